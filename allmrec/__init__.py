@@ -1,0 +1,1 @@
+"""A-LLMRec as a nightly batch recommender on Spark and Delta."""

@@ -1,0 +1,18 @@
+"""The model bundle: all that scoring needs but the LLM, in one immutable folder.
+
+    manifest.json      bundle_id (hash of the content), purpose, trained_before, parent_id, versions, LLM name and weight hash, figures,
+                       checksums
+    config.json        the configuration it was trained with, without what only the machine concerns
+    items.parquet      item_idx, item_id, title, text_hash, num_interactions (in training)
+    items.safetensors  Q [I+1, S], known [I+1], title tokens (flat, offsets), priors [I+1] where there are any, soft tokens O_i [I+1, H]
+    cf.safetensors  stage1.safetensors  stage2.safetensors  blend.json  text_encoder/ (where it was fine-tuned)
+
+No pickle anywhere. Items added or reworded since training make a child bundle with `parent_id` (`extend_bundle`).
+"""
+
+from allmrec.bundle.extension import extend_bundle
+from allmrec.bundle.files import verify_bundle
+from allmrec.bundle.parts import Bundle, assemble_bundle, text_hash
+from allmrec.bundle.store import load_bundle, save_bundle, select_bundle
+
+__all__ = ["Bundle", "assemble_bundle", "extend_bundle", "load_bundle", "save_bundle", "select_bundle", "text_hash", "verify_bundle"]

@@ -1,0 +1,121 @@
+"""A bundle in memory: trained parts, the item index, and what scoring would otherwise compute for every user."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from allmrec.config import Config
+from allmrec.models.a_llmrec import ALLMRec
+from allmrec.models.llm import FrozenLLM
+from allmrec.models.text_encoder import TextEncoder, item_text
+from allmrec.prompts.template import TitleTokens
+from allmrec.scoring.blend import BlendWeights
+
+ITEM_COLUMNS = ["item_idx", "item_id", "title", "text_hash", "num_interactions"]
+
+
+@dataclass
+class Bundle:
+    """A bundle in memory. item_idx 1..I is dense in order of item_id (items of a child come after its parent's); 0 is padding."""
+
+    manifest: dict[str, Any]
+    config: Config
+    items: pd.DataFrame
+    """Columns of items.parquet, sorted by item_idx."""
+    rec: ALLMRec
+    titles: TitleTokens
+    priors: np.ndarray | None
+    """Float32 [I+1], nats; None where the layout subtracts none."""
+    soft_items: Tensor
+    """O_i, float32 [I+1, H]; row 0 zeros."""
+    blends: dict[str, BlendWeights] = field(default_factory=dict)
+    """`with_llm` and `without_llm`."""
+    folder: Path = Path()
+    """Where it was loaded from; empty before it was saved."""
+    text_encoder_folder: Path | None = None
+    """The fine-tuned sentence encoder; None: the one that config names."""
+
+    @property
+    def bundle_id(self) -> str:
+        """Hash of the content; empty for a bundle that was not saved yet."""
+        return self.manifest.get("bundle_id", "")
+
+    @property
+    def num_items(self) -> int:
+        """I."""
+        return len(self.items)
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """item_id → item_idx."""
+        return dict(zip(self.items["item_id"], self.items["item_idx"].tolist(), strict=True))
+
+    @property
+    def known(self) -> np.ndarray:
+        """Bool [I+1]: items the CF model was trained on."""
+        return self.rec.known.cpu().numpy()
+
+    @property
+    def text_embeddings(self) -> Tensor:
+        """Q, float32 [I+1, S]."""
+        return self.rec.text_embeddings
+
+
+def text_hash(title: str, description: str | None) -> str:
+    """Return the hash by which a reworded item is noticed: 32 hex digits of the SHA-256 of what the models read of it."""
+    text = json.dumps([title, item_text(title, description)])
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def assemble_bundle(
+    rec: ALLMRec,
+    config: Config,
+    items: pd.DataFrame,
+    titles: TitleTokens,
+    priors: np.ndarray | None,
+    llm: FrozenLLM,
+    encoder: TextEncoder,
+    encoder_folder: Path | None = None,
+) -> Bundle:
+    """Return a bundle of trained parts, not saved yet and without blends.
+
+    `items` has item_idx (1..I, sorted), item_id, title, description, num_interactions; `encoder_folder` is a fine-tuned encoder's.
+    """
+    table = items.assign(text_hash=text_hashes(items))[ITEM_COLUMNS].reset_index(drop=True)
+    # Where tables lie and which device computes is no part of a model: the same training elsewhere has the same bundle_id.
+    fields, everywhere = Config.model_fields, ("tables", "importing", "publish", "spark")
+    kept = config.model_copy(update={name: fields[name].default for name in everywhere})
+    kept = kept.model_copy(update={"llm": config.llm.model_copy(update={"cache": None, "device": "auto"})})
+    if encoder_folder is not None:  # what was tuned has another content than what it began as
+        encoder = TextEncoder.load(config.text_encoder, encoder.cache, encoder_folder)
+    manifest = {
+        "parent_id": None,
+        "llm": {"name": llm.name, "weight_hash": llm.weight_hash, "width": llm.width},
+        "text_encoder": {"model": config.text_encoder.model, "content_hash": encoder.content_hash},
+        "num_items": len(table),
+        "cf_num_items": rec.cf.num_items,
+    }
+    with torch.no_grad():
+        soft_items = rec.soft_items().detach().float()
+    return Bundle(manifest, kept, table, rec, titles, priors, soft_items, {}, Path(), encoder_folder)
+
+
+def texts_of(items: pd.DataFrame) -> list[tuple[str, str]]:
+    """Return (title, description) of every item; a missing description is empty."""
+    descriptions = [text if isinstance(text, str) else "" for text in items["description"]]
+    return list(zip(items["title"], descriptions, strict=True))
+
+
+def text_hashes(items: pd.DataFrame) -> list[str]:
+    """Return `text_hash` of every item; `items` has title and description."""
+    return [text_hash(title, description) for title, description in texts_of(items)]

@@ -1,0 +1,1 @@
+"""Files of other people's formats become the `interactions` and `items` tables."""

@@ -1,0 +1,93 @@
+"""Text files read line by line in Spark, compressed or not: JSON lines and CSV, every value as text, every bad line with its reason.
+
+Nothing is inferred: ids such as `00123` and numbers keep their literal text. A quoted CSV value may not hold a line break.
+"""
+
+from __future__ import annotations
+
+from pyspark.errors import PySparkException
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as f
+from pyspark.sql import types as t
+
+from allmrec.errors import InputError
+from allmrec.tables import files
+
+CORRUPT = "_corrupt_record"
+
+
+def require(spark: SparkSession, path: str) -> str:
+    """Return `path`. Raises InputError where nothing is there."""
+    if not files.exists(spark, path):
+        raise InputError(f"{path}: no such file or folder; check the path")
+    return path
+
+
+def read_lines(spark: SparkSession, path: str, latin: bool = False) -> DataFrame:
+    """Return (value, problem) a line that is not blank: `not_utf8` and `nul_character` are told, not read.
+
+    With `latin`, lines that are not UTF-8 are read as ISO 8859-1, as MovieLens writes them.
+    """
+    lines = spark.read.text(require(spark, path))
+    value = f.col("value")
+    if latin:
+        value = f.when(f.is_valid_utf8(value), value).otherwise(f.decode(value.cast("binary"), "ISO-8859-1"))
+    problem = f.when(~f.is_valid_utf8(value), "not_utf8").when(f.contains(value, f.lit("\u0000")), "nul_character")
+    lines = lines.select(problem.alias("problem"), f.make_valid_utf8(value).alias("value"))
+    # Windows line ends and the byte order mark belong to the file, not to its values.
+    lines = lines.withColumn("value", f.regexp_replace("value", "^\ufeff|\r$", ""))
+    return lines.where(f.trim("value") != "")
+
+
+def first_line(spark: SparkSession, path: str) -> str:
+    """Return the file's first line that is not blank. Raises InputError where there is none or it cannot be read."""
+    try:
+        row = read_lines(spark, path).select("value").first()
+    except PySparkException as error:
+        raise unreadable(error, path) from error
+    if row is None:
+        raise InputError(f"{path}: holds no line, expected at least one")
+    return str(row["value"])
+
+
+def parse_json(lines: DataFrame, columns: tuple[str, ...]) -> DataFrame:
+    """Return `columns` as text (numbers, arrays and objects as their JSON), `raw` and `problem` (`not_json` for other lines)."""
+    return _parsed(lines, f.from_json(f.col("value"), _texts(columns), {"columnNameOfCorruptRecord": CORRUPT}), columns, "not_json", is_json=True)
+
+
+def parse_csv(lines: DataFrame, header: str, columns: tuple[str, ...], separator: str = ",") -> DataFrame:
+    """Return `columns` as text, `raw` (as JSON) and `problem` (`not_csv` for lines with another number of values); `header` lines are left out."""
+    options = {"sep": separator, "escape": '"', "columnNameOfCorruptRecord": CORRUPT}
+    # A line with an error in its bytes may still be split; one with a zero byte is told as it is.
+    lines = lines.where(f.col("value") != f.lit(header))
+    return _parsed(lines, f.from_csv(f.col("value"), _texts(columns).simpleString(), options), columns, "not_csv", is_json=False)
+
+
+def line_as_json(value: Column) -> Column:
+    """Return a line that is no JSON as a JSON object."""
+    return f.to_json(f.struct(value.alias("line")))
+
+
+def unreadable(error: Exception, fallback: str) -> InputError:
+    """Return what to tell of a file that broke off while it was read, named from Spark's own words."""
+    told = str(error)
+    marker = "reading file "
+    name = told.split(marker, 1)[1].split()[0].rstrip(".") if marker in told else fallback
+    signs = ("EOFException", "Unexpected end", "ZipException", "ZLIB", "not a gzip", "incorrect")
+    reason = "it ends in the middle (truncated or damaged archive)" if any(sign in told for sign in signs) else told.splitlines()[0][:300]
+    return InputError(f"{name.removeprefix('file://')}: cannot be read to its end: {reason}; fetch it again, nothing was imported")
+
+
+def _texts(columns: tuple[str, ...]) -> t.StructType:
+    return t.StructType([t.StructField(name, t.StringType()) for name in (*columns, CORRUPT)])
+
+
+def _parsed(lines: DataFrame, parser: Column, columns: tuple[str, ...], reason: str, is_json: bool) -> DataFrame:
+    rows = lines.withColumn("_row", parser)
+    broken = f.col("_row").isNull() | f.col("_row")[CORRUPT].isNotNull()
+    problem = f.coalesce(f.col("problem"), f.when(broken, reason))
+    values = [f.when(f.col("problem").isNull(), f.col("_row")[name]).alias(name) for name in columns]
+    rows = rows.withColumn("problem", problem)
+    whole = f.col("value") if is_json else f.to_json(f.struct(*(f.col("_row")[name].alias(name) for name in columns)), {"ignoreNullFields": "false"})
+    raw = f.when(f.col("problem").isNull(), whole).otherwise(line_as_json(f.col("value")))
+    return rows.select(*values, raw.alias("raw"), "problem")

@@ -1,0 +1,83 @@
+"""The catalogue: validated and cleaned items."""
+
+from __future__ import annotations
+
+import pandas as pd
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as f
+from pyspark.sql import types as t
+
+from allmrec.data.interactions import empty, keep_raw, parsed_time, split_rejected
+from allmrec.data.text import clean, clean_title
+
+COLUMNS = ("item_id", "title", "description", "categories", "available", "updated_at")
+
+
+def clean_text(text: Column) -> Column:
+    """Return the text column cleaned as `text.clean` does; null stays null."""
+    return _clean_texts(text)
+
+
+def validated_items(items: DataFrame) -> tuple[DataFrame, DataFrame]:
+    """Split `items` into good and rejected rows.
+
+    `items` has the columns of the table, or of an importer: then everything but categories may be text, and `raw` (the row as JSON) and
+    `problem` (a reason the reader found) say more. Good rows have cleaned text, `available` true where it was null, and every item once
+    (the newest `updated_at`, then the first title). Rejected rows are (table, row_hash, reason, row JSON); reasons: the reader's,
+    null_item_id, empty_item_id, empty_title (also one of nothing but markup), duplicate_item_id.
+    """
+    return split_rejected(tagged_items(items), "items", COLUMNS)
+
+
+def tagged_items(items: DataFrame) -> DataFrame:
+    """Return every row with its `reason` (null: good) and `raw` (JSON, null where the columns say it all). See `validated_items`."""
+    types = {column.name: column.dataType for column in items.schema}
+    rows = items.select(
+        f.col("item_id"),
+        _clean_titles(f.col("title")).alias("title"),
+        f.nullif(clean_text(f.col("description")), f.lit("")).alias("description"),
+        _clean_lists(f.col("categories")).alias("categories"),
+        _available(f.col("available"), types["available"]).alias("available"),
+        parsed_time(f.col("updated_at"), types["updated_at"]).alias("updated_at"),
+        (f.col("raw") if "raw" in types else f.to_json(f.struct(*COLUMNS), {"ignoreNullFields": "false"})).alias("raw"),
+        (f.col("problem") if "problem" in types else f.lit(None).cast("string")).alias("reason"),
+    )
+    reason = (
+        f.when(f.col("reason").isNotNull(), f.col("reason"))
+        .when(f.col("item_id").isNull(), "null_item_id")
+        .when(empty(f.col("item_id")), "empty_item_id")
+        .when(f.coalesce(f.col("title"), f.lit("")) == "", "empty_title")
+    )
+    rows = keep_raw(rows.withColumn("reason", reason))
+    order = [f.col("updated_at").desc_nulls_last(), *(f.col(name).asc_nulls_last() for name in ("title", "description", "categories", "available"))]
+    # Rows with a reason are numbered apart (by themselves), so that a bad row never displaces a good one.
+    place = f.row_number().over(Window.partitionBy("item_id", f.col("reason").isNull()).orderBy(*order))
+    repeated = f.when(f.col("reason").isNull() & (f.col("_place") > 1), "duplicate_item_id").otherwise(f.col("reason"))
+    return rows.withColumn("_place", place).withColumn("reason", repeated).drop("_place")
+
+
+def _available(column: Column, kind: t.DataType) -> Column:
+    if isinstance(kind, t.StringType):
+        column = f.expr("try_cast(trim(available) AS boolean)")
+    return f.coalesce(column.cast("boolean"), f.lit(True))
+
+
+@f.pandas_udf(t.StringType())  # type: ignore[call-overload]
+def _clean_texts(texts: pd.Series) -> pd.Series:
+    return texts.map(clean, na_action="ignore")
+
+
+@f.pandas_udf(t.StringType())  # type: ignore[call-overload]
+def _clean_titles(titles: pd.Series) -> pd.Series:
+    return titles.map(clean_title, na_action="ignore")
+
+
+@f.pandas_udf(t.ArrayType(t.StringType()))  # type: ignore[call-overload]
+def _clean_lists(lists: pd.Series) -> pd.Series:
+    def cleaned(texts: object) -> list[str] | None:
+        if texts is None:
+            return None
+        plain = (clean(text) for text in texts if text is not None)  # type: ignore[attr-defined]
+        return [text for text in plain if text]
+
+    return lists.map(cleaned)

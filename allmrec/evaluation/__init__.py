@@ -1,0 +1,1 @@
+"""Leave-one-out evaluation: the protocol, the scenarios and the report. Pandas, no Spark."""

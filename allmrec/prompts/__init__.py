@@ -1,0 +1,1 @@
+"""Prompts as token ids and positions: text segments and soft tokens, never marker strings."""

@@ -1,0 +1,37 @@
+"""Files → interactions, items (and users): an importer reads, `import_into` checks, rejects with a reason, and merges."""
+
+from __future__ import annotations
+
+from pyspark.sql import DataFrame
+
+from allmrec.data.importers.amazon import read_amazon
+from allmrec.data.importers.files import read_files, read_users
+from allmrec.data.importers.movielens import read_movielens
+from allmrec.data.importers.write import import_into
+from allmrec.steps.context import Context
+
+
+def import_files(context: Context, interactions: str, items: str, users: str | None) -> None:
+    """Import any CSV, JSON lines, Parquet or Delta by `importing.columns`."""
+    settings = context.config.importing
+    frames = read_files(context.spark, interactions, items, settings, context.report)
+    _write(context, *frames)
+    if users is not None:
+        context.tables.merge("users", read_users(context.spark, users, settings))
+
+
+def import_amazon(context: Context, reviews: str | None, metadata: str | None) -> None:
+    """Import Amazon reviews and metadata in their original 2014 or 2018 form."""
+    _write(context, *read_amazon(context.spark, reviews, metadata, context.config.importing))
+
+
+def import_movielens(context: Context, folder: str) -> None:
+    """Import an unpacked MovieLens release."""
+    _write(context, *read_movielens(context.spark, folder, context.config.importing))
+
+
+def _write(context: Context, interactions: DataFrame | None, items: DataFrame) -> None:
+    counts = import_into(context.tables, interactions, items, context.config.importing, context.run_id, report=context.report)
+    for name in ("items_written", "interactions_written"):
+        if name in counts:
+            context.report(f"import: {name.replace('_', ' ')}: {counts[name]:,}")

@@ -1,0 +1,94 @@
+"""What a person wants to see of one user's night: history, recommendations with their parts, and the candidates that lost."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+import pyspark.sql.functions as F
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from allmrec.data.items import validated_items
+from allmrec.errors import InputError
+from allmrec.steps.context import Context
+
+
+def latest_run_date(context: Context) -> date:
+    """Return the newest run_date that has recommendations; raises InputError where there is none."""
+    newest = context.tables.read("recommendations").agg(F.max("run_date")).first()
+    if newest is None or newest[0] is None:
+        raise InputError("recommendations: no row, expected a night; run one (allmrec nightly --run-date …)")
+    return newest[0]
+
+
+def user_night(context: Context, user_id: str, run_date: date) -> Group:
+    """Return the user's night as tables for a terminal; raises InputError where that user or night is not there."""
+    sequence, candidates = (_one(context, name, user_id, run_date) for name in ("user_sequences", "candidates"))
+    if sequence is None:
+        raise InputError(
+            f"user {user_id!r}: not in user_sequences of {run_date}; expected a user of that night (check the id and --run-date)"
+        )
+    mine = (F.col("user_id") == user_id) & (F.col("run_date") == F.lit(run_date))
+    ranked = [row.asDict() for row in context.tables.read("recommendations").where(mine).orderBy("rank").collect()]
+    wanted = {*sequence["item_ids"], *(candidates["item_ids"] if candidates else []), *(row["item_id"] for row in ranked)}
+    items, _ = validated_items(context.require("items"))
+    titles = {row[0]: row[1] for row in items.where(F.col("item_id").isin(list(wanted))).select("item_id", "title").collect()}
+    parts: list[Any] = [_history(sequence, titles, user_id, run_date), _ranked(ranked, titles)]
+    if candidates:
+        parts.append(_lost(candidates, {row["item_id"] for row in ranked}, titles))
+    return Group(*parts)
+
+
+def _one(context: Context, table: str, user_id: str, run_date: date) -> dict[str, Any] | None:
+    row = context.tables.read_date(table, run_date).where(F.col("user_id") == user_id).first()
+    return None if row is None else row.asDict()
+
+
+def _history(sequence: dict[str, Any], titles: dict[str, str], user_id: str, run_date: date) -> Table:
+    table = Table(
+        "day",
+        "item",
+        "title",
+        title=f"User {user_id} on {run_date}: history ({sequence['num_interactions']} interactions)",
+        title_justify="left",
+    )
+    for item, when in list(zip(sequence["item_ids"], sequence["event_times"], strict=True))[-10:]:
+        table.add_row(f"{when:%Y-%m-%d}", Text(item), Text(titles.get(item, "?")))
+    return table
+
+
+def _ranked(rows: list[dict[str, Any]], titles: dict[str, str]) -> Table:
+    table = Table(
+        "rank",
+        "item",
+        "title",
+        "prob.",
+        "score",
+        "LLM nats",
+        "CF",
+        "text",
+        "align.",
+        "source",
+        title="Recommendations",
+        title_justify="left",
+    )
+    for row in rows:
+        source = row["source"] + (f" ({row['fallback_reason']})" if row["fallback_reason"] else "")
+        numbers = [_number(row[name]) for name in ("probability", "score", "llm_logprob", "cf_score", "text_score", "alignment_score")]
+        table.add_row(str(row["rank"]), Text(row["item_id"]), Text(titles.get(row["item_id"], "?")), *numbers, source)
+    return table
+
+
+def _lost(candidates: dict[str, Any], won: set[str], titles: dict[str, str]) -> Table:
+    table = Table("item", "title", "CF", "text", "from", title="Candidates that lost", title_justify="left")
+    rows = zip(candidates["item_ids"], candidates["cf_scores"], candidates["text_scores"], candidates["sources"], strict=True)
+    for item, cf_score, text_score, source in rows:
+        if item not in won:
+            table.add_row(Text(item), Text(titles.get(item, "?")), _number(cf_score), _number(text_score), source)
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"

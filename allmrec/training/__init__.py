@@ -1,0 +1,1 @@
+"""Training: torch only; reads a snapshot by its path."""

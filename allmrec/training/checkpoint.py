@@ -1,0 +1,138 @@
+"""Checkpoints of a running training: safetensors for tensors, JSON for the rest, never pickle.
+
+One folder a step, `<folder>/step_<n>/`, written under a temporary name and renamed, so that a killed writer leaves no half checkpoint:
+
+    <module>.safetensors        weights and buffers of every trained module
+    best_<module>.safetensors   the best weights so far (where there is early stopping)
+    optimizer.safetensors       the optimizer's tensors, named `<parameter index>.<state name>`
+    state.json                  step, fingerprint, the optimizer's settings, and whatever the loop needs (losses, evaluations, epoch)
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+Weights = dict[str, dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What was restored: the step it was taken after, the loop's state (JSON values) and the best weights so far (None: there were
+    none)."""
+
+    step: int
+    state: dict[str, Any]
+    best: Weights | None
+
+
+class Checkpointer:
+    """Keeps the newest checkpoint of one training in `folder`.
+
+    `fingerprint` names what the training depends on (settings, snapshot): a checkpoint with another one is ignored and replaced, so that a
+    changed setting never continues an old run.
+    """
+
+    def __init__(self, folder: Path, every: int, fingerprint: str = "") -> None:
+        self.folder = Path(folder)
+        self.every = every
+        self.fingerprint = fingerprint
+
+    def is_due(self, step: int) -> bool:
+        """True after every `every`-th step."""
+        return step % self.every == 0
+
+    def save(
+        self,
+        step: int,
+        modules: Mapping[str, nn.Module],
+        optimizer: torch.optim.Optimizer,
+        state: Mapping[str, Any],
+        best: Weights | None = None,
+    ) -> None:
+        """Write the checkpoint of `step` (atomic) and drop the older ones. `state` holds JSON values only."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = self.folder / f".partial_{uuid.uuid4().hex}"
+        partial.mkdir()
+        for name, module in modules.items():
+            _save(module.state_dict(), partial / f"{name}.safetensors")
+        for name, weights in (best or {}).items():
+            _save(weights, partial / f"best_{name}.safetensors")
+        tensors, settings = _split_optimizer(optimizer)
+        _save(tensors, partial / "optimizer.safetensors")
+        record = {"step": step, "fingerprint": self.fingerprint, "optimizer": settings, "has_best": best is not None, "state": dict(state)}
+        (partial / "state.json").write_text(json.dumps(record), encoding="utf-8")
+        final = self.folder / f"step_{step:09d}"
+        if final.exists():
+            shutil.rmtree(final)
+        partial.rename(final)
+        self._drop_all_but(final)
+
+    def restore(self, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer) -> Checkpoint | None:
+        """Load the newest readable checkpoint into `modules` and `optimizer`; None where there is none for this fingerprint."""
+        for folder in sorted(self.folder.glob("step_*"), reverse=True):
+            loaded = self._read(folder, modules)
+            if loaded is None:
+                continue
+            record, weights, tensors, best = loaded
+            for name, module in modules.items():
+                module.load_state_dict(weights[name])
+            _restore_optimizer(optimizer, tensors, record["optimizer"])
+            return Checkpoint(record["step"], record["state"], best)
+        return None
+
+    def _read(
+        self, folder: Path, modules: Mapping[str, nn.Module]
+    ) -> tuple[dict[str, Any], Weights, dict[str, Tensor], Weights | None] | None:
+        try:
+            record = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+            if record["fingerprint"] != self.fingerprint:
+                return None
+            weights = {name: load_file(folder / f"{name}.safetensors") for name in modules}
+            tensors = load_file(folder / "optimizer.safetensors")
+            best = {name: load_file(folder / f"best_{name}.safetensors") for name in modules} if record["has_best"] else None
+        except (OSError, SafetensorError, json.JSONDecodeError, KeyError):  # a damaged disk: an older step, or the start, is still right
+            return None
+        return record, weights, tensors, best
+
+    def _drop_all_but(self, kept: Path) -> None:
+        for folder in [*self.folder.glob("step_*"), *self.folder.glob(".partial_*")]:
+            if folder != kept:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def copied_weights(modules: Mapping[str, nn.Module]) -> Weights:
+    """Return a detached copy of every module's weights and buffers."""
+    return {name: {key: tensor.detach().clone() for key, tensor in module.state_dict().items()} for name, module in modules.items()}
+
+
+def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
+    # clone: safetensors refuses tensors that share memory (tied weights)
+    save_file({name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}, path)
+
+
+def _split_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    state = optimizer.state_dict()
+    tensors = {}
+    for index, values in state["state"].items():
+        for name, value in values.items():
+            tensors[f"{index}.{name}"] = torch.as_tensor(value)
+    return tensors, state["param_groups"]
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], settings: list[dict[str, Any]]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": settings})

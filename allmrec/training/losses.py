@@ -1,0 +1,86 @@
+"""The training losses as plain functions. All are means over the batch and return a scalar; none keeps state.
+
+Sources: SASRec (Kang & McAuley 2018, eq. 6), A-LLMRec (KDD'24, §4.1–4.2, eqs. 1–5), InfoNCE (van den Oord et al. 2018) with the
+semantic filter of the university report, ListNet's top-one likelihood (Cao et al. 2007) for the listwise loss.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def bce_loss(positive_scores: Tensor, negative_scores: Tensor) -> Tensor:
+    """Binary cross-entropy of one negative a positive: −mean[log σ(s⁺) + log(1 − σ(s⁻))] (SASRec eq. 6, A-LLMRec's L_rec).
+
+    | input | shape |
+    |---|---|
+    | positive_scores, negative_scores | [N] float, N > 0 |
+    """
+    return F.softplus(-positive_scores).mean() + F.softplus(negative_scores).mean()
+
+
+def sampled_softmax_loss(positive_scores_N: Tensor, negative_scores_NM: Tensor, accidental_NM: Tensor) -> Tensor:
+    """Softmax cross-entropy of the positive among M sampled negatives: −mean[s⁺ − log(exp s⁺ + Σ_m exp s⁻_m)].
+
+    The negatives are drawn uniformly, so log Q is the same constant for each of them and is left out: subtracting it from the negatives
+    alone would only shift the positive's margin (for popularity sampling it would be needed).
+
+    | input | shape |
+    |---|---|
+    | positive_scores_N | [N] float, N > 0 |
+    | negative_scores_NM | [N, M] float, negatives shared by the batch |
+    | accidental_NM | [N, M] bool, true where the negative is that row's positive: it is left out |
+    """
+    negatives_NM = negative_scores_NM.masked_fill(accidental_NM, float("-inf"))
+    total_N = torch.logaddexp(positive_scores_N, torch.logsumexp(negatives_NM, dim=1))
+    return (total_N - positive_scores_N).mean()
+
+
+def matching_mse(e_BJ: Tensor, q_BJ: Tensor) -> Tensor:
+    """The paper's matching loss: mean over the batch and the width of (e_i − q_i)² (A-LLMRec eq. 1). Both inputs [B, J] float."""
+    return F.mse_loss(e_BJ, q_BJ)
+
+
+def info_nce(e_BJ: Tensor, q_BJ: Tensor, Q_BS: Tensor, temperature: float, threshold: float) -> Tensor:
+    """InfoNCE with semantic filter: −mean_i[log exp(s_ii/τ) / (exp(s_ii/τ) + Σ_{j≠i, sim(Q_i,Q_j)≤θ} exp(s_ij/τ))], s_ij = cos(e_i, q_j).
+
+    Anchor e_i, positive q_i, negatives the other q_j of the batch whose texts are not more similar than θ (cosine): those are false
+    negatives. The same item twice in a batch has similarity 1 and is so left out for every θ < 1. An anchor without negatives contributes
+    0.
+
+    | input | shape |
+    |---|---|
+    | e_BJ, q_BJ | [B, J] float: joint embeddings |
+    | Q_BS | [B, S] float: text embeddings, no gradient flows into them |
+    | temperature | τ > 0 |
+    | threshold | θ in [−1, 1]; 1: no filter |
+    """
+    logits_BB = F.normalize(e_BJ, dim=1) @ F.normalize(q_BJ, dim=1).T / temperature
+    texts_BS = F.normalize(Q_BS.detach().float(), dim=1)
+    filtered_BB = texts_BS @ texts_BS.T > threshold
+    filtered_BB.fill_diagonal_(False)
+    target_B = torch.arange(len(e_BJ), device=e_BJ.device)
+    return F.cross_entropy(logits_BB.masked_fill(filtered_BB, float("-inf")), target_B)
+
+
+def recommendation_loss(x_BD: Tensor, positive_BD: Tensor, negative_BD: Tensor) -> Tensor:
+    """L_rec of stage 1: `bce_loss` of x_u · f_dec(f_enc(E_i)) for the positive and the sampled negative (A-LLMRec eq. 4). Inputs [B, D]
+    float."""
+    return bce_loss((x_BD * positive_BD).sum(dim=1), (x_BD * negative_BD).sum(dim=1))
+
+
+def listwise_loss(scores_BC: Tensor, target_B: Tensor, log_temperature: Tensor) -> Tensor:
+    """Softmax cross-entropy over each user's candidates: −mean_b log softmax(scores_b / exp(log_temperature))[target_b].
+
+    | input | shape |
+    |---|---|
+    | scores_BC | [B, C] float; −inf marks padding (never the target) |
+    | target_B | [B] int64, the true candidate's column |
+    | log_temperature | scalar, usually a learnable parameter |
+    """
+    padding_BC = torch.isneginf(scores_BC)
+    # Padding is zeroed before the division: −inf / T has a NaN gradient in T.
+    logits_BC = (scores_BC.masked_fill(padding_BC, 0.0) / log_temperature.exp()).masked_fill(padding_BC, float("-inf"))
+    return F.cross_entropy(logits_BC, target_B)

@@ -1,0 +1,46 @@
+"""Fixtures shared by all tests. Spark starts only where a test asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from allmrec.tables.delta import Tables
+
+REAL_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[SparkSession]:
+    """The one Spark session of the whole test run: two threads, few partitions."""
+    from allmrec.config import SparkConfig
+    from allmrec.tables.session import create_session
+
+    # Tiny frames spend their time in compilers; results do not depend on these.
+    quick = {"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC", "spark.sql.codegen.wholeStage": "false"}
+    quick |= {"spark.sql.adaptive.enabled": "false", "spark.databricks.delta.snapshotPartitions": "1", "spark.sql.autoBroadcastJoinThreshold": "-1"}
+    session = create_session(SparkConfig(master="local[2]", driver_memory="3g", shuffle_partitions=2, settings=quick), "allmrec-tests")
+    yield session
+    session.stop()
+
+
+@pytest.fixture
+def tables(spark: SparkSession, tmp_path: Path) -> Tables:
+    """The tables below an empty folder."""
+    from allmrec.tables.delta import Tables
+
+    return Tables(spark, str(tmp_path / "tables"))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets, `../shared/data` beside the checkout."""
+    if not REAL_DATA.is_dir():
+        pytest.skip(f"no real data at {REAL_DATA}: it may not be redistributed")
+    return REAL_DATA

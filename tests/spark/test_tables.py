@@ -1,0 +1,233 @@
+"""Delta tables: what is written is what is read, one commit at a time, and a bad table is told in one line."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from deltalake import DeltaTable as IndependentTable
+from pyspark.sql import DataFrame, SparkSession
+
+from allmrec.errors import TableError
+from allmrec.tables import files
+from allmrec.tables.delta import Tables
+from allmrec.tables.schemas import TABLES
+
+DAY, NEXT_DAY = dt.date(2014, 7, 21), dt.date(2014, 7, 22)
+NOW = dt.datetime(2014, 7, 21, 12)
+
+
+def sequences(spark: SparkSession, *users: str, run_date: dt.date = DAY) -> DataFrame:
+    rows = [(run_date, user, ["a", "b"], [NOW, NOW], 2, NOW) for user in users]
+    return spark.createDataFrame(rows, TABLES["user_sequences"].schema)
+
+
+def interactions(spark: SparkSession, *rows: tuple) -> DataFrame:
+    return spark.createDataFrame(rows, "user_id string, item_id string, event_time timestamp, rating double, event_type string")
+
+
+def independent_rows(tables: Tables, name: str) -> list[dict]:
+    """Read the table without Spark."""
+    uris = IndependentTable(tables.path(name)).file_uris()
+    return [row for uri in uris for row in pq.ParquetFile(uri.removeprefix("file://")).read().to_pylist()]
+
+
+def one_line(error: pytest.ExceptionInfo[BaseException]) -> str:
+    text = str(error.value)
+    assert text and "\n" not in text
+    return text
+
+
+def test_replacing_a_date_is_one_commit_and_leaves_other_dates_alone(spark: SparkSession, tables: Tables) -> None:
+    tables.replace_date("user_sequences", sequences(spark, "u1", "u2"), DAY)
+    tables.replace_date("user_sequences", sequences(spark, "u1", run_date=NEXT_DAY), NEXT_DAY)
+    before = tables.version("user_sequences")
+    tables.replace_date("user_sequences", sequences(spark, "u3"), DAY)
+    assert tables.version("user_sequences") == before + 1
+    assert [row.user_id for row in tables.read_date("user_sequences", DAY).collect()] == ["u3"]
+    assert [row.user_id for row in tables.read_date("user_sequences", NEXT_DAY).collect()] == ["u1"]
+    assert sorted(row["user_id"] for row in independent_rows(tables, "user_sequences")) == ["u1", "u3"]
+
+
+def test_replacing_a_date_twice_leaves_the_same_rows(spark: SparkSession, tables: Tables) -> None:
+    for _ in range(2):
+        tables.replace_date("user_sequences", sequences(spark, "u1", "u2").drop("run_date"), DAY)
+    assert sorted(row.user_id for row in tables.read("user_sequences").collect()) == ["u1", "u2"]
+
+
+def test_an_empty_night_replaces_a_date_by_nothing(spark: SparkSession, tables: Tables) -> None:
+    tables.replace_date("user_sequences", sequences(spark, "u1"), DAY)
+    tables.replace_date("user_sequences", sequences(spark), DAY)
+    assert tables.read_date("user_sequences", DAY).isEmpty()
+
+
+def test_constraints_refuse_bad_rows_and_leave_the_table_as_it_was(spark: SparkSession, tables: Tables) -> None:
+    tables.replace_date("user_sequences", sequences(spark, "u1"), DAY)
+    before = tables.version("user_sequences")
+    schema = TABLES["user_sequences"].schema
+    for bad in ((DAY, "u2", ["a"], [], 1, NOW), (DAY, "u2", ["a", "b"], [NOW, NOW], 1, NOW)):
+        with pytest.raises(TableError, match="breaks a constraint") as error:
+            tables.replace_date("user_sequences", spark.createDataFrame([bad], schema), DAY)
+        one_line(error)
+    nullable = "run_date date, user_id string, item_ids array<string>, event_times array<timestamp>, num_interactions long, last_event_time timestamp"
+    with pytest.raises(TableError, match="no value where one must be") as error:
+        tables.replace_date("user_sequences", spark.createDataFrame([(DAY, None, [], [], 0, None)], nullable), DAY)
+    one_line(error)
+    with pytest.raises(TableError, match="another run date") as error:
+        tables.replace_date("user_sequences", sequences(spark, "u9", run_date=NEXT_DAY), DAY)
+    one_line(error)
+    assert tables.version("user_sequences") == before
+
+
+def test_recommendations_refuse_unknown_sources_and_probabilities_of_popular_lists(spark: SparkSession, tables: Tables) -> None:
+    schema = TABLES["recommendations"].schema
+    good = (DAY, "u", 1, "i", 0.5, 0.3, None, None, None, None, "cf", None, "b", "r", NOW)
+    tables.replace_date("recommendations", spark.createDataFrame([good], schema), DAY)
+    for place, value in ((10, "carried"), (10, "popular"), (2, 0), (4, float("nan")), (5, 1.5)):
+        bad = (*good[:place], value, *good[place + 1 :])
+        with pytest.raises(TableError, match="breaks a constraint"):
+            tables.replace_date("recommendations", spark.createDataFrame([bad], schema), DAY)
+
+
+def test_columns_and_types_to_be_written_are_checked_by_name(spark: SparkSession, tables: Tables) -> None:
+    good = sequences(spark, "u1")
+    with pytest.raises(TableError, match="no column item_ids"):
+        tables.replace_date("user_sequences", good.drop("item_ids"), DAY)
+    with pytest.raises(TableError, match="columns surplus"):
+        tables.replace_date("user_sequences", good.selectExpr("*", "1 AS surplus"), DAY)
+    with pytest.raises(TableError, match="num_interactions is int"):
+        tables.replace_date("user_sequences", good.withColumn("num_interactions", good.num_interactions.cast("int")), DAY)
+
+
+def test_a_merge_inserts_and_updates_and_makes_no_commit_when_nothing_changes(spark: SparkSession, tables: Tables) -> None:
+    first = interactions(spark, ("u", "i", NOW, 5.0, None), ("u", "j", NOW, None, None))
+    assert tables.merge("interactions", first) == 2
+    before = tables.version("interactions")
+    assert tables.merge("interactions", first) == 0
+    assert tables.merge("interactions", first.drop("event_type")) == 0
+    assert tables.version("interactions") == before
+    assert tables.merge("interactions", interactions(spark, ("u", "i", NOW, 4.0, None), ("v", "i", NOW, 1.0, None)), update=True) == 2
+    assert tables.version("interactions") == before + 1
+    assert tables.merge("interactions", interactions(spark, ("u", "i", NOW, 1.0, None)), update=False) == 0
+    assert {(r["user_id"], r["item_id"]): r["rating"] for r in independent_rows(tables, "interactions")} == {
+        ("u", "i"): 4.0,
+        ("u", "j"): None,
+        ("v", "i"): 1.0,
+    }
+
+
+def test_a_key_that_is_merged_twice_at_once_is_refused(spark: SparkSession, tables: Tables) -> None:
+    tables.merge("interactions", interactions(spark, ("u", "i", NOW, 5.0, None)))
+    with pytest.raises(TableError, match="hold a key twice"):
+        tables.merge("interactions", interactions(spark, ("u", "i", NOW, 4.0, None), ("u", "i", NOW, 3.0, None)))
+
+
+def test_rows_with_maps_are_merged_without_a_commit_when_they_are_the_same(spark: SparkSession, tables: Tables) -> None:
+    run = [("r", "score", "started", NOW, DAY, None, "f", {"items": 3, "interactions": 1}, None, None, {}, None, None, None)]
+    frame = spark.createDataFrame(run, TABLES["runs"].schema)
+    assert tables.merge("runs", frame) == 1
+    before = tables.version("runs")
+    assert tables.merge("runs", frame) == 0
+    assert tables.version("runs") == before
+    assert tables.merge("runs", frame.withColumn("input_versions", frame.counts)) == 1
+
+
+def test_versions_are_pinned_and_recorded(spark: SparkSession, tables: Tables) -> None:
+    tables.merge("interactions", interactions(spark, ("u", "i", NOW, 5.0, None)))
+    old = tables.version("interactions")
+    tables.merge("interactions", interactions(spark, ("u", "j", NOW, 5.0, None)))
+    assert tables.read("interactions", old).count() == 1
+    assert tables.versions_read == {"interactions": old}
+    assert tables.read("interactions").count() == 2
+    assert tables.versions_read == {"interactions": old + 1}
+    with pytest.raises(TableError, match="version 99 asked"):
+        tables.read("interactions", 99)
+
+
+def test_an_input_table_may_lack_optional_columns_and_may_have_more(spark: SparkSession, tables: Tables) -> None:
+    frame = spark.createDataFrame([("i", "A title", 3)], "item_id string, title string, stock int")
+    frame.write.format("delta").save(tables.path("items"))
+    read = tables.read("items")
+    assert read.columns == TABLES["items"].schema.fieldNames()
+    assert read.first().asDict() == {
+        "item_id": "i",
+        "title": "A title",
+        "description": None,
+        "categories": None,
+        "available": None,
+        "updated_at": None,
+    }
+
+
+def test_a_missing_table_is_told_in_one_line(tables: Tables) -> None:
+    assert not tables.exists("items")
+    with pytest.raises(TableError, match="items: no Delta table") as error:
+        tables.read("items")
+    one_line(error)
+
+
+def test_a_table_of_the_wrong_schema_is_told_in_one_line(spark: SparkSession, tables: Tables) -> None:
+    spark.createDataFrame([(1, "i", NOW)], "user_id long, item_id string, event_time timestamp").write.format("delta").save(
+        tables.path("interactions")
+    )
+    with pytest.raises(TableError, match="user_id is bigint.*expected string") as error:
+        tables.read("interactions")
+    one_line(error)
+    spark.createDataFrame([("i",)], "item_id string").write.format("delta").save(tables.path("items"))
+    with pytest.raises(TableError, match="no column title") as error:
+        tables.read("items")
+    one_line(error)
+
+
+def test_a_folder_without_a_log_is_half_written(spark: SparkSession, tables: Tables) -> None:
+    spark.range(3).write.parquet(tables.path("items"))
+    for attempt in (lambda: tables.read("items"), lambda: tables.exists("items"), lambda: tables.create("items")):
+        with pytest.raises(TableError, match="half-written") as error:
+            attempt()
+        one_line(error)
+
+
+def test_a_log_without_its_data_files_is_half_written(spark: SparkSession, tmp_path: Path) -> None:
+    tables = Tables(spark, str(tmp_path / "a folder with spaces"))
+    tables.merge("interactions", interactions(spark, ("u", "i", NOW, 5.0, None)))
+    assert tables.read("interactions").count() == 1
+    for file in Path(tables.path("interactions")).glob("*.parquet"):
+        file.unlink()
+    with pytest.raises(TableError, match="half-written") as error:
+        tables.read("interactions")
+    one_line(error)
+
+
+def test_a_damaged_log_is_half_written(spark: SparkSession, tables: Tables) -> None:
+    tables.merge("interactions", interactions(spark, ("u", "i", NOW, 5.0, None)))
+    log = Path(tables.path("interactions")) / "_delta_log"
+    (log / f"{0:020d}.json").unlink()
+    (log / f".{0:020d}.json.crc").unlink(missing_ok=True)
+    (log / f"{0:020d}.crc").unlink(missing_ok=True)
+    with pytest.raises(TableError, match="half-written") as error:
+        Tables(spark, tables.root).read("interactions")
+    one_line(error)
+
+
+def test_folders_go_up_and_down_whole(spark: SparkSession, tmp_path: Path) -> None:
+    source = tmp_path / "bundle"
+    (source / "inner").mkdir(parents=True)
+    (source / "manifest.json").write_text(json.dumps({"a": "ü"}), encoding="utf-8")
+    (source / "inner" / "x").write_text("1")
+    uri = str(tmp_path / "root" / "_bundles" / "b1")
+    for _ in range(2):
+        files.upload(spark, source, uri)
+    assert files.exists(spark, uri) and not files.exists(spark, uri + "x")
+    assert files.list_folders(spark, str(tmp_path / "root" / "_bundles")) == ["b1"]
+    assert files.list_names(spark, uri) == ["inner", "manifest.json"]
+    assert files.read_text(spark, uri + "/manifest.json") == '{"a": "\\u00fc"}'
+    copy = files.download(spark, uri, tmp_path / "copy")
+    assert (copy / "inner" / "x").read_text() == "1"
+    assert sorted(p.name for p in copy.rglob("*")) == ["inner", "manifest.json", "x"]
+    files.write_text(spark, "größer", uri + "/note")
+    assert files.read_text(spark, uri + "/note") == "größer"
+    files.delete(spark, uri)
+    assert not files.exists(spark, uri)

@@ -1,0 +1,62 @@
+"""A small shop on real parts: generated, imported, trained and run for one night, once a session; a tiny random LLM keeps it short."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from allmrec.config import Config, load
+from allmrec.demo.generator import write_shop
+from allmrec.steps.context import Context
+from allmrec.steps.importing import import_files
+from allmrec.steps.nightly import run_nightly
+from allmrec.steps.train import run_train
+from tests.tiny_models import make_tiny_llm
+
+LAST_DAY = date(2026, 5, 31)
+RUN_DATE = date(2026, 6, 1)
+TRAINED_BEFORE = date(2026, 5, 29)
+SMALL = [
+    "cf.width=16", "cf.epochs=3", "stage1.epochs=1", "stage1.width=16", "stage2.warm_start_steps=20", "stage2.max_examples=8",
+    "stage2.evaluate_every=2", "stage2.evaluation_users=4", "training.blend_llm_users=8", "llm.dtype=float32", "spark.shuffle_partitions=2",
+    "evaluation.num_users=30", "evaluation.bootstrap_samples=50", "scoring.chunk_users=16", "candidates.chunk_users=64", "prompt.history_items=5",
+]  # fmt: skip
+
+
+def small_config(folder: Path, *overrides: str) -> Config:
+    """Return the test configuration with its tables in `folder` and the tiny LLM beside it."""
+    llm = folder.parent / "tiny_llm"
+    if not llm.is_dir():
+        make_tiny_llm(llm)
+    places = [f"tables.root={folder}", f"llm.model={llm}", f"llm.cache={folder.parent / 'cache'}"]
+    return load([], [*SMALL, *places, *overrides])
+
+
+@pytest.fixture(scope="session")
+def new_context(spark):
+    """Return a function that makes the context of a fresh run on a folder of tables."""
+    return lambda folder, *overrides: Context(spark, small_config(folder, *overrides), lambda line: None)
+
+
+@pytest.fixture(scope="session")
+def shop(new_context, tmp_path_factory) -> Path:
+    """The tables of a shop after one night; tests that write copy them first (`copy_of_shop`)."""
+    folder = tmp_path_factory.mktemp("shop") / "tables"
+    files = folder.parent / "files"
+    write_shop(files, 160, 120, seed=7, last_day=LAST_DAY)
+    context = new_context(folder)
+    import_files(context, str(files / "interactions.csv"), str(files / "items.jsonl"), str(files / "users.csv"))
+    run_train(context, TRAINED_BEFORE)
+    run_nightly(new_context(folder), RUN_DATE)
+    return folder
+
+
+@pytest.fixture
+def copy_of_shop(shop, tmp_path) -> Path:
+    """A private copy of the shop's tables, with the same LLM and cache beside it."""
+    for name in ("tables", "cache", "tiny_llm"):
+        shutil.copytree(shop.parent / name, tmp_path / name)
+    return tmp_path / "tables"

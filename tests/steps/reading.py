@@ -1,0 +1,25 @@
+"""Reads tables as a stranger would: with the `deltalake` library, without Spark."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+from deltalake import DeltaTable
+
+
+def rows(root: Path, table: str, **where: str) -> pd.DataFrame:
+    """Return the current rows of a table, partition columns as texts; `where` keeps rows by equality with a partition column."""
+    found = DeltaTable(str(root / table))
+    frames = []
+    for uri in found.file_uris():
+        parts = dict(part.split("=", 1) for part in Path(uri).parts if "=" in part)
+        if all(parts.get(name) == value for name, value in where.items()):
+            frames.append(pq.ParquetFile(uri).read().to_pandas().assign(**parts))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def version(root: Path, table: str) -> int:
+    """Return the newest version of a table."""
+    return DeltaTable(str(root / table)).version()

@@ -1,0 +1,156 @@
+"""What must not go wrong silently in a night: each case ends in a clear line, and earlier tables stay as they were."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+
+from allmrec.bundle import BundleError
+from allmrec.errors import SetupError, TableError
+from allmrec.steps.nightly import run_nightly
+from tests.steps.conftest import RUN_DATE
+from tests.steps.reading import rows, version
+
+DAY = {"run_date": str(RUN_DATE)}
+
+
+def bundle_folder(root):
+    return next(path for path in (root / "_bundles").iterdir() if json.loads((path / "manifest.json").read_text()).get("parent_id") is None)
+
+
+def refused(context, error, match):
+    """Run the night, expect the error as one line, and that the published table did not change."""
+    root = context.config.tables.root
+    before = version(root_path(root), "recommendations")
+    with pytest.raises(error, match=match) as found:
+        run_nightly(context, RUN_DATE)
+    assert "\n" not in str(found.value)
+    assert version(root_path(root), "recommendations") == before
+
+
+def root_path(root):
+    from pathlib import Path
+
+    return Path(root)
+
+
+def forget(context, *steps):
+    context.spark.sql(f"DELETE FROM delta.`{context.config.tables.root}/runs` WHERE step IN ({', '.join(repr(step) for step in steps)})")
+
+
+def test_a_bundle_with_a_flipped_byte_is_refused_by_file_name(copy_of_shop, new_context):
+    path = bundle_folder(copy_of_shop) / "cf.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    context = new_context(copy_of_shop)
+    forget(context, "candidates", "score")
+    refused(context, BundleError, "cf.safetensors")
+
+
+def test_a_bundle_that_misses_a_file_is_refused_by_file_name(copy_of_shop, new_context):
+    (bundle_folder(copy_of_shop) / "blend.json").unlink()
+    context = new_context(copy_of_shop)
+    forget(context, "candidates", "score")
+    refused(context, BundleError, "blend.json")
+
+
+def test_a_bundle_of_another_catalogue_is_refused(copy_of_shop, new_context, spark):
+    other = [(f"other-{number}", f"Another thing {number}") for number in range(50)]
+    frame = spark.createDataFrame(other, "item_id string, title string")
+    shutil.rmtree(copy_of_shop / "items")
+    frame.write.format("delta").save(str(copy_of_shop / "items"))
+    refused(new_context(copy_of_shop), BundleError, "half")
+
+
+def test_a_missing_table_is_named(copy_of_shop, new_context):
+    shutil.rmtree(copy_of_shop / "interactions")
+    refused(new_context(copy_of_shop), TableError, "interactions")
+
+
+def test_a_table_of_the_wrong_schema_is_refused_by_column(copy_of_shop, new_context, spark):
+    shutil.rmtree(copy_of_shop / "interactions")
+    spark.createDataFrame([(1, "a")], "user_id int, item string").write.format("delta").save(str(copy_of_shop / "interactions"))
+    refused(new_context(copy_of_shop), TableError, "interactions")
+
+
+def test_a_half_written_table_is_refused(copy_of_shop, new_context):
+    shutil.rmtree(copy_of_shop / "interactions" / "_delta_log")
+    refused(new_context(copy_of_shop), TableError, "interactions")
+
+
+def test_a_missing_llm_is_refused_with_what_to_do(copy_of_shop, new_context):
+    context = new_context(copy_of_shop, f"llm.model={copy_of_shop}/no_such_model")
+    forget(context, "candidates", "score")
+    refused(context, SetupError, "no_such_model")
+
+
+def test_an_empty_night_is_a_night(copy_of_shop, new_context, spark):
+    spark.sql(f"DELETE FROM delta.`{copy_of_shop}/interactions`")
+    run_nightly(new_context(copy_of_shop), RUN_DATE)
+    found = rows(copy_of_shop, "recommendations", **DAY)
+    assert set(found["source"]) == {"popular"}
+    assert len(rows(copy_of_shop, "user_sequences", **DAY)) == len(rows(copy_of_shop, "users"))
+
+
+def test_a_catalogue_of_three_items_gives_three(copy_of_shop, new_context, spark):
+    spark.sql(f"UPDATE delta.`{copy_of_shop}/items` SET available = false")
+    few = [
+        row[0]
+        for row in spark.read.format("delta")
+        .load(str(copy_of_shop / "items"))
+        .orderBy("item_id")
+        .where("length(title) > 3")
+        .limit(3)
+        .collect()
+    ]
+    spark.sql(f"UPDATE delta.`{copy_of_shop}/items` SET available = true WHERE item_id IN ({', '.join(repr(item) for item in few)})")
+    run_nightly(new_context(copy_of_shop), RUN_DATE)
+    found = rows(copy_of_shop, "recommendations", **DAY)
+    assert set(found["item_id"]) <= set(few)
+    assert found.groupby("user_id").size().max() == 3
+
+
+def test_a_user_who_saw_everything_is_counted_as_unservable(copy_of_shop, new_context, spark):
+    spark.sql(
+        f"INSERT INTO delta.`{copy_of_shop}/interactions` "
+        f"SELECT 'sees-all', item_id, timestamp'2026-05-20 10:00:00', null, 'purchase' FROM delta.`{copy_of_shop}/items`"
+    )
+    run_nightly(new_context(copy_of_shop), RUN_DATE)
+    assert "sees-all" not in set(rows(copy_of_shop, "recommendations", **DAY)["user_id"])
+    runs = rows(copy_of_shop, "runs").query("step == 'score' and status == 'done'").sort_values("started_at")
+    assert dict(runs.iloc[-1]["counts"])["unservable_saw_every_item"] == 1
+
+
+def test_an_item_added_tonight_can_be_recommended_tonight(copy_of_shop, new_context, spark):
+    items = spark.read.format("delta").load(str(copy_of_shop / "items"))
+    row = items.where("title like '%Tent%' OR title like '%Sleeping%'").orderBy("item_id").first() or items.first()
+    new = [(f"NEW-{number}", f"{row['title']} mark {number}") for number in range(8)]
+    spark.createDataFrame(new, "item_id string, title string").createOrReplaceTempView("added")
+    spark.sql(f"INSERT INTO delta.`{copy_of_shop}/items` (item_id, title, available) SELECT item_id, title, true FROM added")
+    run_nightly(new_context(copy_of_shop), RUN_DATE)
+    found = rows(copy_of_shop, "candidates", **DAY)
+    assert {item for items in found["item_ids"] for item in items} & {item for item, _ in new}
+    children = [json.loads((path / "manifest.json").read_text()) for path in (copy_of_shop / "_bundles").iterdir()]
+    assert set(rows(copy_of_shop, "recommendations", **DAY)["bundle_id"]) <= {
+        child["bundle_id"] for child in children if child.get("parent_id")
+    }
+
+
+def test_dirty_rows_are_kept_with_a_reason_and_a_rerun_adds_none(shop):
+    found = rows(shop, "rejected_rows")
+    assert {
+        "null_user_id",
+        "empty_item_id",
+        "time_after_import",
+        "rating_out_of_range",
+        "exact_duplicate",
+        "item_not_in_catalogue",
+        "empty_title",
+    } <= set(found["reason"])
+    assert not found.duplicated(["table", "row_hash", "reason"]).any()
+    assert isinstance(json.loads(found["row"].iloc[0]), dict)
+    assert pd.notna(found["first_seen"]).all()

@@ -1,0 +1,159 @@
+"""A night on a small shop, read back by an independent reader and checked against an independent recomputation."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from datetime import date, datetime, timezone
+
+import pandas as pd
+import pytest
+
+from allmrec.errors import BundleError, InputError
+from allmrec.steps.nightly import run_backfill, run_nightly
+from tests.steps.conftest import RUN_DATE
+from tests.steps.reading import rows, version
+
+DAY = {"run_date": str(RUN_DATE)}
+
+
+@pytest.fixture(scope="module")
+def log(shop) -> pd.DataFrame:
+    """The raw log, straight from the generated file, before the cut-off."""
+    cut_off = datetime.combine(RUN_DATE, datetime.min.time(), timezone.utc)
+    with (shop.parent / "files" / "interactions.csv").open(encoding="utf-8") as file:
+        frame = pd.DataFrame(list(csv.DictReader(file)))
+    when = pd.to_datetime(frame["event_time"], format="ISO8601", utc=True, errors="coerce")
+    return frame[when < cut_off].assign(when=when[when < cut_off])
+
+
+@pytest.fixture(scope="module")
+def catalogue(shop) -> dict[str, dict]:
+    lines = (shop.parent / "files" / "items.jsonl").read_text(encoding="utf-8").splitlines()
+    return {str(row["item_id"]): row for row in map(json.loads, lines)}
+
+
+@pytest.fixture(scope="module")
+def recommendations(shop) -> pd.DataFrame:
+    return rows(shop, "recommendations", **DAY)
+
+
+def test_every_recommended_item_is_unseen_available_and_there_once(recommendations, log, catalogue):
+    seen = log.groupby("user_id")["item_id"].agg(set).to_dict()
+    for user, mine in recommendations.groupby("user_id"):
+        assert mine["item_id"].is_unique
+        assert not set(mine["item_id"]) & seen.get(user, set())
+        assert sorted(mine["rank"]) == list(range(1, len(mine) + 1))
+    assert all(catalogue[item].get("available") is not False for item in recommendations["item_id"])
+
+
+def test_nobody_is_lost(shop, recommendations):
+    users = set(rows(shop, "user_sequences", **DAY)["user_id"])
+    candidates = rows(shop, "candidates", **DAY)
+    unservable = set(candidates.loc[candidates["item_ids"].map(len) == 0, "user_id"])
+    assert set(recommendations["user_id"]) | unservable == users
+    assert not set(recommendations["user_id"]) & unservable
+    run = rows(shop, "runs").query("step == 'score' and status == 'done'").iloc[-1]
+    counts = dict(run["counts"])
+    assert counts["users_in"] == len(users) == counts["users_out"] + counts["unservable"]
+
+
+def test_the_llm_orders_exactly_the_users_active_in_the_last_days(recommendations, log, shop):
+    sequences = rows(shop, "user_sequences", **DAY).set_index("user_id")
+    since = pd.Timestamp(RUN_DATE, tz="UTC") - pd.Timedelta(days=7)
+    last = pd.to_datetime(sequences["last_event_time"], utc=True)
+    active = set(last[last >= since].index)
+    by_source = recommendations[recommendations["rank"] == 1].groupby("source")["user_id"].agg(set)
+    assert active
+    assert by_source["llm"] <= active
+    assert not by_source.get("cf", set()) & active
+    without = {user for user, items in sequences["item_ids"].items() if len(items) == 0}
+    assert without <= by_source["popular"]
+
+
+def test_users_without_any_event_get_the_popular_list_with_its_reason(recommendations):
+    popular = recommendations[recommendations["source"] == "popular"]
+    assert len(popular)
+    assert popular["probability"].isna().all()
+    assert set(popular["fallback_reason"]) == {"no_history"}
+
+
+def test_probabilities_follow_the_order_and_scores_are_finite(recommendations):
+    for _, mine in recommendations[recommendations["source"] != "popular"].groupby("user_id"):
+        mine = mine.sort_values("rank")
+        assert mine["score"].is_monotonic_decreasing
+        assert mine["probability"].is_monotonic_decreasing
+        assert 0 < mine["probability"].sum() <= 1 + 1e-9
+
+
+def test_new_items_are_recommended_without_retraining(recommendations, catalogue, log):
+    never_bought = set(catalogue) - set(log["item_id"])
+    assert set(recommendations["item_id"]) & never_bought
+
+
+def test_a_mail_shows_at_most_so_many_of_one_category_while_others_are_left(shop, recommendations, catalogue):
+    mails = rows(shop, "email_recommendations", **DAY)
+    assert len(mails) == recommendations["user_id"].nunique()
+    full = recommendations.groupby("user_id")["item_id"].agg(list).to_dict()
+    leaf = {item: (row.get("categories") or [item])[-1] for item, row in catalogue.items()}
+    for user, slots in zip(mails["user_id"], mails["slots"], strict=True):
+        items = [slot["item_id"] for slot in slots]
+        assert len(items) == min(5, len(full[user]))
+        assert [slot["rank"] for slot in slots] == sorted(slot["rank"] for slot in slots)
+        most = max(Counter(leaf[item] for item in items).values())
+        enough = sum(min(2, count) for count in Counter(leaf[item] for item in full[user]).values()) >= 5
+        assert most <= 2 or not enough
+
+
+def test_a_feed_shows_the_whole_list_with_titles(shop, recommendations):
+    feeds = rows(shop, "feed_recommendations", **DAY)
+    sizes = recommendations.groupby("user_id").size().to_dict()
+    for user, slots in zip(feeds["user_id"], feeds["slots"], strict=True):
+        assert len(slots) == sizes[user]
+        assert all(slot["title"] for slot in slots)
+
+
+def test_the_same_night_again_writes_nothing(shop, new_context):
+    tables = ("user_sequences", "candidates", "recommendations", "email_recommendations", "feed_recommendations", "rejected_rows", "runs")
+    before = {table: version(shop, table) for table in tables}
+    run_nightly(new_context(shop), RUN_DATE)
+    assert {table: version(shop, table) for table in tables} == before
+
+
+def test_another_chunking_of_spark_leaves_the_same_rows(copy_of_shop, new_context, recommendations):
+    context = new_context(copy_of_shop, "spark.shuffle_partitions=5", "scoring.token_budget=4096")
+    context.spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "7")
+    try:
+        for table in ("user_sequences", "candidates", "recommendations"):
+            context.spark.sql(f"DELETE FROM delta.`{copy_of_shop / table}`")
+        context.spark.sql(f"DELETE FROM delta.`{copy_of_shop / 'runs'}` WHERE step <> 'train'")
+        run_nightly(context, RUN_DATE)
+    finally:
+        context.spark.conf.unset("spark.sql.execution.arrow.maxRecordsPerBatch")
+    order = ["user_id", "rank"]
+    again = rows(copy_of_shop, "recommendations", **DAY).sort_values(order, ignore_index=True)
+    columns = [column for column in again.columns if column not in ("run_id", "scored_at")]
+    pd.testing.assert_frame_equal(again[columns], recommendations.sort_values(order, ignore_index=True)[columns], check_exact=True)
+
+
+def test_a_night_before_any_bundle_is_refused_and_touches_nothing(shop, new_context):
+    before = version(shop, "runs")
+    with pytest.raises(BundleError, match="trained_before"):
+        run_nightly(new_context(shop), date(2026, 5, 1))
+    assert version(shop, "runs") == before
+
+
+def test_a_backfill_runs_every_date_and_sees_no_later_event(copy_of_shop, new_context):
+    run_backfill(new_context(copy_of_shop), date(2026, 5, 29), date(2026, 5, 30))
+    for day in ("2026-05-29", "2026-05-30"):
+        sequences = rows(copy_of_shop, "user_sequences", run_date=day)
+        last = pd.to_datetime(sequences["last_event_time"].dropna(), utc=True)
+        assert last.max() < pd.Timestamp(day, tz="UTC")
+        assert len(rows(copy_of_shop, "feed_recommendations", run_date=day))
+    assert len(rows(copy_of_shop, "recommendations", **DAY))
+
+
+def test_a_backfill_of_a_reversed_range_is_refused(shop, new_context):
+    with pytest.raises(InputError, match="before the first"):
+        run_backfill(new_context(shop), date(2026, 5, 30), date(2026, 5, 29))

@@ -1,0 +1,118 @@
+"""The layers of the design hold, and the source keeps its promises: no pickle, no eval, no except that swallows everything, thin jobs."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted([*(ROOT / "allmrec").rglob("*.py"), *(ROOT / "jobs").glob("*.py"), *(ROOT / "deploy").rglob("*.py")])
+FORBIDDEN_IMPORTS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
+FORBIDDEN_NAMES = re.compile(r"(^|_)(utils?|helpers?|manager|data2)(_|$)")
+JOB_IMPORTS = ("allmrec.cli", "allmrec.config", "allmrec.errors", "allmrec.steps", "allmrec.tables.session", "click", "__future__", "sys")
+
+
+def _contracts() -> dict[str, dict[str, str]]:
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg", encoding="utf-8")
+    return {name: dict(settings[name]) for name in settings.sections() if name.startswith("importlinter:contract:")}
+
+
+def _lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
+    command = Path(sys.executable).parent / "lint-imports"
+    return subprocess.run([str(command), "--no-cache", "--no-logo"], cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_the_layers_of_the_design_hold() -> None:
+    told = _lint_imports(ROOT)
+    assert told.returncode == 0, told.stdout + told.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("training/cf.py", "from petastorm import make_batch_reader"),
+        ("models/cf/sasrec.py", "import pyspark"),
+        ("scoring/scorer.py", "from allmrec.tables import schemas"),
+        ("data/splits.py", "import torch"),
+        ("data/items.py", "import delta"),
+        ("prompts/template.py", "import torch"),
+        ("scoring/ranking.py", "import transformers"),
+    ],
+)
+def test_a_forbidden_import_is_noticed(tmp_path: Path, file: str, line: str) -> None:
+    shutil.copytree(ROOT / "allmrec", tmp_path / "allmrec", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "setup.cfg", tmp_path)
+    path = tmp_path / "allmrec" / file
+    path.write_text(path.read_text(encoding="utf-8") + f"\n{line}\n", encoding="utf-8")
+    told = _lint_imports(tmp_path)
+    assert told.returncode == 1 and "BROKEN" in told.stdout, told.stdout + told.stderr
+
+
+def test_every_part_of_the_package_is_under_a_contract() -> None:
+    contracts = _contracts()
+    assert len(contracts) >= 9
+    told = {module for contract in contracts.values() for module in contract["source_modules"].split()}
+    parts = {path.stem for path in (ROOT / "allmrec").iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    assert parts - {"__init__", "cli"} <= {name.split(".")[1] for name in told if "." in name}
+    assert all((ROOT / "allmrec" / name).is_dir() or (ROOT / "allmrec" / f"{name}.py").is_file() for name in parts - {"__init__"})
+
+
+def _parsed(paths: list[Path]) -> Iterator[tuple[str, ast.AST]]:
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+            yield str(path.relative_to(ROOT)), node
+
+
+def _imported(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom) and node.module:
+        return [node.module]
+    return []
+
+
+def test_no_source_pickles_evaluates_or_catches_everything() -> None:
+    found = []
+    for path, node in _parsed(SOURCES):
+        where = f"{path}:{getattr(node, 'lineno', '?')}"
+        found += [f"{where} imports {name}" for name in _imported(node) if name.split(".")[0] in FORBIDDEN_IMPORTS]
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FORBIDDEN_CALLS:
+            found.append(f"{where} calls {node.func.id}")
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name):
+            if (node.func.value.id, node.func.attr) in {("torch", "load"), ("torch", "save"), ("np", "load")}:
+                found.append(f"{where} calls {node.func.value.id}.{node.func.attr}")
+        raised_again = isinstance(node, ast.ExceptHandler) and isinstance(node.body[-1], ast.Raise) and node.body[-1].exc is None
+        if isinstance(node, ast.ExceptHandler) and not raised_again:
+            caught = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
+            if any(kind is None or (isinstance(kind, ast.Name) and kind.id in {"Exception", "BaseException"}) for kind in caught):
+                found.append(f"{where} catches everything")
+        if (
+            isinstance(node, ast.keyword)
+            and node.arg == "trust_remote_code"
+            and not (isinstance(node.value, ast.Constant) and node.value.value is False)
+        ):
+            found.append(f"{where} trusts remote code")
+    assert found == []
+
+
+def test_jobs_hold_no_logic() -> None:
+    jobs = sorted((ROOT / "jobs").glob("*.py"))
+    assert len(jobs) >= 8
+    for path in jobs:
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 40, path.name
+    names = [(path, name) for path, node in _parsed(jobs) for name in _imported(node)]
+    assert [pair for pair in names if not pair[1].startswith(JOB_IMPORTS)] == []
+
+
+def test_files_are_named_after_what_they_hold() -> None:
+    assert [str(path) for path in SOURCES if FORBIDDEN_NAMES.search(path.stem)] == []

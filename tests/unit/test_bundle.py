@@ -1,0 +1,231 @@
+"""A bundle comes back as it was saved, is refused by name when anything is wrong, and grows by new and reworded items."""
+
+import json
+import shutil
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from allmrec.bundle import Bundle, extend_bundle, load_bundle, save_bundle, select_bundle, text_hash, verify_bundle
+from allmrec.config import Config
+from allmrec.errors import BundleError, SetupError
+from allmrec.models.text_encoder import TextEncoder
+from allmrec.models.weights import hash_parameters
+from allmrec.prompts.template import PromptLayout
+from allmrec.scoring.multi_item import item_priors
+from allmrec.scoring.retrieval import Retriever
+from allmrec.scoring.scorer import Scorer
+from tests.unit.tiny_bundle import tiny_bundle, tiny_catalogue, tiny_encoder, tiny_llm
+
+EXTRA = {"purpose": "serving", "trained_before": "2026-01-05", "figures": {"cf_NDCG@10": 0.5, "odd": float("nan"), "numpy": np.float32(1.5)}}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("bundles")
+
+
+@pytest.fixture(scope="module")
+def fresh(root: Path) -> Bundle:
+    return tiny_bundle(root)
+
+
+@pytest.fixture(scope="module")
+def saved(root: Path, fresh: Bundle) -> Path:
+    return root / save_bundle(root, fresh, EXTRA)
+
+
+@pytest.fixture
+def copy(saved: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(saved, tmp_path / saved.name))
+
+
+def catalogue() -> pd.DataFrame:
+    return tiny_catalogue()[["item_id", "title", "description"]]
+
+
+def test_what_is_loaded_is_what_was_saved(root: Path, fresh: Bundle, saved: Path):
+    torch.manual_seed(5)
+    loaded = load_bundle(saved, tiny_llm(root))
+    drawn = torch.rand(1)
+    torch.manual_seed(5)
+    assert torch.equal(drawn, torch.rand(1)), "loading must not move anybody's random draws"
+    pd.testing.assert_frame_equal(loaded.items, fresh.items)
+    assert hash_parameters(loaded.rec) == hash_parameters(fresh.rec)
+    for name in ("soft_items", "text_embeddings"):
+        assert torch.equal(getattr(loaded, name), getattr(fresh, name))
+    assert torch.equal(loaded.rec.soft_items(), fresh.rec.soft_items())
+    assert np.array_equal(loaded.known, fresh.known) and np.array_equal(loaded.priors, fresh.priors)
+    assert np.array_equal(loaded.titles.flat, fresh.titles.flat) and np.array_equal(loaded.titles.offsets, fresh.titles.offsets)
+    assert loaded.config == fresh.config and loaded.blends == fresh.blends and loaded.index["i003"] == 3
+    assert loaded.folder == saved and loaded.bundle_id == saved.name and loaded.text_encoder_folder is None
+    assert loaded.manifest["figures"] == {"cf_NDCG@10": 0.5, "odd": None, "numpy": 1.5}
+    assert loaded.manifest["llm"]["weight_hash"] == tiny_llm(root).weight_hash and loaded.manifest["parent_id"] is None
+
+
+def test_equal_content_has_one_id_wherever_and_whenever_it_is_saved(fresh: Bundle, saved: Path, tmp_path: Path):
+    assert save_bundle(tmp_path, fresh, EXTRA) == saved.name
+    assert save_bundle(tmp_path, fresh, EXTRA) == saved.name
+    assert save_bundle(tmp_path, fresh, EXTRA | {"purpose": "evaluation"}) != saved.name
+    assert len(list(tmp_path.iterdir())) == 2, "nothing half-written may stay"
+
+
+def test_a_bundle_knows_no_path_of_the_machine(root: Path, saved: Path):
+    assert load_bundle(saved, None).config.llm.cache is None
+    assert not any(str(root).encode() in path.read_bytes() for path in saved.glob("config.json"))
+
+
+@pytest.mark.parametrize("name", ["items.parquet", "cf.safetensors", "stage1.safetensors", "stage2.safetensors", "items.safetensors", "blend.json"])
+def test_a_flipped_byte_is_found_and_named(copy: Path, name: str):
+    content = bytearray((copy / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / name).write_bytes(bytes(content))
+    with pytest.raises(BundleError, match=f"{name} is changed"):
+        load_bundle(copy, None)
+
+
+def test_missing_and_foreign_files_are_named_and_hadoops_checksums_are_not_foreign(copy: Path):
+    (copy / ".items.parquet.crc").write_bytes(b"crc")
+    verify_bundle(copy)
+    (copy / "extra.bin").write_bytes(b"?")
+    with pytest.raises(BundleError, match="extra.bin is not one of its files"):
+        verify_bundle(copy)
+    (copy / "extra.bin").unlink()
+    (copy / "config.json").unlink()
+    with pytest.raises(BundleError, match="config.json is missing"):
+        verify_bundle(copy)
+    (copy / "manifest.json").unlink()
+    with pytest.raises(BundleError, match="manifest.json is missing"):
+        verify_bundle(copy)
+    with pytest.raises(BundleError, match="manifest.json is missing"):
+        load_bundle(copy / "nowhere", None)
+
+
+def test_a_manifest_that_was_edited_or_is_of_another_format_is_refused(copy: Path):
+    path = copy / "manifest.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps(manifest | {"trained_before": "2020-01-01"}))
+    with pytest.raises(BundleError, match="manifest.json was changed"):
+        verify_bundle(copy)
+    path.write_text(json.dumps(manifest | {"created_at": "2030-01-01"}))
+    verify_bundle(copy)
+    path.write_text(json.dumps(manifest | {"format_version": 99}))
+    with pytest.raises(BundleError, match="format_version 99, expected 1"):
+        verify_bundle(copy)
+    for broken in ("{", "[]", "\ufffd"):
+        path.write_text(broken)
+        with pytest.raises(BundleError):
+            verify_bundle(copy)
+
+
+def test_another_llm_is_refused_by_name(root: Path, saved: Path):
+    with pytest.raises(BundleError, match="trained with the LLM .*llm0 .*found .*llm1"):
+        load_bundle(saved, tiny_llm(root, seed=1))
+
+
+def test_a_disk_that_does_not_take_it_is_one_clear_line_and_leaves_nothing(fresh: Bundle, tmp_path: Path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(SetupError, match="cannot be written"):
+        save_bundle(tmp_path / "file", fresh, EXTRA)
+
+
+def test_the_fine_tuned_encoder_travels_with_the_bundle(root: Path, fresh: Bundle, tmp_path: Path):
+    tiny_encoder(root).save(tmp_path / "tuned")
+    tuned = replace(fresh, text_encoder_folder=tmp_path / "tuned")
+    loaded = load_bundle(tmp_path / save_bundle(tmp_path, tuned, EXTRA), None)
+    encoder = TextEncoder.load(Config().text_encoder, tmp_path / "cache", loaded.text_encoder_folder)
+    assert encoder.content_hash == tiny_encoder(root).content_hash
+
+
+def test_the_newest_serving_bundle_of_the_date_is_selected_and_never_a_child():
+    def manifest(bundle_id: str, before: str, created: str = "1", purpose: str = "serving", parent: str | None = None) -> dict:
+        return {"bundle_id": bundle_id, "trained_before": before, "created_at": created, "purpose": purpose, "parent_id": parent}
+
+    found = [
+        manifest("old", "2026-01-01"), manifest("first", "2026-02-01", "1"), manifest("second", "2026-02-01", "2"), manifest("late", "2026-03-01"),
+        manifest("evaluation", "2026-02-02", purpose="evaluation"), manifest("child", "2026-02-01", "9", parent="first"),
+    ]  # fmt: skip
+    assert select_bundle(found, date(2026, 2, 10))["bundle_id"] == "second"
+    assert select_bundle(found, date(2026, 3, 1))["bundle_id"] == "late"
+    with pytest.raises(BundleError, match="no serving bundle with trained_before ≤ 2025-12-31"):
+        select_bundle(found, date(2025, 12, 31))
+    with pytest.raises(BundleError, match="found none"):
+        select_bundle([], date(2026, 1, 1))
+
+
+def test_an_unchanged_catalogue_in_any_order_needs_no_child(root: Path, saved: Path, tmp_path: Path):
+    bundle = load_bundle(saved, None)
+    shuffled = catalogue().sample(frac=1, random_state=0).head(25)
+    shuffled["description"] = shuffled["description"].replace("", None)
+    assert extend_bundle(bundle, shuffled, tiny_encoder(root), None, tmp_path) is bundle
+
+
+def test_a_child_has_new_items_after_the_old_and_new_text_for_reworded_ones(root: Path, saved: Path, tmp_path: Path):
+    llm, encoder = tiny_llm(root), tiny_encoder(root)
+    parent = load_bundle(saved, llm)
+    new = pd.DataFrame({"item_id": ["z2", "a1"], "title": ["wool blanket", "gas lamp"], "description": None})
+    tonight = pd.concat([catalogue().drop(index=4), new])
+    tonight.loc[tonight["item_id"] == "i003", "title"] = "camping tent for two"
+    child = extend_bundle(parent, tonight, encoder, llm, tmp_path)
+    assert child.manifest["parent_id"] == parent.bundle_id != child.bundle_id and child.manifest["purpose"] == "serving"
+    assert child.num_items == 32 and child.index["a1"] == 31 and child.index["z2"] == 32 and child.index["i005"] == 5
+    assert child.items["title"][2] == "camping tent for two"
+    assert child.items["text_hash"][2] == text_hash("camping tent for two", catalogue()["description"][2])
+    assert not child.known[31:].any() and child.known[3] and child.items["num_interactions"].tolist()[30:] == [0, 0]
+
+    same = [idx for idx in range(31) if idx != 3]
+    for name in ("soft_items", "text_embeddings"):
+        assert torch.equal(getattr(child, name)[same], getattr(parent, name)[same])
+    assert np.array_equal(child.priors[same], parent.priors[same]) and child.titles.of(7) == parent.titles.of(7)
+    assert not torch.equal(child.soft_items[3], parent.soft_items[3]) and child.titles.of(3) != parent.titles.of(3)
+    e, parent_e = child.rec.joint()[0], parent.rec.joint()[0]
+    assert torch.allclose(e[:31], parent_e, atol=1e-6), "the CF model's view of an item does not change with its title"
+    assert torch.allclose(child.soft_items[31:], child.rec.soft_items()[31:], atol=1e-5)
+    expected = item_priors(llm, PromptLayout.of(child.config.prompt, llm), child.titles, [3, 31, 32], 4096)
+    assert child.priors[[3, 31, 32]] == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_child_recommends_its_new_items(root: Path, saved: Path, tmp_path: Path):
+    llm = tiny_llm(root)
+    tonight = pd.concat([catalogue(), pd.DataFrame({"item_id": ["new"], "title": ["red tent 5"], "description": [""]})])
+    child = extend_bundle(load_bundle(saved, llm), tonight, tiny_encoder(root), llm, tmp_path)
+    found = Retriever(child, None, child.config.candidates.model_copy(update={"text_quota": 15})).retrieve(
+        pd.DataFrame({"user_id": ["u"], "item_ids": [["i001", "new"]], "seen": [[]]})
+    )
+    assert "new" in found["item_ids"][0]
+    scored = Scorer(child, llm, child.config).score(
+        pd.DataFrame({"user_id": ["u"], "history": [["i001", "new"]], "candidates": found["item_ids"], "use_llm": [True]})
+    )
+    assert scored["llm_failure"][0] is None and np.isfinite(scored["llm_logprobs"][0]).all()
+
+
+def test_a_child_is_cached_by_content_made_once_and_made_again_when_damaged(root: Path, saved: Path, tmp_path: Path):
+    llm, encoder = tiny_llm(root), tiny_encoder(root)
+    parent = load_bundle(saved, llm)
+    tonight = pd.concat([catalogue(), pd.DataFrame({"item_id": ["new"], "title": ["gas lamp"], "description": [""]})], ignore_index=True)
+    child = extend_bundle(parent, tonight, encoder, llm, tmp_path)
+    (folder,) = tmp_path.iterdir()
+    assert folder == child.folder and folder.name.startswith(f"{parent.bundle_id}-")
+    assert extend_bundle(parent, tonight[::-1], encoder, None, tmp_path).bundle_id == child.bundle_id
+    (folder / "items.parquet").write_bytes(b"damaged")
+    assert extend_bundle(parent, tonight, encoder, llm, tmp_path).bundle_id == child.bundle_id
+    verify_bundle(folder)
+    with pytest.raises(BundleError, match="trained with the LLM"):
+        extend_bundle(parent, tonight, encoder, tiny_llm(root, seed=1), tmp_path)
+    assert folder.is_dir(), "another LLM is no reason to throw the child away"
+    with pytest.raises(BundleError, match="1 items are new or reworded, expected the LLM"):
+        extend_bundle(parent, tonight.replace("gas lamp", "gas lamps"), encoder, None, tmp_path)
+
+
+def test_a_catalogue_that_shares_less_than_half_is_refused(root: Path, saved: Path, tmp_path: Path):
+    bundle, encoder = load_bundle(saved, None), tiny_encoder(root)
+    with pytest.raises(BundleError, match="14 of its 30 items are among the catalogue's 14"):
+        extend_bundle(bundle, catalogue().head(14), encoder, None, tmp_path)
+    foreign = pd.DataFrame({"item_id": [f"x{n}" for n in range(31)], "title": "t", "description": ""})
+    with pytest.raises(BundleError, match="30 of its 30 items are among the catalogue's 61"):
+        extend_bundle(bundle, pd.concat([catalogue(), foreign]), encoder, None, tmp_path)

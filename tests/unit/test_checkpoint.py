@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from allmrec.errors import InputError
+from allmrec.training.checkpoint import Checkpointer
+from allmrec.training.loop import Evaluation, History, fit
+
+
+class Killed(Exception):
+    """Stands for the process being ended from outside."""
+
+
+def network() -> nn.Module:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+
+
+def batches(epoch: int) -> Iterator[Tensor]:
+    random = torch.Generator().manual_seed(epoch + 10)
+    for _ in range(5):
+        yield torch.randn(4, 3, generator=random)
+
+
+def train(
+    folder: Path, fail_at: int | None = None, every: int = 3, total_steps: int = 23, patience: int | None = None
+) -> tuple[History, nn.Module]:
+    model = network()
+
+    def loss(batch: Tensor) -> Tensor:
+        if fail_at is not None and len(seen) == fail_at:
+            raise Killed
+        seen.append(1)
+        return F.mse_loss(model(batch).squeeze(1), batch.sum(dim=1))
+
+    def measure() -> dict[str, float]:
+        fixed = torch.ones(2, 3)
+        return {"error": float(F.mse_loss(model(fixed).squeeze(1), fixed.sum(dim=1)))}
+
+    seen: list[int] = []
+    history = fit(
+        "test",
+        {"model": model},
+        torch.optim.Adam(model.parameters(), lr=0.05, betas=(0.9, 0.98)),
+        batches,
+        loss,
+        total_steps=total_steps,
+        seed=4,
+        checkpointer=Checkpointer(folder, every),
+        report=lambda line: None,
+        evaluation=Evaluation(measure, "error", every_steps=4, patience=patience, higher_is_better=False),
+    )
+    return history, model
+
+
+def test_a_killed_training_resumes_with_the_losses_of_one_that_was_not_killed(tmp_path: Path) -> None:
+    whole, model = train(tmp_path / "whole")
+    with pytest.raises(Killed):
+        train(tmp_path / "killed", fail_at=13)
+    assert [path.name for path in (tmp_path / "killed").iterdir()] == ["step_000000012"]
+    resumed, resumed_model = train(tmp_path / "killed")
+    assert resumed.losses == pytest.approx(whole.losses, abs=1e-5) and len(whole.losses) == 23
+    assert resumed.evaluations == [pytest.approx(figures, abs=1e-5) for figures in whole.evaluations]
+    for left, right in zip(model.state_dict().values(), resumed_model.state_dict().values(), strict=True):
+        assert torch.allclose(left, right, atol=1e-6)
+
+
+def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
+    first, model = train(tmp_path)
+    again, same = train(tmp_path, fail_at=0)
+    assert again.losses == first.losses
+    assert all(torch.equal(left, right) for left, right in zip(model.state_dict().values(), same.state_dict().values(), strict=True))
+
+
+def test_the_best_weights_are_restored_and_training_stops_when_nothing_improves(tmp_path: Path) -> None:
+    history, model = train(tmp_path, total_steps=400, patience=3)
+    assert history.stopped_early and history.step < 400 and history.best is not None
+    assert history.best["error"] == min(figures["error"] for figures in history.evaluations)
+    fixed = torch.ones(2, 3)
+    assert float(F.mse_loss(model(fixed).squeeze(1), fixed.sum(dim=1)).detach()) == pytest.approx(history.best["error"], abs=1e-6)
+
+
+def test_a_training_does_not_touch_the_global_random_state(tmp_path: Path) -> None:
+    network()
+    expected = torch.random.get_rng_state()
+    train(tmp_path)
+    assert torch.equal(torch.random.get_rng_state(), expected)
+
+
+def test_a_checkpoint_of_other_settings_is_not_continued(tmp_path: Path) -> None:
+    model = network()
+    optimizer = torch.optim.Adam(model.parameters())
+    Checkpointer(tmp_path, 1, "old settings").save(7, {"model": model}, optimizer, {})
+    assert Checkpointer(tmp_path, 1, "new settings").restore({"model": model}, optimizer) is None
+    assert Checkpointer(tmp_path, 1, "old settings").restore({"model": model}, optimizer).step == 7
+
+
+def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
+    train(tmp_path)
+    (folder,) = tmp_path.iterdir()
+    (folder / "optimizer.safetensors").write_bytes(b"not tensors")
+    model = network()
+    assert Checkpointer(tmp_path, 1).restore({"model": model}, torch.optim.Adam(model.parameters())) is None
+
+
+def test_checkpoints_hold_safetensors_and_json_only(tmp_path: Path) -> None:
+    train(tmp_path)
+    (folder,) = tmp_path.iterdir()
+    assert {path.suffix for path in folder.iterdir()} == {".safetensors", ".json"}
+    assert json.loads((folder / "state.json").read_text())["step"] == 23
+
+
+def test_a_loss_that_is_not_finite_is_refused_by_name(tmp_path: Path) -> None:
+    model = network()
+    with pytest.raises(InputError, match="test: the loss became nan at step 1"):
+        fit(
+            "test",
+            {"model": model},
+            torch.optim.Adam(model.parameters()),
+            batches,
+            lambda batch: model(batch).sum() * float("nan"),
+            total_steps=5,
+            seed=1,
+            checkpointer=Checkpointer(tmp_path, 5),
+            report=lambda line: None,
+        )
+
+
+def test_an_empty_epoch_is_refused(tmp_path: Path) -> None:
+    model = network()
+    with pytest.raises(InputError, match="had no batches"):
+        fit(
+            "test",
+            {"model": model},
+            torch.optim.Adam(model.parameters()),
+            lambda epoch: iter(()),
+            lambda batch: model(batch).sum(),
+            total_steps=5,
+            seed=1,
+            checkpointer=Checkpointer(tmp_path, 5),
+            report=lambda line: None,
+        )

@@ -1,0 +1,60 @@
+"""The configuration: bad keys and values are refused by their path, overlays win in order."""
+
+import pytest
+
+from allmrec.config import Config, fingerprint, load
+from allmrec.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("scoring.top_k=0", "scoring.top_k: 0, expected an integer ≥ 1"),
+        ("scoring.top_k=true", "scoring.top_k: true, expected an integer ≥ 1"),
+        ("scoring.top_k=2.5", "scoring.top_k: 2.5, expected an integer ≥ 1"),
+        ("cf.dropout=1.5", "cf.dropout: 1.5, expected a number from 0 to 1"),
+        ("cf.learning_rate=fast", 'cf.learning_rate: "fast", expected a number > 0'),
+        ("scoring.order=random", 'scoring.order: "random", expected one of blend, llm, cf'),
+        ("stage2.max_examples=0", "stage2.max_examples: 0, expected an integer ≥ 1 or null"),
+        ("candidates.text_quota=30", "candidates.text_quota: 30, expected at most candidates.num_candidates (20)"),
+        ("scoring.topk=3", "scoring.topk: unknown key, expected one of active_within_days"),
+        ("nothing.top_k=3", "nothing: unknown key, expected one of candidates, cf"),
+        ("scoring=3", "scoring: 3, expected a mapping of settings"),
+        ("scoring.top_k", "--set scoring.top_k: expected section.key=value"),
+    ],
+)
+def test_a_bad_setting_is_refused_with_its_path(override, message):
+    with pytest.raises(ConfigError) as error:
+        load([], [override])
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+
+
+def test_later_files_win_and_overrides_win_over_all(tmp_path):
+    (tmp_path / "a.yaml").write_text("scoring: {top_k: 3, token_budget: 100}\n")
+    (tmp_path / "b.yaml").write_text("scoring: {top_k: 4}\n")
+    config = load([tmp_path / "a.yaml", tmp_path / "b.yaml"], ["cf.learning_rate=1e-4"])
+    assert (config.scoring.top_k, config.scoring.token_budget, config.cf.learning_rate) == (4, 100, 1e-4)
+    assert load([tmp_path / "a.yaml", tmp_path / "b.yaml"], ["scoring.top_k=5"]).scoring.top_k == 5
+
+
+@pytest.mark.parametrize("text", ["- a list\n", "scoring: [unclosed\n", "!!python/object/apply:os.getcwd []\n"])
+def test_a_file_that_is_no_plain_mapping_is_refused_by_name(tmp_path, text):
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(ConfigError, match="bad.yaml"):
+        load([tmp_path / "bad.yaml"])
+
+
+def test_a_missing_file_is_refused_by_name(tmp_path):
+    with pytest.raises(ConfigError, match="nowhere.yaml: no such file"):
+        load([tmp_path / "nowhere.yaml"])
+
+
+def test_the_configuration_cannot_be_changed_after_it_was_read():
+    with pytest.raises(ValueError, match="frozen"):
+        Config().scoring.top_k = 3
+
+
+def test_a_fingerprint_follows_content_and_not_order():
+    assert fingerprint(a=Config().scoring, b=1) == fingerprint(b=1, a=Config().scoring)
+    assert fingerprint(a=Config().scoring) != fingerprint(a=load([], ["scoring.top_k=9"]).scoring)

