@@ -18,7 +18,8 @@ from allmrec.errors import SetupError, UserError
 from allmrec.steps.context import Context, day_after_last_event
 from allmrec.tables.session import create_session
 
-OUT = Console(soft_wrap=True)
+OUT = Console(width=None if sys.stdout.isatty() else 120)
+"""For people: a terminal's own width, 120 characters in a file or pipe."""
 LOG = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
@@ -68,12 +69,10 @@ def configured(run_date: str = "optional") -> Callable[[Callable[..., None]], Ca
                 "" if run_date == "required" else " Default: the day after the last event."
             )
             command = click.option("--run-date", callback=_run_date, required=run_date == "required", help=help_text)(command)
-        command = click.option(
-            "--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Overrides one setting; may be repeated."
-        )(command)
-        return click.option(
-            "--config", multiple=True, metavar="FILE", help="YAML overlay on the defaults; may be repeated, later ones win."
-        )(command)
+        command = click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Overrides one setting; may be repeated.")(
+            command
+        )
+        return click.option("--config", multiple=True, metavar="FILE", help="YAML overlay on the defaults; may be repeated, later ones win.")(command)
 
     return decorate
 

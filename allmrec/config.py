@@ -128,16 +128,16 @@ class CFConfig(Section):
     """The backbone."""
     loss: Literal["sampled_softmax", "bce"] = "sampled_softmax"
     """`bce` with one negative a position is the paper's."""
-    num_negatives: Count = 256
+    num_negatives: Count = 1024
     """Negatives of the sampled softmax, shared by a batch; `bce` draws one a position."""
     width: Count = 64
     """Embedding width d."""
-    num_blocks: Count = 2
-    """Attention blocks."""
+    num_blocks: Count = 1
+    """Attention blocks (SASRec's own: 2)."""
     num_heads: Count = 1
     """Attention heads."""
-    dropout: Fraction = 0.2
-    """Dropout rate."""
+    dropout: Fraction = 0.5
+    """Dropout rate (long, dense histories want less, 0.2 say)."""
     learning_rate: Positive = 1e-3
     """Adam's learning rate."""
     batch_size: Count = 128
@@ -196,7 +196,7 @@ class Stage2Config(Section):
     """Steps that match user and item tokens by cosine before the LLM is used; 0: none (the paper)."""
     warm_start_batch: Count = 128
     """Users a warm-start step."""
-    warm_start_learning_rate: Positive = 1e-3
+    warm_start_learning_rate: Positive = 3e-4
     """Learning rate of the warm start."""
     unknown_dropout: Fraction = 0.1
     """Share of items whose e_i is dropped in training, as it is for items the CF model never saw."""
@@ -404,9 +404,7 @@ def from_dict(tree: Mapping[str, Any]) -> Config:
 
 def fingerprint(**parts: Any) -> str:
     """Return 16 hex digits of the SHA-256 of the parts as canonical JSON; sections of the configuration may be parts."""
-    text = json.dumps(
-        parts, sort_keys=True, default=lambda part: part.model_dump(mode="json") if isinstance(part, BaseModel) else str(part)
-    )
+    text = json.dumps(parts, sort_keys=True, default=lambda part: part.model_dump(mode="json") if isinstance(part, BaseModel) else str(part))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -462,7 +460,10 @@ def _fields(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, F
 def _expected(path: str) -> str:
     """Return what a field allows, in words, from the JSON schema of its type; an unknown path is said to be one."""
     field = dict(_fields(Config)).get(path)
-    return "" if field is None else _words(TypeAdapter(Annotated[field.annotation, field]).json_schema())
+    if field is None:
+        return ""
+    kind: Any = Annotated[field.annotation, field]
+    return _words(TypeAdapter(kind).json_schema())
 
 
 def _words(schema: Mapping[str, Any]) -> str:

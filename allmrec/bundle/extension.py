@@ -55,13 +55,9 @@ def extend_bundle(bundle: Bundle, catalogue: pd.DataFrame, encoder: TextEncoder,
         except BundleError:
             shutil.rmtree(folder)  # a cache: what is damaged is made again
     if llm is None:
-        raise BundleError(
-            f"bundle {bundle.bundle_id}: {len(changed):,} items are new or reworded, expected the LLM to read their titles; load it"
-        )
+        raise BundleError(f"bundle {bundle.bundle_id}: {len(changed):,} items are new or reworded, expected the LLM to read their titles; load it")
     if encoder.content_hash != bundle.manifest["text_encoder"]["content_hash"]:
-        raise BundleError(
-            f"bundle {bundle.bundle_id}: the sentence encoder is another one than it was trained with; set text_encoder.model to that"
-        )
+        raise BundleError(f"bundle {bundle.bundle_id}: the sentence encoder is another one than it was trained with; set text_encoder.model to that")
     child = _child(bundle, changed, encoder, llm)
     write_folder(cache_root, name, lambda place: write_parts(place, child), child.manifest)
     return load_bundle(folder, llm)

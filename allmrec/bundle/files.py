@@ -45,9 +45,7 @@ def write_folder(root: Path, name: str | None, write: Callable[[Path], None], ma
             return verify_bundle(target)  # another process was first
         return whole
     except (OSError, SafetensorError) as error:
-        raise SetupError(
-            f"{root}: the bundle cannot be written ({error}), expected room in a folder of one's own; free some space"
-        ) from error
+        raise SetupError(f"{root}: the bundle cannot be written ({error}), expected room in a folder of one's own; free some space") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -66,9 +64,7 @@ def verify_bundle(folder: Path) -> dict[str, Any]:
         ("changed (wrong checksum)", sorted(name for name in expected.keys() & found.keys() if expected[name] != found[name])),
     ):
         if names:
-            raise BundleError(
-                f"bundle {folder}: {names[0]} is {problem}, expected the files of its manifest; copy or train the bundle again"
-            )
+            raise BundleError(f"bundle {folder}: {names[0]} is {problem}, expected the files of its manifest; copy or train the bundle again")
     if content_id(manifest) != manifest.get("bundle_id"):
         raise BundleError(f"bundle {folder}: {MANIFEST} was changed, expected the content of its bundle_id; copy or train the bundle again")
     return manifest
@@ -78,20 +74,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Return the manifest of a bundle in a format that this program reads; raises BundleError."""
     path = folder / MANIFEST
     if not path.is_file():
-        raise BundleError(
-            f"bundle {folder}: {MANIFEST} is missing, expected a bundle's folder; check the path, or train one (allmrec train)"
-        )
+        raise BundleError(f"bundle {folder}: {MANIFEST} is missing, expected a bundle's folder; check the path, or train one (allmrec train)")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, UnicodeDecodeError) as error:
-        raise BundleError(
-            f"bundle {folder}: {MANIFEST} is no JSON ({error}), expected a bundle's; copy or train the bundle again"
-        ) from error
+        raise BundleError(f"bundle {folder}: {MANIFEST} is no JSON ({error}), expected a bundle's; copy or train the bundle again") from error
     version = manifest.get("format_version") if isinstance(manifest, dict) else None
     if version != FORMAT_VERSION:
-        raise BundleError(
-            f"bundle {folder}: format_version {version}, expected {FORMAT_VERSION}; use the allmrec that wrote it, or train again"
-        )
+        raise BundleError(f"bundle {folder}: format_version {version}, expected {FORMAT_VERSION}; use the allmrec that wrote it, or train again")
     if not isinstance(manifest.get("files"), dict):
         raise BundleError(f"bundle {folder}: {MANIFEST} names no files, expected their checksums; copy or train the bundle again")
     return manifest

@@ -80,9 +80,7 @@ def select_bundle(manifests: Sequence[dict[str, Any]], run_date: date) -> dict[s
     if not old_enough:
         oldest = min((found["trained_before"] for found in serving), default=None)
         found = f"{len(serving)} trained before {oldest} or later" if serving else "none"
-        raise BundleError(
-            f"no serving bundle with trained_before ≤ {run_date}: found {found}; train one (allmrec train --run-date {run_date})"
-        )
+        raise BundleError(f"no serving bundle with trained_before ≤ {run_date}: found {found}; train one (allmrec train --run-date {run_date})")
     return max(old_enough, key=lambda found: (found["trained_before"], found["created_at"]))
 
 
@@ -138,9 +136,7 @@ def _load_models(folder: Path, config: Config, manifest: dict[str, Any], tensors
         try:
             module.load_state_dict(load_file(folder / f"{name}.safetensors"))
         except RuntimeError as error:
-            raise BundleError(
-                f"bundle {folder}: {name}.safetensors does not fit this allmrec's networks; use the one that wrote it"
-            ) from error
+            raise BundleError(f"bundle {folder}: {name}.safetensors does not fit this allmrec's networks; use the one that wrote it") from error
     return rec.eval()
 
 

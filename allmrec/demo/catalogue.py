@@ -54,17 +54,13 @@ CATEGORIES: tuple[Category, ...] = (
                 ("2-Person", "Ultralight 1-Person", "4-Season", "3-Person"),
                 "Pitches in five minutes and keeps wind and rain outside",
             ),
-            Product(
-                "Sleeping Bag", ("Down", "3-Season", "Summer", "Winter Mummy"), "Keeps you warm through cold nights and packs down small"
-            ),
+            Product("Sleeping Bag", ("Down", "3-Season", "Summer", "Winter Mummy"), "Keeps you warm through cold nights and packs down small"),
             Product(
                 "Sleeping Mat",
                 ("Self-Inflating", "Ultralight Air", "Foam", "Insulated"),
                 "Takes the stones and the cold out of the ground under you",
             ),
-            Product(
-                "Family Tent", ("4-Person", "6-Person", "Air Beam", "Tunnel"), "Room to stand up in, with a separate bedroom and a porch"
-            ),
+            Product("Family Tent", ("4-Person", "6-Person", "Air Beam", "Tunnel"), "Room to stand up in, with a separate bedroom and a porch"),
             Product(
                 "Camping Pillow",
                 ("Inflatable", "Memory Foam", "Compact", "Down-Filled"),
@@ -90,9 +86,7 @@ CATEGORIES: tuple[Category, ...] = (
             Product("Hiking Boots", ("Waterproof", "Leather", "Lightweight", "Wide-Fit"), "Firm ankles and a sole that grips on wet rock"),
             Product("Hiking Socks", ("Merino", "Cushioned", "Liner", "Knee-High"), "Dry quickly and prevent blisters", True),
             Product("Trekking Poles", ("Carbon", "Folding", "Aluminium", "Cork-Grip"), "Take the weight off your knees on the way down"),
-            Product(
-                "Hiking Daypack", ("20-Litre", "30-Litre", "Ventilated", "Women's"), "Sits close to the back and has room for a day's kit"
-            ),
+            Product("Hiking Daypack", ("20-Litre", "30-Litre", "Ventilated", "Women's"), "Sits close to the back and has room for a day's kit"),
             Product("Headlamp", ("Rechargeable", "Waterproof", "300-Lumen", "Red-Light"), "Lights the path and leaves both hands free"),
         ),
     ),
@@ -112,12 +106,8 @@ CATEGORIES: tuple[Category, ...] = (
                 "Freshly roasted whole beans with notes of cocoa and nuts",
                 True,
             ),
-            Product(
-                "Milk Frothing Pitcher", ("350 ml", "600 ml", "Latte Art", "Steel"), "A narrow spout for cappuccino foam and latte art"
-            ),
-            Product(
-                "Espresso Cups", ("Porcelain", "Double-Wall Glass", "Stoneware", "Set of 6"), "Thick walls that keep a small coffee hot"
-            ),
+            Product("Milk Frothing Pitcher", ("350 ml", "600 ml", "Latte Art", "Steel"), "A narrow spout for cappuccino foam and latte art"),
+            Product("Espresso Cups", ("Porcelain", "Double-Wall Glass", "Stoneware", "Set of 6"), "Thick walls that keep a small coffee hot"),
         ),
     ),
     Category(
@@ -169,9 +159,7 @@ CATEGORIES: tuple[Category, ...] = (
         (
             Product("Acoustic Guitar", ("Dreadnought", "Parlor", "3/4-Size", "Cutaway"), "A spruce top with a warm, full sound"),
             Product("Guitar Tuner", ("Clip-On", "Pedal", "Chromatic", "Soundhole"), "Shows every note on a bright display, even on stage"),
-            Product(
-                "Guitar Strings", ("Phosphor Bronze", "Light Gauge", "Coated", "Silk & Steel"), "Bright tone that lasts for months", True
-            ),
+            Product("Guitar Strings", ("Phosphor Bronze", "Light Gauge", "Coated", "Silk & Steel"), "Bright tone that lasts for months", True),
             Product("Guitar Capo", ("Spring", "Screw", "Partial", "Steel"), "Changes key in a second and stays in tune"),
             Product("Guitar Stand", ("Folding", "Wall-Mount", "Wooden", "A-Frame"), "Keeps a guitar safe and within reach"),
         ),
@@ -184,9 +172,7 @@ CATEGORIES: tuple[Category, ...] = (
             Product("Yoga Blocks", ("Cork", "Foam", "Bamboo", "Lightweight"), "Bring the floor closer in standing poses"),
             Product("Yoga Strap", ("Cotton", "8-Foot", "Stretch", "D-Ring"), "Helps to reach further without strain"),
             Product("Foam Roller", ("Firm", "Soft", "Vibrating", "Textured"), "Loosens tight calves and backs"),
-            Product(
-                "Meditation Cushion", ("Buckwheat", "Round", "Velvet", "Crescent"), "Tilts the hips so that you can sit still for longer"
-            ),
+            Product("Meditation Cushion", ("Buckwheat", "Round", "Velvet", "Crescent"), "Tilts the hips so that you can sit still for longer"),
         ),
     ),
     Category(
@@ -205,9 +191,7 @@ CATEGORIES: tuple[Category, ...] = (
         ("painting outdoors", "evening classes", "flowers and landscapes"),
         (
             Product("Watercolour Paint Set", ("24-Colour", "Travel", "Artist", "12-Colour"), "Bright pigments that mix cleanly"),
-            Product(
-                "Watercolour Paper", ("Cold-Pressed", "Hot-Pressed", "A4", "Cotton"), "Heavy paper that stays flat when it is wet", True
-            ),
+            Product("Watercolour Paper", ("Cold-Pressed", "Hot-Pressed", "A4", "Cotton"), "Heavy paper that stays flat when it is wet", True),
             Product("Paint Brush Set", ("Round", "Sable", "Synthetic", "10-Piece"), "Fine points that hold plenty of water"),
             Product("Painting Easel", ("Tabletop", "Field", "Beech", "Folding"), "Stands firm and tilts to any angle"),
             Product("Sketchbook", ("A5", "Hardcover", "Spiral", "Toned"), "Smooth sheets for pencil and light washes", True),

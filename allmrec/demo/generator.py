@@ -239,10 +239,7 @@ def _pick(rng: np.random.Generator, shelf: list[Item], taste: Taste, bought: set
         return None
     favourite = taste.brands[left[0].category.path[0]]
     weights = np.array(
-        [
-            item.popularity * (5.0 if item.brand.name == favourite else 1.0) * float(np.exp(-0.8 * abs(item.brand.tier - taste.tier)))
-            for item in left
-        ]
+        [item.popularity * (5.0 if item.brand.name == favourite else 1.0) * float(np.exp(-0.8 * abs(item.brand.tier - taste.tier))) for item in left]
     )
     return left[int(rng.choice(len(left), p=weights / weights.sum()))]
 

@@ -80,9 +80,12 @@ class FrozenLLM:
                     use_safetensors=True,
                     attn_implementation="sdpa",
                     dtype=_dtype(settings.dtype, device),
-                ).to(device)
+                )
+                model = model.to(device)  # type: ignore[arg-type]
         except (OSError, ValueError, KeyError) as error:
-            raise SetupError(f"llm.model: {settings.model} cannot be loaded ({_one_line(error)}), expected a causal LM without remote code") from error
+            raise SetupError(
+                f"llm.model: {settings.model} cannot be loaded ({_one_line(error)}), expected a causal LM without remote code"
+            ) from error
         llm = cls(model, tokenizer, settings.model, hash_safetensors(files, cache_folder(settings) / "llm" / "weight_hashes"))
         llm.check_multi_item()
         return llm
@@ -125,9 +128,7 @@ class FrozenLLM:
         | mask_B1TT | [B, 1, T, T] float, added to the attention scores: 0 where a row may see a column, else the dtype's lowest value |
         | position_ids_BT | [B, T] int64, from 0 |
         """
-        output = self.model.base_model(
-            inputs_embeds=inputs_embeds_BTH, attention_mask=mask_B1TT, position_ids=position_ids_BT, use_cache=False
-        )
+        output = self.model.base_model(inputs_embeds=inputs_embeds_BTH, attention_mask=mask_B1TT, position_ids=position_ids_BT, use_cache=False)
         return output.last_hidden_state
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -83,9 +83,7 @@ class TextEncoder:
         """Return [N, S] with gradients into the model and nothing cached: what fine-tuning calls."""
         features = self.model.preprocess([_printable(text) for text in texts])
         device = self.model.device
-        return self.model({name: value.to(device) if isinstance(value, Tensor) else value for name, value in features.items()})[
-            "sentence_embedding"
-        ]
+        return self.model({name: value.to(device) if isinstance(value, Tensor) else value for name, value in features.items()})["sentence_embedding"]
 
     def save(self, folder: Path) -> None:
         """Write the model (safetensors and JSON) into `folder`, for `load`."""
@@ -105,9 +103,7 @@ class TextEncoder:
             path.parent.mkdir(parents=True, exist_ok=True)
             database = _opened(path)
         except OSError as error:
-            raise SetupError(
-                f"{path.parent}: cannot be written ({error}), expected a cache folder; set llm.cache to another one"
-            ) from error
+            raise SetupError(f"{path.parent}: cannot be written ({error}), expected a cache folder; set llm.cache to another one") from error
         try:
             yield database
         except sqlite3.OperationalError as error:

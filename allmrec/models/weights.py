@@ -53,4 +53,4 @@ def hash_safetensors(files: list[Path], cache: Path) -> str:
 def _add(digest: hashlib._Hash, name: str, tensor: Tensor) -> None:
     digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
     stored = tensor.detach().cpu().contiguous().reshape(-1)
-    digest.update(stored.view(torch.uint8).numpy())
+    digest.update(stored.view(torch.uint8).numpy().data)

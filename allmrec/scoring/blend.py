@@ -65,13 +65,6 @@ class BlendWeights:
         return cls(**found)
 
 
-def with_target(candidates: Sequence[str], target: str, num_candidates: int) -> list[str]:
-    """Return the retrieved candidates with the held-out item among them: in place of the last one where retrieval missed it."""
-    if target in candidates:
-        return list(candidates)
-    return [*list(candidates)[: max(num_candidates - 1, 0)], target]
-
-
 def part_matrix(frame: pd.DataFrame, column: str) -> np.ndarray:
     """Return a column of lists as float64 [B, C]: NaN where a value is missing or not finite, and beyond a user's candidates."""
     counts = frame["candidates"].map(len).to_numpy(dtype=np.int64)

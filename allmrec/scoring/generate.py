@@ -115,7 +115,7 @@ class _Search:
 
     def frontier(self) -> list[tuple[int, ...]]:
         """Take the most promising beginnings off the queue, at least one."""
-        taken = []
+        taken: list[tuple[int, ...]] = []
         while self._queue and len(taken) < WIDTH and self._queue[0][1] < 0:
             taken.append(heapq.heappop(self._queue)[2])
         return taken

@@ -90,7 +90,8 @@ class PackedBatch:
 
 def rows_of(index: int, request: Request, row_tokens: int = ROW_TOKENS) -> Iterator[Row]:
     """Yield the rows of a request: its answers in the order of their tokens, so that common beginnings meet, cut at `row_tokens` tree tokens."""
-    row, path = _empty_row(index, request.prompt), []
+    row = _empty_row(index, request.prompt)
+    path: list[tuple[int, int]] = []
     previous: list[int] = []
     for number in sorted(range(len(request.answers)), key=lambda number: request.answers[number]):
         answer = request.answers[number]

@@ -78,7 +78,9 @@ class Scorer:
     def _indexed(self, items: list[str]) -> list[int]:
         missing = [item for item in items if item not in self.bundle.index]
         if missing:
-            raise BundleError(f"bundle {self.bundle.bundle_id}: no item {missing[0]!r} among {len(self.bundle.index):,}, expected every candidate there")
+            raise BundleError(
+                f"bundle {self.bundle.bundle_id}: no item {missing[0]!r} among {len(self.bundle.index):,}, expected every candidate there"
+            )
         return [self.bundle.index[item] for item in items]
 
     @torch.inference_mode()
@@ -128,5 +130,3 @@ def _only(leaf: Leaf | None, size: int) -> np.ndarray | None:
 
 def _listed(values: np.ndarray) -> list[float | None]:
     return [None if np.isnan(value) else float(value) for value in values]
-
-

@@ -6,6 +6,8 @@ import json
 from datetime import date
 from pathlib import Path
 
+import pandas as pd
+
 from allmrec.bundle import Bundle, extend_bundle, load_bundle, select_bundle
 from allmrec.data.items import validated_items
 from allmrec.errors import BundleError
@@ -40,9 +42,7 @@ def choose_bundle(context: Context, run_date: date) -> dict:
     for manifest in found:
         if manifest["bundle_id"] == named:
             return manifest
-    raise BundleError(
-        f"scoring.bundle_id: {named}, expected one of {', '.join(sorted(m['bundle_id'] for m in found)) or 'no bundle there'}"
-    )
+    raise BundleError(f"scoring.bundle_id: {named}, expected one of {', '.join(sorted(m['bundle_id'] for m in found)) or 'no bundle there'}")
 
 
 def fetch_bundle(context: Context, bundle_id: str) -> Path:
@@ -70,7 +70,7 @@ def bundle_of_night(context: Context, manifest: dict, llm: FrozenLLM) -> Bundle:
     """Return the chosen bundle, or its child that also knows the items added or reworded since (stored, so that a rerun finds it)."""
     parent = load_bundle(fetch_bundle(context, manifest["bundle_id"]), llm)
     good, _ = validated_items(context.require("items"))
-    catalogue = good.select("item_id", "title", "description").toPandas().sort_values("item_id", ignore_index=True)
+    catalogue = pd.DataFrame(good.select("item_id", "title", "description").toPandas()).sort_values("item_id", ignore_index=True)
     cache = cache_folder(context.config.llm)
     encoder = TextEncoder.load(parent.config.text_encoder, cache, parent.text_encoder_folder)
     bundle = extend_bundle(parent, catalogue, encoder, llm, cache / "bundles")

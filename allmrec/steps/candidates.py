@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date
 
 import pandas as pd
@@ -55,7 +55,7 @@ def run_candidates(context: Context, run_date: date) -> str:
             schema = TABLES["candidates"].schema
             add = progress.counter
 
-            def retrieve(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+            def retrieve(frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
                 for frame in by_chunk(frames):
                     rows = model.retriever(available.value).retrieve(frame[["user_id", "item_ids", "seen"]])
                     rows.insert(0, "run_date", run_date)

@@ -53,9 +53,7 @@ def checks(config: Config) -> list[Check]:
 
 def _python() -> Check:
     ok = (3, 10) <= sys.version_info[:2] <= (3, 12)
-    return Check(
-        "Python", ok, f"{platform.python_version()} ({sys.executable})", "use Python 3.10, 3.11 or 3.12: make install PYTHON=python3.11"
-    )
+    return Check("Python", ok, f"{platform.python_version()} ({sys.executable})", "use Python 3.10, 3.11 or 3.12: make install PYTHON=python3.11")
 
 
 def _java() -> Check:
@@ -92,15 +90,11 @@ def _delta(spark: SparkSession, root: str) -> Check:
         rows = spark.read.format("delta").load(folder).count()
         files.delete(spark, folder)
     except (PySparkException, Py4JError) as error:
-        return Check(
-            "Delta", False, _first_line(error), f"check that {root} (tables.root) can be written, and Delta's JARs (spark.jars.packages)"
-        )
+        return Check("Delta", False, _first_line(error), f"check that {root} (tables.root) can be written, and Delta's JARs (spark.jars.packages)")
     finally:
         if is_new and local.is_dir() and not any(local.iterdir()):
             local.rmdir()
-    return Check(
-        "Delta", rows == 3, f"wrote and read {rows} rows under {root}", "expected 3 rows; is the file system shared by all workers?"
-    )
+    return Check("Delta", rows == 3, f"wrote and read {rows} rows under {root}", "expected 3 rows; is the file system shared by all workers?")
 
 
 def _python_workers(spark: SparkSession) -> Check:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date
 
 import pandas as pd
@@ -38,9 +38,7 @@ def choose_evaluation_bundle(context: Context, run_date: date | None) -> dict:
     if named is not None:
         manifest = bundles.choose_bundle(context, date.max)
         if manifest["purpose"] != "evaluation":
-            raise BundleError(
-                f"bundle {named}: trained for serving, so it has seen the targets; train one with --set training.purpose=evaluation"
-            )
+            raise BundleError(f"bundle {named}: trained for serving, so it has seen the targets; train one with --set training.purpose=evaluation")
         candidates = [manifest]
     else:
         candidates = [manifest for manifest in found if manifest["purpose"] == "evaluation" and manifest.get("parent_id") is None]
@@ -51,9 +49,7 @@ def choose_evaluation_bundle(context: Context, run_date: date | None) -> dict:
             )
     newest = max(candidates, key=lambda manifest: (manifest["trained_before"], manifest["created_at"]))
     if run_date is not None and newest["trained_before"] != str(run_date):
-        raise BundleError(
-            f"bundle {newest['bundle_id']}: trained before {newest['trained_before']}, expected {run_date}, the date to evaluate at"
-        )
+        raise BundleError(f"bundle {newest['bundle_id']}: trained before {newest['trained_before']}, expected {run_date}, the date to evaluate at")
     return newest
 
 
@@ -66,7 +62,9 @@ def targets(context: Context, bundle: Bundle, run_date: date) -> DataFrame:
     config = bundle.config
     good, _, _ = good_interactions(context, run_date)
     log = counted(good, config.sequences)
-    held_out = split(full_sequences(log, config.sequences), "evaluation", config.training.held_back_share, config.seed).where(F.col("test").isNotNull())
+    held_out = split(full_sequences(log, config.sequences), "evaluation", config.training.held_back_share, config.seed).where(
+        F.col("test").isNotNull()
+    )
     full = F.concat("train_items", F.array("held_back"))
     rows = held_out.select("user_id", F.slice(full, -F.least(F.size(full), F.lit(config.sequences.max_history)), config.sequences.max_history)
                            .alias("item_ids"), F.col("test").alias("target"))  # fmt: skip
@@ -85,7 +83,7 @@ def scored_users(context: Context, bundle: Bundle, users: DataFrame, num_users: 
     progress = Progress(context, "users", num_users)
     add, evaluation, seed = progress.counter, config.evaluation, config.seed
 
-    def score(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    def score(frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         for frame in by_chunk(frames):
             scorer = model.scorer(with_llm=True)
             index, ids = scorer.bundle.index, list(scorer.bundle.items["item_id"])

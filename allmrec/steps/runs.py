@@ -38,9 +38,7 @@ def done(context: Context, step: str, run_date: date) -> dict[str, Any]:
     """Return the row of a finished step; raises InputError, naming the command to run first, where it is not done."""
     row = latest(context, step, run_date)
     if row is None or row["status"] != "done":
-        raise InputError(
-            f"{step} of {run_date}: {row['status'] if row else 'not run'}, expected done; run `allmrec {step} --run-date {run_date}`"
-        )
+        raise InputError(f"{step} of {run_date}: {row['status'] if row else 'not run'}, expected done; run `allmrec {step} --run-date {run_date}`")
     return row
 
 

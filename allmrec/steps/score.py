@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import date, datetime, timedelta, timezone
 
 import pandas as pd
@@ -44,12 +44,10 @@ def to_score(context: Context, run_date: date) -> DataFrame:
     return rows.withColumn("use_llm", gets_llm(context.config, run_date)).drop("last_event_time")
 
 
-def scoring_function(
-    model: WorkerModel, add: Callable[[int], None], run_id: str
-) -> Callable[[Iterator[pd.DataFrame]], Iterator[pd.DataFrame]]:
+def scoring_function(model: WorkerModel, add: Callable[[int], None], run_id: str) -> Callable[[Iterable[pd.DataFrame]], Iterable[pd.DataFrame]]:
     """Return the function for `mapInPandas`: chunks of users in, ranked rows of `recommendations` (without run_date and scored_at) out."""
 
-    def score(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    def score(frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         for frame in by_chunk(frames):
             scorer = model.scorer(with_llm=bool(frame["use_llm"].iat[0]))
             rows = rank(scorer.score(frame.drop(columns="chunk")), scorer.bundle.blends, model.config)

@@ -49,9 +49,7 @@ def run_sequences(context: Context, run_date: date) -> str:
             num_rejected = reject(context, "sequences", rejected)
         with watch("write", "order every user's events, oldest first"):
             settings = context.config.sequences
-            rows = user_sequences(
-                counted(good, settings), context.read_input("users"), good.select("user_id").distinct(), settings, run_date
-            )
+            rows = user_sequences(counted(good, settings), context.read_input("users"), good.select("user_id").distinct(), settings, run_date)
             context.tables.replace_date("user_sequences", rows, run_date)
         written = context.tables.read_date("user_sequences", run_date)
         num_users = written.count()

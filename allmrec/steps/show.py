@@ -6,6 +6,7 @@ from datetime import date
 from typing import Any
 
 import pyspark.sql.functions as F
+from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -27,9 +28,7 @@ def user_night(context: Context, user_id: str, run_date: date) -> Group:
     """Return the user's night as tables for a terminal; raises InputError where that user or night is not there."""
     sequence, candidates = (_one(context, name, user_id, run_date) for name in ("user_sequences", "candidates"))
     if sequence is None:
-        raise InputError(
-            f"user {user_id!r}: not in user_sequences of {run_date}; expected a user of that night (check the id and --run-date)"
-        )
+        raise InputError(f"user {user_id!r}: not in user_sequences of {run_date}; expected a user of that night (check the id and --run-date)")
     mine = (F.col("user_id") == user_id) & (F.col("run_date") == F.lit(run_date))
     ranked = [row.asDict() for row in context.tables.read("recommendations").where(mine).orderBy("rank").collect()]
     wanted = {*sequence["item_ids"], *(candidates["item_ids"] if candidates else []), *(row["item_id"] for row in ranked)}
@@ -47,33 +46,14 @@ def _one(context: Context, table: str, user_id: str, run_date: date) -> dict[str
 
 
 def _history(sequence: dict[str, Any], titles: dict[str, str], user_id: str, run_date: date) -> Table:
-    table = Table(
-        "day",
-        "item",
-        "title",
-        title=f"User {user_id} on {run_date}: history ({sequence['num_interactions']} interactions)",
-        title_justify="left",
-    )
+    table = _table(f"User {user_id} on {run_date}: history ({sequence['num_interactions']} interactions)", "day", "item", "title")
     for item, when in list(zip(sequence["item_ids"], sequence["event_times"], strict=True))[-10:]:
         table.add_row(f"{when:%Y-%m-%d}", Text(item), Text(titles.get(item, "?")))
     return table
 
 
 def _ranked(rows: list[dict[str, Any]], titles: dict[str, str]) -> Table:
-    table = Table(
-        "rank",
-        "item",
-        "title",
-        "prob.",
-        "score",
-        "LLM nats",
-        "CF",
-        "text",
-        "align.",
-        "source",
-        title="Recommendations",
-        title_justify="left",
-    )
+    table = _table("Recommendations", "rank", "item", "title", "prob.", "score", "LLM nats", "CF", "text", "align.", "source")
     for row in rows:
         source = row["source"] + (f" ({row['fallback_reason']})" if row["fallback_reason"] else "")
         numbers = [_number(row[name]) for name in ("probability", "score", "llm_logprob", "cf_score", "text_score", "alignment_score")]
@@ -82,11 +62,20 @@ def _ranked(rows: list[dict[str, Any]], titles: dict[str, str]) -> Table:
 
 
 def _lost(candidates: dict[str, Any], won: set[str], titles: dict[str, str]) -> Table:
-    table = Table("item", "title", "CF", "text", "from", title="Candidates that lost", title_justify="left")
+    table = _table("Candidates that lost", "item", "title", "CF", "text", "from")
     rows = zip(candidates["item_ids"], candidates["cf_scores"], candidates["text_scores"], candidates["sources"], strict=True)
     for item, cf_score, text_score, source in rows:
         if item not in won:
             table.add_row(Text(item), Text(titles.get(item, "?")), _number(cf_score), _number(text_score), source)
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    """Return an empty table whose titles alone give way where the terminal is narrow; numbers stand to the right."""
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for column in columns:
+        number = column in ("rank", "prob.", "score", "LLM nats", "CF", "text", "align.")
+        table.add_column(column, no_wrap=column != "title", justify="right" if number else "left")
     return table
 
 

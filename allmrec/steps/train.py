@@ -15,7 +15,6 @@ from allmrec.config import Config, fingerprint
 from allmrec.data.interactions import before, counted
 from allmrec.data.snapshot import write_snapshot
 from allmrec.data.user_sequences import full_sequences, seen_items
-from allmrec.errors import InputError
 from allmrec.models.a_llmrec import ALLMRec
 from allmrec.models.llm import FrozenLLM, cache_folder
 from allmrec.models.text_encoder import TextEncoder, item_text
@@ -106,7 +105,7 @@ def train_bundle(snapshot: Snapshot, config: Config, folder: Path, watch: Stopwa
     with watch("stage 1", "align what users did with what titles say"):
         stage1 = train_stage1(snapshot, cf, texts.encoder, texts.embeddings, config, folder / "stage1", report)
     layout = PromptLayout.of(config.prompt, llm)
-    titles = layout.tokenise_titles(items["title"], config.prompt.title_tokens)
+    titles = layout.tokenise_titles(items["title"].tolist(), config.prompt.title_tokens)
     priors = _priors(llm, layout, titles, config, watch)
     with watch("stage 2", "teach the projections to speak to the LLM"):
         rec = _compose(cf, stage1, items, llm, config)

@@ -9,7 +9,7 @@ import os
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,7 +121,7 @@ def in_chunks(rows: DataFrame, chunk_users: int, *kinds: str) -> DataFrame:
     return rows.withColumn("chunk", chunk).repartition(max(total, 1), "chunk").sortWithinPartitions("chunk", "user_id")
 
 
-def by_chunk(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+def by_chunk(frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
     """Yield one frame a chunk from the Arrow batches of a partition made by `in_chunks` (a batch may end inside a chunk)."""
     pending: list[pd.DataFrame] = []
     for frame in frames:

@@ -63,7 +63,7 @@ class Tables:
 
     def __init__(self, spark: SparkSession, root: str) -> None:
         self.spark = spark
-        self.root = root.rstrip("/") or root
+        self.root = files.absolute(spark, root.rstrip("/") or root)
         self.versions_read: dict[str, int] = {}
         self._created: set[str] = set()
 
@@ -137,9 +137,12 @@ class Tables:
 
         No commit is made where nothing changes. `rows` hold every key at most once. Raises TableError as `replace_date` does.
         """
+        fresh = not self.exists(name)
         self.create(name)
         spec = _spec(name)
         rows = self._conform(name, rows)
+        if fresh:
+            return self._run(name, lambda: self._append(name, rows))
         target = self._conform(name, self._read(name, None, record=False))
         changes = rows.join(target, list(spec.key), "left_anti")
         others = [column for column in spec.schema if column.name not in spec.key]
@@ -155,6 +158,17 @@ class Tables:
             return self._run(name, lambda: self._merge_changes(name, changes, update))
         finally:
             changes.unpersist()
+
+    def _append(self, name: str, rows: DataFrame) -> int:
+        """Write the first rows of a new table, all in one commit, none where there are no rows; return how many."""
+        rows = rows.persist(StorageLevel.MEMORY_AND_DISK)
+        try:
+            written = rows.count()
+            if written:
+                rows.write.format("delta").mode("append").save(self.path(name))
+            return written
+        finally:
+            rows.unpersist()
 
     def _merge_changes(self, name: str, changes: DataFrame, update: bool) -> int:
         written = changes.count()

@@ -18,6 +18,12 @@ def exists(spark: SparkSession, uri: str) -> bool:
     return bool(fs.exists(path))
 
 
+def absolute(spark: SparkSession, uri: str) -> str:
+    """Return `uri` as it is, but a relative path as an absolute one: Delta takes no relative paths."""
+    path = _path(spark, uri)
+    return uri if path.isAbsolute() else str(_open(spark, uri)[0].makeQualified(path).toUri().getPath())
+
+
 def list_names(spark: SparkSession, uri: str) -> list[str]:
     """Return the sorted names of the files and folders in the folder `uri`; empty where it does not exist."""
     fs, path = _open(spark, uri)

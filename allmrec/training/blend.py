@@ -1,6 +1,6 @@
 """Fit the served order's weights where they are used (design §5), on users whose held-back item no trained part has seen.
 
-For serving: on retrieved candidates, the held-back item placed among them where retrieval missed it; a night's lists are hard to tell apart.
+For serving: on retrieved candidates, of the users whose held-back item is among them; a night's lists are hard to tell apart.
 For evaluation: on sampled negatives, as `evaluate` ranks them.
 """
 
@@ -15,17 +15,20 @@ from allmrec.bundle import Bundle
 from allmrec.config import Config
 from allmrec.evaluation.protocol import sample_negatives
 from allmrec.models.llm import FrozenLLM
-from allmrec.scoring.blend import BlendWeights, fit_blend, with_target
+from allmrec.scoring.blend import BlendWeights, fit_blend
 from allmrec.scoring.retrieval import Retriever
 from allmrec.scoring.scorer import Scorer
 from allmrec.training.loader import Snapshot
 
 
 def blend_frame(bundle: Bundle, snapshot: Snapshot, config: Config) -> pd.DataFrame:
-    """Return one row a blend user: user_id, history, target, candidates (target among them), cf_scores, text_scores, sources."""
+    """Return one row a blend user: user_id, history, target, candidates (target among them), cf_scores, text_scores, sources.
+
+    Users stand in an order drawn from the seed, so that the first ones are a sample.
+    """
     rows = snapshot.held_back("blend").sort_values("user_id", ignore_index=True)
     order = sorted(rows.index, key=lambda row: seeds.derive(config.seed, "blend", rows["user_id"][row]))
-    rows = rows.loc[sorted(order[: config.training.blend_users])].reset_index(drop=True)
+    rows = rows.loc[order[: config.training.blend_users]].reset_index(drop=True)
     ids = bundle.items.set_index("item_idx")["item_id"].to_dict()
     frame = pd.DataFrame({"user_id": rows["user_id"], "target": rows["held_back"].map(ids)})
     frame["item_ids"] = [[ids[idx] for idx in history if idx > 0] for history in rows["item_idx"]]
@@ -33,10 +36,11 @@ def blend_frame(bundle: Bundle, snapshot: Snapshot, config: Config) -> pd.DataFr
     retriever = Retriever(bundle, None, config.candidates)
     if config.training.purpose == "serving":
         retrieved = retriever.retrieve(frame[["user_id", "item_ids", "seen"]]).set_index("user_id")["item_ids"]
-        size = config.candidates.num_candidates
-        frame["candidates"] = [
-            with_target(list(retrieved[user]), target, size) for user, target in zip(frame["user_id"], frame["target"], strict=True)
-        ]
+        frame["candidates"] = list(retrieved.loc[frame["user_id"]])
+        # Only lists that hold the true item say how to order one. Placing it into the others would teach that the true item is the one that
+        # retrieval ranks last: on the demo shop all weights then became 0.
+        found = [target in items for target, items in zip(frame["target"], frame["candidates"], strict=True)]
+        frame = frame[found].reset_index(drop=True)
     else:
         known = {item: idx for idx, item in ids.items()}
         frame["candidates"] = [

@@ -43,9 +43,7 @@ def train_cf(snapshot: Snapshot, config: Config, work: Path, report: Callable[[s
     known = torch.from_numpy(snapshot.known_items())
     steps_per_epoch = snapshot.num_batches(settings.batch_size, min_length=2)
     if steps_per_epoch == 0:
-        raise InputError(
-            f"{snapshot.folder}/sequences: no user has two interactions, expected some to learn an order from; give more interactions"
-        )
+        raise InputError(f"{snapshot.folder}/sequences: no user has two interactions, expected some to learn an order from; give more interactions")
     device = training_device()
     with torch_threads(config.training.num_threads):
         model = _new_model(settings, snapshot, known, config.seed).to(device)
@@ -53,9 +51,7 @@ def train_cf(snapshot: Snapshot, config: Config, work: Path, report: Callable[[s
         epochs = settings.epochs if len(judged) else min(settings.epochs, EPOCHS_WITHOUT_EARLY_STOPPING)
         if not len(judged):
             report(f"cf: no user is held back for early stopping, so it trains {epochs} epochs")
-        evaluation = Evaluation(
-            lambda: evaluate_full_ranking(model, judged), "NDCG@10", settings.evaluate_every * steps_per_epoch, settings.patience
-        )
+        evaluation = Evaluation(lambda: evaluate_full_ranking(model, judged), "NDCG@10", settings.evaluate_every * steps_per_epoch, settings.patience)
         history = fit(
             "cf",
             {"cf": model},

@@ -91,9 +91,7 @@ class Checkpointer:
             return Checkpoint(record["step"], record["state"], best)
         return None
 
-    def _read(
-        self, folder: Path, modules: Mapping[str, nn.Module]
-    ) -> tuple[dict[str, Any], Weights, dict[str, Tensor], Weights | None] | None:
+    def _read(self, folder: Path, modules: Mapping[str, nn.Module]) -> tuple[dict[str, Any], Weights, dict[str, Tensor], Weights | None] | None:
         try:
             record = json.loads((folder / "state.json").read_text(encoding="utf-8"))
             if record["fingerprint"] != self.fingerprint:

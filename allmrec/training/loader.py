@@ -122,9 +122,7 @@ class Snapshot:
             yield {name: values[kept] for name, values in found.items()}
         expected = int(self.manifest["num_sequences"])
         if rows != expected:
-            raise InputError(
-                f"{self.folder}/sequences: read {rows} rows, expected {expected} as the manifest says; write the snapshot again"
-            )
+            raise InputError(f"{self.folder}/sequences: read {rows} rows, expected {expected} as the manifest says; write the snapshot again")
 
     def _files(self, name: str, required: bool = True) -> list[Path]:
         files = sorted((self.folder / name).glob("*.parquet"))

@@ -176,8 +176,7 @@ class _Run:
         number = float(value.detach())
         if not math.isfinite(number):
             raise InputError(
-                f"{self.name}: the loss became {number} at step {history.step + 1}, expected a finite number; "
-                f"lower {self.name}.learning_rate"
+                f"{self.name}: the loss became {number} at step {history.step + 1}, expected a finite number; lower {self.name}.learning_rate"
             )
         value.backward()
         if self.clip_norm is not None:
@@ -230,8 +229,7 @@ class _Run:
         left = (self.last_line - self.started) / max(done, 1) * (self.total_steps - self.history.step)
         measured = f", {_described(figures)}" if figures else ""
         self.report(
-            f"{self.name}: step {self.history.step}/{self.total_steps}, loss {self.history.recent_loss:.4f}{measured}, "
-            f"at most {left:.0f} s left"
+            f"{self.name}: step {self.history.step}/{self.total_steps}, loss {self.history.recent_loss:.4f}{measured}, at most {left:.0f} s left"
         )
 
 

@@ -33,9 +33,9 @@ def sampled_softmax_loss(positive_scores_N: Tensor, negative_scores_NM: Tensor, 
     | negative_scores_NM | [N, M] float, negatives shared by the batch |
     | accidental_NM | [N, M] bool, true where the negative is that row's positive: it is left out |
     """
-    negatives_NM = negative_scores_NM.masked_fill(accidental_NM, float("-inf"))
-    total_N = torch.logaddexp(positive_scores_N, torch.logsumexp(negatives_NM, dim=1))
-    return (total_N - positive_scores_N).mean()
+    left_out = F.pad(accidental_NM, (1, 0))  # column 0 is the positive
+    logits = torch.cat([positive_scores_N[:, None], negative_scores_NM], dim=1).masked_fill_(left_out, float("-inf"))
+    return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64, device=logits.device))
 
 
 def matching_mse(e_BJ: Tensor, q_BJ: Tensor) -> Tensor:

@@ -76,9 +76,7 @@ def train_stage1(
     settings = config.stage1
     steps_per_epoch = snapshot.num_batches(settings.batch_size, min_length=2)
     if steps_per_epoch == 0:
-        raise InputError(
-            f"{snapshot.folder}/sequences: no user has two interactions, expected some to align items on; give more interactions"
-        )
+        raise InputError(f"{snapshot.folder}/sequences: no user has two interactions, expected some to align items on; give more interactions")
     device = training_device()
     cf.to(device)
     hash_before = hash_parameters(cf)

@@ -88,15 +88,15 @@ def _train(
     if not layout.soft_tokens:
         report("stage2: the prompt has no soft tokens, so nothing is trained through the LLM")
         return figures
-    return figures | _Stage2(rec, llm, RequestBuilder(layout, titles, llm.max_positions), priors, inputs, config).train(train, judged, work, mark, report)
+    return figures | _Stage2(rec, llm, RequestBuilder(layout, titles, llm.max_positions), priors, inputs, config).train(
+        train, judged, work, mark, report
+    )
 
 
 class _Stage2:
     """The part of stage 2 that goes through the LLM."""
 
-    def __init__(
-        self, rec: ALLMRec, llm: FrozenLLM, requests: RequestBuilder, priors: np.ndarray | None, inputs: Tensor, config: Config
-    ) -> None:
+    def __init__(self, rec: ALLMRec, llm: FrozenLLM, requests: RequestBuilder, priors: np.ndarray | None, inputs: Tensor, config: Config) -> None:
         self.rec, self.llm, self.requests, self.priors, self.inputs = rec, llm, requests, priors, inputs
         self.config, self.settings, self.num_items = config, config.stage2, len(inputs) - 1
 
@@ -122,7 +122,9 @@ class _Stage2:
             seed=self.config.seed,
             checkpointer=Checkpointer(work / "llm", self.config.training.checkpoint_every, mark),
             report=report,
-            evaluation=Evaluation(lambda: self.measure(judged, judged_rows), "loss", settings.evaluate_every, settings.patience, False) if before else None,
+            evaluation=Evaluation(lambda: self.measure(judged, judged_rows), "loss", settings.evaluate_every, settings.patience, False)
+            if before
+            else None,
             clip_norm=1.0,
         )
         after = history.best or {}
@@ -169,7 +171,10 @@ class _Stage2:
     def build(self, examples: Examples, rows: list[int], candidates: list[np.ndarray], answered: list[np.ndarray]) -> list[Request]:
         """Return the users' requests: `candidates` listed where the layout lists them, `answered` scored."""
         histories = [[idx for idx in examples.histories[row].tolist() if idx > 0] for row in rows]
-        return [self.requests.build(history, answers.tolist(), shown.tolist()) for history, shown, answers in zip(histories, candidates, answered, strict=True)]
+        return [
+            self.requests.build(history, answers.tolist(), shown.tolist())
+            for history, shown, answers in zip(histories, candidates, answered, strict=True)
+        ]
 
     def scores(self, requests: list[Request], tokens: Tensor, users: Tensor) -> list[Tensor]:
         """Return every request's log-probabilities in nats, differentiable."""

@@ -45,9 +45,7 @@ def main(model: str) -> None:
     for name, seconds in times.items():
         print(f"{name}: {statistics.median(seconds) * 1000:.0f} ms a user")
     ratios = [b / a for a, b in zip(*times.values(), strict=True)]
-    print(
-        f"ratio: {statistics.median(ratios):.1f} (pairs {min(ratios):.1f} to {max(ratios):.1f}, n = {PAIRS} × {NUM_USERS} users), ", end=""
-    )
+    print(f"ratio: {statistics.median(ratios):.1f} (pairs {min(ratios):.1f} to {max(ratios):.1f}, n = {PAIRS} × {NUM_USERS} users), ", end="")
     print(f"{torch.get_num_threads()} threads, float32, largest difference {np.abs(together - alone).max():.1e} nats")
 
 

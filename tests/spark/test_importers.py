@@ -5,11 +5,12 @@ from __future__ import annotations
 import datetime as dt
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from deltalake import DeltaTable as IndependentTable
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 
 from allmrec.config import ImportingConfig
 from allmrec.data.importers.amazon import read_amazon
@@ -17,6 +18,8 @@ from allmrec.data.importers.files import read_files
 from allmrec.data.importers.kcore import k_core
 from allmrec.data.importers.movielens import GENRES, read_movielens
 from allmrec.data.importers.write import import_into
+from allmrec.data.interactions import validated
+from allmrec.data.items import validated_items
 from allmrec.errors import InputError
 from allmrec.tables.delta import Tables
 
@@ -40,6 +43,16 @@ def json_lines(*rows: object) -> str:
 
 def import_files(spark: SparkSession, tables: Tables, interactions: str, items: str, config: ImportingConfig = DEFAULT) -> dict[str, int]:
     return import_into(tables, *read_files(spark, interactions, items, config, quiet), config, now=NOW, report=quiet)
+
+
+def checked(interactions: DataFrame | None, items: DataFrame) -> tuple[list[tuple], dict[str, Row], list[tuple[str, str]]]:
+    """Return the good events, the good items by their id, and the rejected rows' tables and reasons, without writing a table."""
+    assert interactions is not None
+    good_items, bad_items = validated_items(items)
+    events, bad_events = validated(interactions, good_items, rating_range=DEFAULT.rating_range, now=NOW)
+    rows = events.orderBy("event_time", "user_id", "item_id").collect()
+    bad = sorted((row.table, row.reason) for row in bad_items.union(bad_events).collect())
+    return [(row.user_id, row.item_id, row.event_time, row.rating) for row in rows], {row.item_id: row for row in good_items.collect()}, bad
 
 
 def log(tables: Tables) -> list[tuple]:
@@ -132,27 +145,26 @@ def test_an_order_without_times_becomes_one_minute_a_position_and_says_so(spark:
     assert any("synthetic times" in line for line in said) and any("1 unparsable_time" in line for line in said)
 
 
-def test_other_column_names_are_mapped_and_missing_ones_are_named(spark: SparkSession, tables: Tables, tmp_path: Path) -> None:
+def test_other_column_names_are_mapped_and_missing_ones_are_named(spark: SparkSession, tmp_path: Path) -> None:
     events = put(tmp_path / "log.jsonl", json_lines({"uid": 1, "sku": "7", "at": "2014-05-13T16:53:20Z"}, {"uid": 2, "sku": 7, "at": 1400000000}))
     items = put(tmp_path / "items.tsv", "sku\tname\n7\tA tent\n")
     columns = {"user_id": ("uid",), "item_id": ("item_id", "sku"), "event_time": ("at",), "title": ("name",)}
     config = ImportingConfig.model_validate({"columns": columns})
-    import_files(spark, tables, events, items, config)
     at = dt.datetime(2014, 5, 13, 16, 53, 20)
-    assert log(tables) == [("1", "7", at, None), ("2", "7", at, None)]
+    assert checked(*read_files(spark, events, items, config, quiet))[0] == [("1", "7", at, None), ("2", "7", at, None)]
     with pytest.raises(InputError, match="no column for user_id, expected one named user_id") as error:
         read_files(spark, events, items, DEFAULT, quiet)
     assert "\n" not in str(error.value)
 
 
-def test_parquet_and_delta_are_imported_with_their_types(spark: SparkSession, tables: Tables, tmp_path: Path) -> None:
+def test_parquet_and_delta_are_imported_with_their_types(spark: SparkSession, tmp_path: Path) -> None:
     events = spark.createDataFrame([(1, 7, dt.datetime(2014, 5, 13), 4)], "user_id long, item_id long, event_time timestamp, rating int")
     events.write.parquet(str(tmp_path / "events"))
     items = spark.createDataFrame([(7, "A tent", [["Sport", "Tents"]])], "item_id long, title string, categories array<array<string>>")
     items.write.format("delta").save(str(tmp_path / "items"))
-    import_files(spark, tables, str(tmp_path / "events"), str(tmp_path / "items"))
-    assert log(tables) == [("1", "7", dt.datetime(2014, 5, 13), 4.0)]
-    assert tables.read("items").first().categories == ["Sport", "Tents"]
+    found, known, _ = checked(*read_files(spark, str(tmp_path / "events"), str(tmp_path / "items"), DEFAULT, quiet))
+    assert found == [("1", "7", dt.datetime(2014, 5, 13), 4.0)]
+    assert known["7"].categories == ["Sport", "Tents"]
 
 
 def test_a_truncated_archive_is_named_and_nothing_is_written(spark: SparkSession, tables: Tables, tmp_path: Path) -> None:
@@ -216,22 +228,21 @@ def test_amazon_2018_files_are_imported(spark: SparkSession, tables: Tables, tmp
     ]
 
 
-def test_amazon_2014_metadata_are_python_literals_that_are_read_and_not_run(spark: SparkSession, tables: Tables, tmp_path: Path) -> None:
+def test_amazon_2014_metadata_are_python_literals_that_are_read_and_not_run(spark: SparkSession, tmp_path: Path) -> None:
     metadata = (
-        "{'asin': '0001', 'title': \"It's a 'tent'\", 'description': 'Warm', 'salesRank': {'Toys': 5}, 'categories': [['Sport', 'Tents'], ['Other']]}\n"
+        "{'asin': '0001', 'title': \"It's a 'tent'\", 'description': 'Warm', 'salesRank': {}, 'categories': [['Sport', 'Tents'], ['Other']]}\n"
         "{'asin': '0002', 'categories': [['Sport']], 'title': 'Caf\\xe9 \\u2603'}\n"
         f"{{'asin': open('{tmp_path}/run', 'w'), 'title': 'code'}}\n"
         '{"asin": "0004", "title": "JSON", "categories": [["Sport"]]}\n'
     )
     paths = put(tmp_path / "reviews.json", REVIEWS), put(tmp_path / "meta.json.gz", metadata)
-    import_into(tables, *read_amazon(spark, *paths, DEFAULT), DEFAULT, now=NOW, report=quiet)
-    items = {row.item_id: (row.title, row.description, row.categories) for row in tables.read("items").collect()}
-    assert items == {
+    _, items, bad = checked(*read_amazon(spark, *paths, DEFAULT))
+    assert {item: (row.title, row.description, row.categories) for item, row in items.items()} == {
         "0001": ("It's a 'tent'", "Warm", ["Sport", "Tents"]),
         "0002": ("Café ☃", None, ["Sport"]),
         "0004": ("JSON", None, ["Sport"]),
     }
-    assert ("items", "not_json") in rejected(tables)
+    assert ("items", "not_json") in bad
     assert not (tmp_path / "run").exists()
 
 
@@ -259,13 +270,15 @@ def movielens_csv(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [movielens_100k, movielens_1m, movielens_csv])
-def test_movielens_releases_give_the_same_tables(spark: SparkSession, tables: Tables, tmp_path: Path, write) -> None:
+def test_movielens_releases_give_the_same_tables(spark: SparkSession, tmp_path: Path, write: Callable[[Path], None]) -> None:
     write(tmp_path)
-    import_into(tables, *read_movielens(spark, str(tmp_path), DEFAULT), DEFAULT, now=NOW, report=quiet)
-    assert log(tables) == [("196", "1", dt.datetime(1997, 12, 4, 15, 55, 49), 3.0), ("186", "2", dt.datetime(1998, 4, 4, 19, 22, 22), 4.0)]
-    items = {row.item_id: (row.title, row.categories or []) for row in tables.read("items").collect()}
-    assert items == {"1": ("Toy Story (1995)", []), "2": ("Les Misérables (1995)", ["Comedy", "Drama"])}
-    assert [table for table, _ in rejected(tables)] == ["interactions"]
+    events, items, bad = checked(*read_movielens(spark, str(tmp_path), DEFAULT))
+    assert events == [("196", "1", dt.datetime(1997, 12, 4, 15, 55, 49), 3.0), ("186", "2", dt.datetime(1998, 4, 4, 19, 22, 22), 4.0)]
+    assert {item: (row.title, row.categories or []) for item, row in items.items()} == {
+        "1": ("Toy Story (1995)", []),
+        "2": ("Les Misérables (1995)", ["Comedy", "Drama"]),
+    }
+    assert [table for table, _ in bad] == ["interactions"]
 
 
 def test_a_folder_that_is_no_movielens_release_is_refused(spark: SparkSession, tmp_path: Path) -> None:

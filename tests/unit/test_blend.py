@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from allmrec.scoring.blend import PRIOR, BlendWeights, fit_blend, with_target, zscores
+from allmrec.scoring.blend import PRIOR, BlendWeights, fit_blend, zscores
 
 NUM_CANDIDATES = 10
 
@@ -105,10 +105,3 @@ def test_weights_survive_json():
     frame, targets = scored(30, {"cf": 1.0})
     weights, _ = fit_blend(frame, targets, with_llm=True)
     assert BlendWeights.from_json(json.loads(json.dumps(weights.to_json()))) == weights
-
-
-def test_the_held_out_item_takes_the_last_place_where_retrieval_missed_it():
-    assert with_target(["a", "b", "c"], "b", 3) == ["a", "b", "c"]
-    assert with_target(["a", "b", "c"], "x", 3) == ["a", "b", "x"]
-    assert with_target(["a"], "x", 3) == ["a", "x"]
-    assert with_target([], "x", 1) == ["x"]

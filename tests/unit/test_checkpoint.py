@@ -29,9 +29,7 @@ def batches(epoch: int) -> Iterator[Tensor]:
         yield torch.randn(4, 3, generator=random)
 
 
-def train(
-    folder: Path, fail_at: int | None = None, every: int = 3, total_steps: int = 23, patience: int | None = None
-) -> tuple[History, nn.Module]:
+def train(folder: Path, fail_at: int | None = None, every: int = 3, total_steps: int = 23, patience: int | None = None) -> tuple[History, nn.Module]:
     model = network()
 
     def loss(batch: Tensor) -> Tensor:

@@ -30,9 +30,7 @@ def _well_formed(shop: Shop) -> pd.DataFrame:
     items = shop.items[shop.items["item_id"].fillna("").str.fullmatch(GOOD_ID)].drop_duplicates("item_id").set_index("item_id")
     types = items["title"].map(lambda title: next(name for name in PRODUCTS if title.endswith(name)))
     log = shop.interactions.dropna(subset=["user_id", "event_time"]).drop_duplicates()
-    log = log[
-        log["user_id"].str.startswith("user-0") & log["item_id"].isin(items.index) & log["event_time"].str.fullmatch(r"2026-\d\d-\d\dT.*Z")
-    ]
+    log = log[log["user_id"].str.startswith("user-0") & log["item_id"].isin(items.index) & log["event_time"].str.fullmatch(r"2026-\d\d-\d\dT.*Z")]
     return log.assign(product=log["item_id"].map(types)).sort_values(["user_id", "event_time", "item_id"])
 
 
@@ -59,9 +57,7 @@ def test_what_follows_a_purchase_depends_on_it(shop: Shop) -> None:
     following = successors()
     pairs = [
         (first, second)
-        for first, second, user, other in zip(
-            log["product"], log["product"].shift(-1), log["user_id"], log["user_id"].shift(-1), strict=True
-        )
+        for first, second, user, other in zip(log["product"], log["product"].shift(-1), log["user_id"], log["user_id"].shift(-1), strict=True)
         if user == other and first in following
     ]
     base = Counter(log["product"])

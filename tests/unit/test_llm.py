@@ -34,7 +34,9 @@ def test_a_folder_of_any_family_loads_frozen(family: str, bos: list[int], tmp_pa
 
 def test_the_weight_hash_names_the_weights_not_the_folder_or_the_dtype(tmp_path: Path) -> None:
     one, same, other = (make_tiny_llm(tmp_path / name, seed=seed) for name, seed in (("a", 0), ("b", 0), ("c", 1)))
-    hashes = [FrozenLLM.load(settings(folder, dtype=dtype)).weight_hash for folder, dtype in ((one, "float32"), (same, "bfloat16"), (other, "float32"))]
+    hashes = [
+        FrozenLLM.load(settings(folder, dtype=dtype)).weight_hash for folder, dtype in ((one, "float32"), (same, "bfloat16"), (other, "float32"))
+    ]
     assert hashes[0] == hashes[1] != hashes[2]
     assert FrozenLLM.load(settings(one)).weight_hash == hashes[0]
 

@@ -49,7 +49,9 @@ def write_snapshot(folder: Path, num_users: int) -> Snapshot:
     for number in range(num_users):
         own = random.permutation(NUM_ITEMS // GROUPS)[: random.integers(2, 7)] * GROUPS + number % GROUPS + 1
         history = [0] * (LENGTH - len(own) + 1) + own[:-1].tolist()
-        rows.append((f"u{number:03}", history, len(own) - 1, int(own[-1]), ("stage2", "stage2", "early_stop")[number // 4 % 3], history[-len(own) + 1 :]))
+        rows.append(
+            (f"u{number:03}", history, len(own) - 1, int(own[-1]), ("stage2", "stage2", "early_stop")[number // 4 % 3], history[-len(own) + 1 :])
+        )
     kinds = (pa.string(), pa.list_(pa.int32()), pa.int32(), pa.int32(), pa.string(), pa.list_(pa.int32()))
     names = ("user_id", "item_idx", "length", "held_back", "role", "seen")
     table = pa.table({name: pa.array([row[place] for row in rows], kind) for place, (name, kind) in enumerate(zip(names, kinds, strict=True))})

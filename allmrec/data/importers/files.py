@@ -9,7 +9,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as f
 
 from allmrec.config import ImportingConfig
-from allmrec.data.importers.lines import first_line, parse_csv, parse_json, read_lines, require
+from allmrec.data.importers.lines import first_line, parse_csv, parse_json, read_lines, reading, require
 from allmrec.data.interactions import empty
 from allmrec.errors import InputError
 from allmrec.tables import files
@@ -106,7 +106,8 @@ def _lines(spark: SparkSession, path: str, wanted: tuple[tuple[str, ...], ...]) 
         names = tuple(dict.fromkeys(column for columns in wanted for column in columns))
         rows = parse_json(read_lines(spark, path), names)
         # Of JSON only the rows tell which columns there are; one that no row has is not there.
-        present = rows.select(*(f.max(f.col(f"`{name}`").isNotNull()).alias(name) for name in names)).first()
+        with reading(path):
+            present = rows.select(*(f.max(f.col(f"`{name}`").isNotNull()).alias(name) for name in names)).first()
         return rows.drop(*(name for name in names if present is None or not present[name]))
     separator = "\t" if "\t" in first and "," not in first else ","
     header = tuple(name.strip() for name in next(csv.reader([first], delimiter=separator)))

@@ -5,6 +5,10 @@ Nothing is inferred: ids such as `00123` and numbers keep their literal text. A 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as f
@@ -41,10 +45,8 @@ def read_lines(spark: SparkSession, path: str, latin: bool = False) -> DataFrame
 
 def first_line(spark: SparkSession, path: str) -> str:
     """Return the file's first line that is not blank. Raises InputError where there is none or it cannot be read."""
-    try:
+    with reading(path):
         row = read_lines(spark, path).select("value").first()
-    except PySparkException as error:
-        raise unreadable(error, path) from error
     if row is None:
         raise InputError(f"{path}: holds no line, expected at least one")
     return str(row["value"])
@@ -68,9 +70,19 @@ def line_as_json(value: Column) -> Column:
     return f.to_json(f.struct(value.alias("line")))
 
 
-def unreadable(error: Exception, fallback: str) -> InputError:
-    """Return what to tell of a file that broke off while it was read, named from Spark's own words."""
-    told = str(error)
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Turn Spark's failure to read a file to its end, in the block, into an InputError that names the file (`what`, where Spark does not)."""
+    try:
+        yield
+    except (PySparkException, Py4JJavaError) as error:
+        told = str(error)
+        if "FAILED_READ_FILE" not in told and "EOFException" not in told:
+            raise
+        raise _unreadable(told, what) from error
+
+
+def _unreadable(told: str, fallback: str) -> InputError:
     marker = "reading file "
     name = told.split(marker, 1)[1].split()[0].rstrip(".") if marker in told else fallback
     signs = ("EOFException", "Unexpected end", "ZipException", "ZLIB", "not a gzip", "incorrect")

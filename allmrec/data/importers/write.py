@@ -5,9 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable
 
-from py4j.protocol import Py4JJavaError
 from pyspark import StorageLevel
-from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as f
 
@@ -15,7 +13,7 @@ from allmrec.config import ImportingConfig
 from allmrec.data import interactions as events
 from allmrec.data import items as catalogue
 from allmrec.data.importers.kcore import k_core
-from allmrec.data.importers.lines import unreadable
+from allmrec.data.importers.lines import reading
 from allmrec.errors import InputError
 from allmrec.tables.delta import Tables
 
@@ -45,7 +43,8 @@ def import_into(
     try:
         counts: dict[str, int] = {}
         item_rows = keep(catalogue.tagged_items(items))
-        _count("items", item_rows, counts, report)
+        with reading("the file of items"):
+            _count("items", item_rows, counts, report)
         good_items, rejected = catalogue.split_rejected(item_rows, "items", catalogue.COLUMNS)
         good = None
         if interactions is not None:
@@ -53,7 +52,8 @@ def import_into(
             if tables.exists("items"):
                 known = known.union(tables.read("items").select("item_id"))
             rows = keep(events.tagged(interactions, known, config.rating_range, now).transform(_once_a_key))
-            _count("interactions", rows, counts, report)
+            with reading("the file of interactions"):
+                _count("interactions", rows, counts, report)
             good, rejected_events = events.split_rejected(rows, "interactions", events.COLUMNS)
             rejected = rejected.union(rejected_events)
             good = _chosen(good, config, counts)
@@ -63,12 +63,10 @@ def import_into(
         if good is not None:
             counts["interactions_written"] = tables.merge("interactions", good)
         first_seen = {"step": f.lit("import"), "run_id": f.lit(run_id), "first_seen": f.lit(now)}
-        tables.merge("rejected_rows", rejected.withColumns(first_seen), update=False)
+        tables.create("rejected_rows")
+        if any(name.startswith("rejected_") for name in counts):
+            tables.merge("rejected_rows", rejected.withColumns(first_seen), update=False)
         return counts
-    except (PySparkException, Py4JJavaError) as error:
-        if "FAILED_READ_FILE" in str(error) or "EOFException" in str(error):
-            raise unreadable(error, "an input file") from error
-        raise
     finally:
         for frame in kept:
             frame.unpersist()
