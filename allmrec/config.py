@@ -232,7 +232,7 @@ class TrainingConfig(Section):
     row_group_rows: Count = 20000
     """Rows a row group of the snapshot."""
     num_threads: Annotated[int, Field(ge=0)] = 0
-    """Torch threads in training; 0: all cores."""
+    """Torch threads in stage 2, where the LLM computes; 0: all cores. The smaller networks use one."""
     blend_users: Count = 2000
     """Most users the blend without the LLM is fitted on."""
     blend_llm_users: Count = 500

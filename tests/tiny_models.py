@@ -8,6 +8,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, OPTConfig, PreTrainedTokenizerFast, Qwen2Config
 
+torch.set_num_threads(1)  # tiny matrices: two threads only wait for each other, ten times as long on a busy machine
+
 WORDS = (
     "Bought together: steel water bottle; wool hiking socks; camping tent for two; warm sleeping bag. This user has bought watched played "
     'in the previous. Recommend one next item movie game for this user to buy watch play next from the following title set, "red" "blue". '

@@ -86,6 +86,8 @@ class Scorer:
     @torch.inference_mode()
     def _alignment(self, histories: list[list[int]], candidates: list[list[int]]) -> tuple[Tensor, list[list[float]]]:
         """Return O_u [users, H] and the candidates' cosines with it."""
+        if not histories:
+            return self.soft_items[:0].float(), []
         length = self.bundle.config.sequences.max_history
         padded = np.zeros((len(histories), length), dtype=np.int64)
         for row, history in enumerate(histories):
@@ -98,7 +100,7 @@ class Scorer:
         cosines = F.cosine_similarity(users[rows], self.soft_items[flat].float(), dim=1) if len(flat) else users.new_zeros(0)
         has_history = torch.tensor([bool(history) for history in histories], dtype=torch.bool, device=self.device)
         values = cosines.where(has_history[rows], 0.0).double().cpu().numpy()
-        return users, [part.tolist() for part in np.split(values, np.cumsum(counts)[:-1])] if counts else []
+        return users, [part.tolist() for part in np.split(values, np.cumsum(counts)[:-1])]
 
     def _request(self, user_id: str, history: list[int], candidates: list[int]) -> Request:
         assert self.requests is not None

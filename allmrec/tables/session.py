@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -117,6 +118,8 @@ def _settings(config: SparkConfig, submitted: bool) -> dict[str, str]:
     settings["spark.master"] = master
     settings["spark.driver.memory"] = config.driver_memory
     settings["spark.ui.showConsoleProgress"] = "true" if sys.stderr.isatty() else "false"
+    # Every table here has a path of its own; Spark's catalogue would still leave an empty folder in the current directory.
+    settings["spark.sql.warehouse.dir"] = str(Path(tempfile.gettempdir()) / "spark-warehouse")
     if master.startswith("local"):
         # A laptop's host name often resolves to nothing, or to an address of another network.
         settings.update({"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"})

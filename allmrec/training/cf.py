@@ -23,7 +23,7 @@ from allmrec.errors import InputError
 from allmrec.models.cf import CFModel, build_cf_model
 from allmrec.training.checkpoint import Checkpointer
 from allmrec.training.loader import Snapshot
-from allmrec.training.loop import Evaluation, fit, torch_threads, training_device
+from allmrec.training.loop import SMALL_MATRICES, Evaluation, fit, torch_threads, training_device
 from allmrec.training.losses import bce_loss, sampled_softmax_loss
 from allmrec.training.negatives import drawn, never_had
 
@@ -45,7 +45,7 @@ def train_cf(snapshot: Snapshot, config: Config, work: Path, report: Callable[[s
     if steps_per_epoch == 0:
         raise InputError(f"{snapshot.folder}/sequences: no user has two interactions, expected some to learn an order from; give more interactions")
     device = training_device()
-    with torch_threads(config.training.num_threads):
+    with torch_threads(SMALL_MATRICES):
         model = _new_model(settings, snapshot, known, config.seed).to(device)
         judged = _early_stopping_users(snapshot, config.seed)
         epochs = settings.epochs if len(judged) else min(settings.epochs, EPOCHS_WITHOUT_EARLY_STOPPING)

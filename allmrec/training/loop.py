@@ -24,6 +24,8 @@ from allmrec.training.checkpoint import Checkpointer, Weights, copied_weights
 
 Batch = TypeVar("Batch")
 SECONDS_BETWEEN_LINES = 10.0
+SMALL_MATRICES = 1
+"""Threads for the CF model and stage 1: their matrices are so small that more threads mostly wait for each other."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from allmrec.models.weights import check_frozen, hash_parameters
 from allmrec.training.cf import fingerprint
 from allmrec.training.checkpoint import Checkpointer
 from allmrec.training.loader import Snapshot
-from allmrec.training.loop import fit, torch_threads, training_device
+from allmrec.training.loop import SMALL_MATRICES, fit, torch_threads, training_device
 from allmrec.training.losses import info_nce, matching_mse, recommendation_loss
 from allmrec.training.negatives import never_had
 
@@ -80,7 +80,7 @@ def train_stage1(
     device = training_device()
     cf.to(device)
     hash_before = hash_parameters(cf)
-    with torch_threads(config.training.num_threads):
+    with torch_threads(SMALL_MATRICES):
         networks = _new_networks(cf.width, text_embeddings.shape[1], settings, config.seed).to(device)
         modules: dict[str, nn.Module] = {"networks": networks}
         texts: Callable[[Tensor], Tensor] = _frozen_texts(text_embeddings, device)

@@ -28,7 +28,7 @@ from allmrec.training.cf import fingerprint
 from allmrec.training.checkpoint import Checkpointer, copied_weights
 from allmrec.training.examples import Examples
 from allmrec.training.loader import Snapshot
-from allmrec.training.loop import Evaluation, fit, torch_threads
+from allmrec.training.loop import SMALL_MATRICES, Evaluation, fit, torch_threads
 from allmrec.training.losses import listwise_loss
 from allmrec.training.warm_start import judge_by_cosine, tokens_of, warm_start
 
@@ -80,7 +80,8 @@ def _train(
     inputs = rec.item_inputs()
     mark = fingerprint(snapshot, config, "stage2", config.prompt, llm.weight_hash, hash_parameters(rec.cf), hash_parameters(rec.alignment))
     if settings.warm_start_steps:
-        figures["warm_start_steps"] = float(warm_start(rec, inputs, train, judged, config, work, mark, report).step)
+        with torch_threads(SMALL_MATRICES):
+            figures["warm_start_steps"] = float(warm_start(rec, inputs, train, judged, config, work, mark, report).step)
     if len(judged):
         rec.projection.eval()
         with torch.no_grad():

