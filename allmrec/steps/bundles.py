@@ -9,7 +9,6 @@ from pathlib import Path
 import pandas as pd
 
 from allmrec.bundle import Bundle, extend_bundle, load_bundle, select_bundle
-from allmrec.data.items import validated_items
 from allmrec.errors import BundleError
 from allmrec.models.llm import FrozenLLM, cache_folder
 from allmrec.models.text_encoder import TextEncoder
@@ -69,7 +68,7 @@ def store_bundle(context: Context, folder: Path, bundle_id: str) -> None:
 def bundle_of_night(context: Context, manifest: dict, llm: FrozenLLM) -> Bundle:
     """Return the chosen bundle, or its child that also knows the items added or reworded since (stored, so that a rerun finds it)."""
     parent = load_bundle(fetch_bundle(context, manifest["bundle_id"]), llm)
-    good, _ = validated_items(context.require("items"))
+    good, _ = context.catalogue()
     catalogue = pd.DataFrame(good.select("item_id", "title", "description").toPandas()).sort_values("item_id", ignore_index=True)
     cache = cache_folder(context.config.llm)
     encoder = TextEncoder.load(parent.config.text_encoder, cache, parent.text_encoder_folder)

@@ -10,7 +10,6 @@ import pyspark.sql.functions as F
 from pyspark.sql import DataFrame
 
 from allmrec.data.interactions import before
-from allmrec.data.items import validated_items
 from allmrec.data.user_sequences import seen_items
 from allmrec.models.llm import FrozenLLM
 from allmrec.steps import bundles
@@ -25,8 +24,8 @@ SPEED_ONLY = {"chunk_users", "block_items"}
 
 def available_items(context: Context) -> frozenset[str]:
     """Return the ids of the items that can be recommended: valid rows of the catalogue that are available (default: they are)."""
-    good, _ = validated_items(context.require("items"))
-    return frozenset(row[0] for row in good.where(F.coalesce("available", F.lit(True))).select("item_id").collect())
+    good, _ = context.catalogue()
+    return frozenset(row[0] for row in good.where("available").select("item_id").collect())
 
 
 def histories(context: Context, run_date: date) -> DataFrame:

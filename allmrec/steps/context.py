@@ -12,6 +12,9 @@ import pyspark.sql.functions as F
 from pyspark.sql import DataFrame, SparkSession
 
 from allmrec.config import Config
+from allmrec.data.interactions import split_rejected
+from allmrec.data.items import COLUMNS as ITEM_COLUMNS
+from allmrec.data.items import tagged_items
 from allmrec.errors import InputError
 from allmrec.tables.delta import Tables
 
@@ -28,6 +31,8 @@ class Context:
     run_id: str = field(default_factory=lambda: f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}")
     tables: Tables = field(init=False)
     _versions: dict[str, int] | None = None
+    _catalogues: dict[int, DataFrame] = field(default_factory=dict)
+    _kept: list[DataFrame] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.tables = Tables(self.spark, self.config.tables.root)
@@ -42,6 +47,23 @@ class Context:
     def pin(self, versions: dict[str, int]) -> None:
         """Read the input tables at these versions from now on."""
         self._versions = dict(versions)
+
+    def catalogue(self, version: int | None = None) -> tuple[DataFrame, DataFrame]:
+        """Return (good items, rejected rows) of the items table at a version (this run's by default), cleaned once a run."""
+        version = self.versions["items"] if version is None else version
+        if version not in self._catalogues:
+            self._catalogues[version] = tagged_items(self.tables.read("items", version)).persist()
+        return split_rejected(self._catalogues[version], "items", ITEM_COLUMNS)
+
+    def keep(self, frame: DataFrame) -> DataFrame:
+        """Return `frame`, computed once and kept until the step ends (`release`)."""
+        self._kept.append(frame.persist())
+        return frame
+
+    def release(self) -> None:
+        """Drop what `keep` kept."""
+        while self._kept:
+            self._kept.pop().unpersist()
 
     def read_input(self, name: str) -> DataFrame | None:
         """Return an input table at this run's version; None only for `users` where there is none."""

@@ -7,7 +7,6 @@ from datetime import date
 import pyspark.sql.functions as F
 from pyspark.sql import DataFrame, Window
 
-from allmrec.data.items import validated_items
 from allmrec.steps.context import Context, Stopwatch
 from allmrec.steps.runs import Outcome, done, record
 
@@ -37,9 +36,9 @@ def run_publish(context: Context, run_date: date) -> str:
 
     def work(watch: Stopwatch) -> Outcome:
         with watch("write", "join titles, leave out what cannot be had any more, fill the slots"):
-            items, _ = validated_items(context.tables.read("items", newest_items))
+            items, _ = context.catalogue(newest_items)
             leaf = F.when(F.size("categories") > 0, F.element_at("categories", -1))
-            items = items.where(F.coalesce("available", F.lit(True))).select("item_id", "title", leaf.alias("leaf"))
+            items = items.where("available").select("item_id", "title", leaf.alias("leaf"))
             rows = context.tables.read_date("recommendations", run_date).join(items, "item_id", "inner")
             settings = context.config.publish
             context.tables.replace_date("email_recommendations", slots(rows, settings.email_slots, settings.max_per_category), run_date)

@@ -69,6 +69,8 @@ def record(
     except BaseException as error:
         _write(context, row | {"status": "failed", "message": f"{type(error).__name__}: {error}"[:2000], "timings": watch.seconds})
         raise
+    finally:
+        context.release()
     done_row = {
         "status": "done",
         "counts": outcome.counts,
@@ -85,4 +87,4 @@ def _write(context: Context, row: dict[str, Any]) -> None:
     full = {name: row.get(name) for name in schema.fieldNames()}
     if row["status"] != "started":
         full["finished_at"] = datetime.now(timezone.utc)
-    context.tables.merge("runs", context.spark.createDataFrame([tuple(full[name] for name in schema.fieldNames())], schema))
+    context.tables.upsert("runs", context.spark.createDataFrame([tuple(full[name] for name in schema.fieldNames())], schema))

@@ -7,8 +7,7 @@ from datetime import date
 import pyspark.sql.functions as F
 from pyspark.sql import DataFrame
 
-from allmrec.data.interactions import before, counted, validated
-from allmrec.data.items import validated_items
+from allmrec.data.interactions import COLUMNS, before, counted, split_rejected, tagged
 from allmrec.data.user_sequences import user_sequences
 from allmrec.steps.context import Context, Stopwatch
 from allmrec.steps.runs import Outcome, record
@@ -17,11 +16,12 @@ from allmrec.tables.schemas import TABLES
 
 def good_interactions(context: Context, run_date: date) -> tuple[DataFrame, DataFrame, DataFrame]:
     """Return (good interactions before the cut-off, good items, rejected rows of both) of the input tables as they stand in this run."""
-    items, bad_items = validated_items(context.require("items"))
+    items, bad_items = context.catalogue()
     everything = context.require("interactions")
     # Rows without a time lie before no cut-off; they are looked at so that they can be rejected.
     log = before(everything, run_date).unionByName(everything.where(F.col("event_time").isNull()))
-    good, bad = validated(log, items, rating_range=context.config.importing.rating_range)
+    rows = context.keep(tagged(log, items, context.config.importing.rating_range))
+    good, bad = split_rejected(rows, "interactions", COLUMNS)
     return good, items, bad.unionByName(bad_items)
 
 
@@ -30,13 +30,10 @@ def reject(context: Context, step: str, rejected: DataFrame) -> int:
     rows = (
         rejected.withColumn("step", F.lit(step)).withColumn("run_id", F.lit(context.run_id)).withColumn("first_seen", F.current_timestamp())
     ).select(*TABLES["rejected_rows"].schema.fieldNames())  # fmt: skip
-    rows = rows.dropDuplicates(list(TABLES["rejected_rows"].key)).persist()
-    try:
-        num_rows = rows.count()
-        if num_rows:
-            context.tables.merge("rejected_rows", rows, update=False)
-    finally:
-        rows.unpersist()
+    rows = context.keep(rows.dropDuplicates(list(TABLES["rejected_rows"].key)))
+    num_rows = rows.count()
+    if num_rows:
+        context.tables.merge("rejected_rows", rows, update=False)
     return num_rows
 
 

@@ -11,7 +11,6 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from allmrec.data.items import validated_items
 from allmrec.errors import InputError
 from allmrec.steps.context import Context
 
@@ -32,7 +31,7 @@ def user_night(context: Context, user_id: str, run_date: date) -> Group:
     mine = (F.col("user_id") == user_id) & (F.col("run_date") == F.lit(run_date))
     ranked = [row.asDict() for row in context.tables.read("recommendations").where(mine).orderBy("rank").collect()]
     wanted = {*sequence["item_ids"], *(candidates["item_ids"] if candidates else []), *(row["item_id"] for row in ranked)}
-    items, _ = validated_items(context.require("items"))
+    items, _ = context.catalogue()
     titles = {row[0]: row[1] for row in items.where(F.col("item_id").isin(list(wanted))).select("item_id", "title").collect()}
     parts: list[Any] = [_history(sequence, titles, user_id, run_date), _ranked(ranked, titles)]
     if candidates:

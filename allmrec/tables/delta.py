@@ -170,6 +170,14 @@ class Tables:
         finally:
             rows.unpersist()
 
+    def upsert(self, name: str, rows: DataFrame) -> None:
+        """Insert or replace `rows` by the table's key in one commit, without looking first whether anything changes: for a run's own record."""
+        self.create(name)
+        on = " AND ".join(f"target.`{key}` = source.`{key}`" for key in _spec(name).key)
+        source = self._conform(name, rows).alias("source")
+        merge = self._delta(name).alias("target").merge(source, on).whenMatchedUpdateAll().whenNotMatchedInsertAll()
+        self._run(name, merge.execute)
+
     def _merge_changes(self, name: str, changes: DataFrame, update: bool) -> int:
         written = changes.count()
         if written:

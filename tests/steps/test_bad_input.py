@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from allmrec.bundle import BundleError
-from allmrec.errors import SetupError, TableError
+from allmrec.errors import BundleError, SetupError, TableError
 from allmrec.steps.nightly import run_nightly
 from tests.steps.conftest import RUN_DATE
 from tests.steps.reading import rows, version
@@ -24,17 +24,11 @@ def bundle_folder(root):
 def refused(context, error, match):
     """Run the night, expect the error as one line, and that the published table did not change."""
     root = context.config.tables.root
-    before = version(root_path(root), "recommendations")
+    before = version(Path(root), "recommendations")
     with pytest.raises(error, match=match) as found:
         run_nightly(context, RUN_DATE)
     assert "\n" not in str(found.value)
-    assert version(root_path(root), "recommendations") == before
-
-
-def root_path(root):
-    from pathlib import Path
-
-    return Path(root)
+    assert version(Path(root), "recommendations") == before
 
 
 def forget(context, *steps):
