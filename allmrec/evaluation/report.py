@@ -61,11 +61,11 @@ def table(frame: pd.DataFrame) -> str:
         metric_names = list(dict.fromkeys(block["metric"]))
         n = int(block["n"].max())
         what = "all users" if scenario == "all" else f"users whose next item is {scenario}"
-        lines += [f"{what} (n = {n:,}; 95 % bootstrap intervals)", f"{'':<20}" + "".join(f"{name:<20}" for name in metric_names)]
+        lines += [f"{what} (n = {n:,}; 95 % bootstrap intervals)", f"{'':<20}" + "".join(f"{name:<22}" for name in metric_names)]
         for model, mine in block.groupby("model", sort=False):
             figures = mine.set_index("metric")[["value", "low", "high"]].loc[metric_names].to_numpy(dtype=np.float64)
             cells = [_cell(*figure) for figure in figures]
-            lines.append((f"{NAMES.get(str(model), str(model)):<20}" + "".join(f"{cell:<20}" for cell in cells)).rstrip())
+            lines.append((f"{NAMES.get(str(model), str(model)):<20}" + "".join(f"{cell:<22}" for cell in cells)).rstrip())
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"
 

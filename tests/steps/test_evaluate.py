@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from allmrec.errors import BundleError
+from allmrec.evaluation.report import NAMES
 from allmrec.steps.evaluate import run_evaluate
 from allmrec.steps.train import run_train
 from tests.steps.conftest import RUN_DATE
@@ -56,4 +57,4 @@ def test_results_have_intervals_around_their_values_and_the_number_of_users(eval
 
 def test_the_report_names_every_model(evaluated):
     for model in set(rows(evaluated[0], "evaluation_predictions")["model"]):
-        assert model in evaluated[1]
+        assert NAMES[model] in evaluated[1]
