@@ -209,7 +209,7 @@ def evaluate(config: Config, run_date: date | None) -> None:
     """Leave-one-out evaluation of the newest evaluation bundle; --run-date, where given, must be the bundle's cut-off."""
     from allmrec.steps.evaluate import run_evaluate
 
-    OUT.print(run_evaluate(_context(config, "evaluate"), run_date), markup=False, highlight=False)
+    click.echo(run_evaluate(_context(config, "evaluate"), run_date))
 
 
 @cli.command()
