@@ -102,7 +102,7 @@ def item_priors(
     scored = score_requests(llm, [Request(Prompt(layout.opening()), [layout.answer(idx, titles) for idx in idxs])], None, None, token_budget, report)
     if scored.logprobs[0] is None:
         raise SetupError(
-            f"llm.model: the titles' priors cannot be scored by {llm.name} ({scored.failures[0]}); lower scoring.token_budget or llm.dtype=float32"
+            f"llm.model: titles cannot be scored by {llm.name} ({scored.failures[0]}); lower scoring.token_budget, or set llm.dtype=float32"
         )
     return scored.logprobs[0]
 

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import TypeVar
 
-from delta.tables import DeltaTable
+from delta.tables import DeltaMergeBuilder, DeltaTable
 from py4j.protocol import Py4JJavaError
 from pyspark import StorageLevel
 from pyspark.errors import PySparkException
@@ -173,16 +173,18 @@ class Tables:
     def upsert(self, name: str, rows: DataFrame) -> None:
         """Insert or replace `rows` by the table's key in one commit, without looking first whether anything changes: for a run's own record."""
         self.create(name)
-        on = " AND ".join(f"target.`{key}` = source.`{key}`" for key in _spec(name).key)
-        source = self._conform(name, rows).alias("source")
-        merge = self._delta(name).alias("target").merge(source, on).whenMatchedUpdateAll().whenNotMatchedInsertAll()
+        merge = self._merge_into(name, self._conform(name, rows)).whenMatchedUpdateAll().whenNotMatchedInsertAll()
         self._run(name, merge.execute)
+
+    def _merge_into(self, name: str, source: DataFrame) -> DeltaMergeBuilder:
+        """Return the start of a merge of `source` into the table by its key."""
+        on = " AND ".join(f"target.`{key}` = source.`{key}`" for key in _spec(name).key)
+        return self._delta(name).alias("target").merge(source.alias("source"), on)
 
     def _merge_changes(self, name: str, changes: DataFrame, update: bool) -> int:
         written = changes.count()
         if written:
-            on = " AND ".join(f"target.`{key}` = source.`{key}`" for key in _spec(name).key)
-            merge = self._delta(name).alias("target").merge(changes.alias("source"), on).whenNotMatchedInsertAll()
+            merge = self._merge_into(name, changes).whenNotMatchedInsertAll()
             (merge.whenMatchedUpdateAll() if update else merge).execute()
         return written
 
