@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,8 @@ from allmrec.training.losses import listwise_loss
 from allmrec.training.warm_start import judge_by_cosine, tokens_of, warm_start
 
 MOST_JUDGED = 2000
+LOG_TEMPERATURES = [step / 10 for step in range(-30, 51)]
+"""Where the listwise temperature may start: 0.05 to 150 nats."""
 Report = Callable[[str], None]
 
 
@@ -94,6 +97,18 @@ def _train(
     )
 
 
+@dataclass(frozen=True)
+class _Read:
+    """What the LLM said of N users' candidates."""
+
+    choices: Tensor
+    """[N, C] float, nats, priors subtracted; −inf is padding."""
+    columns: Tensor
+    """[N] int64, the true item's column."""
+    title: float
+    """Nats a token of the true titles."""
+
+
 class _Stage2:
     """The part of stage 2 that goes through the LLM."""
 
@@ -109,6 +124,8 @@ class _Stage2:
             steps = math.ceil(settings.max_examples / size)
             report(f"stage2: {steps * size} examples through the LLM on a CPU (stage2.max_examples), not {settings.epochs} epochs of {len(train)}")
         judged_rows = range(min(settings.evaluation_users, len(judged)))
+        if settings.objective == "title_and_listwise":
+            self.start_temperature(*((judged, judged_rows) if len(judged) else (train, range(min(settings.evaluation_users, len(train))))))
         start = copied_weights({"projection": self.rec.projection})["projection"]
         before = self.measure(judged, judged_rows) if len(judged) else {}
         if before:
@@ -193,26 +210,42 @@ class _Stage2:
     @torch.no_grad()
     def measure(self, examples: Examples, rows: range) -> dict[str, float]:
         """Return the objective's loss and Hit@1 among the sampled candidates of `rows` of `examples`; candidates never change."""
+        read = self.read(examples, rows)
+        if not len(read.columns):
+            return {"loss": math.inf, "title": math.inf, "listwise": math.inf, "Hit@1": 0.0}
+        listwise = float(listwise_loss(read.choices, read.columns, self.rec.projection.log_temperature_listwise))
+        loss = read.title + listwise if self.settings.objective == "title_and_listwise" else read.title
+        ranks = metrics.ranks_of_target(read.choices.cpu().numpy(), read.columns.cpu().numpy())
+        return {"loss": loss, "title": read.title, "listwise": listwise, "Hit@1": metrics.figures(ranks)["Hit@1"]}
+
+    @torch.no_grad()
+    def start_temperature(self, examples: Examples, rows: range) -> None:
+        """Set the listwise temperature to what makes the true items least surprising.
+
+        Choice scores differ by many nats before training: at 1 the listwise loss would be several times the title's and drown it.
+        """
+        read, log_temperature = self.read(examples, rows), self.rec.projection.log_temperature_listwise
+        if len(read.columns):
+            losses = [float(listwise_loss(read.choices, read.columns, log_temperature.new_tensor(guess))) for guess in LOG_TEMPERATURES]
+            log_temperature.fill_(LOG_TEMPERATURES[int(np.argmin(losses))])
+
+    def read(self, examples: Examples, rows: range) -> _Read:
+        """Let the LLM read `rows` of `examples` with their sampled candidates, which never change."""
         candidates = [self.candidates(examples, row, -1) for row in rows]
         requests = self.build(examples, list(rows), candidates, candidates)
         soft_items = self.rec.soft_items(inputs=self.inputs)
         chosen = torch.arange(len(rows), device=self.llm.device)
         users = self.rec.user_tokens(examples.x[chosen], examples.known[chosen], examples.histories[chosen], soft_items)
         scored = score_requests(self.llm, requests, soft_items, users, self.config.scoring.token_budget)
-        title, tokens, losses, ranks = 0.0, 0, [], []
+        nats, tokens, choices, columns = 0.0, 0, [], []
         for row, own, request, logprobs in zip(rows, candidates, requests, scored.logprobs, strict=True):
-            if logprobs is None:
+            if logprobs is None:  # the prompt is longer than the LLM reads
                 continue
-            column = own.tolist().index(int(examples.targets[row]))
-            title, tokens = title - float(logprobs[column]), tokens + len(request.answers[column])
-            choices = (torch.from_numpy(logprobs).to(self.llm.device) - self.priors_of(own))[None]
-            losses.append(listwise_loss(choices, torch.tensor([column], device=choices.device), self.rec.projection.log_temperature_listwise).item())
-            ranks.append(metrics.ranks_of_target(choices.cpu().numpy(), np.array([column])))
-        if not losses:
-            return {"loss": math.inf, "title": math.inf, "listwise": math.inf, "Hit@1": 0.0}
-        listwise = float(np.mean(losses)) if self.settings.objective == "title_and_listwise" else 0.0
-        figures = {"loss": title / tokens + listwise, "title": title / tokens, "listwise": float(np.mean(losses))}
-        return figures | {"Hit@1": metrics.figures(np.concatenate(ranks))["Hit@1"]}
+            columns.append(own.tolist().index(int(examples.targets[row])))
+            nats, tokens = nats - float(logprobs[columns[-1]]), tokens + len(request.answers[columns[-1]])
+            choices.append(torch.from_numpy(logprobs).to(self.llm.device) - self.priors_of(own))
+        padded = torch.nn.utils.rnn.pad_sequence(choices, batch_first=True, padding_value=-math.inf) if choices else torch.zeros(0, 1)
+        return _Read(padded, torch.tensor(columns, dtype=torch.long, device=padded.device), nats / max(tokens, 1))
 
 
 def _with_rows_of(request: Request, items: Tensor) -> Request:

@@ -18,9 +18,11 @@ from allmrec.models.cf import build_cf_model
 from allmrec.models.llm import FrozenLLM, hash_parameters
 from allmrec.prompts.template import PromptLayout
 from allmrec.scoring.multi_item import item_priors
+from allmrec.scoring.requests import RequestBuilder
+from allmrec.training.checkpoint import copied_weights
 from allmrec.training.examples import Examples
 from allmrec.training.loader import Snapshot
-from allmrec.training.stage2 import train_stage2
+from allmrec.training.stage2 import _Stage2, train_stage2
 from tests.tiny_models import make_tiny_llm
 
 NUM_ITEMS, LENGTH, GROUPS = 40, 8, 4
@@ -116,11 +118,11 @@ def test_every_layout_and_objective_trains(snapshot: Snapshot, llm: FrozenLLM, t
 def test_training_that_makes_it_worse_leaves_the_start(snapshot: Snapshot, llm: FrozenLLM, tmp_path: Path) -> None:
     many = ("stage2.epochs=9", "stage2.max_examples=400", "stage2.learning_rate=0.003", "stage2.evaluate_every=20")
     rec, _, _ = trained(snapshot, llm, tmp_path / "well", *many)
-    start = hash_parameters(rec.projection)
+    start = copied_weights({"projection": rec.projection})["projection"]
     changes = ("stage2.warm_start_steps=0", "stage2.learning_rate=10.0")
     _, figures, lines = trained(snapshot, llm, tmp_path / "badly", *changes, rec=rec)
     assert figures["loss_after"] == figures["loss_before"] and any("the start is kept" in line for line in lines)
-    assert hash_parameters(rec.projection) == start
+    assert {name for name, value in rec.projection.state_dict().items() if not torch.equal(value, start[name])} <= {"log_temperature_listwise"}
 
 
 def test_a_training_that_was_cut_off_ends_with_the_same_weights(snapshot: Snapshot, llm: FrozenLLM, tmp_path: Path) -> None:
@@ -166,3 +168,19 @@ def test_candidates_are_a_function_of_user_and_draw_and_never_what_the_user_had(
     assert examples.candidates(0, 12, NUM_ITEMS, 1, 0).tolist() != examples.candidates(0, 12, NUM_ITEMS, 1, 1).tolist()
     everything = examples.candidates(0, 1000, NUM_ITEMS, 1, 0)
     assert len(everything) == NUM_ITEMS - len(examples.seen[0])
+
+
+def test_the_listwise_loss_starts_at_the_temperature_where_it_is_least(snapshot: Snapshot, llm: FrozenLLM) -> None:
+    config = load([], SETTINGS)
+    rec = make_rec(llm, config)
+    layout = PromptLayout.of(config.prompt, llm)
+    titles = layout.tokenise_titles(snapshot.items()["title"], config.prompt.title_tokens)
+    stage2 = _Stage2(rec, llm, RequestBuilder(layout, titles, llm.max_positions), None, rec.item_inputs(), config)
+    judged = Examples.of(snapshot.held_back("early_stop"), rec, torch.device("cpu"))
+    stage2.start_temperature(judged, range(len(judged)))
+    started = rec.projection.log_temperature_listwise.item()
+    losses = []
+    for change in (-0.4, 0.0, 0.4):
+        rec.projection.log_temperature_listwise.data.fill_(started + change)
+        losses.append(stage2.measure(judged, range(len(judged)))["listwise"])
+    assert min(losses) == losses[1]
