@@ -31,8 +31,9 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Some two minutes; a whole night on files of your own is `python -m tests.bench.bench_night`.
 bench: install
-	@set -e; for script in tests/bench/*.py; do [ -e "$$script" ] || { echo "no benchmark in tests/bench"; break; }; echo "== $$script"; $(BIN)/python "$$script"; done
+	$(BIN)/python -m tests.bench.bench_scoring
 
 clean:
 	rm -rf .venv build dist *.egg-info tables spark-warehouse metastore_db derby.log .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

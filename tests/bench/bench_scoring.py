@@ -1,4 +1,4 @@
-"""Multi-item scoring against one candidate at a time, paired in one process: `python tests/bench/bench_scoring.py [LLM]`.
+"""Multi-item scoring against one candidate at a time, paired in one process: `python -m tests.bench.bench_scoring [LLM]`.
 
 Prints milliseconds a user (median of the pairs), their ratio, and the largest difference of the scores. Default LLM: the packaged SmolLM2.
 """
@@ -18,7 +18,7 @@ from allmrec.prompts.template import PromptLayout
 from allmrec.scoring.multi_item import score_requests
 from allmrec.scoring.packing import Request
 
-NUM_USERS, NUM_CANDIDATES, HISTORY, PAIRS = 8, 20, 10, 5
+NUM_USERS, NUM_CANDIDATES, HISTORY, PAIRS = 4, 20, 10, 3
 NOUNS = ("tent", "sleeping bag", "grinder", "kettle", "yoga mat", "lamp", "notebook", "drill", "backpack", "stove")
 WORDS = ("light", "steel", "large", "wool", "red", "folding", "two-person", "quiet", "warm", "trail")
 

