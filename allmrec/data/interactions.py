@@ -14,28 +14,17 @@ COLUMNS = ("user_id", "item_id", "event_time", "rating", "event_type")
 _LATEST_SECOND = 253_402_300_800  # the year 10000; milliseconds since 1970 are beyond it from 1978 on
 
 
-def validated(
-    interactions: DataFrame,
-    items: DataFrame | None,
-    table: str = "interactions",
-    rating_range: tuple[float, float] | None = None,
-    now: dt.datetime | None = None,
-) -> tuple[DataFrame, DataFrame]:
-    """Split `interactions` into good and rejected rows: (good, rejected).
-
-    `interactions` has the columns of the table, or of an importer: then everything may be text, and `raw` (the row as JSON) and `problem`
-    (a reason the reader found) say more. `items` is the catalogue (item_id), null to accept any; `now` (UTC) the time of the import.
-    Good rows have the table's five columns and types. Rejected rows are (table, row_hash, reason, row JSON); reasons: the reader's,
-    null_user_id, empty_user_id, null_item_id, empty_item_id, null_time, unparsable_time, time_after_import, rating_out_of_range (also no
-    number), item_not_in_catalogue, exact_duplicate (all but one of equal rows). One join and one window over the log.
-    """
-    return split_rejected(tagged(interactions, items, rating_range, now), table, COLUMNS)
-
-
 def tagged(
     interactions: DataFrame, items: DataFrame | None, rating_range: tuple[float, float] | None = None, now: dt.datetime | None = None
 ) -> DataFrame:
-    """Return every row with its `reason` (null: good) and `raw` (JSON, null where the columns say it all). See `validated`."""
+    """Return every row with its `reason` (null: good) and `raw` (the row as JSON, null where the columns say it all).
+
+    `interactions` has the columns of the table, or of an importer: then everything may be text, and `raw` and `problem` (a reason the reader
+    found) say more. `items` is the catalogue (item_id), None to accept any; `now` (UTC) the time of the import. Good rows have the table's
+    five columns and types. Reasons: the reader's, null_user_id, empty_user_id, null_item_id, empty_item_id, null_time, unparsable_time,
+    time_after_import, rating_out_of_range (also no number), item_not_in_catalogue, exact_duplicate (all but one of equal rows). One join and
+    one window over the log; `split_rejected` parts the rows.
+    """
     rows = _with_row_reasons(interactions, rating_range, now)
     if items is not None:
         known = items.select("item_id").distinct().withColumn("_known", f.lit(True))

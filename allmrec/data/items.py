@@ -7,7 +7,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as f
 from pyspark.sql import types as t
 
-from allmrec.data.interactions import empty, keep_raw, parsed_time, split_rejected
+from allmrec.data.interactions import empty, keep_raw, parsed_time
 from allmrec.data.text import clean, clean_title
 
 COLUMNS = ("item_id", "title", "description", "categories", "available", "updated_at")
@@ -18,19 +18,14 @@ def clean_text(text: Column) -> Column:
     return _clean_texts(text)
 
 
-def validated_items(items: DataFrame) -> tuple[DataFrame, DataFrame]:
-    """Split `items` into good and rejected rows.
-
-    `items` has the columns of the table, or of an importer: then everything but categories may be text, and `raw` (the row as JSON) and
-    `problem` (a reason the reader found) say more. Good rows have cleaned text, `available` true where it was null, and every item once
-    (the newest `updated_at`, then the first title). Rejected rows are (table, row_hash, reason, row JSON); reasons: the reader's,
-    null_item_id, empty_item_id, empty_title (also one of nothing but markup), duplicate_item_id.
-    """
-    return split_rejected(tagged_items(items), "items", COLUMNS)
-
-
 def tagged_items(items: DataFrame) -> DataFrame:
-    """Return every row with its `reason` (null: good) and `raw` (JSON, null where the columns say it all). See `validated_items`."""
+    """Return every row with its `reason` (null: good) and `raw` (the row as JSON, null where the columns say it all).
+
+    `items` has the columns of the table, or of an importer: then everything but categories may be text, and `raw` and `problem` (a reason
+    the reader found) say more. Good rows have cleaned text, `available` true where it was null, and every item once (the newest
+    `updated_at`, then the first title). Reasons: the reader's, null_item_id, empty_item_id, empty_title (also one of nothing but markup),
+    duplicate_item_id. `split_rejected` parts the rows.
+    """
     types = {column.name: column.dataType for column in items.schema}
     rows = items.select(
         f.col("item_id"),

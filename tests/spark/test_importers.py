@@ -18,10 +18,9 @@ from allmrec.data.importers.files import read_files
 from allmrec.data.importers.kcore import k_core
 from allmrec.data.importers.movielens import GENRES, read_movielens
 from allmrec.data.importers.write import import_into
-from allmrec.data.interactions import validated
-from allmrec.data.items import validated_items
 from allmrec.errors import InputError
 from allmrec.tables.delta import Tables
+from tests.spark.splitting import validated, validated_items
 
 DEFAULT = ImportingConfig()
 NOW = dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc)

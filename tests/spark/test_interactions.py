@@ -8,8 +8,8 @@ import json
 from pyspark.sql import DataFrame, SparkSession
 
 from allmrec.config import SequencesConfig
-from allmrec.data.interactions import before, counted, validated
-from allmrec.data.items import validated_items
+from allmrec.data.interactions import before, counted
+from tests.spark.splitting import validated, validated_items
 
 UTC = dt.timezone.utc
 NOW = dt.datetime(2014, 7, 24, tzinfo=UTC)

@@ -23,16 +23,20 @@ SMALL = [
     "cf.width=16", "cf.epochs=3", "stage1.epochs=1", "stage1.width=16", "stage2.warm_start_steps=20", "stage2.max_examples=8",
     "stage2.evaluate_every=2", "stage2.evaluation_users=4", "training.blend_llm_users=8", "llm.dtype=float32", "spark.shuffle_partitions=2",
     "evaluation.num_users=30", "evaluation.bootstrap_samples=50", "scoring.chunk_users=16", "candidates.chunk_users=64", "prompt.history_items=5",
+    "training.num_threads=1",
 ]  # fmt: skip
 
 
+def settings(folder: Path) -> list[str]:
+    """Return the test configuration as overrides, with its tables in `folder` and the tiny LLM and the cache beside it."""
+    return [*SMALL, f"tables.root={folder}", f"llm.model={folder.parent / 'tiny_llm'}", f"llm.cache={folder.parent / 'cache'}"]
+
+
 def small_config(folder: Path, *overrides: str) -> Config:
-    """Return the test configuration with its tables in `folder` and the tiny LLM beside it."""
-    llm = folder.parent / "tiny_llm"
-    if not llm.is_dir():
-        make_tiny_llm(llm)
-    places = [f"tables.root={folder}", f"llm.model={llm}", f"llm.cache={folder.parent / 'cache'}"]
-    return load([], [*SMALL, *places, *overrides])
+    """Return the test configuration; the tiny LLM is made where it is missing."""
+    if not (folder.parent / "tiny_llm").is_dir():
+        make_tiny_llm(folder.parent / "tiny_llm")
+    return load([], [*settings(folder), *overrides])
 
 
 @pytest.fixture(scope="session")

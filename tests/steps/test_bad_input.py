@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +14,7 @@ import pytest
 
 from allmrec.errors import BundleError, SetupError, TableError
 from allmrec.steps.nightly import run_nightly
-from tests.steps.conftest import RUN_DATE
+from tests.steps.conftest import RUN_DATE, settings
 from tests.steps.reading import rows, version
 
 DAY = {"run_date": str(RUN_DATE)}
@@ -141,3 +144,35 @@ def test_dirty_rows_are_kept_with_a_reason_and_a_rerun_adds_none(shop):
     assert not found.duplicated(["table", "row_hash", "reason"]).any()
     assert isinstance(json.loads(found["row"].iloc[0]), dict)
     assert pd.notna(found["first_seen"]).all()
+
+
+@pytest.fixture
+def full_table(copy_of_shop) -> Iterator[Path]:
+    """The folder of `recommendations` on a disk of its own that has no byte left."""
+    table, saved = copy_of_shop / "recommendations", copy_of_shop.parent / "saved"
+    table.rename(saved)
+    table.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(table)], capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"cannot mount a small disk here: {mounted.stderr.strip()}")
+    try:
+        shutil.copytree(saved, table, dirs_exist_ok=True)
+        with (table / "_filler").open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
+            while True:
+                file.write(bytes(4096))
+        yield table
+    finally:
+        subprocess.run(["umount", "--lazy", str(table)], check=True)
+
+
+def test_a_full_disk_is_told_in_one_line_and_leaves_the_table_as_it_was(full_table, new_context):
+    root = full_table.parent
+    forget(new_context(root), "score")
+    before = version(root, "recommendations")
+    sets = [part for value in settings(root) for part in ("--set", value)]
+    allmrec = Path(sys.executable).with_name("allmrec")
+    done = subprocess.run([str(allmrec), "nightly", *sets, "--run-date", str(RUN_DATE)], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 1
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert "No space left" in line and "Traceback" not in done.stderr
+    assert version(root, "recommendations") == before

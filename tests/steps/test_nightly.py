@@ -157,3 +157,24 @@ def test_a_backfill_runs_every_date_and_sees_no_later_event(copy_of_shop, new_co
 def test_a_backfill_of_a_reversed_range_is_refused(shop, new_context):
     with pytest.raises(InputError, match="before the first"):
         run_backfill(new_context(shop), date(2026, 5, 30), date(2026, 5, 29))
+
+
+def test_constrained_generation_puts_first_what_the_llms_ranking_has_first(copy_of_shop, new_context, recommendations):
+    first = {}
+    for mode in ("rank", "generate"):
+        run_nightly(new_context(copy_of_shop, f"scoring.mode={mode}", "scoring.order=llm"), RUN_DATE)
+        found = rows(copy_of_shop, "recommendations", **DAY)
+        by_llm = found[(found["source"] == "llm") & (found["rank"] == 1)]
+        first[mode] = by_llm.set_index("user_id")["item_id"].to_dict()
+        assert by_llm["llm_logprob"].notna().all()
+        assert len(found) == len(recommendations)
+    assert first["generate"] == first["rank"] and first["rank"]
+
+
+def test_the_order_of_the_cf_model_alone_asks_no_llm(copy_of_shop, new_context, recommendations):
+    run_nightly(new_context(copy_of_shop, "scoring.order=cf"), RUN_DATE)
+    found = rows(copy_of_shop, "recommendations", **DAY)
+    assert set(found["source"]) == {"cf", "popular"} and found["llm_logprob"].isna().all()
+    known = found[(found["source"] == "cf") & found["cf_score"].notna()].sort_values(["user_id", "rank"])
+    assert known.groupby("user_id")["cf_score"].agg(lambda scores: scores.is_monotonic_decreasing).all()
+    assert len(found) == len(recommendations)

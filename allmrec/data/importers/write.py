@@ -45,7 +45,7 @@ def import_into(
         item_rows = keep(catalogue.tagged_items(items))
         with reading("the file of items"):
             _count("items", item_rows, counts, report)
-        good_items, rejected = catalogue.split_rejected(item_rows, "items", catalogue.COLUMNS)
+        good_items, rejected = events.split_rejected(item_rows, "items", catalogue.COLUMNS)
         good = None
         if interactions is not None:
             known = good_items.select("item_id")
