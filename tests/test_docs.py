@@ -20,6 +20,7 @@ from tests.tiny_models import make_tiny_llm
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+SHORT_RUNS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"  # tiny jobs spend their time in compilers
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, re.M | re.S)
 
 
@@ -86,7 +87,7 @@ def test_the_readme_has_command_blocks():
 def test_a_command_block_runs_as_written(number, stranger):
     """In the README's order: later blocks build on what earlier ones left."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, "PATH": path, "PYSPARK_PYTHON": sys.executable, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PATH": path, "PYSPARK_PYTHON": sys.executable, "PYTHONPATH": str(ROOT), "JAVA_TOOL_OPTIONS": SHORT_RUNS}
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", BLOCKS[number]], cwd=stranger, env=environment, capture_output=True, text=True, timeout=600
     )

@@ -47,7 +47,7 @@ def _one(context: Context, table: str, user_id: str, run_date: date) -> dict[str
 def _history(sequence: dict[str, Any], titles: dict[str, str], user_id: str, run_date: date) -> Table:
     table = _table(f"User {user_id} on {run_date}: history ({sequence['num_interactions']} interactions)", "day", "item", "title")
     for item, when in list(zip(sequence["item_ids"], sequence["event_times"], strict=True))[-10:]:
-        table.add_row(f"{when:%Y-%m-%d}", Text(item), Text(titles.get(item, "?")))
+        table.add_row(f"{when:%Y-%m-%d}", Text(item), _title(titles, item))
     return table
 
 
@@ -56,7 +56,7 @@ def _ranked(rows: list[dict[str, Any]], titles: dict[str, str]) -> Table:
     for row in rows:
         source = row["source"] + (f" ({row['fallback_reason']})" if row["fallback_reason"] else "")
         numbers = [_number(row[name]) for name in ("probability", "score", "llm_logprob", "cf_score", "text_score", "alignment_score")]
-        table.add_row(str(row["rank"]), Text(row["item_id"]), Text(titles.get(row["item_id"], "?")), *numbers, source)
+        table.add_row(str(row["rank"]), Text(row["item_id"]), _title(titles, row["item_id"]), *numbers, source)
     return table
 
 
@@ -65,7 +65,7 @@ def _lost(candidates: dict[str, Any], won: set[str], titles: dict[str, str]) -> 
     rows = zip(candidates["item_ids"], candidates["cf_scores"], candidates["text_scores"], candidates["sources"], strict=True)
     for item, cf_score, text_score, source in rows:
         if item not in won:
-            table.add_row(Text(item), Text(titles.get(item, "?")), _number(cf_score), _number(text_score), source)
+            table.add_row(Text(item), _title(titles, item), _number(cf_score), _number(text_score), source)
     return table
 
 
@@ -76,6 +76,11 @@ def _table(title: str, *columns: str) -> Table:
         number = column in ("rank", "prob.", "score", "LLM nats", "CF", "text", "align.")
         table.add_column(column, no_wrap=column != "title", justify="right" if number else "left")
     return table
+
+
+def _title(titles: dict[str, str], item: str) -> Text:
+    """Return the title on one line, cut where the terminal ends: a shop's titles can be paragraphs."""
+    return Text(titles.get(item, "?"), no_wrap=True, overflow="ellipsis")
 
 
 def _number(value: float | None) -> str:
