@@ -21,6 +21,11 @@ from allmrec.tables.delta import Tables
 INPUT_TABLES = ("interactions", "items", "users")
 
 
+def new_run_id() -> str:
+    """Return a run's name: its start in UTC, and letters that no other run has."""
+    return f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
+
+
 @dataclass
 class Context:
     """One run of one command. `versions` is fixed at the first look, so that all steps of a night read the same inputs."""
@@ -28,7 +33,7 @@ class Context:
     spark: SparkSession
     config: Config
     report: Callable[[str], None]
-    run_id: str = field(default_factory=lambda: f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}")
+    run_id: str = field(default_factory=new_run_id)
     tables: Tables = field(init=False)
     _versions: dict[str, int] | None = None
     _catalogues: dict[int, DataFrame] = field(default_factory=dict)

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from allmrec.errors import InputError
 from allmrec.steps.bundles import choose_bundle
 from allmrec.steps.candidates import run_candidates
-from allmrec.steps.context import Context
+from allmrec.steps.context import Context, new_run_id
 from allmrec.steps.publish import run_publish
 from allmrec.steps.score import run_score
 from allmrec.steps.sequences import run_sequences
@@ -21,10 +21,11 @@ def run_nightly(context: Context, run_date: date) -> None:
 
 
 def run_backfill(context: Context, first: date, last: date) -> None:
-    """Run the nights from `first` to `last`, both included, on the input tables as they stand at the start."""
+    """Run the nights from `first` to `last`, both included, on the input tables as they stand at the start; each is a run of its own in `runs`."""
     if last < first:
         raise InputError(f"--from {first} --to {last}: the last date is before the first")
     versions = context.versions
     for day in range((last - first).days + 1):
+        context.run_id = new_run_id()
         context.pin(versions)
         run_nightly(context, first + timedelta(days=day))

@@ -152,6 +152,11 @@ def test_a_backfill_runs_every_date_and_sees_no_later_event(copy_of_shop, new_co
         assert last.max() < pd.Timestamp(day, tz="UTC")
         assert len(rows(copy_of_shop, "feed_recommendations", run_date=day))
     assert len(rows(copy_of_shop, "recommendations", **DAY))
+    finished = rows(copy_of_shop, "runs").query("status == 'done'")
+    assert Counter(str(day) for day in finished.loc[finished["step"] == "score", "run_date"]) == {"2026-05-29": 1, "2026-05-30": 1, str(RUN_DATE): 1}
+    before = version(copy_of_shop, "runs")
+    run_backfill(new_context(copy_of_shop), date(2026, 5, 29), date(2026, 5, 30))
+    assert version(copy_of_shop, "runs") == before, "every date was there already"
 
 
 def test_a_backfill_of_a_reversed_range_is_refused(shop, new_context):
