@@ -15,12 +15,12 @@ import yaml
 from allmrec.config import reference
 from allmrec.demo.generator import write_shop
 from allmrec.tables.schemas import TABLES
+from tests.conftest import SHORT_RUNS
 from tests.steps.conftest import SMALL
 from tests.tiny_models import make_tiny_llm
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SHORT_RUNS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"  # tiny jobs spend their time in compilers
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, re.M | re.S)
 
 

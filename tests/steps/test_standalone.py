@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.conftest import SHORT_RUNS
 from tests.steps.conftest import RUN_DATE, settings
 from tests.steps.reading import rows
 
@@ -44,9 +45,12 @@ def test_a_cluster_leaves_the_rows_that_local_mode_leaves(copy_of_shop, shop, sp
         spark.sql(f"DELETE FROM delta.`{copy_of_shop / table}`")
     spark.sql(f"DELETE FROM delta.`{copy_of_shop / 'runs'}` WHERE step <> 'train'")
     programs = Path(sys.executable).parent
-    environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "PYSPARK_PYTHON": sys.executable, "PYTHONPATH": str(ROOT)}
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYSPARK_PYTHON": sys.executable, "PYTHONPATH": str(ROOT), "JAVA_TOOL_OPTIONS": SHORT_RUNS}
     submit = [str(programs / "spark-submit"), "--properties-file", "conf/spark-defaults.conf", "--master", master]
-    submit += ["--conf", "spark.driver.host=127.0.0.1", "--conf", "spark.executor.memory=1g", "jobs/nightly.py", "--run-date", str(RUN_DATE)]
+    submit += ["--conf", "spark.driver.host=127.0.0.1", "--conf", "spark.executor.memory=1g"]
+    submit += ["--conf", f"spark.executor.extraJavaOptions={SHORT_RUNS}"]
+    submit += ["jobs/nightly.py", "--run-date", str(RUN_DATE)]
     sets = [part for value in settings(copy_of_shop) for part in ("--set", value)]
     done = subprocess.run([*submit, *sets], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
