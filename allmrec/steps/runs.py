@@ -12,7 +12,6 @@ import pyspark.sql.functions as F
 from allmrec.config import fingerprint
 from allmrec.errors import InputError
 from allmrec.steps.context import Context, Stopwatch
-from allmrec.tables.schemas import TABLES
 
 
 @dataclass
@@ -83,8 +82,4 @@ def record(
 
 
 def _write(context: Context, row: dict[str, Any]) -> None:
-    schema = TABLES["runs"].schema
-    full = {name: row.get(name) for name in schema.fieldNames()}
-    if row["status"] != "started":
-        full["finished_at"] = datetime.now(timezone.utc)
-    context.tables.upsert("runs", context.spark.createDataFrame([tuple(full[name] for name in schema.fieldNames())], schema))
+    context.tables.put("runs", row if row["status"] == "started" else row | {"finished_at": datetime.now(timezone.utc)})

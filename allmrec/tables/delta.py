@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections import defaultdict
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from delta.tables import DeltaMergeBuilder, DeltaTable
 from py4j.protocol import Py4JJavaError
@@ -59,12 +59,11 @@ def read_delta_folder(spark: SparkSession, uri: str) -> DataFrame:
 
 
 class Tables:
-    """The tables below one root folder. `versions_read` records which version of each table was read last."""
+    """The tables below one root folder."""
 
     def __init__(self, spark: SparkSession, root: str) -> None:
         self.spark = spark
         self.root = files.absolute(spark, root.rstrip("/") or root)
-        self.versions_read: dict[str, int] = {}
         self._created: set[str] = set()
 
     def path(self, name: str) -> str:
@@ -143,7 +142,7 @@ class Tables:
         rows = self._conform(name, rows)
         if fresh:
             return self._run(name, lambda: self._append(name, rows))
-        target = self._conform(name, self._read(name, None, record=False))
+        target = self._conform(name, self._read(name, None))
         changes = rows.join(target, list(spec.key), "left_anti")
         others = [column for column in spec.schema if column.name not in spec.key]
         if update and others:
@@ -170,11 +169,13 @@ class Tables:
         finally:
             rows.unpersist()
 
-    def upsert(self, name: str, rows: DataFrame) -> None:
-        """Insert or replace `rows` by the table's key in one commit, without looking first whether anything changes: for a run's own record."""
+    def put(self, name: str, row: Mapping[str, Any]) -> None:
+        """Insert one row, or replace the one of its key (texts), in one commit: for a run's own record. Columns that are not given are null."""
         self.create(name)
-        merge = self._merge_into(name, self._conform(name, rows)).whenMatchedUpdateAll().whenNotMatchedInsertAll()
-        self._run(name, merge.execute)
+        spec = _spec(name)
+        frame = self.spark.createDataFrame([tuple(row.get(column) for column in spec.schema.fieldNames())], spec.schema)
+        key = " AND ".join(f"{column} = '{_quoted(row[column])}'" for column in spec.key)
+        self._run(name, lambda: frame.write.format("delta").mode("overwrite").option("replaceWhere", key).save(self.path(name)))
 
     def _merge_into(self, name: str, source: DataFrame) -> DeltaMergeBuilder:
         """Return the start of a merge of `source` into the table by its key."""
@@ -200,16 +201,13 @@ class Tables:
             raise TableError(f"{name}: half-written: {self.path(name)} holds files but no Delta commit, expected a Delta table; move them away")
         return None
 
-    def _read(self, name: str, version: int | None, record: bool = True) -> DataFrame:
+    def _read(self, name: str, version: int | None) -> DataFrame:
         newest = self.version(name)
         version = newest if version is None else version
         if version > newest:
             raise TableError(f"{name}: version {version} asked, but {self.path(name)} ends at version {newest}")
         reader = self.spark.read.format("delta").option("versionAsOf", version)
-        frame = self._run(name, lambda: _select(_spec(name), reader.load(self.path(name)), self.path(name)))
-        if record:
-            self.versions_read[name] = version
-        return frame
+        return self._run(name, lambda: _select(_spec(name), reader.load(self.path(name)), self.path(name)))
 
     def _check_files(self, name: str, frame: DataFrame) -> None:
         """Raise TableError now, not in the middle of a job, where the log names files that are gone."""
@@ -273,6 +271,11 @@ def _select(spec: TableSpec, frame: DataFrame, where: str, widen: bool = True) -
 def _comparable(value: Column, column: t.StructField) -> Column:
     """Spark compares everything but maps; those compare as their sorted entries."""
     return f.array_sort(f.map_entries(value)) if isinstance(column.dataType, t.MapType) else value
+
+
+def _quoted(text: str) -> str:
+    """Return a text as it stands inside a SQL literal."""
+    return text.replace("\\", "\\\\").replace("'", "\\'")
 
 
 def _first_line(told: str, sign: str) -> str:

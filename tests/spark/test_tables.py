@@ -135,16 +135,22 @@ def test_rows_with_maps_are_merged_without_a_commit_when_they_are_the_same(spark
     assert tables.merge("runs", frame.withColumn("input_versions", frame.counts)) == 1
 
 
-def test_versions_are_pinned_and_recorded(spark: SparkSession, tables: Tables) -> None:
+def test_a_version_is_read_as_it_was(spark: SparkSession, tables: Tables) -> None:
     tables.merge("interactions", interactions(spark, ("u", "i", NOW, 5.0, None)))
     old = tables.version("interactions")
     tables.merge("interactions", interactions(spark, ("u", "j", NOW, 5.0, None)))
     assert tables.read("interactions", old).count() == 1
-    assert tables.versions_read == {"interactions": old}
     assert tables.read("interactions").count() == 2
-    assert tables.versions_read == {"interactions": old + 1}
     with pytest.raises(TableError, match="version 99 asked"):
         tables.read("interactions", 99)
+
+
+def test_a_row_is_put_in_or_replaced_by_its_key_in_one_commit(tables: Tables) -> None:
+    for run_id, step, status in (("a", "score", "started"), ("it's", "score", "started"), ("a", "publish", "started"), ("it's", "score", "done")):
+        tables.put("runs", {"run_id": run_id, "step": step, "status": status, "started_at": NOW})
+    found = {(row.run_id, row.step): row.status for row in tables.read("runs").collect()}
+    assert found == {("a", "score"): "started", ("it's", "score"): "done", ("a", "publish"): "started"}
+    assert tables.version("runs") == 4, "one commit to create it, and one a row"
 
 
 def test_an_input_table_may_lack_optional_columns_and_may_have_more(spark: SparkSession, tables: Tables) -> None:
