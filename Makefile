@@ -23,7 +23,7 @@ demo: install
 	$(BIN)/allmrec demo --config conf/demo.yaml
 
 test: install
-	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: install
 	$(BIN)/ruff check .

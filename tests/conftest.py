@@ -24,12 +24,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For `make test`, which runs two processes: a file stays in one, all of tests/steps in one (they share a shop), and the longest begin first."""
-    groups = {item: "steps" if item.path.parent.name == "steps" else item.path.name for item in items}
-    first = ("steps", "test_docs.py")
-    items.sort(key=lambda item: first.index(groups[item]) if groups[item] in first else len(first))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(groups[item]))
+    """Longest files first: beside the README's commands another process runs all the rest (`make test` uses two)."""
+    first = ("test_docs.py", "test_bad_input.py", "test_nightly.py", "test_evaluate.py", "test_standalone.py")
+    items.sort(key=lambda item: first.index(item.path.name) if item.path.name in first else len(first))
 
 
 @pytest.fixture(scope="session")
