@@ -15,7 +15,7 @@ from rich.console import Console
 
 from allmrec.config import Config, load
 from allmrec.errors import SetupError, UserError
-from allmrec.steps.context import Context, day_after_last_event
+from allmrec.runtime.context import Context, day_after_last_event
 from allmrec.tables.session import create_session
 
 OUT = Console(width=None if sys.stdout.isatty() else 120)
@@ -36,7 +36,9 @@ class _Commands(click.Group):
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
-            _fail(f"no space left on the disk ({error.filename or 'unknown file'}); free some, then run the same command again")
+            _fail(
+                f"no space left on the disk ({error.filename or 'unknown file'}); free some, then run the same command again"
+            )
 
 
 def _fail(message: str) -> None:
@@ -68,11 +70,22 @@ def configured(run_date: str = "optional") -> Callable[[Callable[..., None]], Ca
             help_text = "Knowledge cut-off: no event at or after its midnight (UTC) is read." + (
                 "" if run_date == "required" else " Default: the day after the last event."
             )
-            command = click.option("--run-date", callback=_run_date, required=run_date == "required", help=help_text)(command)
-        command = click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Overrides one setting; may be repeated.")(
-            command
-        )
-        return click.option("--config", multiple=True, metavar="FILE", help="YAML overlay on the defaults; may be repeated, later ones win.")(command)
+            command = click.option(
+                "--run-date", callback=_run_date, required=run_date == "required", help=help_text
+            )(command)
+        command = click.option(
+            "--set",
+            "overrides",
+            multiple=True,
+            metavar="SECTION.KEY=VALUE",
+            help="Overrides one setting; may be repeated.",
+        )(command)
+        return click.option(
+            "--config",
+            multiple=True,
+            metavar="FILE",
+            help="YAML overlay on the defaults; may be repeated, later ones win.",
+        )(command)
 
     return decorate
 
@@ -232,7 +245,8 @@ def doctor(config: Config) -> None:
     found = checks(config)
     for check in found:
         OUT.print(
-            f"{'ok  ' if check.ok else 'FAIL'} {check.name}: {check.found}" + ("" if check.ok else f"; {check.advice}"),
+            f"{'ok  ' if check.ok else 'FAIL'} {check.name}: {check.found}"
+            + ("" if check.ok else f"; {check.advice}"),
             markup=False,
             highlight=False,
         )

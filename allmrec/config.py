@@ -399,12 +399,18 @@ def from_dict(tree: Mapping[str, Any]) -> Config:
         # JSON mode: strict on numbers and texts, yet an array may fill a tuple.
         return Config.model_validate_json(json.dumps(tree, default=str))
     except ValidationError as error:
-        raise ConfigError("; ".join(dict.fromkeys(_explain(dict(detail)) for detail in error.errors()))) from None
+        raise ConfigError(
+            "; ".join(dict.fromkeys(_explain(dict(detail)) for detail in error.errors()))
+        ) from None
 
 
 def fingerprint(**parts: Any) -> str:
     """Return 16 hex digits of the SHA-256 of the parts as canonical JSON; sections of the configuration may be parts."""
-    text = json.dumps(parts, sort_keys=True, default=lambda part: part.model_dump(mode="json") if isinstance(part, BaseModel) else str(part))
+    text = json.dumps(
+        parts,
+        sort_keys=True,
+        default=lambda part: part.model_dump(mode="json") if isinstance(part, BaseModel) else str(part),
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -412,7 +418,9 @@ def reference() -> str:
     """Return the configuration reference of the README: one Markdown table row a field, in the order of the code."""
     rows = ["| key | default | allowed | what it is |", "|---|---|---|---|"]
     for path, field in _fields(Config):
-        default = json.dumps(field.get_default(), default=lambda value: list(value) if isinstance(value, tuple) else str(value))
+        default = json.dumps(
+            field.get_default(), default=lambda value: list(value) if isinstance(value, tuple) else str(value)
+        )
         description = (field.description or "").replace("\n", " ").replace("|", "\\|")
         rows.append(f"| `{path}` | `{default}` | {_expected(path)} | {description} |")
     return "\n".join(rows) + "\n"
@@ -422,7 +430,9 @@ class _Loader(yaml.SafeLoader):
     """Safe YAML that reads `1e-4` as a number, as people mean it."""
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
 
 
 def _parse_yaml(text: str, where: str) -> Any:
@@ -472,8 +482,17 @@ def _words(schema: Mapping[str, Any]) -> str:
     if "enum" in schema or "const" in schema:
         return "one of " + ", ".join(schema.get("enum", [schema.get("const")]))
     low, high, above = schema.get("minimum"), schema.get("maximum"), schema.get("exclusiveMinimum")
-    kind = {"integer": "an integer", "number": "a number", "string": "a text", "boolean": "true or false", "null": "null"}
-    words = kind.get(schema.get("type", ""), {"array": "a list", "object": "a mapping"}.get(schema.get("type", ""), "a value"))
+    kind = {
+        "integer": "an integer",
+        "number": "a number",
+        "string": "a text",
+        "boolean": "true or false",
+        "null": "null",
+    }
+    words = kind.get(
+        schema.get("type", ""),
+        {"array": "a list", "object": "a mapping"}.get(schema.get("type", ""), "a value"),
+    )
     if low is not None and high is not None:
         return f"{words} from {low:g} to {high:g}"
     return words + (f" ≥ {low:g}" if low is not None else f" > {above:g}" if above is not None else "")
@@ -497,7 +516,9 @@ def _explain(detail: Mapping[str, Any]) -> str:
     while path and not _is_field(path):  # a union's branch or an element adds parts of its own
         path = path.rpartition(".")[0]
     expected = _expected(path) or "a mapping of settings"
-    return f"{path or 'configuration'}: {json.dumps(detail['input'], ensure_ascii=False)}, expected {expected}"
+    return (
+        f"{path or 'configuration'}: {json.dumps(detail['input'], ensure_ascii=False)}, expected {expected}"
+    )
 
 
 def _is_field(path: str) -> bool:

@@ -54,7 +54,9 @@ def figures(ranks: Values) -> dict[str, float]:
     return {name: mean(values) for name, values in per_user.items()}
 
 
-def ranks_of_target(scores: Values, target_column: Values, ties: Literal["pessimistic", "mid"] = "pessimistic") -> Values:
+def ranks_of_target(
+    scores: Values, target_column: Values, ties: Literal["pessimistic", "mid"] = "pessimistic"
+) -> Values:
     """Return the 1-based rank [N] float64 of each row's target column in `scores` [N, C], higher scores first.
 
     A tie never helps: `pessimistic` puts the target behind every candidate of the same score, so that a model which gives all candidates
@@ -70,7 +72,9 @@ def ranks_of_target(scores: Values, target_column: Values, ties: Literal["pessim
     return 1.0 + better + (equal if ties == "pessimistic" else equal / 2)
 
 
-def bootstrap_interval(values: Values, num_samples: int = 1000, seed: int = 0, level: float = 0.95) -> tuple[float, float]:
+def bootstrap_interval(
+    values: Values, num_samples: int = 1000, seed: int = 0, level: float = 0.95
+) -> tuple[float, float]:
     """Return (low, high), the percentile bootstrap interval of the mean of `values` [N] (Efron & Tibshirani 1993, §13.3).
 
     Users are resampled with replacement `num_samples` times by a generator seeded with `seed`; (NaN, NaN) for no values.

@@ -37,8 +37,15 @@ def spark() -> Iterator[SparkSession]:
 
     # Tiny frames spend their time in compilers; results do not depend on these.
     quick = {"spark.driver.extraJavaOptions": SHORT_RUNS, "spark.sql.codegen.wholeStage": "false"}
-    quick |= {"spark.sql.adaptive.enabled": "false", "spark.databricks.delta.snapshotPartitions": "1", "spark.sql.autoBroadcastJoinThreshold": "-1"}
-    session = create_session(SparkConfig(master="local[2]", driver_memory="3g", shuffle_partitions=2, settings=quick), "allmrec-tests")
+    quick |= {
+        "spark.sql.adaptive.enabled": "false",
+        "spark.databricks.delta.snapshotPartitions": "1",
+        "spark.sql.autoBroadcastJoinThreshold": "-1",
+    }
+    session = create_session(
+        SparkConfig(master="local[2]", driver_memory="3g", shuffle_partitions=2, settings=quick),
+        "allmrec-tests",
+    )
     yield session
     session.stop()
 

@@ -14,22 +14,39 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SOURCES = sorted([*(ROOT / "allmrec").rglob("*.py"), *(ROOT / "jobs").glob("*.py"), *(ROOT / "deploy").rglob("*.py")])
+SOURCES = sorted(
+    [*(ROOT / "allmrec").rglob("*.py"), *(ROOT / "jobs").glob("*.py"), *(ROOT / "deploy").rglob("*.py")]
+)
 FORBIDDEN_IMPORTS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
 FORBIDDEN_NAMES = re.compile(r"(^|_)(utils?|helpers?|manager|data2)(_|$)")
-JOB_IMPORTS = ("allmrec.cli", "allmrec.config", "allmrec.errors", "allmrec.steps", "allmrec.tables.session", "click", "__future__", "sys")
+JOB_IMPORTS = (
+    "allmrec.cli",
+    "allmrec.config",
+    "allmrec.errors",
+    "allmrec.steps",
+    "allmrec.tables.session",
+    "click",
+    "__future__",
+    "sys",
+)
 
 
 def _contracts() -> dict[str, dict[str, str]]:
     settings = configparser.ConfigParser()
     settings.read(ROOT / "setup.cfg", encoding="utf-8")
-    return {name: dict(settings[name]) for name in settings.sections() if name.startswith("importlinter:contract:")}
+    return {
+        name: dict(settings[name])
+        for name in settings.sections()
+        if name.startswith("importlinter:contract:")
+    }
 
 
 def _lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
     command = Path(sys.executable).parent / "lint-imports"
-    return subprocess.run([str(command), "--no-cache", "--no-logo"], cwd=folder, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [str(command), "--no-cache", "--no-logo"], cwd=folder, capture_output=True, text=True, check=False
+    )
 
 
 def test_the_layers_of_the_design_hold() -> None:
@@ -62,9 +79,16 @@ def test_every_part_of_the_package_is_under_a_contract() -> None:
     contracts = _contracts()
     assert len(contracts) >= 9
     told = {module for contract in contracts.values() for module in contract["source_modules"].split()}
-    parts = {path.stem for path in (ROOT / "allmrec").iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    parts = {
+        path.stem
+        for path in (ROOT / "allmrec").iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").is_file()
+    }
     assert parts - {"__init__", "cli"} <= {name.split(".")[1] for name in told if "." in name}
-    assert all((ROOT / "allmrec" / name).is_dir() or (ROOT / "allmrec" / f"{name}.py").is_file() for name in parts - {"__init__"})
+    assert all(
+        (ROOT / "allmrec" / name).is_dir() or (ROOT / "allmrec" / f"{name}.py").is_file()
+        for name in parts - {"__init__"}
+    )
 
 
 def _parsed(paths: list[Path]) -> Iterator[tuple[str, ast.AST]]:
@@ -85,16 +109,29 @@ def test_no_source_pickles_evaluates_or_catches_everything() -> None:
     found = []
     for path, node in _parsed(SOURCES):
         where = f"{path}:{getattr(node, 'lineno', '?')}"
-        found += [f"{where} imports {name}" for name in _imported(node) if name.split(".")[0] in FORBIDDEN_IMPORTS]
+        found += [
+            f"{where} imports {name}" for name in _imported(node) if name.split(".")[0] in FORBIDDEN_IMPORTS
+        ]
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FORBIDDEN_CALLS:
             found.append(f"{where} calls {node.func.id}")
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name):
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and isinstance(node.func.value, ast.Name)
+        ):
             if (node.func.value.id, node.func.attr) in {("torch", "load"), ("torch", "save"), ("np", "load")}:
                 found.append(f"{where} calls {node.func.value.id}.{node.func.attr}")
-        raised_again = isinstance(node, ast.ExceptHandler) and isinstance(node.body[-1], ast.Raise) and node.body[-1].exc is None
+        raised_again = (
+            isinstance(node, ast.ExceptHandler)
+            and isinstance(node.body[-1], ast.Raise)
+            and node.body[-1].exc is None
+        )
         if isinstance(node, ast.ExceptHandler) and not raised_again:
             caught = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
-            if any(kind is None or (isinstance(kind, ast.Name) and kind.id in {"Exception", "BaseException"}) for kind in caught):
+            if any(
+                kind is None or (isinstance(kind, ast.Name) and kind.id in {"Exception", "BaseException"})
+                for kind in caught
+            ):
                 found.append(f"{where} catches everything")
         if (
             isinstance(node, ast.keyword)

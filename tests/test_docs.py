@@ -87,8 +87,19 @@ def test_the_readme_has_command_blocks():
 def test_a_command_block_runs_as_written(number, stranger):
     """In the README's order: later blocks build on what earlier ones left."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, "PATH": path, "PYSPARK_PYTHON": sys.executable, "PYTHONPATH": str(ROOT), "JAVA_TOOL_OPTIONS": SHORT_RUNS}
+    environment = {
+        **os.environ,
+        "PATH": path,
+        "PYSPARK_PYTHON": sys.executable,
+        "PYTHONPATH": str(ROOT),
+        "JAVA_TOOL_OPTIONS": SHORT_RUNS,
+    }
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", BLOCKS[number]], cwd=stranger, env=environment, capture_output=True, text=True, timeout=600
+        ["bash", "-euo", "pipefail", "-c", BLOCKS[number]],
+        cwd=stranger,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
     assert done.returncode == 0, f"{BLOCKS[number]}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"

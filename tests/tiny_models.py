@@ -6,9 +6,18 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, OPTConfig, PreTrainedTokenizerFast, Qwen2Config
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    LlamaConfig,
+    OPTConfig,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+)
 
-torch.set_num_threads(1)  # tiny matrices: two threads only wait for each other, ten times as long on a busy machine
+torch.set_num_threads(
+    1
+)  # tiny matrices: two threads only wait for each other, ten times as long on a busy machine
 
 WORDS = (
     "Bought together: steel water bottle; wool hiking socks; camping tent for two; warm sleeping bag. This user has bought watched played "
@@ -17,7 +26,14 @@ WORDS = (
 )
 
 
-def make_tiny_llm(folder: Path, family: str = "llama", hidden: int = 32, vocab: int = 400, max_positions: int = 512, seed: int = 0) -> Path:
+def make_tiny_llm(
+    folder: Path,
+    family: str = "llama",
+    hidden: int = 32,
+    vocab: int = 400,
+    max_positions: int = 512,
+    seed: int = 0,
+) -> Path:
     """Save a random two-layer causal LM of `family` (llama, opt, qwen2, gpt2) with its tokenizer into `folder` and return `folder`.
 
     Weights are drawn wider than at initialisation, so that log-probabilities differ by nats. OPT and Llama begin a text with a BOS token, the
@@ -26,8 +42,12 @@ def make_tiny_llm(folder: Path, family: str = "llama", hidden: int = 32, vocab: 
     tokenizer = _tokenizer(vocab, with_bos=family in ("opt", "llama"))
     size = len(tokenizer)
     common = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-    llama = dict(vocab_size=size, hidden_size=hidden, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2)
-    llama |= dict(intermediate_size=2 * hidden, max_position_embeddings=max_positions, tie_word_embeddings=True)
+    llama = dict(
+        vocab_size=size, hidden_size=hidden, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2
+    )
+    llama |= dict(
+        intermediate_size=2 * hidden, max_position_embeddings=max_positions, tie_word_embeddings=True
+    )
     config = {
         "llama": lambda: LlamaConfig(**llama, **common),
         "qwen2": lambda: Qwen2Config(**llama, **common),
@@ -54,10 +74,19 @@ def _tokenizer(vocab: int, with_bos: bool) -> PreTrainedTokenizerFast:
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     special = ["<pad>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"]
-    trainer = trainers.BpeTrainer(vocab_size=vocab, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
     backend.train_from_iterator([WORDS], trainer)
     if with_bos:
         backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     return PreTrainedTokenizerFast(
-        tokenizer_object=backend, bos_token="<s>", eos_token="</s>", pad_token="<pad>", additional_special_tokens=["<|im_start|>", "<|im_end|>"]
+        tokenizer_object=backend,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        additional_special_tokens=["<|im_start|>", "<|im_end|>"],
     )

@@ -9,6 +9,11 @@ if __name__ == "__main__":
     path = Path(__file__).parents[1] / "README.md"
     fresh = f"<!-- configuration -->\n{reference()}<!-- /configuration -->"
     path.write_text(
-        re.sub(r"<!-- configuration -->.*<!-- /configuration -->", lambda _: fresh, path.read_text(encoding="utf-8"), flags=re.S),
+        re.sub(
+            r"<!-- configuration -->.*<!-- /configuration -->",
+            lambda _: fresh,
+            path.read_text(encoding="utf-8"),
+            flags=re.S,
+        ),
         encoding="utf-8",
     )

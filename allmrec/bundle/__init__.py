@@ -10,9 +10,18 @@
 No pickle anywhere. Items added or reworded since training make a child bundle with `parent_id` (`extend_bundle`).
 """
 
+from allmrec.bundle.bundle import Bundle, assemble_bundle, text_hash
 from allmrec.bundle.extension import extend_bundle
-from allmrec.bundle.files import verify_bundle
-from allmrec.bundle.parts import Bundle, assemble_bundle, text_hash
+from allmrec.bundle.folder import verify_bundle
 from allmrec.bundle.store import load_bundle, save_bundle, select_bundle
 
-__all__ = ["Bundle", "assemble_bundle", "extend_bundle", "load_bundle", "save_bundle", "select_bundle", "text_hash", "verify_bundle"]
+__all__ = [
+    "Bundle",
+    "assemble_bundle",
+    "extend_bundle",
+    "load_bundle",
+    "save_bundle",
+    "select_bundle",
+    "text_hash",
+    "verify_bundle",
+]

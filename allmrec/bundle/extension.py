@@ -13,18 +13,20 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from allmrec.bundle.files import write_folder
-from allmrec.bundle.parts import ITEM_COLUMNS, Bundle, text_hashes, texts_of
+from allmrec.bundle.bundle import ITEM_COLUMNS, Bundle, text_hashes, texts_of
+from allmrec.bundle.folder import write_folder
 from allmrec.bundle.store import check_llm, load_bundle, write_parts
 from allmrec.errors import BundleError
+from allmrec.llm.frozen import FrozenLLM
+from allmrec.llm.multi_item import item_priors
+from allmrec.llm.prompt import PromptLayout, TitleTokens
 from allmrec.models.a_llmrec import ALLMRec
-from allmrec.models.llm import FrozenLLM
 from allmrec.models.text_encoder import TextEncoder, item_text
-from allmrec.prompts.template import PromptLayout, TitleTokens
-from allmrec.scoring.multi_item import item_priors
 
 
-def extend_bundle(bundle: Bundle, catalogue: pd.DataFrame, encoder: TextEncoder, llm: FrozenLLM | None, cache_root: Path) -> Bundle:
+def extend_bundle(
+    bundle: Bundle, catalogue: pd.DataFrame, encoder: TextEncoder, llm: FrozenLLM | None, cache_root: Path
+) -> Bundle:
     """Return a child of `bundle` with the catalogue's new items and the new text of reworded ones, or `bundle` where there are none.
 
     `catalogue` has item_id, title, description. Existing items keep item_idx and e_i, new ones get I+1, I+2 … in order of item_id and are
@@ -46,7 +48,9 @@ def extend_bundle(bundle: Bundle, catalogue: pd.DataFrame, encoder: TextEncoder,
     changed = catalogue[known_hash != catalogue["text_hash"]].sort_values("item_id", ignore_index=True)
     if changed.empty:
         return bundle
-    key = hashlib.sha256(json.dumps(changed[["item_id", "text_hash"]].to_numpy().tolist()).encode()).hexdigest()[:16]
+    key = hashlib.sha256(
+        json.dumps(changed[["item_id", "text_hash"]].to_numpy().tolist()).encode()
+    ).hexdigest()[:16]
     name = f"{bundle.bundle_id}-{key}"
     folder = cache_root / name
     if folder.is_dir():
@@ -55,9 +59,13 @@ def extend_bundle(bundle: Bundle, catalogue: pd.DataFrame, encoder: TextEncoder,
         except BundleError:
             shutil.rmtree(folder)  # a cache: what is damaged is made again
     if llm is None:
-        raise BundleError(f"bundle {bundle.bundle_id}: {len(changed):,} items are new or reworded, expected the LLM to read their titles; load it")
+        raise BundleError(
+            f"bundle {bundle.bundle_id}: {len(changed):,} items are new or reworded, expected the LLM to read their titles; load it"
+        )
     if encoder.content_hash != bundle.manifest["text_encoder"]["content_hash"]:
-        raise BundleError(f"bundle {bundle.bundle_id}: the sentence encoder is another one than it was trained with; set text_encoder.model to that")
+        raise BundleError(
+            f"bundle {bundle.bundle_id}: the sentence encoder is another one than it was trained with; set text_encoder.model to that"
+        )
     child = _child(bundle, changed, encoder, llm)
     write_folder(cache_root, name, lambda place: write_parts(place, child), child.manifest)
     return load_bundle(folder, llm)
@@ -65,8 +73,13 @@ def extend_bundle(bundle: Bundle, catalogue: pd.DataFrame, encoder: TextEncoder,
 
 def _child(bundle: Bundle, changed: pd.DataFrame, encoder: TextEncoder, llm: FrozenLLM) -> Bundle:
     new = changed[~changed["item_id"].isin(bundle.index)]
-    added = new.assign(item_idx=np.arange(bundle.num_items + 1, bundle.num_items + 1 + len(new), dtype=np.int32), num_interactions=0)
-    items = pd.concat([bundle.items, added[ITEM_COLUMNS].astype(bundle.items.dtypes.to_dict())], ignore_index=True)
+    added = new.assign(
+        item_idx=np.arange(bundle.num_items + 1, bundle.num_items + 1 + len(new), dtype=np.int32),
+        num_interactions=0,
+    )
+    items = pd.concat(
+        [bundle.items, added[ITEM_COLUMNS].astype(bundle.items.dtypes.to_dict())], ignore_index=True
+    )
     index = dict(zip(items["item_id"], items["item_idx"].tolist(), strict=True))
     places = [index[item] for item in changed["item_id"]]
     at = torch.tensor(places)
@@ -94,9 +107,22 @@ def _child(bundle: Bundle, changed: pd.DataFrame, encoder: TextEncoder, llm: Fro
     if bundle.priors is not None:
         priors = np.concatenate([bundle.priors, np.zeros(len(new), dtype=np.float32)])
         priors[places] = item_priors(llm, layout, titles, places, bundle.config.scoring.token_budget)
-    manifest = {key: value for key, value in bundle.manifest.items() if key not in ("bundle_id", "created_at", "files")}
+    manifest = {
+        key: value
+        for key, value in bundle.manifest.items()
+        if key not in ("bundle_id", "created_at", "files")
+    }
     manifest |= {"parent_id": bundle.bundle_id, "num_items": len(items)}
-    return replace(bundle, manifest=manifest, items=items, rec=rec, titles=titles, priors=priors, soft_items=soft_items, folder=Path())
+    return replace(
+        bundle,
+        manifest=manifest,
+        items=items,
+        rec=rec,
+        titles=titles,
+        priors=priors,
+        soft_items=soft_items,
+        folder=Path(),
+    )
 
 
 def _grown(rows: Tensor, number: int) -> Tensor:

@@ -16,17 +16,17 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from allmrec.bundle.files import verify_bundle, write_folder
-from allmrec.bundle.parts import ITEM_COLUMNS, Bundle
+from allmrec.bundle.bundle import ITEM_COLUMNS, Bundle
+from allmrec.bundle.folder import verify_bundle, write_folder
 from allmrec.config import Config
 from allmrec.errors import BundleError
+from allmrec.llm.frozen import FrozenLLM
+from allmrec.llm.prompt import TitleTokens
 from allmrec.models.a_llmrec import ALLMRec
 from allmrec.models.alignment import AlignmentNetworks
 from allmrec.models.cf import build_cf_model
-from allmrec.models.llm import FrozenLLM
 from allmrec.models.projection import Projection, item_input_width
-from allmrec.prompts.template import TitleTokens
-from allmrec.scoring.blend import BlendWeights
+from allmrec.ranking.blend import BlendWeights
 
 
 def save_bundle(root: Path, bundle: Bundle, extra: dict[str, Any]) -> str:
@@ -35,7 +35,9 @@ def save_bundle(root: Path, bundle: Bundle, extra: dict[str, Any]) -> str:
     `extra` is added to the manifest and is part of the hash: purpose, trained_before, figures, table and package versions. Raises
     SetupError when the disk does not take it.
     """
-    return write_folder(root, None, lambda folder: write_parts(folder, bundle), _plain({**bundle.manifest, **extra}))["bundle_id"]
+    return write_folder(
+        root, None, lambda folder: write_parts(folder, bundle), _plain({**bundle.manifest, **extra})
+    )["bundle_id"]
 
 
 def load_bundle(folder: Path, llm: FrozenLLM | None) -> Bundle:
@@ -75,12 +77,16 @@ def select_bundle(manifests: Sequence[dict[str, Any]], run_date: date) -> dict[s
 
     Raises BundleError where there is none.
     """
-    serving = [found for found in manifests if found.get("purpose") == "serving" and found.get("parent_id") is None]
+    serving = [
+        found for found in manifests if found.get("purpose") == "serving" and found.get("parent_id") is None
+    ]
     old_enough = [found for found in serving if found["trained_before"] <= str(run_date)]
     if not old_enough:
         oldest = min((found["trained_before"] for found in serving), default=None)
         found = f"{len(serving)} trained before {oldest} or later" if serving else "none"
-        raise BundleError(f"no serving bundle with trained_before ≤ {run_date}: found {found}; train one (allmrec train --run-date {run_date})")
+        raise BundleError(
+            f"no serving bundle with trained_before ≤ {run_date}: found {found}; train one (allmrec train --run-date {run_date})"
+        )
     return max(old_enough, key=lambda found: (found["trained_before"], found["created_at"]))
 
 
@@ -125,9 +131,13 @@ def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
 
 
-def _load_models(folder: Path, config: Config, manifest: dict[str, Any], tensors: dict[str, Tensor]) -> ALLMRec:
+def _load_models(
+    folder: Path, config: Config, manifest: dict[str, Any], tensors: dict[str, Tensor]
+) -> ALLMRec:
     width, inputs = config.cf.width, item_input_width(config.stage2, config.cf.width, config.stage1.width)
-    with torch.random.fork_rng(devices=[]):  # initial weights are drawn and thrown away: nobody else's draws may move
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # initial weights are drawn and thrown away: nobody else's draws may move
         cf = build_cf_model(config.cf, manifest["cf_num_items"], config.sequences.max_history)
         alignment = AlignmentNetworks(width, tensors["text_embeddings"].shape[1], config.stage1)
         projection = Projection(width, inputs, manifest["llm"]["width"], 1.0, config.stage2)
@@ -136,7 +146,9 @@ def _load_models(folder: Path, config: Config, manifest: dict[str, Any], tensors
         try:
             module.load_state_dict(load_file(folder / f"{name}.safetensors"))
         except RuntimeError as error:
-            raise BundleError(f"bundle {folder}: {name}.safetensors does not fit this allmrec's networks; use the one that wrote it") from error
+            raise BundleError(
+                f"bundle {folder}: {name}.safetensors does not fit this allmrec's networks; use the one that wrote it"
+            ) from error
     return rec.eval()
 
 

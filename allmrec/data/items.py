@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 from pyspark.sql import Column, DataFrame, Window
-from pyspark.sql import functions as f
-from pyspark.sql import types as t
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from allmrec.data.interactions import empty, keep_raw, parsed_time
 from allmrec.data.text import clean, clean_title
@@ -28,46 +28,53 @@ def tagged_items(items: DataFrame) -> DataFrame:
     """
     types = {column.name: column.dataType for column in items.schema}
     rows = items.select(
-        f.col("item_id"),
-        _clean_titles(f.col("title")).alias("title"),
-        f.nullif(clean_text(f.col("description")), f.lit("")).alias("description"),
-        _clean_lists(f.col("categories")).alias("categories"),
-        _available(f.col("available"), types["available"]).alias("available"),
-        parsed_time(f.col("updated_at"), types["updated_at"]).alias("updated_at"),
-        (f.col("raw") if "raw" in types else f.to_json(f.struct(*COLUMNS), {"ignoreNullFields": "false"})).alias("raw"),
-        (f.col("problem") if "problem" in types else f.lit(None).cast("string")).alias("reason"),
+        F.col("item_id"),
+        _clean_titles(F.col("title")).alias("title"),
+        F.nullif(clean_text(F.col("description")), F.lit("")).alias("description"),
+        _clean_lists(F.col("categories")).alias("categories"),
+        _available(F.col("available"), types["available"]).alias("available"),
+        parsed_time(F.col("updated_at"), types["updated_at"]).alias("updated_at"),
+        (
+            F.col("raw") if "raw" in types else F.to_json(F.struct(*COLUMNS), {"ignoreNullFields": "false"})
+        ).alias("raw"),
+        (F.col("problem") if "problem" in types else F.lit(None).cast("string")).alias("reason"),
     )
     reason = (
-        f.when(f.col("reason").isNotNull(), f.col("reason"))
-        .when(f.col("item_id").isNull(), "null_item_id")
-        .when(empty(f.col("item_id")), "empty_item_id")
-        .when(f.coalesce(f.col("title"), f.lit("")) == "", "empty_title")
+        F.when(F.col("reason").isNotNull(), F.col("reason"))
+        .when(F.col("item_id").isNull(), "null_item_id")
+        .when(empty(F.col("item_id")), "empty_item_id")
+        .when(F.coalesce(F.col("title"), F.lit("")) == "", "empty_title")
     )
     rows = keep_raw(rows.withColumn("reason", reason))
-    order = [f.col("updated_at").desc_nulls_last(), *(f.col(name).asc_nulls_last() for name in ("title", "description", "categories", "available"))]
+    order = [
+        F.col("updated_at").desc_nulls_last(),
+        *(F.col(name).asc_nulls_last() for name in ("title", "description", "categories", "available")),
+    ]
     # Rows with a reason are numbered apart (by themselves), so that a bad row never displaces a good one.
-    place = f.row_number().over(Window.partitionBy("item_id", f.col("reason").isNull()).orderBy(*order))
-    repeated = f.when(f.col("reason").isNull() & (f.col("_place") > 1), "duplicate_item_id").otherwise(f.col("reason"))
+    place = F.row_number().over(Window.partitionBy("item_id", F.col("reason").isNull()).orderBy(*order))
+    repeated = F.when(F.col("reason").isNull() & (F.col("_place") > 1), "duplicate_item_id").otherwise(
+        F.col("reason")
+    )
     return rows.withColumn("_place", place).withColumn("reason", repeated).drop("_place")
 
 
-def _available(column: Column, kind: t.DataType) -> Column:
-    if isinstance(kind, t.StringType):
-        column = f.expr("try_cast(trim(available) AS boolean)")
-    return f.coalesce(column.cast("boolean"), f.lit(True))
+def _available(column: Column, kind: T.DataType) -> Column:
+    if isinstance(kind, T.StringType):
+        column = F.expr("try_cast(trim(available) AS boolean)")
+    return F.coalesce(column.cast("boolean"), F.lit(True))
 
 
-@f.pandas_udf(t.StringType())  # type: ignore[call-overload]
+@F.pandas_udf(T.StringType())  # type: ignore[call-overload]
 def _clean_texts(texts: pd.Series) -> pd.Series:
     return texts.map(clean, na_action="ignore")
 
 
-@f.pandas_udf(t.StringType())  # type: ignore[call-overload]
+@F.pandas_udf(T.StringType())  # type: ignore[call-overload]
 def _clean_titles(titles: pd.Series) -> pd.Series:
     return titles.map(clean_title, na_action="ignore")
 
 
-@f.pandas_udf(t.ArrayType(t.StringType()))  # type: ignore[call-overload]
+@F.pandas_udf(T.ArrayType(T.StringType()))  # type: ignore[call-overload]
 def _clean_lists(lists: pd.Series) -> pd.Series:
     def cleaned(texts: object) -> list[str] | None:
         if texts is None:

@@ -15,18 +15,23 @@ import math
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession, Window
-from pyspark.sql import functions as f
+from pyspark.sql import functions as F
 
 from allmrec.config import Config
 from allmrec.data.splits import split
 from allmrec.errors import InputError
-from allmrec.tables import files
+from allmrec.tables import filesystem
 
 _ROW_GROUPS_A_TASK = 10
 
 
 def write_snapshot(
-    sequences_full: DataFrame, items: DataFrame, seen: DataFrame, folder_uri: str, config: Config, manifest_extra: dict[str, Any]
+    sequences_full: DataFrame,
+    items: DataFrame,
+    seen: DataFrame,
+    folder_uri: str,
+    config: Config,
+    manifest_extra: dict[str, Any],
 ) -> dict[str, Any]:
     """Write the snapshot to `folder_uri`, replacing what is there, and return its manifest.
 
@@ -34,15 +39,21 @@ def write_snapshot(
     written last: a folder without one is no snapshot. Raises InputError where nothing is left to train on.
     """
     spark = sequences_full.sparkSession
-    files.delete(spark, folder_uri)
-    users = split(sequences_full, config.training.purpose, config.training.held_back_share, config.seed).persist()
-    index = items.select("item_id", f.row_number().over(Window.orderBy("item_id")).alias("item_idx")).persist()
+    filesystem.delete(spark, folder_uri)
+    users = split(
+        sequences_full, config.training.purpose, config.training.held_back_share, config.seed
+    ).persist()
+    index = items.select(
+        "item_id", F.row_number().over(Window.orderBy("item_id")).alias("item_idx")
+    ).persist()
     try:
         num_items = _write_items(items, index, users, f"{folder_uri}/items")
         rows = _indexed(users, index, config.sequences.max_history)
         num_sequences = _write_rows(rows, f"{folder_uri}/sequences", users.count(), config)
         if not num_sequences:
-            raise InputError("no user has a training interaction before the run date; import interactions, or choose a later --run-date")
+            raise InputError(
+                "no user has a training interaction before the run date; import interactions, or choose a later --run-date"
+            )
         held_back = _with_seen(rows.where("held_back > 0"), users, seen, index)
         num_held_back = _write_rows(held_back, f"{folder_uri}/held_back", num_sequences, config)
         manifest = {
@@ -54,7 +65,9 @@ def write_snapshot(
             "purpose": config.training.purpose,
             **manifest_extra,
         }
-        files.write_text(spark, json.dumps(manifest, indent=2, sort_keys=True) + "\n", f"{folder_uri}/manifest.json")
+        filesystem.write_text(
+            spark, json.dumps(manifest, indent=2, sort_keys=True) + "\n", f"{folder_uri}/manifest.json"
+        )
         return manifest
     finally:
         users.unpersist()
@@ -64,19 +77,23 @@ def write_snapshot(
 def read_manifest(spark: SparkSession, folder_uri: str) -> dict[str, Any] | None:
     """Return the manifest of the snapshot at `folder_uri`, or None where there is no finished one."""
     uri = f"{folder_uri}/manifest.json"
-    return json.loads(files.read_text(spark, uri)) if files.exists(spark, uri) else None
+    return json.loads(filesystem.read_text(spark, uri)) if filesystem.exists(spark, uri) else None
 
 
 def _write_items(items: DataFrame, index: DataFrame, users: DataFrame, uri: str) -> int:
-    counts = users.select(f.explode("train_items").alias("item_id")).groupBy("item_id").agg(f.count(f.lit(1)).alias("num_interactions"))
+    counts = (
+        users.select(F.explode("train_items").alias("item_id"))
+        .groupBy("item_id")
+        .agg(F.count(F.lit(1)).alias("num_interactions"))
+    )
     rows = items.join(index, "item_id").join(counts, "item_id", "left")
     rows = rows.select(
         "item_idx",
         "item_id",
         "title",
-        f.coalesce("description", f.lit("")).alias("description"),
-        f.coalesce("categories", f.array().cast("array<string>")).alias("categories"),
-        f.coalesce("num_interactions", f.lit(0)).cast("long").alias("num_interactions"),
+        F.coalesce("description", F.lit("")).alias("description"),
+        F.coalesce("categories", F.array().cast("array<string>")).alias("categories"),
+        F.coalesce("num_interactions", F.lit(0)).cast("long").alias("num_interactions"),
     )
     rows.repartition(1).sortWithinPartitions("item_idx").write.mode("overwrite").parquet(uri)
     return index.count()
@@ -84,36 +101,56 @@ def _write_items(items: DataFrame, index: DataFrame, users: DataFrame, uri: str)
 
 def _indexed(users: DataFrame, index: DataFrame, max_history: int) -> DataFrame:
     """Return the rows of sequences/: items looked up once, train items at their positions and the held-back one at position -1."""
-    kept = f.expr(f"slice(train_items, greatest(size(train_items) - {max_history}, 0) + 1, {max_history})")
-    trained = users.where(f.size("train_items") > 0).select("user_id", "role", kept.alias("kept"), "held_back")
-    places = f.concat(
-        f.expr("transform(kept, (item, place) -> struct(place, item AS item_id))"),
-        f.expr("if(held_back IS NULL, array(), array(struct(-1 AS place, held_back AS item_id)))"),
+    kept = F.expr(f"slice(train_items, greatest(size(train_items) - {max_history}, 0) + 1, {max_history})")
+    trained = users.where(F.size("train_items") > 0).select(
+        "user_id", "role", kept.alias("kept"), "held_back"
     )
-    rows = trained.select("user_id", "role", f.inline(places)).join(index, "item_id")
+    places = F.concat(
+        F.expr("transform(kept, (item, place) -> struct(place, item AS item_id))"),
+        F.expr("if(held_back IS NULL, array(), array(struct(-1 AS place, held_back AS item_id)))"),
+    )
+    rows = trained.select("user_id", "role", F.inline(places)).join(index, "item_id")
     # Zero is no item, so it is also "none".
     rows = rows.groupBy("user_id", "role").agg(
-        f.sort_array(f.collect_list(f.when(f.col("place") >= 0, f.struct("place", "item_idx")))).alias("kept"),
-        f.coalesce(f.max(f.when(f.col("place") < 0, f.col("item_idx"))), f.lit(0)).alias("held_back"),
+        F.sort_array(F.collect_list(F.when(F.col("place") >= 0, F.struct("place", "item_idx")))).alias(
+            "kept"
+        ),
+        F.coalesce(F.max(F.when(F.col("place") < 0, F.col("item_idx"))), F.lit(0)).alias("held_back"),
     )
-    padding = f.array_repeat(f.lit(0), f.lit(max_history) - f.size("kept"))
-    return rows.where(f.size("kept") > 0).select(
-        "user_id", f.concat(padding, "kept.item_idx").alias("item_idx"), f.size("kept").alias("length"), "held_back", "role"
+    padding = F.array_repeat(F.lit(0), F.lit(max_history) - F.size("kept"))
+    return rows.where(F.size("kept") > 0).select(
+        "user_id",
+        F.concat(padding, "kept.item_idx").alias("item_idx"),
+        F.size("kept").alias("length"),
+        "held_back",
+        "role",
     )
 
 
 def _with_seen(rows: DataFrame, users: DataFrame, seen: DataFrame, index: DataFrame) -> DataFrame:
-    hidden = users.where("held_back IS NOT NULL").select("user_id", f.array_compact(f.array("held_back", "test")).alias("hidden"))
-    shown = seen.join(hidden, "user_id").select("user_id", f.explode(f.array_except("seen", "hidden")).alias("item_id"))
-    shown = shown.join(index, "item_id").groupBy("user_id").agg(f.sort_array(f.collect_set("item_idx")).alias("seen"))
-    return rows.join(shown, "user_id", "left").withColumn("seen", f.coalesce("seen", f.array().cast("array<int>")))
+    hidden = users.where("held_back IS NOT NULL").select(
+        "user_id", F.array_compact(F.array("held_back", "test")).alias("hidden")
+    )
+    shown = seen.join(hidden, "user_id").select(
+        "user_id", F.explode(F.array_except("seen", "hidden")).alias("item_id")
+    )
+    shown = (
+        shown.join(index, "item_id")
+        .groupBy("user_id")
+        .agg(F.sort_array(F.collect_set("item_idx")).alias("seen"))
+    )
+    return rows.join(shown, "user_id", "left").withColumn(
+        "seen", F.coalesce("seen", F.array().cast("array<int>"))
+    )
 
 
 def _write_rows(rows: DataFrame, uri: str, about: int, config: Config) -> int:
     """Write `rows` (about so many) sorted by user_id, a file a row group, what lies where depending on the user ids alone; return their number."""
     a_group = config.training.row_group_rows
     num_tasks = max(1, math.ceil(about / (a_group * _ROW_GROUPS_A_TASK)))
-    placed = rows.repartition(num_tasks, f.xxhash64("user_id")) if num_tasks > 1 else rows.repartition(1)
+    placed = rows.repartition(num_tasks, F.xxhash64("user_id")) if num_tasks > 1 else rows.repartition(1)
     # Spark's Parquet bounds a row group by bytes only; so many rows are far below that bound.
-    placed.sortWithinPartitions("user_id").write.mode("overwrite").option("maxRecordsPerFile", a_group).parquet(uri)
+    placed.sortWithinPartitions("user_id").write.mode("overwrite").option(
+        "maxRecordsPerFile", a_group
+    ).parquet(uri)
     return rows.sparkSession.read.schema(rows.schema).parquet(uri).count()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as f
+from pyspark.sql import functions as F
 
 ROLES = {"stage2": 0.6, "early_stop": 0.2, "blend": 0.2}
 """What held-back items are for, and the share of users of each."""
@@ -17,29 +17,39 @@ def split(sequences_full: DataFrame, purpose: str, share: float, seed: int) -> D
     last one and hold back the one before. `serving`: `share` of the users with at least two items hold back the last one, nothing is
     tested. A held-back item has a role of `ROLES`, drawn from (seed, user_id); without one held_back and test are null, role is ''.
     """
-    size = f.size("item_ids")
+    size = F.size("item_ids")
     if purpose == "evaluation":
-        num_test, num_held_back = f.when(size >= 3, 1).otherwise(0), f.when(size >= 3, 1).otherwise(0)
+        num_test, num_held_back = F.when(size >= 3, 1).otherwise(0), F.when(size >= 3, 1).otherwise(0)
     elif purpose == "serving":
-        drawn = draw(f.col("user_id"), seed, "held_back") < share
-        num_test, num_held_back = f.lit(0), f.when((size >= 2) & drawn, 1).otherwise(0)
+        drawn = draw(F.col("user_id"), seed, "held_back") < share
+        num_test, num_held_back = F.lit(0), F.when((size >= 2) & drawn, 1).otherwise(0)
     else:
         raise ValueError(f"purpose {purpose!r}, expected serving or evaluation")
-    rows = sequences_full.select("user_id", "item_ids", size.alias("size"), num_test.alias("num_test"), num_held_back.alias("num_held_back"))
+    rows = sequences_full.select(
+        "user_id",
+        "item_ids",
+        size.alias("size"),
+        num_test.alias("num_test"),
+        num_held_back.alias("num_held_back"),
+    )
     return rows.select(
         "user_id",
-        f.expr("slice(item_ids, 1, size - num_test - num_held_back)").alias("train_items"),
-        f.expr("if(num_held_back = 1, get(item_ids, size - num_test - 1), NULL)").alias("held_back"),
-        f.when(f.col("num_held_back") == 1, _role(f.col("user_id"), seed)).otherwise("").alias("role"),
-        f.expr("if(num_test = 1, get(item_ids, size - 1), NULL)").alias("test"),
+        F.expr("slice(item_ids, 1, size - num_test - num_held_back)").alias("train_items"),
+        F.expr("if(num_held_back = 1, get(item_ids, size - num_test - 1), NULL)").alias("held_back"),
+        F.when(F.col("num_held_back") == 1, _role(F.col("user_id"), seed)).otherwise("").alias("role"),
+        F.expr("if(num_test = 1, get(item_ids, size - 1), NULL)").alias("test"),
     )
 
 
 def draw(user_id: Column, seed: int, purpose: str) -> Column:
     """Return a uniform number in [0, 1) that depends on (seed, purpose, user_id) alone."""
-    return f.pmod(f.xxhash64(f.lit(f"{seed}/{purpose}"), user_id), f.lit(_FINE)) / f.lit(float(_FINE))
+    return F.pmod(F.xxhash64(F.lit(f"{seed}/{purpose}"), user_id), F.lit(_FINE)) / F.lit(float(_FINE))
 
 
 def _role(user_id: Column, seed: int) -> Column:
     drawn = draw(user_id, seed, "role")
-    return f.when(drawn < ROLES["stage2"], "stage2").when(drawn < ROLES["stage2"] + ROLES["early_stop"], "early_stop").otherwise("blend")
+    return (
+        F.when(drawn < ROLES["stage2"], "stage2")
+        .when(drawn < ROLES["stage2"] + ROLES["early_stop"], "early_stop")
+        .otherwise("blend")
+    )

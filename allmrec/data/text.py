@@ -10,7 +10,9 @@ TITLE_CHARACTERS = 1000
 """A longer title is cut."""
 
 _MOST_ESCAPED = 3
-_COMMENT = re.compile(r"<!--.*?(?:-->|$)|<(script|style)\b[^<>]*>.*?(?:</\1\s*>|$)", re.DOTALL | re.IGNORECASE)
+_COMMENT = re.compile(
+    r"<!--.*?(?:-->|$)|<(script|style)\b[^<>]*>.*?(?:</\1\s*>|$)", re.DOTALL | re.IGNORECASE
+)
 _TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
 # Crawled titles also hold tags that were cut off; an attribute tells them from "a <b" in a sentence.
 _CUT_TAG = re.compile(r"<[a-zA-Z][\w-]*\s+[\w-]+\s*=[^<>]*$")
@@ -44,5 +46,9 @@ def clean_title(title: str) -> str:
 def _needed_joiner(found: re.Match[str]) -> str:
     """Keep one zero-width joiner inside an emoji or between letters of scripts without upper case (Persian, Hindi); drop all others."""
     before, after = found.string[: found.start()][-1:], found.string[found.end() :][:1]
-    joins = before and after and all(unicodedata.category(side) in ("So", "Sk", "Mn", "Mc", "Lo") for side in (before, after))
+    joins = (
+        before
+        and after
+        and all(unicodedata.category(side) in ("So", "Sk", "Mn", "Mc", "Lo") for side in (before, after))
+    )
     return found.group()[0] if joins else ""

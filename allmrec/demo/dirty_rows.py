@@ -47,12 +47,19 @@ NUMERIC_USERS = ("00123", "123", "1e5")
 
 def dirty_items(items: pd.DataFrame, last_day: date) -> pd.DataFrame:
     """Return odd and wrong rows for the items table, one of them a second row of an item that `items` has already."""
-    rows = [*ODD_TITLES.items(), *REJECTED_TITLES, (items["item_id"].iloc[0], items["title"].iloc[0] + " (second entry)")]
+    rows = [
+        *ODD_TITLES.items(),
+        *REJECTED_TITLES,
+        (items["item_id"].iloc[0], items["title"].iloc[0] + " (second entry)"),
+    ]
     return pd.DataFrame(
         {
             "item_id": [item_id for item_id, _ in rows],
             "title": [title for _, title in rows],
-            "description": [None if number % 2 else "Spare part or curiosity from the back of the shop." for number in range(len(rows))],
+            "description": [
+                None if number % 2 else "Spare part or curiosity from the back of the shop."
+                for number in range(len(rows))
+            ],
             "categories": [["Outdoor", "Camping", "Accessories"] for _ in rows],
             "available": True,
             "updated_at": f"{last_day - timedelta(days=200)}T09:00:00Z",
@@ -60,7 +67,9 @@ def dirty_items(items: pd.DataFrame, last_day: date) -> pd.DataFrame:
     )
 
 
-def dirty_interactions(interactions: pd.DataFrame, user_ids: list[str], last_day: date, seed: int) -> pd.DataFrame:
+def dirty_interactions(
+    interactions: pd.DataFrame, user_ids: list[str], last_day: date, seed: int
+) -> pd.DataFrame:
     """Return rows to add to `interactions` (same columns): wrong ones of every kind, duplicates, valid ones with odd users and items."""
     rng = seeds.generator(seed, "demo", "dirty")
     day = f"{last_day - timedelta(days=30)}T12:00:00Z"
@@ -83,12 +92,27 @@ def dirty_interactions(interactions: pd.DataFrame, user_ids: list[str], last_day
         ("user-with-one-purchase", item_ids[-1], day, 5.0),
     ]
     for numeric_user in NUMERIC_USERS:
-        rows += [(numeric_user, str(rng.choice(item_ids)), f"{last_day - timedelta(days=back)}T10:30:00Z", 4.0) for back in (50, 40, 9)]
-    outdoor_users = interactions.loc[interactions["item_id"].str.startswith("OUT"), "user_id"].drop_duplicates().sort_values().to_list()
+        rows += [
+            (numeric_user, str(rng.choice(item_ids)), f"{last_day - timedelta(days=back)}T10:30:00Z", 4.0)
+            for back in (50, 40, 9)
+        ]
+    outdoor_users = (
+        interactions.loc[interactions["item_id"].str.startswith("OUT"), "user_id"]
+        .drop_duplicates()
+        .sort_values()
+        .to_list()
+    )
     for odd_item in ODD_TITLES:
-        buyers = rng.choice(outdoor_users, size=min(PURCHASES_OF_ODD_ITEMS, len(outdoor_users)), replace=False)
-        rows += [(str(buyer), odd_item, f"{last_day - timedelta(days=int(rng.integers(40, 170)))}T18:00:00Z", None) for buyer in buyers]
-    wrong = pd.DataFrame(rows, columns=["user_id", "item_id", "event_time", "rating"]).assign(event_type="purchase")
+        buyers = rng.choice(
+            outdoor_users, size=min(PURCHASES_OF_ODD_ITEMS, len(outdoor_users)), replace=False
+        )
+        rows += [
+            (str(buyer), odd_item, f"{last_day - timedelta(days=int(rng.integers(40, 170)))}T18:00:00Z", None)
+            for buyer in buyers
+        ]
+    wrong = pd.DataFrame(rows, columns=["user_id", "item_id", "event_time", "rating"]).assign(
+        event_type="purchase"
+    )
     duplicates = interactions.iloc[rng.choice(len(interactions), size=5, replace=False)]
     return pd.concat([wrong, duplicates], ignore_index=True)
 

@@ -81,13 +81,17 @@ def generate_shop(num_users: int = 2000, num_items: int = 800, *, seed: int, las
     `num_items` (40 to 1,600) and `num_users` (≥ 20) count what is well-formed; dirty rows come on top.
     """
     if not 40 <= num_items <= 1600 or num_users < 20:
-        raise ValueError(f"num_users {num_users}, num_items {num_items}: expected at least 20 users and 40 to 1600 items")
+        raise ValueError(
+            f"num_users {num_users}, num_items {num_items}: expected at least 20 users and 40 to 1600 items"
+        )
     stock = _stock(num_items, seed, last_day)
     shelves: dict[str, list[Item]] = {}
     for item in stock:
         if item.popularity > 0:
             shelves.setdefault(item.product.name, []).append(item)
-    categories = [category for category in CATEGORIES if any(product.name in shelves for product in category.products)]
+    categories = [
+        category for category in CATEGORIES if any(product.name in shelves for product in category.products)
+    ]
     user_ids = [f"user-{number:05d}" for number in range(1, num_users + 1)]
     active = _active_users(num_users, seed)
     events = [
@@ -101,10 +105,16 @@ def generate_shop(num_users: int = 2000, num_items: int = 800, *, seed: int, las
     users = pd.DataFrame({"user_id": [*user_ids, *odd_users()]})
     everything = pd.concat([interactions, bad_interactions], ignore_index=True)
     order = seeds.generator(seed, "demo", "order").permutation(len(everything))
-    return Shop(everything.iloc[order].reset_index(drop=True), pd.concat([items, dirty_items(items, last_day)], ignore_index=True), users)
+    return Shop(
+        everything.iloc[order].reset_index(drop=True),
+        pd.concat([items, dirty_items(items, last_day)], ignore_index=True),
+        users,
+    )
 
 
-def write_shop(folder: Path, num_users: int = 2000, num_items: int = 800, *, seed: int, last_day: date) -> Shop:
+def write_shop(
+    folder: Path, num_users: int = 2000, num_items: int = 800, *, seed: int, last_day: date
+) -> Shop:
     """Write `generate_shop`'s tables to `folder` as `interactions.csv`, `items.jsonl` and `users.csv` (UTF-8), and return them.
 
     The same seed leaves the same bytes. In the CSV a missing value is an empty field and an empty text is `""`.
@@ -125,10 +135,14 @@ def _stock(num_items: int, seed: int, last_day: date) -> list[Item]:
     categories = CATEGORIES[: max(2, min(len(CATEGORIES), num_items // 20))]
     shelves = [(category, product) for category in categories for product in category.products]
     new = set(rng.choice(num_items, size=max(2, round(NEW_SHARE * num_items)), replace=False).tolist())
-    sold_out = set(rng.choice(num_items, size=max(1, round(UNAVAILABLE_SHARE * num_items)), replace=False).tolist())
+    sold_out = set(
+        rng.choice(num_items, size=max(1, round(UNAVAILABLE_SHARE * num_items)), replace=False).tolist()
+    )
     stock: list[Item] = []
     for position, (category, product) in enumerate(shelves):
-        combinations = [(brand, variant) for brand in BRANDS[category.path[0]] for variant in product.variants]
+        combinations = [
+            (brand, variant) for brand in BRANDS[category.path[0]] for variant in product.variants
+        ]
         count = num_items // len(shelves) + (position < num_items % len(shelves))
         for rank, choice in enumerate(rng.permutation(len(combinations))[:count], start=1):
             brand, variant = combinations[choice]
@@ -150,7 +164,9 @@ def _stock(num_items: int, seed: int, last_day: date) -> list[Item]:
     return stock
 
 
-def _description(rng: np.random.Generator, category: Category, product: Product, brand: Brand, variant: str) -> str:
+def _description(
+    rng: np.random.Generator, category: Category, product: Product, brand: Brand, variant: str
+) -> str:
     """Return one or two sentences as a shop would write them."""
     use = category.uses[int(rng.integers(3))]
     second = (
@@ -176,14 +192,18 @@ def _item_row(item: Item) -> dict[str, Any]:
 def _active_users(num_users: int, seed: int) -> np.ndarray:
     """Return who bought something in the last seven days, bool `[num_users]`: `ACTIVE_SHARE` of them."""
     active = np.zeros(num_users, dtype=bool)
-    active[seeds.generator(seed, "demo", "active").permutation(num_users)[: round(ACTIVE_SHARE * num_users)]] = True
+    active[
+        seeds.generator(seed, "demo", "active").permutation(num_users)[: round(ACTIVE_SHARE * num_users)]
+    ] = True
     return active
 
 
 def _taste(rng: np.random.Generator, categories: list[Category], shelves: dict[str, list[Item]]) -> Taste:
     num = len(categories)
     general = np.arange(1, num + 1) ** -0.6
-    favourites = rng.choice(num, size=min(num, int(rng.integers(2, 5))), replace=False, p=general / general.sum())
+    favourites = rng.choice(
+        num, size=min(num, int(rng.integers(2, 5))), replace=False, p=general / general.sum()
+    )
     weights = 0.04 * general / general.sum()
     weights[favourites] += rng.dirichlet(np.full(len(favourites), 2.0))
     types = {
@@ -192,12 +212,19 @@ def _taste(rng: np.random.Generator, categories: list[Category], shelves: dict[s
         for product, entry in zip(category.products, ENTRY_WEIGHTS, strict=True)
         if product.name in shelves
     }
-    brands = {department: brands[int(rng.integers(len(brands)))].name for department, brands in BRANDS.items()}
+    brands = {
+        department: brands[int(rng.integers(len(brands)))].name for department, brands in BRANDS.items()
+    }
     return Taste(types, brands, int(rng.choice([1, 2, 3], p=[0.3, 0.45, 0.25])))
 
 
 def _purchases(
-    user_id: str, is_active: bool, categories: list[Category], shelves: dict[str, list[Item]], seed: int, last_day: date
+    user_id: str,
+    is_active: bool,
+    categories: list[Category],
+    shelves: dict[str, list[Item]],
+    seed: int,
+    last_day: date,
 ) -> Iterable[tuple[str, str, str, float | None, str]]:
     """Yield one customer's purchases, oldest first, as rows of `Shop.interactions`."""
     rng = seeds.generator(seed, "demo", user_id)
@@ -216,7 +243,9 @@ def _purchases(
             types.append(name)
             bought.append(item)
     for item, moment in zip(bought, _moments(rng, len(bought), is_active, last_day), strict=True):
-        liked = 4.1 + 0.4 * (item.brand.name in taste.brands.values()) - 0.4 * abs(item.brand.tier - taste.tier)
+        liked = (
+            4.1 + 0.4 * (item.brand.name in taste.brands.values()) - 0.4 * abs(item.brand.tier - taste.tier)
+        )
         rating = float(np.clip(np.round(rng.normal(liked, 0.8)), 1, 5)) if rng.random() < 0.6 else None
         yield user_id, item.item_id, moment, rating, "purchase"
 
@@ -225,10 +254,14 @@ def _next_type(rng: np.random.Generator, types: list[str], taste: Taste) -> str:
     """Return the product type bought next: what follows the last one or the one before, else what taste says."""
     for back, chance in ((1, FOLLOW), (2, FOLLOW_EARLIER)):
         if len(types) >= back and rng.random() < chance:
-            following = [name for name in SUCCESSORS.get(types[-back], ()) if name in taste.types and name not in types]
+            following = [
+                name for name in SUCCESSORS.get(types[-back], ()) if name in taste.types and name not in types
+            ]
             if following:
                 return following[int(rng.integers(len(following)))]
-    weights = np.array([weight * (OWNED_WEIGHT if name in types else 1.0) for name, weight in taste.types.items()])
+    weights = np.array(
+        [weight * (OWNED_WEIGHT if name in types else 1.0) for name, weight in taste.types.items()]
+    )
     return list(taste.types)[int(rng.choice(len(weights), p=weights / weights.sum()))]
 
 
@@ -239,7 +272,12 @@ def _pick(rng: np.random.Generator, shelf: list[Item], taste: Taste, bought: set
         return None
     favourite = taste.brands[left[0].category.path[0]]
     weights = np.array(
-        [item.popularity * (5.0 if item.brand.name == favourite else 1.0) * float(np.exp(-0.8 * abs(item.brand.tier - taste.tier))) for item in left]
+        [
+            item.popularity
+            * (5.0 if item.brand.name == favourite else 1.0)
+            * float(np.exp(-0.8 * abs(item.brand.tier - taste.tier)))
+            for item in left
+        ]
     )
     return left[int(rng.choice(len(left), p=weights / weights.sum()))]
 
@@ -248,13 +286,20 @@ def _moments(rng: np.random.Generator, count: int, is_active: bool, last_day: da
     """Return `count` ISO times, oldest first; the newest lies in the last seven days for active customers only. Some share a basket."""
     end = int(rng.integers(0, 7)) if is_active else int(7 + (DAYS - 8) * rng.beta(1.0, 1.6))
     start = min(DAYS - 1.0, end + rng.uniform(2.0, 9.0) * count)
-    days_ago = np.sort(np.floor(np.append(rng.uniform(end, start, size=max(0, count - 1)), end)))[::-1][:count]
+    days_ago = np.sort(np.floor(np.append(rng.uniform(end, start, size=max(0, count - 1)), end)))[::-1][
+        :count
+    ]
     seconds = rng.uniform(7 * 3600, 21.5 * 3600, size=count)
     for index in range(1, count):
         if days_ago[index] == days_ago[index - 1]:
             basket = rng.random() < 0.25
-            seconds[index] = seconds[index - 1] if basket else min(86_399.0, seconds[index - 1] + rng.uniform(60, 600))
-    return [_iso(last_day - timedelta(days=int(days)), float(second)) for days, second in zip(days_ago, seconds, strict=True)]
+            seconds[index] = (
+                seconds[index - 1] if basket else min(86_399.0, seconds[index - 1] + rng.uniform(60, 600))
+            )
+    return [
+        _iso(last_day - timedelta(days=int(days)), float(second))
+        for days, second in zip(days_ago, seconds, strict=True)
+    ]
 
 
 def _iso(day: date, seconds: float) -> str:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from allmrec import metrics
 from allmrec.config import EvaluationConfig
-from allmrec.evaluation.protocol import MODELS, target_ranks
+from allmrec.evaluation.leave_one_out import MODELS, target_ranks
 from allmrec.evaluation.scenarios import SCENARIOS, scenario_rows, warm_cold
 
 PER_USER = {
@@ -31,13 +31,21 @@ NAMES = {
 COLUMNS = ["scenario", "model", "metric", "value", "low", "high", "n"]
 
 
-def results(predictions: pd.DataFrame, items: pd.DataFrame, settings: EvaluationConfig, seed: int) -> pd.DataFrame:
+def results(
+    predictions: pd.DataFrame, items: pd.DataFrame, settings: EvaluationConfig, seed: int
+) -> pd.DataFrame:
     """Return one row a scenario, model and metric: value, low, high (95 % bootstrap interval) and n, the number of users.
 
     `predictions` has user_id, target, candidates, model, ranks (of every candidate, from 1), the same users for every model; `items` has item_id
     and num_interactions (in training). The same resamples serve all models. Without users, value, low and high are NaN.
     """
-    labels = dict(zip(items["item_id"], warm_cold(items["num_interactions"].to_numpy(), settings.tail_share), strict=True))
+    labels = dict(
+        zip(
+            items["item_id"],
+            warm_cold(items["num_interactions"].to_numpy(), settings.tail_share),
+            strict=True,
+        )
+    )
     present = set(predictions["model"])
     rows = []
     for model in [*(name for name in MODELS if name in present), *sorted(present - set(MODELS))]:
@@ -51,7 +59,9 @@ def results(predictions: pd.DataFrame, items: pd.DataFrame, settings: Evaluation
                 low, high = metrics.bootstrap_interval(values, settings.bootstrap_samples, seed)
                 rows.append((scenario, model, metric, metrics.mean(values), low, high, len(kept)))
     table = pd.DataFrame(rows, columns=COLUMNS).astype({"n": "int64"})
-    return table.sort_values("scenario", key=lambda column: column.map(SCENARIOS.index), kind="stable", ignore_index=True)
+    return table.sort_values(
+        "scenario", key=lambda column: column.map(SCENARIOS.index), kind="stable", ignore_index=True
+    )
 
 
 def table(frame: pd.DataFrame) -> str:
@@ -61,11 +71,22 @@ def table(frame: pd.DataFrame) -> str:
         metric_names = list(dict.fromkeys(block["metric"]))
         n = int(block["n"].max())
         what = "all users" if scenario == "all" else f"users whose next item is {scenario}"
-        lines += [f"{what} (n = {n:,}; 95 % bootstrap intervals)", f"{'':<20}" + "".join(f"{name:<22}" for name in metric_names)]
+        lines += [
+            f"{what} (n = {n:,}; 95 % bootstrap intervals)",
+            f"{'':<20}" + "".join(f"{name:<22}" for name in metric_names),
+        ]
         for model, mine in block.groupby("model", sort=False):
-            figures = mine.set_index("metric")[["value", "low", "high"]].loc[metric_names].to_numpy(dtype=np.float64)
+            figures = (
+                mine.set_index("metric")[["value", "low", "high"]]
+                .loc[metric_names]
+                .to_numpy(dtype=np.float64)
+            )
             cells = [_cell(*figure) for figure in figures]
-            lines.append((f"{NAMES.get(str(model), str(model)):<20}" + "".join(f"{cell:<22}" for cell in cells)).rstrip())
+            lines.append(
+                (
+                    f"{NAMES.get(str(model), str(model)):<20}" + "".join(f"{cell:<22}" for cell in cells)
+                ).rstrip()
+            )
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"
 

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from allmrec import seeds
 from allmrec.config import Stage2Config
+from allmrec.llm.frozen import FrozenLLM
 from allmrec.models.alignment import AlignmentNetworks
 from allmrec.models.cf.base import CFModel
-from allmrec.models.llm import FrozenLLM
 from allmrec.models.projection import Projection, item_input_width
 
 
@@ -29,7 +29,13 @@ class ALLMRec(nn.Module):
     known: Tensor
 
     def __init__(
-        self, cf: CFModel, alignment: AlignmentNetworks, projection: Projection, text_embeddings: Tensor, known: Tensor, settings: Stage2Config
+        self,
+        cf: CFModel,
+        alignment: AlignmentNetworks,
+        projection: Projection,
+        text_embeddings: Tensor,
+        known: Tensor,
+        settings: Stage2Config,
     ) -> None:
         super().__init__()
         self.cf, self.alignment, self.projection, self.settings = cf, alignment, projection, settings
@@ -54,7 +60,13 @@ class ALLMRec(nn.Module):
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(seeds.derive(seed, "stage2", "initial weights"))
             joint_width = alignment.text_projector(text_embeddings[:1]).shape[1]
-            projection = Projection(cf.width, item_input_width(settings, cf.width, joint_width), llm.width, llm.token_norm, settings)
+            projection = Projection(
+                cf.width,
+                item_input_width(settings, cf.width, joint_width),
+                llm.width,
+                llm.token_norm,
+                settings,
+            )
         rec = cls(cf, alignment, projection, text_embeddings, known, settings)
         if settings.item_input != "joint":  # the paper's e_i goes in as it is
             rec.projection.set_item_statistics(*(values[1:] for values in rec._raw_item_inputs()))
@@ -85,7 +97,9 @@ class ALLMRec(nn.Module):
     @torch.no_grad()
     def user_inputs(self, histories_BL: Tensor) -> tuple[Tensor, Tensor]:
         """Return (x_u [B, D], known [B] bool: the CF model knows something of the history)."""
-        return self.cf.user_representation(histories_BL), (self.known[histories_BL] & (histories_BL > 0)).any(dim=1)
+        return self.cf.user_representation(histories_BL), (self.known[histories_BL] & (histories_BL > 0)).any(
+            dim=1
+        )
 
     def user_tokens(self, x_BD: Tensor, known_B: Tensor, places_BL: Tensor, tokens_NH: Tensor) -> Tensor:
         """Return O_u [B, H]; `tokens_NH` holds the soft tokens of the histories' items, `places_BL` their rows there (0: padding)."""
@@ -107,7 +121,10 @@ class ALLMRec(nn.Module):
     @torch.no_grad()
     def _raw_item_inputs(self) -> tuple[Tensor, Tensor]:
         """Return F_I's inputs before standardisation and which of them are present, both [I+1, K]."""
-        known_N1, real_N1 = self.known[:, None], torch.arange(len(self.known), device=self.known.device)[:, None] > 0
+        known_N1, real_N1 = (
+            self.known[:, None],
+            torch.arange(len(self.known), device=self.known.device)[:, None] > 0,
+        )
         if self.settings.item_input == "cf":
             cf_items = self._cf_items()
             return cf_items, known_N1.expand_as(cf_items)

@@ -15,7 +15,9 @@ USER_DROPOUT = 0.5
 
 def item_input_width(settings: Stage2Config, cf_width: int, joint_width: int) -> int:
     """Return K, the width of what F_I reads."""
-    return {"joint_and_text": 2 * joint_width, "joint": joint_width, "text": joint_width, "cf": cf_width}[settings.item_input]
+    return {"joint_and_text": 2 * joint_width, "joint": joint_width, "text": joint_width, "cf": cf_width}[
+        settings.item_input
+    ]
 
 
 class Projection(nn.Module):
@@ -32,7 +34,9 @@ class Projection(nn.Module):
     user_std: Tensor
     token_norm: Tensor
 
-    def __init__(self, cf_width: int, item_input_width: int, llm_width: int, token_norm: float, settings: Stage2Config) -> None:
+    def __init__(
+        self, cf_width: int, item_input_width: int, llm_width: int, token_norm: float, settings: Stage2Config
+    ) -> None:
         super().__init__()
         self.settings, self.llm_width = settings, llm_width
         self.user_projector = _mlp(cf_width, llm_width, nn.LeakyReLU())
@@ -81,11 +85,17 @@ class Projection(nn.Module):
         return self._scaled(self.user_projector(dropped) + self.history_weight * scale * pooled_BH)
 
     def _scaled(self, tokens: Tensor) -> Tensor:
-        return self.token_norm * nn.functional.normalize(tokens, dim=-1) if self.settings.scale_soft_tokens else tokens
+        return (
+            self.token_norm * nn.functional.normalize(tokens, dim=-1)
+            if self.settings.scale_soft_tokens
+            else tokens
+        )
 
 
 def _mlp(width_in: int, width_out: int, activation: nn.Module) -> nn.Sequential:
-    layers = nn.Sequential(nn.Linear(width_in, width_out), nn.LayerNorm(width_out), activation, nn.Linear(width_out, width_out))
+    layers = nn.Sequential(
+        nn.Linear(width_in, width_out), nn.LayerNorm(width_out), activation, nn.Linear(width_out, width_out)
+    )
     for layer in layers:
         if isinstance(layer, nn.Linear):
             nn.init.xavier_normal_(layer.weight)

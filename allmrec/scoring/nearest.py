@@ -36,7 +36,10 @@ def nearest(
         block = columns[start : start + block_items]
         scores = vectors_BD @ items_ID[block].T
         low, high = np.searchsorted(hidden_places, [start, start + len(block)])
-        at = (torch.from_numpy(hidden_rows[low:high]).to(device), torch.from_numpy(hidden_places[low:high] - start).to(device))
+        at = (
+            torch.from_numpy(hidden_rows[low:high]).to(device),
+            torch.from_numpy(hidden_places[low:high] - start).to(device),
+        )
         scores[at] = -torch.inf
         values, places = _stable_top(scores, wanted)
         both, both_items = torch.cat([best, values], dim=1), torch.cat([best_items, block[places]], dim=1)

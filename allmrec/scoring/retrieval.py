@@ -53,7 +53,9 @@ class Retriever:
     settings: the section `candidates`.
     """
 
-    def __init__(self, bundle: Bundle, available_ids: Iterable[str] | None, settings: CandidatesConfig) -> None:
+    def __init__(
+        self, bundle: Bundle, available_ids: Iterable[str] | None, settings: CandidatesConfig
+    ) -> None:
         self.settings = settings
         self.max_history = bundle.config.sequences.max_history
         self.cf = bundle.rec.cf.eval()
@@ -61,7 +63,9 @@ class Retriever:
         self.item_ids = pd.Index(bundle.items["item_id"])
         with torch.no_grad():
             self.cf_items = self.cf.item_matrix().detach().float().contiguous()
-            self.text_items, self.text_norms = centred_unit_rows(bundle.rec.joint()[1].detach().float().to(self.cf_items.device))
+            self.text_items, self.text_norms = centred_unit_rows(
+                bundle.rec.joint()[1].detach().float().to(self.cf_items.device)
+            )
         num_interactions = np.concatenate([[0], bundle.items["num_interactions"].to_numpy(dtype=np.int64)])
         available = np.ones(len(self.item_ids) + 1, dtype=bool)
         if available_ids is not None:
@@ -80,8 +84,14 @@ class Retriever:
         text_scores (cosine; 0 without history), sources (cf, text or popular). Lists are empty where nothing is left to recommend.
         """
         size = self.settings.chunk_users
-        pieces = [self._retrieve_chunk(frame.iloc[start : start + size]) for start in range(0, len(frame), size)]
-        return pd.concat(pieces, ignore_index=True) if pieces else pd.DataFrame({name: [] for name in COLUMNS}, dtype=object)
+        pieces = [
+            self._retrieve_chunk(frame.iloc[start : start + size]) for start in range(0, len(frame), size)
+        ]
+        return (
+            pd.concat(pieces, ignore_index=True)
+            if pieces
+            else pd.DataFrame({name: [] for name in COLUMNS}, dtype=object)
+        )
 
     def score(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Score given candidates: `frame` has user_id, item_ids (the history) and candidates; returns the columns of `retrieve`.
@@ -91,14 +101,20 @@ class Retriever:
         """
         size = self.settings.chunk_users
         pieces = [self._score_chunk(frame.iloc[start : start + size]) for start in range(0, len(frame), size)]
-        return pd.concat(pieces, ignore_index=True) if pieces else pd.DataFrame({name: [] for name in COLUMNS}, dtype=object)
+        return (
+            pd.concat(pieces, ignore_index=True)
+            if pieces
+            else pd.DataFrame({name: [] for name in COLUMNS}, dtype=object)
+        )
 
     def _score_chunk(self, frame: pd.DataFrame) -> pd.DataFrame:
         users = self._users(frame["item_ids"])
         counts, ids = _flattened(frame["candidates"])
         items = self.item_ids.get_indexer(ids) + 1
         if (items == 0).any():
-            raise InputError(f"candidate {ids[int(np.argmin(items))]!r} is not in the bundle, expected items of its catalogue")
+            raise InputError(
+                f"candidate {ids[int(np.argmin(items))]!r} is not in the bundle, expected items of its catalogue"
+            )
         rows = np.repeat(np.arange(len(frame)), counts)
         by_cf = users.has_cf_B[rows] & self.known[items]
         sources = np.where(by_cf, "cf", np.where(users.has_text_B[rows], "text", "popular"))
@@ -107,17 +123,25 @@ class Retriever:
     def _retrieve_chunk(self, frame: pd.DataFrame) -> pd.DataFrame:
         settings, wanted = self.settings, self.settings.num_candidates
         users = self._users(frame["item_ids"])
-        seen_rows, seen_items = self._indexed(frame["seen"]) if settings.exclude_seen else (np.zeros(0, np.int64), np.zeros(0, np.int64))
+        seen_rows, seen_items = (
+            self._indexed(frame["seen"])
+            if settings.exclude_seen
+            else (np.zeros(0, np.int64), np.zeros(0, np.int64))
+        )
         seen = (seen_rows, seen_items)
         _, by_cf = nearest(users.cf_BD, self.cf_items, self.cf_columns, wanted, *seen, settings.block_items)
-        _, by_text = nearest(users.text_BJ, self.text_items, self.rare_columns, wanted, *seen, settings.block_items)
+        _, by_text = nearest(
+            users.text_BJ, self.text_items, self.rare_columns, wanted, *seen, settings.block_items
+        )
         # A history of items that the CF model never saw says something all the same: the whole catalogue is compared with it by text.
         text_only = np.flatnonzero(users.has_text_B & ~users.has_cf_B)
         if len(text_only):
             theirs = np.isin(seen_rows, text_only)
             kept = (np.searchsorted(text_only, seen_rows[theirs]), seen_items[theirs])
             vectors = users.text_BJ[torch.from_numpy(text_only).to(users.text_BJ.device)]
-            _, by_text[text_only] = nearest(vectors, self.text_items, self.all_columns, wanted, *kept, settings.block_items)
+            _, by_text[text_only] = nearest(
+                vectors, self.text_items, self.all_columns, wanted, *kept, settings.block_items
+            )
         starts = np.searchsorted(seen_rows, np.arange(len(frame) + 1))
         items: list[int] = []
         sources: list[str] = []
@@ -132,7 +156,14 @@ class Retriever:
             sources.extend(chosen.values())
             counts[row] = len(chosen)
         rows = np.repeat(np.arange(len(frame)), counts)
-        return self._table(frame["user_id"], users, counts, rows, np.array(items, dtype=np.int64), np.array(sources, dtype=object))
+        return self._table(
+            frame["user_id"],
+            users,
+            counts,
+            rows,
+            np.array(items, dtype=np.int64),
+            np.array(sources, dtype=object),
+        )
 
     def _merged(self, by_cf: list[int], by_text: list[int], seen: np.ndarray, quota: int) -> dict[int, str]:
         """Return item_idx → source: CF's best, the quota by text, then CF again where the quota was not used, then popular items."""
@@ -159,7 +190,9 @@ class Retriever:
         number = len(histories)
         known = self.known[items]
         device = self.cf_items.device
-        cf_history = torch.from_numpy(left_padded(rows[known], items[known], number, self.max_history)).to(device)
+        cf_history = torch.from_numpy(left_padded(rows[known], items[known], number, self.max_history)).to(
+            device
+        )
         has_cf = (cf_history > 0).any(dim=1)
         cf_BD = torch.zeros(number, self.cf_items.shape[1], device=device)
         if has_cf.any():
@@ -178,17 +211,30 @@ class Retriever:
         return rows[items > 0], items[items > 0]
 
     def _table(
-        self, user_ids: pd.Series, users: UserVectors, counts: np.ndarray, rows: np.ndarray, items: np.ndarray, sources: np.ndarray
+        self,
+        user_ids: pd.Series,
+        users: UserVectors,
+        counts: np.ndarray,
+        rows: np.ndarray,
+        items: np.ndarray,
+        sources: np.ndarray,
     ) -> pd.DataFrame:
         place, item = (torch.from_numpy(index).to(self.cf_items.device) for index in (rows, items))
         by_cf = users.has_cf_B[rows] & self.known[items]
         known_item = torch.from_numpy(np.where(by_cf, items, 0)).to(self.cf_items.device)
-        cf_scores = (users.cf_BD[place] * self.cf_items[known_item]).sum(dim=1).double().cpu().numpy().astype(object)
+        cf_scores = (
+            (users.cf_BD[place] * self.cf_items[known_item]).sum(dim=1).double().cpu().numpy().astype(object)
+        )
         cf_scores[~by_cf] = None
         text_scores = (users.text_BJ[place] * self.text_items[item]).sum(dim=1).double().cpu().numpy()
         ids = self.item_ids.to_numpy(dtype=object)[items - 1] if len(items) else np.zeros(0, dtype=object)
         ends = np.cumsum(counts)[:-1]
-        columns = {"item_ids": ids, "cf_scores": cf_scores, "text_scores": text_scores, "sources": np.asarray(sources, dtype=object)}
+        columns = {
+            "item_ids": ids,
+            "cf_scores": cf_scores,
+            "text_scores": text_scores,
+            "sources": np.asarray(sources, dtype=object),
+        }
         split = {name: [part.tolist() for part in np.split(values, ends)] for name, values in columns.items()}
         return pd.DataFrame({"user_id": user_ids.to_numpy(), **split})
 

@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 
 from allmrec import seeds
 from allmrec.config import Config
 from allmrec.errors import BundleError
-from allmrec.models.llm import FrozenLLM
-from allmrec.prompts.template import PromptLayout
-from allmrec.scoring.generate import Leaf, decode_constrained
-from allmrec.scoring.multi_item import Scored, item_priors, score_requests
-from allmrec.scoring.packing import Request
-from allmrec.scoring.requests import RequestBuilder
+from allmrec.llm.frozen import FrozenLLM
+from allmrec.llm.generate import Leaf, decode_constrained
+from allmrec.llm.multi_item import Scored, item_priors, score_requests
+from allmrec.llm.packing import Request
+from allmrec.llm.prompt import PromptLayout
+from allmrec.llm.requests import RequestBuilder
 
 if TYPE_CHECKING:
     from allmrec.bundle import Bundle
@@ -57,15 +56,25 @@ class Scorer:
         In `generate` mode only the decoded candidate, the best by llm_choice_scores, has LLM scores.
         History items that the bundle lacks are passed over. Raises BundleError for a candidate it lacks.
         """
-        histories = [[self.bundle.index[item] for item in items if item in self.bundle.index] for items in frame["history"]]
+        histories = [
+            [self.bundle.index[item] for item in items if item in self.bundle.index]
+            for items in frame["history"]
+        ]
         candidates = [self._indexed(items) for items in frame["candidates"]]
         users, alignment = self._alignment(histories, candidates)
         logprobs: list[list[float | None]] = [[None] * len(items) for items in candidates]
         choices: list[list[float | None]] = [[None] * len(items) for items in candidates]
         failures: list[str | None] = [None] * len(frame)
-        asked = [row for row, use in enumerate(frame["use_llm"]) if use and candidates[row]] if self.llm is not None else []
+        asked = (
+            [row for row, use in enumerate(frame["use_llm"]) if use and candidates[row]]
+            if self.llm is not None
+            else []
+        )
         if asked:
-            requests = [self._request(str(frame["user_id"].iat[row]), histories[row], candidates[row]) for row in asked]
+            requests = [
+                self._request(str(frame["user_id"].iat[row]), histories[row], candidates[row])
+                for row in asked
+            ]
             scored = self._llm_scores(requests, [candidates[row] for row in asked], users[asked])
             for place, row in enumerate(asked):
                 failures[row] = scored.failures[place]
@@ -73,7 +82,9 @@ class Scorer:
                 if found is not None:
                     logprobs[row] = _listed(found)
                     choices[row] = _listed(found - self._priors_of(candidates[row]))
-        return frame.assign(alignment_scores=alignment, llm_logprobs=logprobs, llm_choice_scores=choices, llm_failure=failures)
+        return frame.assign(
+            alignment_scores=alignment, llm_logprobs=logprobs, llm_choice_scores=choices, llm_failure=failures
+        )
 
     def _indexed(self, items: list[str]) -> list[int]:
         missing = [item for item in items if item not in self.bundle.index]
@@ -84,7 +95,9 @@ class Scorer:
         return [self.bundle.index[item] for item in items]
 
     @torch.inference_mode()
-    def _alignment(self, histories: list[list[int]], candidates: list[list[int]]) -> tuple[Tensor, list[list[float]]]:
+    def _alignment(
+        self, histories: list[list[int]], candidates: list[list[int]]
+    ) -> tuple[Tensor, list[list[float]]]:
         """Return O_u [users, H] and the candidates' cosines with it."""
         if not histories:
             return self.soft_items[:0].float(), []
@@ -95,10 +108,20 @@ class Scorer:
             padded[row, length - len(newest) :] = newest
         users = self.rec.soft_users(torch.from_numpy(padded).to(self.device), self.soft_items).float()
         counts = [len(items) for items in candidates]
-        flat = torch.tensor([idx for items in candidates for idx in items], dtype=torch.long, device=self.device)
-        rows = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts, dtype=torch.long)).to(self.device)
-        cosines = F.cosine_similarity(users[rows], self.soft_items[flat].float(), dim=1) if len(flat) else users.new_zeros(0)
-        has_history = torch.tensor([bool(history) for history in histories], dtype=torch.bool, device=self.device)
+        flat = torch.tensor(
+            [idx for items in candidates for idx in items], dtype=torch.long, device=self.device
+        )
+        rows = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts, dtype=torch.long)).to(
+            self.device
+        )
+        cosines = (
+            nn.functional.cosine_similarity(users[rows], self.soft_items[flat].float(), dim=1)
+            if len(flat)
+            else users.new_zeros(0)
+        )
+        has_history = torch.tensor(
+            [bool(history) for history in histories], dtype=torch.bool, device=self.device
+        )
         values = cosines.where(has_history[rows], 0.0).double().cpu().numpy()
         return users, [part.tolist() for part in np.split(values, np.cumsum(counts)[:-1])]
 
@@ -112,10 +135,16 @@ class Scorer:
     def _llm_scores(self, requests: list[Request], candidates: list[list[int]], users: Tensor) -> Scored:
         assert self.llm is not None
         if self.config.scoring.mode == "rank":
-            return score_requests(self.llm, requests, self.llm_soft_items, users, self.config.scoring.token_budget)
+            return score_requests(
+                self.llm, requests, self.llm_soft_items, users, self.config.scoring.token_budget
+            )
         offsets = [-self._priors_of(items) for items in candidates]
-        leaves, failures = decode_constrained(self.llm, requests, offsets, self.llm_soft_items, users, self.config.scoring.token_budget)
-        return Scored([_only(leaf, len(items)) for leaf, items in zip(leaves, candidates, strict=True)], failures)
+        leaves, failures = decode_constrained(
+            self.llm, requests, offsets, self.llm_soft_items, users, self.config.scoring.token_budget
+        )
+        return Scored(
+            [_only(leaf, len(items)) for leaf, items in zip(leaves, candidates, strict=True)], failures
+        )
 
     def _priors_of(self, items: list[int]) -> np.ndarray:
         return self.priors[items] if self.priors is not None else np.zeros(len(items), dtype=np.float32)

@@ -6,17 +6,17 @@ from collections.abc import Iterable, Iterator
 from datetime import date
 
 import pandas as pd
-import pyspark.sql.functions as F
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from allmrec.data.interactions import before
 from allmrec.data.user_sequences import seen_items
-from allmrec.models.llm import FrozenLLM
-from allmrec.steps import bundles
-from allmrec.steps.context import Context, Stopwatch
-from allmrec.steps.progress import Progress
-from allmrec.steps.runs import Outcome, done, record
-from allmrec.steps.workers import WorkerModel, by_chunk, in_chunks
+from allmrec.llm.frozen import FrozenLLM
+from allmrec.runtime import bundle_store
+from allmrec.runtime.context import Context, Stopwatch
+from allmrec.runtime.progress import Progress
+from allmrec.runtime.runs import Outcome, done, record
+from allmrec.runtime.workers import WorkerModel, by_chunk, in_chunks
 from allmrec.tables.schemas import TABLES
 
 SPEED_ONLY = {"chunk_users", "block_items"}
@@ -34,19 +34,23 @@ def histories(context: Context, run_date: date) -> DataFrame:
     if not context.config.candidates.exclude_seen:
         return sequences.withColumn("seen", F.array().cast("array<string>"))
     seen = seen_items(before(context.require("interactions"), run_date))
-    return sequences.join(seen, "user_id", "left").withColumn("seen", F.coalesce("seen", F.array().cast("array<string>")))
+    return sequences.join(seen, "user_id", "left").withColumn(
+        "seen", F.coalesce("seen", F.array().cast("array<string>"))
+    )
 
 
 def run_candidates(context: Context, run_date: date) -> str:
     """Write `candidates` of run_date in one commit; return the step's fingerprint."""
     before_this = done(context, "sequences", run_date)
     context.pin(before_this["input_versions"])
-    chosen = bundles.choose_bundle(context, run_date)
+    chosen = bundle_store.choose_bundle(context, run_date)
 
     def work(watch: Stopwatch) -> Outcome:
         with watch("bundle", "load the model bundle, embed items added or reworded since it was trained"):
-            bundle = bundles.bundle_of_night(context, chosen, FrozenLLM.load(context.config.llm))
-            model = WorkerModel.ship(context.spark.sparkContext, bundle.folder, bundle.bundle_id, context.config)
+            bundle = bundle_store.bundle_of_night(context, chosen, FrozenLLM.load(context.config.llm))
+            model = WorkerModel.ship(
+                context.spark.sparkContext, bundle.folder, bundle.bundle_id, context.config
+            )
             available = context.spark.sparkContext.broadcast(available_items(context))
         with watch("retrieve", "find every user's best items in the whole catalogue"):
             users = histories(context, run_date)
@@ -62,7 +66,7 @@ def run_candidates(context: Context, run_date: date) -> str:
                     yield rows[schema.fieldNames()]
 
             with progress:
-                chunks = in_chunks(users, context.config.candidates.chunk_users)
+                chunks = in_chunks(users, progress.total, context.config.candidates.chunk_users)
                 context.tables.replace_date("candidates", chunks.mapInPandas(retrieve, schema), run_date)
         written = context.tables.read_date("candidates", run_date)
         num_empty = written.where(F.size("item_ids") == 0).count()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import date, timedelta
 from pathlib import Path
 
-import pyspark.sql.functions as F
+from pyspark.sql import functions as F
 from rich.console import Console
 
 from allmrec.demo.generator import write_shop
-from allmrec.steps.context import Context
+from allmrec.runtime.context import Context
 from allmrec.steps.importing import import_files
 from allmrec.steps.nightly import run_nightly
 from allmrec.steps.show import user_night
@@ -25,10 +25,14 @@ def run_demo(context: Context, out: Console, num_users: int = 2000, num_items: i
     """Run everything from generated files to e-mail tables; what is there already is skipped."""
     folder = Path(context.config.tables.root) / "_shop"
     if not folder.is_dir():
-        context.report(f"demo: generate a shop with {num_users:,} customers and {num_items:,} items in {folder}")
+        context.report(
+            f"demo: generate a shop with {num_users:,} customers and {num_items:,} items in {folder}"
+        )
         write_shop(folder, num_users, num_items, seed=context.config.seed, last_day=LAST_DAY)
     context.report("demo: import the shop's files; bad rows go to rejected_rows with a reason")
-    import_files(context, str(folder / "interactions.csv"), str(folder / "items.jsonl"), str(folder / "users.csv"))
+    import_files(
+        context, str(folder / "interactions.csv"), str(folder / "items.jsonl"), str(folder / "users.csv")
+    )
     run_train(context, TRAINED_BEFORE)
     run_nightly(context, RUN_DATE)
     for user in three_users(context):
@@ -46,7 +50,9 @@ def run_demo(context: Context, out: Console, num_users: int = 2000, num_items: i
 
 def three_users(context: Context) -> list[str]:
     """Return a customer with a long history and the LLM's order, one with a short history and it, and one without the LLM."""
-    first = context.tables.read_date("recommendations", RUN_DATE).where("rank = 1").select("user_id", "source")
+    first = (
+        context.tables.read_date("recommendations", RUN_DATE).where("rank = 1").select("user_id", "source")
+    )
     lengths = context.tables.read_date("user_sequences", RUN_DATE).select("user_id", "num_interactions")
     rows = first.join(lengths, "user_id")
     wanted = [

@@ -20,10 +20,11 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
+from allmrec.cache import cache_folder
 from allmrec.config import Config
 from allmrec.errors import SetupError
-from allmrec.models.llm import INSTALL, PACKAGED, cache_folder
-from allmrec.tables import files
+from allmrec.llm.frozen import INSTALL, PACKAGED
+from allmrec.tables import filesystem
 from allmrec.tables.session import create_session, find_java, java_version
 
 JAVA_VERSIONS = (17, 21)
@@ -53,7 +54,12 @@ def checks(config: Config) -> list[Check]:
 
 def _python() -> Check:
     ok = (3, 10) <= sys.version_info[:2] <= (3, 12)
-    return Check("Python", ok, f"{platform.python_version()} ({sys.executable})", "use Python 3.10, 3.11 or 3.12: make install PYTHON=python3.11")
+    return Check(
+        "Python",
+        ok,
+        f"{platform.python_version()} ({sys.executable})",
+        "use Python 3.10, 3.11 or 3.12: make install PYTHON=python3.11",
+    )
 
 
 def _java() -> Check:
@@ -88,20 +94,32 @@ def _delta(spark: SparkSession, root: str) -> Check:
     try:
         spark.range(3).write.format("delta").save(folder)
         rows = spark.read.format("delta").load(folder).count()
-        files.delete(spark, folder)
+        filesystem.delete(spark, folder)
     except (PySparkException, Py4JError) as error:
-        return Check("Delta", False, _first_line(error), f"check that {root} (tables.root) can be written, and Delta's JARs (spark.jars.packages)")
+        return Check(
+            "Delta",
+            False,
+            _first_line(error),
+            f"check that {root} (tables.root) can be written, and Delta's JARs (spark.jars.packages)",
+        )
     finally:
         if is_new and local.is_dir() and not any(local.iterdir()):
             local.rmdir()
-    return Check("Delta", rows == 3, f"wrote and read {rows} rows under {root}", "expected 3 rows; is the file system shared by all workers?")
+    return Check(
+        "Delta",
+        rows == 3,
+        f"wrote and read {rows} rows under {root}",
+        "expected 3 rows; is the file system shared by all workers?",
+    )
 
 
 def _python_workers(spark: SparkSession) -> Check:
     def report(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         for _ in batches:
             package = "allmrec" if importlib.util.find_spec("allmrec") else "no allmrec"
-            yield pd.DataFrame({"told": [f"Python {platform.python_version()} ({sys.executable}), {package}"]})
+            yield pd.DataFrame(
+                {"told": [f"Python {platform.python_version()} ({sys.executable}), {package}"]}
+            )
 
     advice = "set PYSPARK_PYTHON to this environment's python on every worker, with allmrec installed there"
     try:
@@ -114,9 +132,13 @@ def _python_workers(spark: SparkSession) -> Check:
 
 def _gpu() -> Check:
     if not torch.cuda.is_available():
-        return Check("GPU", True, "none (a CPU reads some 500 to 1,000 tokens a second through the default LLM)", "")
+        return Check(
+            "GPU", True, "none (a CPU reads some 500 to 1,000 tokens a second through the default LLM)", ""
+        )
     names = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
-    return Check("GPU", True, "; ".join(f"{card.name}, {card.total_memory / 2**30:.0f} GiB" for card in names), "")
+    return Check(
+        "GPU", True, "; ".join(f"{card.name}, {card.total_memory / 2**30:.0f} GiB" for card in names), ""
+    )
 
 
 def _language_model(config: Config) -> Check:
@@ -144,7 +166,12 @@ def _model(name: str, model: str, pattern: str, key: str) -> Check:
     """Look for a model by folder, by file, or in the hub's cache; nothing is downloaded."""
     path = Path(model).expanduser()
     if path.is_dir():
-        return Check(name, any(path.glob(pattern)), str(path), f"{key}: the folder holds no {pattern}; save the model as safetensors")
+        return Check(
+            name,
+            any(path.glob(pattern)),
+            str(path),
+            f"{key}: the folder holds no {pattern}; save the model as safetensors",
+        )
     if path.is_file():
         return Check(name, True, str(path), "")
     advice = f"{key}: give a folder that exists, or let the first use download it from the hub"
@@ -152,7 +179,12 @@ def _model(name: str, model: str, pattern: str, key: str) -> Check:
         cached = huggingface_hub.try_to_load_from_cache(model, "config.json")
     except ValueError:
         return Check(name, False, f"{model}: no such folder, and no hub name", advice)
-    return Check(name, isinstance(cached, str), f"{model}: {cached if isinstance(cached, str) else 'not on this machine'}", advice)
+    return Check(
+        name,
+        isinstance(cached, str),
+        f"{model}: {cached if isinstance(cached, str) else 'not on this machine'}",
+        advice,
+    )
 
 
 def _petastorm() -> Check:
@@ -160,7 +192,12 @@ def _petastorm() -> Check:
     try:
         return Check("petastorm", True, importlib.metadata.version("petastorm"), "")
     except importlib.metadata.PackageNotFoundError:
-        return Check("petastorm", True, "not installed: a night runs, training does not (pip install 'allmrec[train]')", "")
+        return Check(
+            "petastorm",
+            True,
+            "not installed: a night runs, training does not (pip install 'allmrec[train]')",
+            "",
+        )
 
 
 def _disk_checks(config: Config) -> list[Check]:
@@ -172,9 +209,13 @@ def _disk_checks(config: Config) -> list[Check]:
         existing = next(folder for folder in (place, *place.absolute().parents) if folder.exists())
         free = shutil.disk_usage(existing).free / 2**30
         advice = f"free some space: a first run wants {FREE_GIB:g} GiB there"
-        found.append(Check(f"disk for {name}", free >= FREE_GIB, f"{free:.1f} GiB free in {existing}", advice))
+        found.append(
+            Check(f"disk for {name}", free >= FREE_GIB, f"{free:.1f} GiB free in {existing}", advice)
+        )
     return found
 
 
 def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[
+        :300
+    ]

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from datetime import date
 
 import pandas as pd
-import pyspark.sql.functions as F
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from allmrec import seeds
 from allmrec.bundle import Bundle, load_bundle
@@ -15,15 +15,15 @@ from allmrec.data.interactions import counted
 from allmrec.data.splits import split
 from allmrec.data.user_sequences import full_sequences
 from allmrec.errors import BundleError
-from allmrec.evaluation.protocol import MODELS, model_scores, ranks_of_candidates, sample_negatives
+from allmrec.evaluation.leave_one_out import MODELS, model_scores, ranks_of_candidates, sample_negatives
 from allmrec.evaluation.report import results, table
-from allmrec.models.llm import FrozenLLM
-from allmrec.steps import bundles
-from allmrec.steps.context import Context, Stopwatch
-from allmrec.steps.progress import Progress
-from allmrec.steps.runs import Outcome, record
+from allmrec.llm.frozen import FrozenLLM
+from allmrec.runtime import bundle_store
+from allmrec.runtime.context import Context, Stopwatch
+from allmrec.runtime.progress import Progress
+from allmrec.runtime.runs import Outcome, record
+from allmrec.runtime.workers import WorkerModel, by_chunk, in_chunks
 from allmrec.steps.sequences import good_interactions
-from allmrec.steps.workers import WorkerModel, by_chunk, in_chunks
 from allmrec.tables.schemas import TABLES
 
 SCORED = "user_id string, target string, candidates array<string>, model string, ranks array<int>"
@@ -34,14 +34,20 @@ def choose_evaluation_bundle(context: Context, run_date: date | None) -> dict:
 
     Raises BundleError, naming it, for a bundle that has seen the targets: one for serving, or one trained at another cut-off.
     """
-    found, named = bundles.manifests(context), context.config.scoring.bundle_id
+    found, named = bundle_store.manifests(context), context.config.scoring.bundle_id
     if named is not None:
-        manifest = bundles.choose_bundle(context, date.max)
+        manifest = bundle_store.choose_bundle(context, date.max)
         if manifest["purpose"] != "evaluation":
-            raise BundleError(f"bundle {named}: trained for serving, so it has seen the targets; train one with --set training.purpose=evaluation")
+            raise BundleError(
+                f"bundle {named}: trained for serving, so it has seen the targets; train one with --set training.purpose=evaluation"
+            )
         candidates = [manifest]
     else:
-        candidates = [manifest for manifest in found if manifest["purpose"] == "evaluation" and manifest.get("parent_id") is None]
+        candidates = [
+            manifest
+            for manifest in found
+            if manifest["purpose"] == "evaluation" and manifest.get("parent_id") is None
+        ]
         if not candidates:
             serving = ", ".join(sorted(manifest["bundle_id"] for manifest in found)) or "none"
             raise BundleError(
@@ -49,7 +55,9 @@ def choose_evaluation_bundle(context: Context, run_date: date | None) -> dict:
             )
     newest = max(candidates, key=lambda manifest: (manifest["trained_before"], manifest["created_at"]))
     if run_date is not None and newest["trained_before"] != str(run_date):
-        raise BundleError(f"bundle {newest['bundle_id']}: trained before {newest['trained_before']}, expected {run_date}, the date to evaluate at")
+        raise BundleError(
+            f"bundle {newest['bundle_id']}: trained before {newest['trained_before']}, expected {run_date}, the date to evaluate at"
+        )
     return newest
 
 
@@ -62,9 +70,9 @@ def targets(context: Context, bundle: Bundle, run_date: date) -> DataFrame:
     config = bundle.config
     good, _, _ = good_interactions(context, run_date)
     log = counted(good, config.sequences)
-    held_out = split(full_sequences(log, config.sequences), "evaluation", config.training.held_back_share, config.seed).where(
-        F.col("test").isNotNull()
-    )
+    held_out = split(
+        full_sequences(log, config.sequences), "evaluation", config.training.held_back_share, config.seed
+    ).where(F.col("test").isNotNull())
     full = F.concat("train_items", F.array("held_back"))
     rows = held_out.select("user_id", F.slice(full, -F.least(F.size(full), F.lit(config.sequences.max_history)), config.sequences.max_history)
                            .alias("item_ids"), F.col("test").alias("target"))  # fmt: skip
@@ -73,7 +81,9 @@ def targets(context: Context, bundle: Bundle, run_date: date) -> DataFrame:
     limit = context.config.evaluation.num_users
     if limit is None:
         return rows
-    return rows.orderBy(F.sha2(F.concat(F.lit(f"{context.config.seed}:evaluate:"), "user_id"), 256), "user_id").limit(limit)
+    return rows.orderBy(
+        F.sha2(F.concat(F.lit(f"{context.config.seed}:evaluate:"), "user_id"), 256), "user_id"
+    ).limit(limit)
 
 
 def scored_users(context: Context, bundle: Bundle, users: DataFrame, num_users: int) -> DataFrame:
@@ -95,13 +105,19 @@ def scored_users(context: Context, bundle: Bundle, users: DataFrame, num_users: 
             found = model.retriever(frozenset(ids)).score(frame[["user_id", "item_ids", "candidates"]])
             for column in ("cf_scores", "text_scores", "sources"):
                 frame[column] = list(found[column])
-            parts = scorer.score(frame.drop(columns=["seen", "chunk"]).rename(columns={"item_ids": "history"}).assign(use_llm=True))
+            parts = scorer.score(
+                frame.drop(columns=["seen", "chunk"])
+                .rename(columns={"item_ids": "history"})
+                .assign(use_llm=True)
+            )
             for name in MODELS:
-                ranks = ranks_of_candidates(model_scores(parts, name, scorer.bundle, config), list(frame["user_id"]), seed)
+                ranks = ranks_of_candidates(
+                    model_scores(parts, name, scorer.bundle, config), list(frame["user_id"]), seed
+                )
                 yield frame[["user_id", "target", "candidates"]].assign(model=name, ranks=ranks)
             add.add(len(frame))
 
-    chunks = in_chunks(users, config.scoring.chunk_users)
+    chunks = in_chunks(users, num_users, config.scoring.chunk_users)
     with progress:
         rows = chunks.mapInPandas(score, SCORED).persist()
         rows.count()
@@ -117,20 +133,34 @@ def run_evaluate(context: Context, run_date: date | None) -> str:
 
     def work(watch: Stopwatch) -> Outcome:
         llm = FrozenLLM.load(context.config.llm)
-        bundle = load_bundle(bundles.fetch_bundle(context, manifest["bundle_id"]), llm)
+        bundle = load_bundle(bundle_store.fetch_bundle(context, manifest["bundle_id"]), llm)
         with watch("targets", "take every user's last item, draw the same negatives for all models"):
             users = targets(context, bundle, cut_off).persist()
             num_users = users.count()
-        with watch("score", f"let every model rank {context.config.evaluation.num_negatives + 1} candidates for {num_users:,} users"):
+        with watch(
+            "score",
+            f"let every model rank {context.config.evaluation.num_negatives + 1} candidates for {num_users:,} users",
+        ):
             rows = scored_users(context, bundle, users, num_users)
         with watch("write", "store predictions and figures"):
-            predictions = rows.withColumn("scenario", F.lit("leave_one_out")).select(*TABLES["evaluation_predictions"].schema.fieldNames())
+            predictions = rows.withColumn("scenario", F.lit("leave_one_out")).select(
+                *TABLES["evaluation_predictions"].schema.fieldNames()
+            )
             context.tables.overwrite("evaluation_predictions", predictions)
-            frame = results(rows.toPandas(), bundle.items, context.config.evaluation, seeds.derive(context.config.seed, "bootstrap"))
+            frame = results(
+                rows.toPandas(),
+                bundle.items,
+                context.config.evaluation,
+                seeds.derive(context.config.seed, "bootstrap"),
+            )
             schema = TABLES["evaluation_results"].schema
-            context.tables.overwrite("evaluation_results", context.spark.createDataFrame(frame[schema.fieldNames()], schema))
+            context.tables.overwrite(
+                "evaluation_results", context.spark.createDataFrame(frame[schema.fieldNames()], schema)
+            )
         report.append(table(frame))
-        figures = {f"{row.model}_{row.metric}": row.value for row in frame[frame["scenario"] == "all"].itertuples()}
+        figures = {
+            f"{row.model}_{row.metric}": row.value for row in frame[frame["scenario"] == "all"].itertuples()
+        }
         return Outcome(counts={"users_in": num_users}, figures=figures, bundle_id=bundle.bundle_id)
 
     record(context, "evaluate", cut_off, None, work, bundle=manifest["bundle_id"])

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pyspark.sql import DataFrame
 
 from allmrec.data.importers.amazon import read_amazon
-from allmrec.data.importers.files import read_files, read_users
+from allmrec.data.importers.mapped import read_files, read_users
 from allmrec.data.importers.movielens import read_movielens
 from allmrec.data.importers.write import import_into
-from allmrec.steps.context import Context
+from allmrec.runtime.context import Context
 
 
 def import_files(context: Context, interactions: str, items: str, users: str | None) -> None:
@@ -31,7 +31,9 @@ def import_movielens(context: Context, folder: str) -> None:
 
 
 def _write(context: Context, interactions: DataFrame | None, items: DataFrame) -> None:
-    counts = import_into(context.tables, interactions, items, context.config.importing, context.run_id, report=context.report)
+    counts = import_into(
+        context.tables, interactions, items, context.config.importing, context.run_id, report=context.report
+    )
     for name in ("items_written", "interactions_written"):
         if name in counts:
             context.report(f"import: {name.replace('_', ' ')}: {counts[name]:,}")

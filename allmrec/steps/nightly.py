@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import date, timedelta
 
 from allmrec.errors import InputError
-from allmrec.steps.bundles import choose_bundle
+from allmrec.runtime.bundle_store import choose_bundle
+from allmrec.runtime.context import Context, new_run_id
 from allmrec.steps.candidates import run_candidates
-from allmrec.steps.context import Context, new_run_id
 from allmrec.steps.publish import run_publish
 from allmrec.steps.score import run_score
 from allmrec.steps.sequences import run_sequences

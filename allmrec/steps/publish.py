@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import date
 
-import pyspark.sql.functions as F
 from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
 
-from allmrec.steps.context import Context, Stopwatch
-from allmrec.steps.runs import Outcome, done, record
+from allmrec.runtime.context import Context, Stopwatch
+from allmrec.runtime.runs import Outcome, done, record
 
 
 def slots(rows: DataFrame, num_slots: int, max_per_category: int | None) -> DataFrame:
@@ -18,13 +18,15 @@ def slots(rows: DataFrame, num_slots: int, max_per_category: int | None) -> Data
     categories is a category of its own.
     """
     if max_per_category is not None:
-        category = Window.partitionBy("user_id", F.coalesce("leaf", F.concat(F.lit("\0"), "item_id"))).orderBy("rank")
+        category = Window.partitionBy(
+            "user_id", F.coalesce("leaf", F.concat(F.lit("\0"), "item_id"))
+        ).orderBy("rank")
         rows = rows.withColumn("surplus", F.row_number().over(category) > max_per_category)
     else:
         rows = rows.withColumn("surplus", F.lit(False))
-    chosen = rows.withColumn("place", F.row_number().over(Window.partitionBy("user_id").orderBy("surplus", "rank"))).where(
-        F.col("place") <= num_slots
-    )
+    chosen = rows.withColumn(
+        "place", F.row_number().over(Window.partitionBy("user_id").orderBy("surplus", "rank"))
+    ).where(F.col("place") <= num_slots)
     slot = F.struct("rank", "item_id", "title", "score", "probability", "source")
     return chosen.groupBy("run_date", "user_id").agg(F.sort_array(F.collect_list(slot)).alias("slots"))
 
@@ -41,9 +43,18 @@ def run_publish(context: Context, run_date: date) -> str:
             items = items.where("available").select("item_id", "title", leaf.alias("leaf"))
             rows = context.tables.read_date("recommendations", run_date).join(items, "item_id", "inner")
             settings = context.config.publish
-            context.tables.replace_date("email_recommendations", slots(rows, settings.email_slots, settings.max_per_category), run_date)
-            context.tables.replace_date("feed_recommendations", slots(rows, context.config.scoring.top_k, None), run_date)
-        counts = {f"{name}_users": context.tables.read_date(f"{name}_recommendations", run_date).count() for name in ("email", "feed")}
+            context.tables.replace_date(
+                "email_recommendations",
+                slots(rows, settings.email_slots, settings.max_per_category),
+                run_date,
+            )
+            context.tables.replace_date(
+                "feed_recommendations", slots(rows, context.config.scoring.top_k, None), run_date
+            )
+        counts = {
+            f"{name}_users": context.tables.read_date(f"{name}_recommendations", run_date).count()
+            for name in ("email", "feed")
+        }
         return Outcome(counts=counts, bundle_id=before_this["bundle_id"])
 
     _, mark = record(context, "publish", run_date, "feed_recommendations", work, settings=context.config.publish, top_k=context.config.scoring.top_k,

@@ -6,19 +6,19 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import date, datetime, timedelta, timezone
 
 import pandas as pd
-import pyspark.sql.functions as F
 from pyspark import Accumulator, StorageLevel
 from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
 
 from allmrec.config import Config
 from allmrec.errors import InputError
-from allmrec.models.llm import FrozenLLM
-from allmrec.scoring.ranking import rank
-from allmrec.steps import bundles
-from allmrec.steps.context import Context, Stopwatch
-from allmrec.steps.progress import Progress
-from allmrec.steps.runs import Outcome, done, record
-from allmrec.steps.workers import WorkerModel, by_chunk, in_chunks
+from allmrec.llm.frozen import FrozenLLM
+from allmrec.ranking.served import rank
+from allmrec.runtime import bundle_store
+from allmrec.runtime.context import Context, Stopwatch
+from allmrec.runtime.progress import Progress
+from allmrec.runtime.runs import Outcome, done, record
+from allmrec.runtime.workers import WorkerModel, by_chunk, in_chunks
 from allmrec.tables.schemas import TABLES
 
 SPEED_ONLY = {"chunk_users", "chunk_users_without_llm", "token_budget", "num_threads", "bundle_id"}
@@ -30,7 +30,9 @@ def gets_llm(config: Config, run_date: date) -> Column:
         return F.lit(False)
     if config.scoring.active_within_days is None:
         return F.size("history") > 0
-    since = datetime.combine(run_date, datetime.min.time(), timezone.utc) - timedelta(days=config.scoring.active_within_days)
+    since = datetime.combine(run_date, datetime.min.time(), timezone.utc) - timedelta(
+        days=config.scoring.active_within_days
+    )
     return F.coalesce(F.col("last_event_time") >= F.lit(since), F.lit(False)) & (F.size("history") > 0)
 
 
@@ -39,7 +41,9 @@ def to_score(context: Context, run_date: date) -> DataFrame:
     sequences = context.tables.read_date("user_sequences", run_date)
     users = sequences.select("user_id", F.col("item_ids").alias("history"), "last_event_time")
     candidates = context.tables.read_date("candidates", run_date)
-    columns = candidates.select("user_id", F.col("item_ids").alias("candidates"), "cf_scores", "text_scores", "sources")
+    columns = candidates.select(
+        "user_id", F.col("item_ids").alias("candidates"), "cf_scores", "text_scores", "sources"
+    )
     rows = columns.where(F.size("candidates") > 0).join(users, "user_id", "inner")
     return rows.withColumn("use_llm", gets_llm(context.config, run_date)).drop("last_event_time")
 
@@ -65,9 +69,13 @@ def scoring_function(
 
 def unservable(context: Context, run_date: date) -> dict[str, int]:
     """Return how many users of the date have no candidate, by reason."""
-    candidates = context.tables.read_date("candidates", run_date).where(F.size("item_ids") == 0).select("user_id")
+    candidates = (
+        context.tables.read_date("candidates", run_date).where(F.size("item_ids") == 0).select("user_id")
+    )
     sequences = context.tables.read_date("user_sequences", run_date).select("user_id", "num_interactions")
-    reason = F.when(F.col("num_interactions") > 0, "unservable_saw_every_item").otherwise("unservable_no_item_available")
+    reason = F.when(F.col("num_interactions") > 0, "unservable_saw_every_item").otherwise(
+        "unservable_no_item_available"
+    )
     return {row[0]: row[1] for row in candidates.join(sequences, "user_id").groupBy(reason).count().collect()}
 
 
@@ -83,25 +91,30 @@ def run_score(context: Context, run_date: date) -> str:
     def work(watch: Stopwatch) -> Outcome:
         with watch("bundle", "send the model bundle to the workers, make sure the LLM is ready"):
             FrozenLLM.load(context.config.llm)
-            folder = bundles.fetch_bundle(context, bundle_id)
+            folder = bundle_store.fetch_bundle(context, bundle_id)
             model = WorkerModel.ship(context.spark.sparkContext, folder, bundle_id, context.config)
         with watch("score", "let the LLM and the blend order every user's candidates"):
             users = to_score(context, run_date).persist(StorageLevel.DISK_ONLY)
-            with_llm = Progress(context, "users with the LLM", users.where("use_llm").count())
-            without_llm = Progress(context, "users without it", users.where("NOT use_llm").count())
+            asked, others = users.where("use_llm"), users.where("NOT use_llm")
+            with_llm = Progress(context, "users with the LLM", asked.count())
+            without_llm = Progress(context, "users without it", others.count())
             schema = TABLES["recommendations"].schema
             ranked = [field for field in schema if field.name not in ("run_date", "scored_at")]
-            function = scoring_function(model, {True: with_llm.counter, False: without_llm.counter}, context.run_id)
+            function = scoring_function(
+                model, {True: with_llm.counter, False: without_llm.counter}, context.run_id
+            )
             settings = context.config.scoring
-            chunks = in_chunks(users.where("use_llm"), settings.chunk_users).unionByName(
-                in_chunks(users.where("NOT use_llm"), settings.chunk_users_without_llm)
+            chunks = in_chunks(asked, with_llm.total, settings.chunk_users).unionByName(
+                in_chunks(others, without_llm.total, settings.chunk_users_without_llm)
             )
             with with_llm, without_llm:
                 rows = chunks.mapInPandas(function, type(schema)(ranked)).persist(StorageLevel.DISK_ONLY)
                 rows.count()
         with watch("write", "check that no user is lost, then replace the date in one commit"):
             counts = _counts(context, rows, run_date)
-            stamped = rows.withColumn("run_date", F.lit(run_date)).withColumn("scored_at", F.current_timestamp())
+            stamped = rows.withColumn("run_date", F.lit(run_date)).withColumn(
+                "scored_at", F.current_timestamp()
+            )
             context.tables.replace_date("recommendations", stamped.select(*schema.fieldNames()), run_date)
             rows.unpersist()
             users.unpersist()
@@ -114,9 +127,15 @@ def run_score(context: Context, run_date: date) -> str:
 
 def _counts(context: Context, rows: DataFrame, run_date: date) -> dict[str, int]:
     users = rows.where("rank = 1").groupBy("source", "fallback_reason").count().collect()
-    counts = {"users_in": context.tables.read_date("user_sequences", run_date).count(), "users_out": sum(row["count"] for row in users)}
+    counts = {
+        "users_in": context.tables.read_date("user_sequences", run_date).count(),
+        "users_out": sum(row["count"] for row in users),
+    }
     for row in users:
-        for name in (f"source_{row['source']}", f"fallback_{row['fallback_reason']}" if row["fallback_reason"] else None):
+        for name in (
+            f"source_{row['source']}",
+            f"fallback_{row['fallback_reason']}" if row["fallback_reason"] else None,
+        ):
             if name:
                 counts[name] = counts.get(name, 0) + row["count"]
     lost = unservable(context, run_date)

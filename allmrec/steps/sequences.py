@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from datetime import date
 
-import pyspark.sql.functions as F
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from allmrec.data.interactions import COLUMNS, before, counted, split_rejected, tagged
 from allmrec.data.user_sequences import user_sequences
-from allmrec.steps.context import Context, Stopwatch
-from allmrec.steps.runs import Outcome, record
+from allmrec.runtime.context import Context, Stopwatch
+from allmrec.runtime.runs import Outcome, record
 from allmrec.tables.schemas import TABLES
 
 
@@ -46,12 +46,20 @@ def run_sequences(context: Context, run_date: date) -> str:
             num_rejected = reject(context, "sequences", rejected)
         with watch("write", "order every user's events, oldest first"):
             settings = context.config.sequences
-            rows = user_sequences(counted(good, settings), context.read_input("users"), good.select("user_id").distinct(), settings, run_date)
+            rows = user_sequences(
+                counted(good, settings),
+                context.read_input("users"),
+                good.select("user_id").distinct(),
+                settings,
+                run_date,
+            )
             context.tables.replace_date("user_sequences", rows, run_date)
         written = context.tables.read_date("user_sequences", run_date)
         num_users = written.count()
         num_empty = written.where(F.size("item_ids") == 0).count()
-        return Outcome(counts={"users_out": num_users, "users_without_history": num_empty, "rejected_rows": num_rejected})
+        return Outcome(
+            counts={"users_out": num_users, "users_without_history": num_empty, "rejected_rows": num_rejected}
+        )
 
     config = context.config
     _, mark = record(context, "sequences", run_date, "user_sequences", work,

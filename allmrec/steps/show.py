@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import date
 from typing import Any
 
-import pyspark.sql.functions as F
+from pyspark.sql import functions as F
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from allmrec.errors import InputError
-from allmrec.steps.context import Context
+from allmrec.runtime.context import Context
 
 
 def latest_run_date(context: Context) -> date:
@@ -25,14 +25,27 @@ def latest_run_date(context: Context) -> date:
 
 def user_night(context: Context, user_id: str, run_date: date) -> Group:
     """Return the user's night as tables for a terminal; raises InputError where that user or night is not there."""
-    sequence, candidates = (_one(context, name, user_id, run_date) for name in ("user_sequences", "candidates"))
+    sequence, candidates = (
+        _one(context, name, user_id, run_date) for name in ("user_sequences", "candidates")
+    )
     if sequence is None:
-        raise InputError(f"user {user_id!r}: not in user_sequences of {run_date}; expected a user of that night (check the id and --run-date)")
+        raise InputError(
+            f"user {user_id!r}: not in user_sequences of {run_date}; expected a user of that night (check the id and --run-date)"
+        )
     mine = (F.col("user_id") == user_id) & (F.col("run_date") == F.lit(run_date))
-    ranked = [row.asDict() for row in context.tables.read("recommendations").where(mine).orderBy("rank").collect()]
-    wanted = {*sequence["item_ids"], *(candidates["item_ids"] if candidates else []), *(row["item_id"] for row in ranked)}
+    ranked = [
+        row.asDict() for row in context.tables.read("recommendations").where(mine).orderBy("rank").collect()
+    ]
+    wanted = {
+        *sequence["item_ids"],
+        *(candidates["item_ids"] if candidates else []),
+        *(row["item_id"] for row in ranked),
+    }
     items, _ = context.catalogue()
-    titles = {row[0]: row[1] for row in items.where(F.col("item_id").isin(list(wanted))).select("item_id", "title").collect()}
+    titles = {
+        row[0]: row[1]
+        for row in items.where(F.col("item_id").isin(list(wanted))).select("item_id", "title").collect()
+    }
     parts: list[Any] = [_history(sequence, titles, user_id, run_date), _ranked(ranked, titles)]
     if candidates:
         parts.append(_lost(candidates, {row["item_id"] for row in ranked}, titles))
@@ -45,24 +58,52 @@ def _one(context: Context, table: str, user_id: str, run_date: date) -> dict[str
 
 
 def _history(sequence: dict[str, Any], titles: dict[str, str], user_id: str, run_date: date) -> Table:
-    table = _table(f"User {user_id} on {run_date}: history ({sequence['num_interactions']} interactions)", "day", "item", "title")
+    table = _table(
+        f"User {user_id} on {run_date}: history ({sequence['num_interactions']} interactions)",
+        "day",
+        "item",
+        "title",
+    )
     for item, when in list(zip(sequence["item_ids"], sequence["event_times"], strict=True))[-10:]:
         table.add_row(f"{when:%Y-%m-%d}", Text(item), _title(titles, item))
     return table
 
 
 def _ranked(rows: list[dict[str, Any]], titles: dict[str, str]) -> Table:
-    table = _table("Recommendations", "rank", "item", "title", "prob.", "score", "LLM nats", "CF", "text", "align.", "source")
+    table = _table(
+        "Recommendations",
+        "rank",
+        "item",
+        "title",
+        "prob.",
+        "score",
+        "LLM nats",
+        "CF",
+        "text",
+        "align.",
+        "source",
+    )
     for row in rows:
         source = row["source"] + (f" ({row['fallback_reason']})" if row["fallback_reason"] else "")
-        numbers = [_number(row[name]) for name in ("probability", "score", "llm_logprob", "cf_score", "text_score", "alignment_score")]
-        table.add_row(str(row["rank"]), Text(row["item_id"]), _title(titles, row["item_id"]), *numbers, source)
+        numbers = [
+            _number(row[name])
+            for name in ("probability", "score", "llm_logprob", "cf_score", "text_score", "alignment_score")
+        ]
+        table.add_row(
+            str(row["rank"]), Text(row["item_id"]), _title(titles, row["item_id"]), *numbers, source
+        )
     return table
 
 
 def _lost(candidates: dict[str, Any], won: set[str], titles: dict[str, str]) -> Table:
     table = _table("Candidates that lost", "item", "title", "CF", "text", "from")
-    rows = zip(candidates["item_ids"], candidates["cf_scores"], candidates["text_scores"], candidates["sources"], strict=True)
+    rows = zip(
+        candidates["item_ids"],
+        candidates["cf_scores"],
+        candidates["text_scores"],
+        candidates["sources"],
+        strict=True,
+    )
     for item, cf_score, text_score, source in rows:
         if item not in won:
             table.add_row(Text(item), _title(titles, item), _number(cf_score), _number(text_score), source)

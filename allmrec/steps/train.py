@@ -11,25 +11,26 @@ import numpy as np
 import torch
 
 from allmrec.bundle import Bundle, assemble_bundle, save_bundle
+from allmrec.cache import cache_folder
 from allmrec.config import Config, fingerprint
 from allmrec.data.interactions import before, counted
 from allmrec.data.snapshot import write_snapshot
 from allmrec.data.user_sequences import full_sequences, seen_items
+from allmrec.llm.frozen import FrozenLLM
+from allmrec.llm.prompt import PromptLayout, TitleTokens
 from allmrec.models.a_llmrec import ALLMRec
-from allmrec.models.llm import FrozenLLM, cache_folder
 from allmrec.models.text_encoder import TextEncoder, item_text
-from allmrec.prompts.template import PromptLayout, TitleTokens
+from allmrec.runtime.bundle_store import manifests, store_bundle
+from allmrec.runtime.context import Context, Stopwatch
+from allmrec.runtime.runs import Outcome, record
 from allmrec.scoring.scorer import item_priors
-from allmrec.steps.bundles import manifests, store_bundle
-from allmrec.steps.context import Context, Stopwatch
-from allmrec.steps.runs import Outcome, record
 from allmrec.steps.sequences import good_interactions, reject
-from allmrec.tables import files
+from allmrec.tables import filesystem
 from allmrec.training.blend import fit_blends
 from allmrec.training.cf import train_cf
 from allmrec.training.loader import Snapshot
 from allmrec.training.stage1 import Stage1Result, train_stage1
-from allmrec.training.stage2 import train_stage2
+from allmrec.training.stage2.through_llm import train_stage2
 
 SECTIONS = ("seed", "sequences", "text_encoder", "cf", "stage1", "stage2", "training", "prompt", "candidates")
 PACKAGES = ("torch", "transformers", "sentence-transformers", "pyspark", "delta-spark", "petastorm", "numpy")
@@ -41,7 +42,9 @@ def run_train(context: Context, run_date: date) -> str:
     settings = {section: getattr(config, section) for section in SECTIONS} | {"llm": config.llm.model}
     if config.training.purpose == "evaluation":
         settings["evaluation"] = config.evaluation
-    mark = fingerprint(step="train", trained_before=str(run_date), settings=settings, versions=context.versions)
+    mark = fingerprint(
+        step="train", trained_before=str(run_date), settings=settings, versions=context.versions
+    )
     for manifest in manifests(context):
         if manifest.get("fingerprint") == mark and manifest.get("parent_id") is None:
             context.report(f"train {run_date}: bundle {manifest['bundle_id']} is already there, skipped")
@@ -50,7 +53,9 @@ def run_train(context: Context, run_date: date) -> str:
     stored: list[str] = []
 
     def work(watch: Stopwatch) -> Outcome:
-        folder = cache_folder(config.llm) / "training" / mark  # outlives a killed run: the next one resumes there
+        folder = (
+            cache_folder(config.llm) / "training" / mark
+        )  # outlives a killed run: the next one resumes there
         with watch("snapshot", "write the training data, pinned to the versions it came from"):
             snapshot = make_snapshot(context, run_date, mark, folder)
         bundle, figures = train_bundle(snapshot, config, folder, watch)
@@ -63,7 +68,9 @@ def run_train(context: Context, run_date: date) -> str:
             store_bundle(context, folder / "bundle" / bundle_id, bundle_id)
         stored.append(bundle_id)
         context.report(f"train {run_date}: bundle {bundle_id}")
-        return Outcome(figures=figures, bundle_id=bundle_id, counts={"users_in": snapshot.manifest["num_users"]})
+        return Outcome(
+            figures=figures, bundle_id=bundle_id, counts={"users_in": snapshot.manifest["num_users"]}
+        )
 
     record(context, "train", run_date, None, work, mark=mark)
     return stored[0]
@@ -72,7 +79,7 @@ def run_train(context: Context, run_date: date) -> str:
 def make_snapshot(context: Context, run_date: date, mark: str, folder: Path) -> Snapshot:
     """Write the snapshot of run_date under `<tables.root>/_snapshots` unless it is there, and return it as a local folder."""
     config, uri = context.config, f"{context.config.tables.root.rstrip('/')}/_snapshots/{mark}"
-    if not files.exists(context.spark, f"{uri}/manifest.json"):
+    if not filesystem.exists(context.spark, f"{uri}/manifest.json"):
         good, items, rejected = good_interactions(context, run_date)
         reject(context, "train", rejected)
         log = counted(good, config.sequences)
@@ -82,7 +89,7 @@ def make_snapshot(context: Context, run_date: date, mark: str, folder: Path) -> 
     local = Path(uri.removeprefix("file:"))
     if not local.is_dir():
         local = folder / "snapshot"
-        files.download(context.spark, uri, local)
+        filesystem.download(context.spark, uri, local)
     return Snapshot(local)
 
 
@@ -93,7 +100,9 @@ class _Texts:
     """[I+1, S] float32, row 0 zeros."""
 
 
-def train_bundle(snapshot: Snapshot, config: Config, folder: Path, watch: Stopwatch) -> tuple[Bundle, dict[str, float]]:
+def train_bundle(
+    snapshot: Snapshot, config: Config, folder: Path, watch: Stopwatch
+) -> tuple[Bundle, dict[str, float]]:
     """Train every part on a snapshot and return the bundle (not saved yet) and its figures. Needs no Spark."""
     items, report = snapshot.items(), watch.report
     with watch("llm", f"load the frozen LLM {config.llm.model}"):
@@ -103,7 +112,9 @@ def train_bundle(snapshot: Snapshot, config: Config, folder: Path, watch: Stopwa
     with watch("cf", f"train {config.cf.model} on who had what"):
         cf, figures = train_cf(snapshot, config, folder / "cf", report)
     with watch("stage 1", "align what users did with what titles say"):
-        stage1 = train_stage1(snapshot, cf, texts.encoder, texts.embeddings, config, folder / "stage1", report)
+        stage1 = train_stage1(
+            snapshot, cf, texts.encoder, texts.embeddings, config, folder / "stage1", report
+        )
     layout = PromptLayout.of(config.prompt, llm)
     titles = layout.tokenise_titles(items["title"].tolist(), config.prompt.title_tokens)
     priors = _priors(llm, layout, titles, config, watch)
@@ -123,19 +134,27 @@ def train_bundle(snapshot: Snapshot, config: Config, folder: Path, watch: Stopwa
 
 def _embed(items, config: Config) -> _Texts:  # type: ignore[no-untyped-def]
     encoder = TextEncoder.load(config.text_encoder, cache_folder(config.llm))
-    found = encoder.encode([item_text(title, text) for title, text in zip(items["title"], items["description"], strict=True)])
+    found = encoder.encode(
+        [item_text(title, text) for title, text in zip(items["title"], items["description"], strict=True)]
+    )
     return _Texts(encoder, np.vstack([np.zeros((1, found.shape[1]), np.float32), found]))
 
 
-def _priors(llm: FrozenLLM, layout: PromptLayout, titles: TitleTokens, config: Config, watch: Stopwatch) -> np.ndarray | None:
+def _priors(
+    llm: FrozenLLM, layout: PromptLayout, titles: TitleTokens, config: Config, watch: Stopwatch
+) -> np.ndarray | None:
     if config.prompt.layout != "no_list" or not config.prompt.subtract_prior:
         return None
     with watch("priors", "ask the LLM how likely each title is by itself"):
-        found = item_priors(llm, layout, titles, range(1, titles.num_items + 1), config.scoring.token_budget, watch.report)
+        found = item_priors(
+            llm, layout, titles, range(1, titles.num_items + 1), config.scoring.token_budget, watch.report
+        )
     return np.concatenate([np.zeros(1, np.float32), found])
 
 
 def _compose(cf, stage1: Stage1Result, items, llm: FrozenLLM, config: Config) -> ALLMRec:  # type: ignore[no-untyped-def]
     known = torch.zeros(len(items) + 1, dtype=torch.bool)
     known[1:] = torch.from_numpy((items["num_interactions"] > 0).to_numpy())
-    return ALLMRec.create(cf, stage1.networks, torch.from_numpy(stage1.text_embeddings), known, llm, config.stage2, config.seed)
+    return ALLMRec.create(
+        cf, stage1.networks, torch.from_numpy(stage1.text_embeddings), known, llm, config.stage2, config.seed
+    )

@@ -8,16 +8,16 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from delta.tables import DeltaMergeBuilder, DeltaTable
+from delta.tables import DeltaTable
 from py4j.protocol import Py4JJavaError
 from pyspark import StorageLevel
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
-from pyspark.sql import functions as f
-from pyspark.sql import types as t
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from allmrec.errors import TableError
-from allmrec.tables import files
+from allmrec.tables import filesystem
 from allmrec.tables.schemas import TABLES, TableSpec
 
 _T = TypeVar("_T")
@@ -63,7 +63,7 @@ class Tables:
 
     def __init__(self, spark: SparkSession, root: str) -> None:
         self.spark = spark
-        self.root = files.absolute(spark, root.rstrip("/") or root)
+        self.root = filesystem.absolute(spark, root.rstrip("/") or root)
         self._created: set[str] = set()
 
     def path(self, name: str) -> str:
@@ -90,8 +90,15 @@ class Tables:
         if not self.exists(name):
             columns = spec.schema
             if not spec.owned:
-                columns = t.StructType([t.StructField(column.name, column.dataType) for column in spec.schema])
-            builder = DeltaTable.createIfNotExists(self.spark).location(self.path(name)).addColumns(columns).partitionedBy(*spec.partitioned_by)
+                columns = T.StructType(
+                    [T.StructField(column.name, column.dataType) for column in spec.schema]
+                )
+            builder = (
+                DeltaTable.createIfNotExists(self.spark)
+                .location(self.path(name))
+                .addColumns(columns)
+                .partitionedBy(*spec.partitioned_by)
+            )
             for constraint, expression in spec.constraints.items():
                 # As a property the constraint is part of the one commit that creates the table: there is never a table without it.
                 builder = builder.property(f"delta.constraints.{constraint}", expression)
@@ -110,7 +117,7 @@ class Tables:
 
     def read_date(self, name: str, run_date: dt.date) -> DataFrame:
         """Return the rows of one run date of a nightly table; empty where there are none."""
-        frame = self._read(name, None).where(f.col("run_date") == f.lit(run_date))
+        frame = self._read(name, None).where(F.col("run_date") == F.lit(run_date))
         self._check_files(name, frame)
         return frame
 
@@ -121,9 +128,14 @@ class Tables:
         """
         self.create(name)
         if "run_date" not in rows.columns:
-            rows = rows.withColumn("run_date", f.lit(run_date).cast("date"))
+            rows = rows.withColumn("run_date", F.lit(run_date).cast("date"))
         writer = self._conform(name, rows).write.format("delta").mode("overwrite")
-        self._run(name, lambda: writer.option("replaceWhere", f"run_date = DATE'{run_date.isoformat()}'").save(self.path(name)))
+        self._run(
+            name,
+            lambda: writer.option("replaceWhere", f"run_date = DATE'{run_date.isoformat()}'").save(
+                self.path(name)
+            ),
+        )
 
     def overwrite(self, name: str, rows: DataFrame) -> None:
         """Replace the whole table by `rows` in one commit, creating it first. Raises TableError as `replace_date` does."""
@@ -147,11 +159,13 @@ class Tables:
         others = [column for column in spec.schema if column.name not in spec.key]
         if update and others:
             old = target.withColumnsRenamed({column.name: f"_old_{column.name}" for column in others})
-            same = f.lit(True)
+            same = F.lit(True)
             for column in others:
-                same = same & _comparable(f.col(column.name), column).eqNullSafe(_comparable(f.col(f"_old_{column.name}"), column))
-            changes = rows.join(old.withColumn("_known", f.lit(True)), list(spec.key), "left")
-            changes = changes.where(f.col("_known").isNull() | ~same).select(*rows.columns)
+                same = same & _comparable(F.col(column.name), column).eqNullSafe(
+                    _comparable(F.col(f"_old_{column.name}"), column)
+                )
+            changes = rows.join(old.withColumn("_known", F.lit(True)), list(spec.key), "left")
+            changes = changes.where(F.col("_known").isNull() | ~same).select(*rows.columns)
         changes = changes.persist(StorageLevel.MEMORY_AND_DISK)
         try:
             return self._run(name, lambda: self._merge_changes(name, changes, update))
@@ -173,39 +187,53 @@ class Tables:
         """Insert one row, or replace the one of its key (texts), in one commit: for a run's own record. Columns that are not given are null."""
         self.create(name)
         spec = _spec(name)
-        frame = self.spark.createDataFrame([tuple(row.get(column) for column in spec.schema.fieldNames())], spec.schema)
+        frame = self.spark.createDataFrame(
+            [tuple(row.get(column) for column in spec.schema.fieldNames())], spec.schema
+        )
         key = " AND ".join(f"{column} = '{_quoted(row[column])}'" for column in spec.key)
-        self._run(name, lambda: frame.write.format("delta").mode("overwrite").option("replaceWhere", key).save(self.path(name)))
-
-    def _merge_into(self, name: str, source: DataFrame) -> DeltaMergeBuilder:
-        """Return the start of a merge of `source` into the table by its key."""
-        on = " AND ".join(f"target.`{key}` = source.`{key}`" for key in _spec(name).key)
-        return self._delta(name).alias("target").merge(source.alias("source"), on)
+        self._run(
+            name,
+            lambda: (
+                frame.write.format("delta")
+                .mode("overwrite")
+                .option("replaceWhere", key)
+                .save(self.path(name))
+            ),
+        )
 
     def _merge_changes(self, name: str, changes: DataFrame, update: bool) -> int:
         written = changes.count()
         if written:
-            merge = self._merge_into(name, changes).whenNotMatchedInsertAll()
+            on = " AND ".join(f"target.`{key}` = source.`{key}`" for key in _spec(name).key)
+            target = DeltaTable.forPath(self.spark, self.path(name)).alias("target")
+            merge = target.merge(changes.alias("source"), on).whenNotMatchedInsertAll()
             (merge.whenMatchedUpdateAll() if update else merge).execute()
         return written
 
-    def _delta(self, name: str) -> DeltaTable:
-        return DeltaTable.forPath(self.spark, self.path(name))
-
     def _newest_commit(self, name: str) -> int | None:
-        names = files.list_names(self.spark, self.path(name))
-        commits = [int(found.group(1)) for found in map(_COMMIT.fullmatch, files.list_names(self.spark, f"{self.path(name)}/_delta_log")) if found]
+        names = filesystem.list_names(self.spark, self.path(name))
+        commits = [
+            int(found.group(1))
+            for found in map(
+                _COMMIT.fullmatch, filesystem.list_names(self.spark, f"{self.path(name)}/_delta_log")
+            )
+            if found
+        ]
         if commits:
             return max(commits)
         if names:
-            raise TableError(f"{name}: half-written: {self.path(name)} holds files but no Delta commit, expected a Delta table; move them away")
+            raise TableError(
+                f"{name}: half-written: {self.path(name)} holds files but no Delta commit, expected a Delta table; move them away"
+            )
         return None
 
     def _read(self, name: str, version: int | None) -> DataFrame:
         newest = self.version(name)
         version = newest if version is None else version
         if version > newest:
-            raise TableError(f"{name}: version {version} asked, but {self.path(name)} ends at version {newest}")
+            raise TableError(
+                f"{name}: version {version} asked, but {self.path(name)} ends at version {newest}"
+            )
         reader = self.spark.read.format("delta").option("versionAsOf", version)
         return self._run(name, lambda: _select(_spec(name), reader.load(self.path(name)), self.path(name)))
 
@@ -216,7 +244,7 @@ class Tables:
             folder, _, file = uri.rpartition("/")
             by_folder[folder].add(file)
         for folder, expected in by_folder.items():
-            lost = expected - set(files.list_names(self.spark, folder))
+            lost = expected - set(filesystem.list_names(self.spark, folder))
             if lost:
                 raise TableError(
                     f"{name}: half-written: {len(lost)} data files that its log names are missing below {self.path(name)} (first: {min(lost)}); "
@@ -228,7 +256,9 @@ class Tables:
         spec = _spec(name)
         extra = sorted(set(rows.columns) - set(spec.schema.fieldNames()))
         if extra:
-            raise TableError(f"{name}: columns {', '.join(extra)} to be written, which the table does not have; drop them")
+            raise TableError(
+                f"{name}: columns {', '.join(extra)} to be written, which the table does not have; drop them"
+            )
         return _select(spec, rows, "the rows to be written", widen=False)
 
     def _run(self, name: str, action: Callable[[], _T]) -> _T:
@@ -239,7 +269,9 @@ class Tables:
             told = str(error)
             for sign, meaning in _TROUBLES.items():
                 if sign in told:
-                    raise TableError(f"{name}: {meaning}: {_first_line(told, sign)} ({self.path(name)})") from error
+                    raise TableError(
+                        f"{name}: {meaning}: {_first_line(told, sign)} ({self.path(name)})"
+                    ) from error
             raise
 
 
@@ -257,20 +289,24 @@ def _select(spec: TableSpec, frame: DataFrame, where: str, widen: bool = True) -
         expected, actual = column.dataType.simpleString(), found.get(column.name)
         if actual is None:
             if not column.nullable or (spec.owned and widen):
-                raise TableError(f"{spec.name}: no column {column.name} in {where}, expected {column.name} {expected}; add it")
-            columns.append(f.lit(None).cast(column.dataType).alias(column.name))
+                raise TableError(
+                    f"{spec.name}: no column {column.name} in {where}, expected {column.name} {expected}; add it"
+                )
+            columns.append(F.lit(None).cast(column.dataType).alias(column.name))
         elif actual.simpleString() == expected:
-            columns.append(f.col(f"`{column.name}`"))
-        elif widen and expected == "double" and isinstance(actual, t.NumericType):
-            columns.append(f.col(f"`{column.name}`").cast("double"))
+            columns.append(F.col(f"`{column.name}`"))
+        elif widen and expected == "double" and isinstance(actual, T.NumericType):
+            columns.append(F.col(f"`{column.name}`").cast("double"))
         else:
-            raise TableError(f"{spec.name}: column {column.name} is {actual.simpleString()} in {where}, expected {expected}; cast it")
+            raise TableError(
+                f"{spec.name}: column {column.name} is {actual.simpleString()} in {where}, expected {expected}; cast it"
+            )
     return frame.select(*columns)
 
 
-def _comparable(value: Column, column: t.StructField) -> Column:
+def _comparable(value: Column, column: T.StructField) -> Column:
     """Spark compares everything but maps; those compare as their sorted entries."""
-    return f.array_sort(f.map_entries(value)) if isinstance(column.dataType, t.MapType) else value
+    return F.array_sort(F.map_entries(value)) if isinstance(column.dataType, T.MapType) else value
 
 
 def _quoted(text: str) -> str:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pyspark.sql import types as t
+from pyspark.sql import types as T
 
-STRING, DOUBLE, LONG, INT = t.StringType(), t.DoubleType(), t.LongType(), t.IntegerType()
-DATE, TIME = t.DateType(), t.TimestampType()
-STRINGS, DOUBLES, TIMES = t.ArrayType(STRING), t.ArrayType(DOUBLE), t.ArrayType(TIME)
+STRING, DOUBLE, LONG, INT = T.StringType(), T.DoubleType(), T.LongType(), T.IntegerType()
+DATE, TIME = T.DateType(), T.TimestampType()
+STRINGS, DOUBLES, TIMES = T.ArrayType(STRING), T.ArrayType(DOUBLE), T.ArrayType(TIME)
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class TableSpec:
     """One Delta table, a folder `<tables.root>/<name>`."""
 
     name: str
-    schema: t.StructType
+    schema: T.StructType
     key: tuple[str, ...]
     partitioned_by: tuple[str, ...] = ()
     constraints: dict[str, str] = field(default_factory=dict)
@@ -28,20 +28,22 @@ class TableSpec:
     """Whether this program alone writes it. NOT NULL and CHECK are enforced on owned tables only: an input table may hold bad rows."""
 
 
-def _columns(*required: tuple[str, t.DataType], optional: tuple[tuple[str, t.DataType], ...] = ()) -> t.StructType:
-    fields = [t.StructField(name, kind, nullable=False) for name, kind in required]
-    return t.StructType(fields + [t.StructField(name, kind, nullable=True) for name, kind in optional])
+def _columns(
+    *required: tuple[str, T.DataType], optional: tuple[tuple[str, T.DataType], ...] = ()
+) -> T.StructType:
+    fields = [T.StructField(name, kind, nullable=False) for name, kind in required]
+    return T.StructType(fields + [T.StructField(name, kind, nullable=True) for name, kind in optional])
 
 
-_SLOTS = t.ArrayType(
-    t.StructType(
+_SLOTS = T.ArrayType(
+    T.StructType(
         [
-            t.StructField("rank", INT),
-            t.StructField("item_id", STRING),
-            t.StructField("title", STRING),
-            t.StructField("score", DOUBLE),
-            t.StructField("probability", DOUBLE),
-            t.StructField("source", STRING),
+            T.StructField("rank", INT),
+            T.StructField("item_id", STRING),
+            T.StructField("title", STRING),
+            T.StructField("score", DOUBLE),
+            T.StructField("probability", DOUBLE),
+            T.StructField("source", STRING),
         ]
     )
 )
@@ -50,7 +52,12 @@ _SLOT_COLUMNS = (("run_date", DATE), ("user_id", STRING), ("slots", _SLOTS))
 _ALL = (
     TableSpec(
         "interactions",
-        _columns(("user_id", STRING), ("item_id", STRING), ("event_time", TIME), optional=(("rating", DOUBLE), ("event_type", STRING))),
+        _columns(
+            ("user_id", STRING),
+            ("item_id", STRING),
+            ("event_time", TIME),
+            optional=(("rating", DOUBLE), ("event_type", STRING)),
+        ),
         key=("user_id", "item_id", "event_time"),
         owned=False,
     ),
@@ -59,7 +66,12 @@ _ALL = (
         _columns(
             ("item_id", STRING),
             ("title", STRING),
-            optional=(("description", STRING), ("categories", STRINGS), ("available", t.BooleanType()), ("updated_at", TIME)),
+            optional=(
+                ("description", STRING),
+                ("categories", STRINGS),
+                ("available", T.BooleanType()),
+                ("updated_at", TIME),
+            ),
         ),
         key=("item_id",),
         owned=False,
@@ -77,7 +89,10 @@ _ALL = (
         ),
         key=("run_date", "user_id"),
         partitioned_by=("run_date",),
-        constraints={"one_time_an_item": "size(item_ids) = size(event_times)", "not_longer_than_the_log": "size(item_ids) <= num_interactions"},
+        constraints={
+            "one_time_an_item": "size(item_ids) = size(event_times)",
+            "not_longer_than_the_log": "size(item_ids) <= num_interactions",
+        },
     ),
     TableSpec(
         "candidates",
@@ -98,23 +113,23 @@ _ALL = (
     ),
     TableSpec(
         "recommendations",
-        t.StructType(
+        T.StructType(
             [
-                t.StructField("run_date", DATE, False),
-                t.StructField("user_id", STRING, False),
-                t.StructField("rank", INT, False),
-                t.StructField("item_id", STRING, False),
-                t.StructField("score", DOUBLE, False),
-                t.StructField("probability", DOUBLE),
-                t.StructField("llm_logprob", DOUBLE),
-                t.StructField("alignment_score", DOUBLE),
-                t.StructField("cf_score", DOUBLE),
-                t.StructField("text_score", DOUBLE),
-                t.StructField("source", STRING, False),
-                t.StructField("fallback_reason", STRING),
-                t.StructField("bundle_id", STRING, False),
-                t.StructField("run_id", STRING, False),
-                t.StructField("scored_at", TIME, False),
+                T.StructField("run_date", DATE, False),
+                T.StructField("user_id", STRING, False),
+                T.StructField("rank", INT, False),
+                T.StructField("item_id", STRING, False),
+                T.StructField("score", DOUBLE, False),
+                T.StructField("probability", DOUBLE),
+                T.StructField("llm_logprob", DOUBLE),
+                T.StructField("alignment_score", DOUBLE),
+                T.StructField("cf_score", DOUBLE),
+                T.StructField("text_score", DOUBLE),
+                T.StructField("source", STRING, False),
+                T.StructField("fallback_reason", STRING),
+                T.StructField("bundle_id", STRING, False),
+                T.StructField("run_id", STRING, False),
+                T.StructField("scored_at", TIME, False),
             ]
         ),
         key=("run_date", "user_id", "rank"),
@@ -127,12 +142,28 @@ _ALL = (
             "popular_has_no_probability": "source <> 'popular' OR probability IS NULL",
         },
     ),
-    TableSpec("email_recommendations", _columns(*_SLOT_COLUMNS), key=("run_date", "user_id"), partitioned_by=("run_date",)),
-    TableSpec("feed_recommendations", _columns(*_SLOT_COLUMNS), key=("run_date", "user_id"), partitioned_by=("run_date",)),
+    TableSpec(
+        "email_recommendations",
+        _columns(*_SLOT_COLUMNS),
+        key=("run_date", "user_id"),
+        partitioned_by=("run_date",),
+    ),
+    TableSpec(
+        "feed_recommendations",
+        _columns(*_SLOT_COLUMNS),
+        key=("run_date", "user_id"),
+        partitioned_by=("run_date",),
+    ),
     TableSpec(
         "rejected_rows",
         _columns(
-            ("table", STRING), ("row_hash", STRING), ("reason", STRING), ("row", STRING), ("step", STRING), ("run_id", STRING), ("first_seen", TIME)
+            ("table", STRING),
+            ("row_hash", STRING),
+            ("reason", STRING),
+            ("row", STRING),
+            ("step", STRING),
+            ("run_id", STRING),
+            ("first_seen", TIME),
         ),
         key=("table", "row_hash", "reason"),
     ),
@@ -147,12 +178,12 @@ _ALL = (
                 ("run_date", DATE),
                 ("finished_at", TIME),
                 ("fingerprint", STRING),
-                ("input_versions", t.MapType(STRING, LONG)),
+                ("input_versions", T.MapType(STRING, LONG)),
                 ("bundle_id", STRING),
                 ("config_hash", STRING),
-                ("counts", t.MapType(STRING, LONG)),
-                ("timings", t.MapType(STRING, DOUBLE)),
-                ("figures", t.MapType(STRING, DOUBLE)),
+                ("counts", T.MapType(STRING, LONG)),
+                ("timings", T.MapType(STRING, DOUBLE)),
+                ("figures", T.MapType(STRING, DOUBLE)),
                 ("message", STRING),
             ),
         ),
@@ -162,7 +193,12 @@ _ALL = (
     TableSpec(
         "evaluation_predictions",
         _columns(
-            ("scenario", STRING), ("model", STRING), ("user_id", STRING), ("target", STRING), ("candidates", STRINGS), ("ranks", t.ArrayType(INT))
+            ("scenario", STRING),
+            ("model", STRING),
+            ("user_id", STRING),
+            ("target", STRING),
+            ("candidates", STRINGS),
+            ("ranks", T.ArrayType(INT)),
         ),
         key=("scenario", "model", "user_id"),
         constraints={"one_rank_a_candidate": "size(candidates) = size(ranks)"},
@@ -170,7 +206,11 @@ _ALL = (
     TableSpec(
         "evaluation_results",
         _columns(
-            ("scenario", STRING), ("model", STRING), ("metric", STRING), ("n", LONG), optional=(("value", DOUBLE), ("low", DOUBLE), ("high", DOUBLE))
+            ("scenario", STRING),
+            ("model", STRING),
+            ("metric", STRING),
+            ("n", LONG),
+            optional=(("value", DOUBLE), ("low", DOUBLE), ("high", DOUBLE)),
         ),
         key=("scenario", "model", "metric"),
     ),

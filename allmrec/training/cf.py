@@ -32,7 +32,9 @@ MOST_EARLY_STOPPING_USERS = 5000
 EVALUATION_BLOCK = 1024
 
 
-def train_cf(snapshot: Snapshot, config: Config, work: Path, report: Callable[[str], None]) -> tuple[CFModel, dict[str, float]]:
+def train_cf(
+    snapshot: Snapshot, config: Config, work: Path, report: Callable[[str], None]
+) -> tuple[CFModel, dict[str, float]]:
     """Train the backbone of `config.cf` and return it (eval mode, on the CPU) with its figures.
 
     Checkpoints lie in `work/checkpoints`; a training that was killed goes on from the newest one. Figures: steps, loss, seconds, and the
@@ -43,7 +45,9 @@ def train_cf(snapshot: Snapshot, config: Config, work: Path, report: Callable[[s
     known = torch.from_numpy(snapshot.known_items())
     steps_per_epoch = snapshot.num_batches(settings.batch_size, min_length=2)
     if steps_per_epoch == 0:
-        raise InputError(f"{snapshot.folder}/sequences: no user has two interactions, expected some to learn an order from; give more interactions")
+        raise InputError(
+            f"{snapshot.folder}/sequences: no user has two interactions, expected some to learn an order from; give more interactions"
+        )
     device = training_device()
     with torch_threads(SMALL_MATRICES):
         model = _new_model(settings, snapshot, known, config.seed).to(device)
@@ -51,7 +55,12 @@ def train_cf(snapshot: Snapshot, config: Config, work: Path, report: Callable[[s
         epochs = settings.epochs if len(judged) else min(settings.epochs, EPOCHS_WITHOUT_EARLY_STOPPING)
         if not len(judged):
             report(f"cf: no user is held back for early stopping, so it trains {epochs} epochs")
-        evaluation = Evaluation(lambda: evaluate_full_ranking(model, judged), "NDCG@10", settings.evaluate_every * steps_per_epoch, settings.patience)
+        evaluation = Evaluation(
+            lambda: evaluate_full_ranking(model, judged),
+            "NDCG@10",
+            settings.evaluate_every * steps_per_epoch,
+            settings.patience,
+        )
         history = fit(
             "cf",
             {"cf": model},
@@ -60,7 +69,11 @@ def train_cf(snapshot: Snapshot, config: Config, work: Path, report: Callable[[s
             _loss(model, settings),
             total_steps=epochs * steps_per_epoch,
             seed=config.seed,
-            checkpointer=Checkpointer(work / "checkpoints", config.training.checkpoint_every, fingerprint(snapshot, config, "cf", epochs)),
+            checkpointer=Checkpointer(
+                work / "checkpoints",
+                config.training.checkpoint_every,
+                fingerprint(snapshot, config, "cf", epochs),
+            ),
             report=report,
             evaluation=evaluation if len(judged) else None,
         )
@@ -83,11 +96,19 @@ def evaluate_full_ranking(model: CFModel, users: pd.DataFrame) -> dict[str, floa
     for start in range(0, len(users), EVALUATION_BLOCK):
         block = users.iloc[start : start + EVALUATION_BLOCK]
         histories = torch.from_numpy(np.stack(block["item_idx"].to_list()).astype(np.int64)).to(device)
-        scores = (model.user_representation(histories) @ items.T).masked_fill(~model.known, -math.inf).cpu().numpy()
+        scores = (
+            (model.user_representation(histories) @ items.T)
+            .masked_fill(~model.known, -math.inf)
+            .cpu()
+            .numpy()
+        )
         targets = block["held_back"].to_numpy(dtype=np.int64)
         rows = np.arange(len(block))
         of_target = scores[rows, targets]
-        had = [np.concatenate([seen, history]) for seen, history in zip(block["seen"], block["item_idx"], strict=True)]
+        had = [
+            np.concatenate([seen, history])
+            for seen, history in zip(block["seen"], block["item_idx"], strict=True)
+        ]
         scores[np.repeat(rows, [len(one) for one in had]), np.concatenate(had).astype(np.int64)] = -math.inf
         scores[rows, targets] = of_target
         ranks.append(metrics.ranks_of_target(scores, targets))
@@ -97,7 +118,12 @@ def evaluate_full_ranking(model: CFModel, users: pd.DataFrame) -> dict[str, floa
 
 def fingerprint(snapshot: Snapshot, config: Config, section: str, *extra: object) -> str:
     """Return the hash of what the training of one section depends on: its settings, the seed, the snapshot's manifest, and `extra`."""
-    parts = [getattr(config, section).model_dump(mode="json"), config.seed, snapshot.manifest, [str(one) for one in extra]]
+    parts = [
+        getattr(config, section).model_dump(mode="json"),
+        config.seed,
+        snapshot.manifest,
+        [str(one) for one in extra],
+    ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -117,7 +143,9 @@ def _early_stopping_users(snapshot: Snapshot, seed: int) -> pd.DataFrame:
     return users.iloc[np.sort(chosen)].reset_index(drop=True)
 
 
-def _batches(snapshot: Snapshot, settings: CFConfig, seed: int, epoch: int, device: torch.device) -> Iterator[Tensor]:
+def _batches(
+    snapshot: Snapshot, settings: CFConfig, seed: int, epoch: int, device: torch.device
+) -> Iterator[Tensor]:
     for batch in snapshot.epoch(settings.batch_size, seed, epoch, columns=("item_idx",), min_length=2):
         yield torch.from_numpy(batch["item_idx"].astype(np.int64)).to(device)
 
@@ -135,6 +163,8 @@ def _loss(model: CFModel, settings: CFConfig) -> Callable[[Tensor], Tensor]:
             negatives_N = never_had(sequences_BL[real_BL.nonzero(as_tuple=True)[0]], known_items_K)
             return bce_loss(positive_scores_N, (states_ND * items[negatives_N]).sum(dim=1))
         negatives_M = drawn(known_items_K, settings.num_negatives)
-        return sampled_softmax_loss(positive_scores_N, states_ND @ items[negatives_M].T, positives_N[:, None] == negatives_M)
+        return sampled_softmax_loss(
+            positive_scores_N, states_ND @ items[negatives_M].T, positives_N[:, None] == negatives_M
+        )
 
     return loss

@@ -70,7 +70,13 @@ class Checkpointer:
             _save(weights, partial / f"best_{name}.safetensors")
         tensors, settings = _split_optimizer(optimizer)
         _save(tensors, partial / "optimizer.safetensors")
-        record = {"step": step, "fingerprint": self.fingerprint, "optimizer": settings, "has_best": best is not None, "state": dict(state)}
+        record = {
+            "step": step,
+            "fingerprint": self.fingerprint,
+            "optimizer": settings,
+            "has_best": best is not None,
+            "state": dict(state),
+        }
         (partial / "state.json").write_text(json.dumps(record), encoding="utf-8")
         final = self.folder / f"step_{step:09d}"
         if final.exists():
@@ -78,7 +84,9 @@ class Checkpointer:
         partial.rename(final)
         self._drop_all_but(final)
 
-    def restore(self, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer) -> Checkpoint | None:
+    def restore(
+        self, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer
+    ) -> Checkpoint | None:
         """Load the newest readable checkpoint into `modules` and `optimizer`; None where there is none for this fingerprint."""
         for folder in sorted(self.folder.glob("step_*"), reverse=True):
             loaded = self._read(folder, modules)
@@ -91,15 +99,26 @@ class Checkpointer:
             return Checkpoint(record["step"], record["state"], best)
         return None
 
-    def _read(self, folder: Path, modules: Mapping[str, nn.Module]) -> tuple[dict[str, Any], Weights, dict[str, Tensor], Weights | None] | None:
+    def _read(
+        self, folder: Path, modules: Mapping[str, nn.Module]
+    ) -> tuple[dict[str, Any], Weights, dict[str, Tensor], Weights | None] | None:
         try:
             record = json.loads((folder / "state.json").read_text(encoding="utf-8"))
             if record["fingerprint"] != self.fingerprint:
                 return None
             weights = {name: load_file(folder / f"{name}.safetensors") for name in modules}
             tensors = load_file(folder / "optimizer.safetensors")
-            best = {name: load_file(folder / f"best_{name}.safetensors") for name in modules} if record["has_best"] else None
-        except (OSError, SafetensorError, json.JSONDecodeError, KeyError):  # a damaged disk: an older step, or the start, is still right
+            best = (
+                {name: load_file(folder / f"best_{name}.safetensors") for name in modules}
+                if record["has_best"]
+                else None
+            )
+        except (
+            OSError,
+            SafetensorError,
+            json.JSONDecodeError,
+            KeyError,
+        ):  # a damaged disk: an older step, or the start, is still right
             return None
         return record, weights, tensors, best
 
@@ -111,7 +130,10 @@ class Checkpointer:
 
 def copied_weights(modules: Mapping[str, nn.Module]) -> Weights:
     """Return a detached copy of every module's weights and buffers."""
-    return {name: {key: tensor.detach().clone() for key, tensor in module.state_dict().items()} for name, module in modules.items()}
+    return {
+        name: {key: tensor.detach().clone() for key, tensor in module.state_dict().items()}
+        for name, module in modules.items()
+    }
 
 
 def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -128,7 +150,9 @@ def _split_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor
     return tensors, state["param_groups"]
 
 
-def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], settings: list[dict[str, Any]]) -> None:
+def _restore_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], settings: list[dict[str, Any]]
+) -> None:
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         index, name = key.split(".", 1)

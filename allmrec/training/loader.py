@@ -54,7 +54,9 @@ class Snapshot:
         frame = pa.concat_tables([pq.read_table(path) for path in self._files("items")]).to_pandas()
         frame = frame.sort_values("item_idx", ignore_index=True)
         if not np.array_equal(frame["item_idx"].to_numpy(), np.arange(1, self.num_items + 1)):
-            raise InputError(f"{self.folder}/items: item_idx is not 1..{self.num_items} as the manifest says; write the snapshot again")
+            raise InputError(
+                f"{self.folder}/items: item_idx is not 1..{self.num_items} as the manifest says; write the snapshot again"
+            )
         return frame
 
     def known_items(self) -> np.ndarray:
@@ -63,7 +65,9 @@ class Snapshot:
 
     def lengths(self) -> np.ndarray:
         """[num_sequences] int32: the number of real items of every sequence, in file order."""
-        columns = [pq.read_table(path, columns=["length"])["length"].to_numpy() for path in self._files("sequences")]
+        columns = [
+            pq.read_table(path, columns=["length"])["length"].to_numpy() for path in self._files("sequences")
+        ]
         return np.concatenate(columns).astype(np.int32)
 
     def held_back(self, role: str) -> pd.DataFrame:
@@ -71,7 +75,10 @@ class Snapshot:
 
         Columns user_id, item_idx ([L] int arrays), length, held_back, role, seen (int arrays). Empty where there are none.
         """
-        tables = [pq.read_table(path, filters=[("role", "=", role)]) for path in self._files("held_back", required=False)]
+        tables = [
+            pq.read_table(path, filters=[("role", "=", role)])
+            for path in self._files("held_back", required=False)
+        ]
         if not tables:
             return pd.DataFrame(columns=["user_id", "item_idx", "length", "held_back", "role", "seen"])
         return pa.concat_tables(tables).to_pandas().sort_values("user_id", ignore_index=True)
@@ -104,7 +111,11 @@ class Snapshot:
             rows = len(buffer["length"])
             order = random.permutation(rows)
             shuffled = {name: buffer[name][order] for name in columns}
-            rest = shuffled if rest is None else {name: np.concatenate([rest[name], shuffled[name]]) for name in columns}
+            rest = (
+                shuffled
+                if rest is None
+                else {name: np.concatenate([rest[name], shuffled[name]]) for name in columns}
+            )
             whole = len(rest[columns[0]]) // batch_size * batch_size
             for start in range(0, whole, batch_size):
                 yield {name: values[start : start + batch_size] for name, values in rest.items()}
@@ -122,12 +133,16 @@ class Snapshot:
             yield {name: values[kept] for name, values in found.items()}
         expected = int(self.manifest["num_sequences"])
         if rows != expected:
-            raise InputError(f"{self.folder}/sequences: read {rows} rows, expected {expected} as the manifest says; write the snapshot again")
+            raise InputError(
+                f"{self.folder}/sequences: read {rows} rows, expected {expected} as the manifest says; write the snapshot again"
+            )
 
     def _files(self, name: str, required: bool = True) -> list[Path]:
         files = sorted((self.folder / name).glob("*.parquet"))
         if not files and required:
-            raise InputError(f"{self.folder}/{name}: no Parquet files, expected those of a training snapshot; write the snapshot again")
+            raise InputError(
+                f"{self.folder}/{name}: no Parquet files, expected those of a training snapshot; write the snapshot again"
+            )
         return files
 
     def _read_manifest(self) -> dict[str, Any]:
@@ -135,12 +150,16 @@ class Snapshot:
         try:
             manifest = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
-            raise InputError(f"{path}: missing, expected a training snapshot; write the snapshot again") from error
+            raise InputError(
+                f"{path}: missing, expected a training snapshot; write the snapshot again"
+            ) from error
         except json.JSONDecodeError as error:
             raise InputError(f"{path}: not JSON ({error}); write the snapshot again") from error
         missing = [key for key in MANIFEST_KEYS if key not in manifest]
         if missing:
-            raise InputError(f"{path}: no {', '.join(missing)}, expected the manifest of a training snapshot; write the snapshot again")
+            raise InputError(
+                f"{path}: no {', '.join(missing)}, expected the manifest of a training snapshot; write the snapshot again"
+            )
         return manifest
 
 

@@ -163,7 +163,9 @@ class _Run:
                 if history.step >= self.total_steps or history.stopped_early:
                     return
             if not epoch_had_batches:
-                raise InputError(f"{self.name}: epoch {history.epoch + 1} had no batches, expected at least one training example")
+                raise InputError(
+                    f"{self.name}: epoch {history.epoch + 1} had no batches, expected at least one training example"
+                )
             history.epoch, history.batch = history.epoch + 1, 0
             if self.step_of_last_line < history.step:
                 self.progress()
@@ -182,11 +184,15 @@ class _Run:
             )
         value.backward()
         if self.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_([p for group in self.optimizer.param_groups for p in group["params"]], self.clip_norm)
+            torch.nn.utils.clip_grad_norm_(
+                [p for group in self.optimizer.param_groups for p in group["params"]], self.clip_norm
+            )
         self.optimizer.step()
         history.losses.append(number)
         history.batch += 1
-        if self.evaluation is not None and (history.step % self.evaluation.every_steps == 0 or history.step == self.total_steps):
+        if self.evaluation is not None and (
+            history.step % self.evaluation.every_steps == 0 or history.step == self.total_steps
+        ):
             self.evaluate(self.evaluation)
         elif time.monotonic() - self.last_line > SECONDS_BETWEEN_LINES:
             self.progress()
@@ -207,7 +213,9 @@ class _Run:
             self.best_weights = copied_weights(self.modules)
         else:
             history.since_best += 1
-            history.stopped_early = evaluation.patience is not None and history.since_best >= evaluation.patience
+            history.stopped_early = (
+                evaluation.patience is not None and history.since_best >= evaluation.patience
+            )
         self.progress(figures)
 
     def finish(self) -> None:
@@ -219,11 +227,15 @@ class _Run:
         self.save()
         best = ", best " + _described(history.best) if history.best else ""
         stopped = "stopped early" if history.stopped_early else "done"
-        self.report(f"{self.name}: {stopped} after {history.step} steps in {history.seconds:.0f} s, loss {history.recent_loss:.4f}{best}")
+        self.report(
+            f"{self.name}: {stopped} after {history.step} steps in {history.seconds:.0f} s, loss {history.recent_loss:.4f}{best}"
+        )
 
     def save(self) -> None:
         self.history.seconds = self.seconds_before + time.monotonic() - self.started
-        self.checkpointer.save(self.history.step, self.modules, self.optimizer, asdict(self.history), self.best_weights)
+        self.checkpointer.save(
+            self.history.step, self.modules, self.optimizer, asdict(self.history), self.best_weights
+        )
 
     def progress(self, figures: Mapping[str, float] | None = None) -> None:
         self.last_line, self.step_of_last_line = time.monotonic(), self.history.step

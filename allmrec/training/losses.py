@@ -7,8 +7,7 @@ semantic filter of the university report, ListNet's top-one likelihood (Cao et a
 from __future__ import annotations
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 
 
 def bce_loss(positive_scores: Tensor, negative_scores: Tensor) -> Tensor:
@@ -18,10 +17,12 @@ def bce_loss(positive_scores: Tensor, negative_scores: Tensor) -> Tensor:
     |---|---|
     | positive_scores, negative_scores | [N] float, N > 0 |
     """
-    return F.softplus(-positive_scores).mean() + F.softplus(negative_scores).mean()
+    return nn.functional.softplus(-positive_scores).mean() + nn.functional.softplus(negative_scores).mean()
 
 
-def sampled_softmax_loss(positive_scores_N: Tensor, negative_scores_NM: Tensor, accidental_NM: Tensor) -> Tensor:
+def sampled_softmax_loss(
+    positive_scores_N: Tensor, negative_scores_NM: Tensor, accidental_NM: Tensor
+) -> Tensor:
     """Softmax cross-entropy of the positive among M sampled negatives: −mean[s⁺ − log(exp s⁺ + Σ_m exp s⁻_m)].
 
     The negatives are drawn uniformly, so log Q is the same constant for each of them and is left out: subtracting it from the negatives
@@ -33,14 +34,18 @@ def sampled_softmax_loss(positive_scores_N: Tensor, negative_scores_NM: Tensor, 
     | negative_scores_NM | [N, M] float, negatives shared by the batch |
     | accidental_NM | [N, M] bool, true where the negative is that row's positive: it is left out |
     """
-    left_out = F.pad(accidental_NM, (1, 0))  # column 0 is the positive
-    logits = torch.cat([positive_scores_N[:, None], negative_scores_NM], dim=1).masked_fill_(left_out, float("-inf"))
-    return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64, device=logits.device))
+    left_out = nn.functional.pad(accidental_NM, (1, 0))  # column 0 is the positive
+    logits = torch.cat([positive_scores_N[:, None], negative_scores_NM], dim=1).masked_fill_(
+        left_out, float("-inf")
+    )
+    return nn.functional.cross_entropy(
+        logits, torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
+    )
 
 
 def matching_mse(e_BJ: Tensor, q_BJ: Tensor) -> Tensor:
     """The paper's matching loss: mean over the batch and the width of (e_i − q_i)² (A-LLMRec eq. 1). Both inputs [B, J] float."""
-    return F.mse_loss(e_BJ, q_BJ)
+    return nn.functional.mse_loss(e_BJ, q_BJ)
 
 
 def info_nce(e_BJ: Tensor, q_BJ: Tensor, Q_BS: Tensor, temperature: float, threshold: float) -> Tensor:
@@ -57,12 +62,12 @@ def info_nce(e_BJ: Tensor, q_BJ: Tensor, Q_BS: Tensor, temperature: float, thres
     | temperature | τ > 0 |
     | threshold | θ in [−1, 1]; 1: no filter |
     """
-    logits_BB = F.normalize(e_BJ, dim=1) @ F.normalize(q_BJ, dim=1).T / temperature
-    texts_BS = F.normalize(Q_BS.detach().float(), dim=1)
+    logits_BB = nn.functional.normalize(e_BJ, dim=1) @ nn.functional.normalize(q_BJ, dim=1).T / temperature
+    texts_BS = nn.functional.normalize(Q_BS.detach().float(), dim=1)
     filtered_BB = texts_BS @ texts_BS.T > threshold
     filtered_BB.fill_diagonal_(False)
     target_B = torch.arange(len(e_BJ), device=e_BJ.device)
-    return F.cross_entropy(logits_BB.masked_fill(filtered_BB, float("-inf")), target_B)
+    return nn.functional.cross_entropy(logits_BB.masked_fill(filtered_BB, float("-inf")), target_B)
 
 
 def recommendation_loss(x_BD: Tensor, positive_BD: Tensor, negative_BD: Tensor) -> Tensor:
@@ -82,5 +87,7 @@ def listwise_loss(scores_BC: Tensor, target_B: Tensor, log_temperature: Tensor) 
     """
     padding_BC = torch.isneginf(scores_BC)
     # Padding is zeroed before the division: −inf / T has a NaN gradient in T.
-    logits_BC = (scores_BC.masked_fill(padding_BC, 0.0) / log_temperature.exp()).masked_fill(padding_BC, float("-inf"))
-    return F.cross_entropy(logits_BC, target_B)
+    logits_BC = (scores_BC.masked_fill(padding_BC, 0.0) / log_temperature.exp()).masked_fill(
+        padding_BC, float("-inf")
+    )
+    return nn.functional.cross_entropy(logits_BC, target_B)

@@ -18,7 +18,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from allmrec import metrics, seeds
 from allmrec.config import Config, Stage1Config
@@ -26,13 +25,13 @@ from allmrec.errors import InputError
 from allmrec.models.alignment import AlignmentNetworks
 from allmrec.models.cf import CFModel
 from allmrec.models.text_encoder import TextEncoder, item_text
-from allmrec.models.weights import check_frozen, hash_parameters
 from allmrec.training.cf import fingerprint
 from allmrec.training.checkpoint import Checkpointer
 from allmrec.training.loader import Snapshot
 from allmrec.training.loop import SMALL_MATRICES, fit, torch_threads, training_device
 from allmrec.training.losses import info_nce, matching_mse, recommendation_loss
 from allmrec.training.negatives import never_had
+from allmrec.weights import check_frozen, hash_parameters
 
 BETAS = (0.9, 0.98)
 ADAMW_WEIGHT_DECAY = 0.1
@@ -76,7 +75,9 @@ def train_stage1(
     settings = config.stage1
     steps_per_epoch = snapshot.num_batches(settings.batch_size, min_length=2)
     if steps_per_epoch == 0:
-        raise InputError(f"{snapshot.folder}/sequences: no user has two interactions, expected some to align items on; give more interactions")
+        raise InputError(
+            f"{snapshot.folder}/sequences: no user has two interactions, expected some to align items on; give more interactions"
+        )
     device = training_device()
     cf.to(device)
     hash_before = hash_parameters(cf)
@@ -114,14 +115,25 @@ def train_stage1(
             text_embeddings = _encoded_again(tuned, encoder_folder, snapshot, report)
         figures = {"steps": float(history.step), "loss": history.recent_loss, "seconds": history.seconds}
         figures.update(_judged(networks, cf, torch.from_numpy(text_embeddings), settings, config.seed))
-    report("stage1: " + ", ".join(f"{name} {value:.4f}" for name, value in figures.items() if name not in ("steps", "seconds")))
+    report(
+        "stage1: "
+        + ", ".join(
+            f"{name} {value:.4f}" for name, value in figures.items() if name not in ("steps", "seconds")
+        )
+    )
     return Stage1Result(networks, text_embeddings, encoder_folder, figures)
 
 
 class Objective:
     """L_stage-1 of a batch of sequences; `texts(idx_N)` gives Q_i [N, S], with gradients where the encoder is tuned."""
 
-    def __init__(self, networks: AlignmentNetworks, cf: CFModel, texts: Callable[[Tensor], Tensor], settings: Stage1Config) -> None:
+    def __init__(
+        self,
+        networks: AlignmentNetworks,
+        cf: CFModel,
+        texts: Callable[[Tensor], Tensor],
+        settings: Stage1Config,
+    ) -> None:
         self.networks, self.cf, self.texts, self.settings = networks, cf, texts, settings
         self.known_items_K = cf.known.nonzero().squeeze(1)
         with torch.no_grad():
@@ -130,7 +142,9 @@ class Objective:
     def loss(self, sequences_BL: Tensor) -> Tensor:
         """The weighted sum as a scalar; sequences [B, L] int64 with at least two items each."""
         pairs = self.pairs(sequences_BL)
-        items_M, places_N2 = torch.unique(torch.cat([pairs.positives_N, pairs.negatives_N]), return_inverse=True)
+        items_M, places_N2 = torch.unique(
+            torch.cat([pairs.positives_N, pairs.negatives_N]), return_inverse=True
+        )
         # An item met twice is encoded once (the sentence encoder is the cost); `places` repeats it in the means.
         terms = self.terms(self.E[items_M], self.texts(items_M), places_N2, pairs.x_ND)
         return torch.stack(list(terms.values())).sum()
@@ -142,15 +156,19 @@ class Objective:
         decoded_MD = networks.item_decoder(e_MJ)
         positive_ND, negative_ND = decoded_MD[places].chunk(2)
         terms = {
-            "item_reconstruction": settings.item_reconstruction * F.mse_loss(decoded_MD[places], E_MD[places]),
-            "text_reconstruction": settings.text_reconstruction * F.mse_loss(networks.text_decoder(q_MJ)[places], Q_MS[places]),
+            "item_reconstruction": settings.item_reconstruction
+            * nn.functional.mse_loss(decoded_MD[places], E_MD[places]),
+            "text_reconstruction": settings.text_reconstruction
+            * nn.functional.mse_loss(networks.text_decoder(q_MJ)[places], Q_MS[places]),
             "recommendation": settings.recommendation * recommendation_loss(x_ND, positive_ND, negative_ND),
         }
         if settings.matching == "mse":
             terms["matching"] = matching_mse(e_MJ[places], q_MJ[places])
         elif settings.matching == "infonce":
             centre = networks.centre
-            terms["matching"] = info_nce(e_MJ - centre, q_MJ - centre, Q_MS, settings.temperature, settings.filter_threshold)
+            terms["matching"] = info_nce(
+                e_MJ - centre, q_MJ - centre, Q_MS, settings.temperature, settings.filter_threshold
+            )
         return terms
 
     def pairs(self, sequences_BL: Tensor) -> Pairs:
@@ -158,11 +176,18 @@ class Objective:
         inputs_BL = sequences_BL[:, :-1]
         with torch.no_grad():
             if self.settings.positions == "last":
-                x_ND, positives_N, histories_NL = self.cf.user_representation(inputs_BL), sequences_BL[:, -1], sequences_BL
+                x_ND, positives_N, histories_NL = (
+                    self.cf.user_representation(inputs_BL),
+                    sequences_BL[:, -1],
+                    sequences_BL,
+                )
             else:
                 real_BL = inputs_BL > 0
                 x_ND = self.cf.position_representations(inputs_BL)[real_BL]
-                positives_N, histories_NL = sequences_BL[:, 1:][real_BL], sequences_BL[real_BL.nonzero(as_tuple=True)[0]]
+                positives_N, histories_NL = (
+                    sequences_BL[:, 1:][real_BL],
+                    sequences_BL[real_BL.nonzero(as_tuple=True)[0]],
+                )
         return Pairs(x_ND, positives_N, never_had(histories_NL, self.known_items_K))
 
 
@@ -177,7 +202,10 @@ def _tuned_texts(encoder: TextEncoder, texts: list[str]) -> Callable[[Tensor], T
 
 def _catalogue_texts(snapshot: Snapshot) -> list[str]:
     items = snapshot.items()
-    return [item_text(title, description) for title, description in zip(items["title"], items["description"], strict=True)]
+    return [
+        item_text(title, description)
+        for title, description in zip(items["title"], items["description"], strict=True)
+    ]
 
 
 def _new_networks(cf_width: int, text_width: int, settings: Stage1Config, seed: int) -> AlignmentNetworks:
@@ -187,18 +215,29 @@ def _new_networks(cf_width: int, text_width: int, settings: Stage1Config, seed: 
 
 
 def _optimizer(modules: dict[str, nn.Module], settings: Stage1Config) -> torch.optim.Optimizer:
-    parameters = [parameter for module in modules.values() for parameter in module.parameters() if parameter.requires_grad]
+    parameters = [
+        parameter
+        for module in modules.values()
+        for parameter in module.parameters()
+        if parameter.requires_grad
+    ]
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr=settings.learning_rate, betas=BETAS, weight_decay=ADAMW_WEIGHT_DECAY)
+        return torch.optim.AdamW(
+            parameters, lr=settings.learning_rate, betas=BETAS, weight_decay=ADAMW_WEIGHT_DECAY
+        )
     return torch.optim.Adam(parameters, lr=settings.learning_rate, betas=BETAS)
 
 
-def _batches(snapshot: Snapshot, settings: Stage1Config, seed: int, epoch: int, device: torch.device) -> Iterator[Tensor]:
+def _batches(
+    snapshot: Snapshot, settings: Stage1Config, seed: int, epoch: int, device: torch.device
+) -> Iterator[Tensor]:
     for batch in snapshot.epoch(settings.batch_size, seed, epoch, columns=("item_idx",), min_length=2):
         yield torch.from_numpy(batch["item_idx"].astype(np.int64)).to(device)
 
 
-def _encoded_again(tuned: TextEncoder, folder: Path, snapshot: Snapshot, report: Callable[[str], None]) -> np.ndarray:
+def _encoded_again(
+    tuned: TextEncoder, folder: Path, snapshot: Snapshot, report: Callable[[str], None]
+) -> np.ndarray:
     """Save the tuned encoder, load it as scoring will, and encode the catalogue with it."""
     tuned.save(folder)
     report("stage1: encoding the catalogue again with the tuned encoder")
@@ -207,7 +246,9 @@ def _encoded_again(tuned: TextEncoder, folder: Path, snapshot: Snapshot, report:
 
 
 @torch.no_grad()
-def _judged(networks: AlignmentNetworks, cf: CFModel, Q: Tensor, settings: Stage1Config, seed: int) -> dict[str, float]:
+def _judged(
+    networks: AlignmentNetworks, cf: CFModel, Q: Tensor, settings: Stage1Config, seed: int
+) -> dict[str, float]:
     """Each loss over the trained items (a seeded sample where there are many), unweighted, and how often q_i finds its own e_i by
     cosine."""
     known = cf.known.nonzero().squeeze(1).numpy()
@@ -215,14 +256,19 @@ def _judged(networks: AlignmentNetworks, cf: CFModel, Q: Tensor, settings: Stage
     E_N, Q_N = cf.item_matrix()[chosen], Q[chosen]
     e_N, q_N = networks.item_encoder(E_N), networks.text_projector(Q_N)
     found = {
-        "matching_mse": float(F.mse_loss(e_N, q_N)),
-        "item_reconstruction": float(F.mse_loss(networks.item_decoder(e_N), E_N)),
-        "text_reconstruction": float(F.mse_loss(networks.text_decoder(q_N), Q_N)),
+        "matching_mse": float(nn.functional.mse_loss(e_N, q_N)),
+        "item_reconstruction": float(nn.functional.mse_loss(networks.item_decoder(e_N), E_N)),
+        "text_reconstruction": float(nn.functional.mse_loss(networks.text_decoder(q_N), Q_N)),
     }
     if settings.matching == "infonce":
         e_q = e_N - networks.centre, q_N - networks.centre
-        found["matching_infonce"] = float(info_nce(*e_q, Q_N, settings.temperature, settings.filter_threshold))
-    cosines = F.normalize(q_N - q_N.mean(0), dim=1) @ F.normalize(e_N - e_N.mean(0), dim=1).T
+        found["matching_infonce"] = float(
+            info_nce(*e_q, Q_N, settings.temperature, settings.filter_threshold)
+        )
+    cosines = (
+        nn.functional.normalize(q_N - q_N.mean(0), dim=1)
+        @ nn.functional.normalize(e_N - e_N.mean(0), dim=1).T
+    )
     ranks = metrics.ranks_of_target(cosines.numpy(), np.arange(len(chosen)))
     found["retrieval_hit@10"] = metrics.mean(metrics.hit(ranks, 10))
     return found

@@ -42,7 +42,10 @@ def main(folder: Path, root: Path, config: str, run_date: date | None) -> None:
     before = {table: version(root, table) for table in NIGHTLY}
     timed("the same night again", ["allmrec", "nightly", *common, "--run-date", str(night)])
     assert {table: version(root, table) for table in NIGHTLY} == before, "the second night wrote"
-    timed("backfill of three days", [*submit, *common, "--from", str(first), "--to", str(night - timedelta(days=1))])
+    timed(
+        "backfill of three days",
+        [*submit, *common, "--from", str(first), "--to", str(night - timedelta(days=1))],
+    )
     for day in pd.date_range(first, night - timedelta(days=1)):
         check_night(root, day.date(), log, catalogue)
 
@@ -68,22 +71,38 @@ def check_night(root: Path, night: date, log: pd.DataFrame, catalogue: dict[str,
     seen = log[log["when"] < cut_off].groupby("user_id")["item_id"].agg(set).to_dict()
     found = rows(root, "recommendations", run_date=str(night)).sort_values(["user_id", "rank"])
     lists = found.groupby("user_id")["item_id"].agg(list)
-    assert set(lists.index) == set(past["user_id"]), "users with an event before the run date and users served differ"
-    assert all(len(items) == len(set(items)) == TOP_K for items in lists), "a list has another length, or an item twice"
+    assert set(lists.index) == set(past["user_id"]), (
+        "users with an event before the run date and users served differ"
+    )
+    assert all(len(items) == len(set(items)) == TOP_K for items in lists), (
+        "a list has another length, or an item twice"
+    )
     assert found["rank"].tolist() == list(range(1, TOP_K + 1)) * len(lists), "ranks have gaps"
     assert not any(seen[user] & set(items) for user, items in lists.items()), "a seen item was recommended"
-    assert all(catalogue[item].get("available", True) is not False for item in set(found["item_id"])), "an item that cannot be had was recommended"
+    assert all(catalogue[item].get("available", True) is not False for item in set(found["item_id"])), (
+        "an item that cannot be had was recommended"
+    )
     sequences = rows(root, "user_sequences", run_date=str(night)).set_index("user_id")
-    mine = past.sort_values(["when", "item_id"]).groupby("user_id")["item_id"].agg(lambda items: list(items)[-50:])
-    assert {user: list(items) for user, items in sequences["item_ids"].items()} == mine.to_dict(), "sequences differ from the file"
+    mine = (
+        past.sort_values(["when", "item_id"])
+        .groupby("user_id")["item_id"]
+        .agg(lambda items: list(items)[-50:])
+    )
+    assert {user: list(items) for user, items in sequences["item_ids"].items()} == mine.to_dict(), (
+        "sequences differ from the file"
+    )
     last = past.groupby("user_id")["when"].max()
     active = set(last[last >= cut_off - pd.Timedelta(days=ACTIVE_DAYS)].index)
     by_llm = set(found.loc[found["source"] == "llm", "user_id"])
     assert by_llm == active, f"the LLM ordered {len(by_llm)} users, {len(active)} were active"
     for table, size in (("email_recommendations", EMAIL_SLOTS), ("feed_recommendations", TOP_K)):
         slots = rows(root, table, run_date=str(night)).set_index("user_id")["slots"]
-        assert set(slots.index) == set(lists.index) and all(len(own) == size for own in slots), f"{table} is not whole"
-        assert all({slot["item_id"] for slot in own} <= set(lists[user]) for user, own in slots.items()), f"{table} shows what was not recommended"
+        assert set(slots.index) == set(lists.index) and all(len(own) == size for own in slots), (
+            f"{table} is not whole"
+        )
+        assert all({slot["item_id"] for slot in own} <= set(lists[user]) for user, own in slots.items()), (
+            f"{table} shows what was not recommended"
+        )
     print(
         f"checked {night}: {len(lists):,} users × {TOP_K} distinct unseen items, {len(active):,} ordered by the LLM, e-mails and feeds whole",
         flush=True,
@@ -93,7 +112,11 @@ def check_night(root: Path, night: date, log: pd.DataFrame, catalogue: dict[str,
 def timed(label: str, command: list[str]) -> None:
     """Run a command beside this interpreter's environment; print its wall seconds and peak memory. Raises CalledProcessError."""
     programs = Path(sys.executable).parent
-    environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "PYSPARK_PYTHON": sys.executable}
+    environment = {
+        **os.environ,
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+        "PYSPARK_PYTHON": sys.executable,
+    }
     started, peak = time.monotonic(), 0
     with subprocess.Popen([str(programs / command[0]), *command[1:]], env=environment) as process:
         while process.poll() is None:
@@ -118,4 +141,9 @@ def memory_of(process: psutil.Process) -> int:
 if __name__ == "__main__":
     if len(sys.argv) not in (4, 5):
         sys.exit(__doc__)
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], date.fromisoformat(sys.argv[4]) if len(sys.argv) == 5 else None)
+    main(
+        Path(sys.argv[1]),
+        Path(sys.argv[2]),
+        sys.argv[3],
+        date.fromisoformat(sys.argv[4]) if len(sys.argv) == 5 else None,
+    )

@@ -13,13 +13,24 @@ import numpy as np
 import torch
 
 from allmrec.config import LLMConfig
-from allmrec.models.llm import FrozenLLM
-from allmrec.prompts.template import PromptLayout
-from allmrec.scoring.multi_item import score_requests
-from allmrec.scoring.packing import Request
+from allmrec.llm.frozen import FrozenLLM
+from allmrec.llm.multi_item import score_requests
+from allmrec.llm.packing import Request
+from allmrec.llm.prompt import PromptLayout
 
 NUM_USERS, NUM_CANDIDATES, HISTORY, PAIRS = 4, 20, 10, 3
-NOUNS = ("tent", "sleeping bag", "grinder", "kettle", "yoga mat", "lamp", "notebook", "drill", "backpack", "stove")
+NOUNS = (
+    "tent",
+    "sleeping bag",
+    "grinder",
+    "kettle",
+    "yoga mat",
+    "lamp",
+    "notebook",
+    "drill",
+    "backpack",
+    "stove",
+)
 WORDS = ("light", "steel", "large", "wool", "red", "folding", "two-person", "quiet", "warm", "trail")
 
 
@@ -28,7 +39,9 @@ def main(model: str) -> None:
     llm = FrozenLLM.load(LLMConfig(model=model, dtype="float32"))
     layout = PromptLayout("no_list", "item", llm.tokenise, llm.bos_ids, llm.eos_id, HISTORY, False)
     rng = np.random.default_rng(1)
-    titles = layout.tokenise_titles([f"{rng.choice(WORDS)} {rng.choice(WORDS)} {rng.choice(NOUNS)} {number}" for number in range(500)], 12)
+    titles = layout.tokenise_titles(
+        [f"{rng.choice(WORDS)} {rng.choice(WORDS)} {rng.choice(NOUNS)} {number}" for number in range(500)], 12
+    )
     requests = []
     for _ in range(NUM_USERS):
         items = rng.permutation(500)[: HISTORY + NUM_CANDIDATES] + 1
@@ -40,13 +53,24 @@ def main(model: str) -> None:
         together = np.concatenate(score_requests(llm, requests, None, None, 4096).logprobs)
         times["multi-item"].append((time.perf_counter() - start) / NUM_USERS)
         start = time.perf_counter()
-        alone = np.array([one_at_a_time(llm, request.prompt.token_ids, answer) for request in requests for answer in request.answers])
+        alone = np.array(
+            [
+                one_at_a_time(llm, request.prompt.token_ids, answer)
+                for request in requests
+                for answer in request.answers
+            ]
+        )
         times["one at a time"].append((time.perf_counter() - start) / NUM_USERS)
     for name, seconds in times.items():
         print(f"{name}: {statistics.median(seconds) * 1000:.0f} ms a user")
     ratios = [b / a for a, b in zip(*times.values(), strict=True)]
-    print(f"ratio: {statistics.median(ratios):.1f} (pairs {min(ratios):.1f} to {max(ratios):.1f}, n = {PAIRS} × {NUM_USERS} users), ", end="")
-    print(f"{torch.get_num_threads()} threads, float32, largest difference {np.abs(together - alone).max():.1e} nats")
+    print(
+        f"ratio: {statistics.median(ratios):.1f} (pairs {min(ratios):.1f} to {max(ratios):.1f}, n = {PAIRS} × {NUM_USERS} users), ",
+        end="",
+    )
+    print(
+        f"{torch.get_num_threads()} threads, float32, largest difference {np.abs(together - alone).max():.1e} nats"
+    )
 
 
 @torch.inference_mode()

@@ -14,8 +14,8 @@ from pyspark.sql import DataFrame, Row, SparkSession
 
 from allmrec.config import ImportingConfig
 from allmrec.data.importers.amazon import read_amazon
-from allmrec.data.importers.files import read_files
 from allmrec.data.importers.kcore import k_core
+from allmrec.data.importers.mapped import read_files
 from allmrec.data.importers.movielens import GENRES, read_movielens
 from allmrec.data.importers.write import import_into
 from allmrec.errors import InputError
@@ -40,18 +40,28 @@ def json_lines(*rows: object) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
-def import_files(spark: SparkSession, tables: Tables, interactions: str, items: str, config: ImportingConfig = DEFAULT) -> dict[str, int]:
-    return import_into(tables, *read_files(spark, interactions, items, config, quiet), config, now=NOW, report=quiet)
+def import_files(
+    spark: SparkSession, tables: Tables, interactions: str, items: str, config: ImportingConfig = DEFAULT
+) -> dict[str, int]:
+    return import_into(
+        tables, *read_files(spark, interactions, items, config, quiet), config, now=NOW, report=quiet
+    )
 
 
-def checked(interactions: DataFrame | None, items: DataFrame) -> tuple[list[tuple], dict[str, Row], list[tuple[str, str]]]:
+def checked(
+    interactions: DataFrame | None, items: DataFrame
+) -> tuple[list[tuple], dict[str, Row], list[tuple[str, str]]]:
     """Return the good events, the good items by their id, and the rejected rows' tables and reasons, without writing a table."""
     assert interactions is not None
     good_items, bad_items = validated_items(items)
     events, bad_events = validated(interactions, good_items, rating_range=DEFAULT.rating_range, now=NOW)
     rows = events.orderBy("event_time", "user_id", "item_id").collect()
     bad = sorted((row.table, row.reason) for row in bad_items.union(bad_events).collect())
-    return [(row.user_id, row.item_id, row.event_time, row.rating) for row in rows], {row.item_id: row for row in good_items.collect()}, bad
+    return (
+        [(row.user_id, row.item_id, row.event_time, row.rating) for row in rows],
+        {row.item_id: row for row in good_items.collect()},
+        bad,
+    )
 
 
 def log(tables: Tables) -> list[tuple]:
@@ -60,7 +70,10 @@ def log(tables: Tables) -> list[tuple]:
 
 
 def versions(tables: Tables) -> dict[str, int]:
-    return {name: IndependentTable(tables.path(name)).version() for name in ("interactions", "items", "rejected_rows")}
+    return {
+        name: IndependentTable(tables.path(name)).version()
+        for name in ("interactions", "items", "rejected_rows")
+    }
 
 
 def rejected(tables: Tables) -> list[tuple[str, str]]:
@@ -69,14 +82,23 @@ def rejected(tables: Tables) -> list[tuple[str, str]]:
 
 ITEMS = json_lines(
     {"item_id": "007", "title": "Tent &amp; Co", "categories": [["Sport", "Tents"], ["Other"]]},
-    {"item_id": 8, "title": "Bag", "description": ["Warm.", "Soft."], "categories": ["Sport", "Bags"], "available": False},
+    {
+        "item_id": 8,
+        "title": "Bag",
+        "description": ["Warm.", "Soft."],
+        "categories": ["Sport", "Bags"],
+        "available": False,
+    },
     {"item_id": "9", "title": "Pot", "description": "Steel", "categories": "Kitchen > Pots"},
 )
 
 
-def test_csv_and_json_lines_are_imported_with_literal_ids_and_one_category_path(spark: SparkSession, tables: Tables, tmp_path: Path) -> None:
+def test_csv_and_json_lines_are_imported_with_literal_ids_and_one_category_path(
+    spark: SparkSession, tables: Tables, tmp_path: Path
+) -> None:
     csv = put(
-        tmp_path / "log.csv.gz", 'user_id,item_id,rating,timestamp\n00123,007,5,1400000000\r\n"a,""b""",8,,1400000001\n00123,9,4.5,1400000002\n'
+        tmp_path / "log.csv.gz",
+        'user_id,item_id,rating,timestamp\n00123,007,5,1400000000\r\n"a,""b""",8,,1400000001\n00123,9,4.5,1400000002\n',
     )
     config = ImportingConfig(category_separator=" > ")
     counts = import_files(spark, tables, csv, put(tmp_path / "items.jsonl", ITEMS), config)
@@ -87,7 +109,9 @@ def test_csv_and_json_lines_are_imported_with_literal_ids_and_one_category_path(
         ("00123", "9", at + dt.timedelta(seconds=2), 4.5),
     ]
     items = {row.item_id: row for row in tables.read("items").collect()}
-    assert {key: (row.title, row.description, row.categories, row.available) for key, row in items.items()} == {
+    assert {
+        key: (row.title, row.description, row.categories, row.available) for key, row in items.items()
+    } == {
         "007": ("Tent & Co", None, ["Sport", "Tents"], True),
         "8": ("Bag", "Warm. Soft.", ["Sport", "Bags"], False),
         "9": ("Pot", "Steel", ["Kitchen", "Pots"], True),
@@ -95,7 +119,9 @@ def test_csv_and_json_lines_are_imported_with_literal_ids_and_one_category_path(
     assert counts["interactions_written"] == counts["items_written"] == 3
 
 
-def test_a_repeated_import_changes_nothing_and_bad_lines_are_told(spark: SparkSession, tables: Tables, tmp_path: Path) -> None:
+def test_a_repeated_import_changes_nothing_and_bad_lines_are_told(
+    spark: SparkSession, tables: Tables, tmp_path: Path
+) -> None:
     lines = [
         b"user_id,item_id,timestamp",
         b"u,007,1400000000",
@@ -109,7 +135,10 @@ def test_a_repeated_import_changes_nothing_and_bad_lines_are_told(spark: SparkSe
         b"u,8,1900000000",
     ]
     csv = put(tmp_path / "log.csv", b"\n".join(lines) + b"\n\n")
-    items = put(tmp_path / "items.jsonl.gz", ITEMS.encode() + b'{"item_id": "x"\n\xff\xfe\n{"item_id": "5", "title": ""}\n[]\n')
+    items = put(
+        tmp_path / "items.jsonl.gz",
+        ITEMS.encode() + b'{"item_id": "x"\n\xff\xfe\n{"item_id": "5", "title": ""}\n[]\n',
+    )
     counts = import_files(spark, tables, csv, items)
     first = versions(tables)
     expected = [
@@ -123,7 +152,9 @@ def test_a_repeated_import_changes_nothing_and_bad_lines_are_told(spark: SparkSe
         "unparsable_time",
     ]
     assert rejected(tables) == sorted(
-        [("interactions", reason) for reason in expected] + [("items", r) for r in ("empty_title", "not_json", "not_utf8")] + [("items", "not_json")]
+        [("interactions", reason) for reason in expected]
+        + [("items", r) for r in ("empty_title", "not_json", "not_utf8")]
+        + [("items", "not_json")]
     )
     assert counts["rejected_items_not_json"] == 2 and counts["interactions_written"] == 1
     rows = {row.reason: row for row in tables.read("rejected_rows").where("table = 'interactions'").collect()}
@@ -134,39 +165,61 @@ def test_a_repeated_import_changes_nothing_and_bad_lines_are_told(spark: SparkSe
     assert versions(tables) == first
 
 
-def test_an_order_without_times_becomes_one_minute_a_position_and_says_so(spark: SparkSession, tables: Tables, tmp_path: Path) -> None:
+def test_an_order_without_times_becomes_one_minute_a_position_and_says_so(
+    spark: SparkSession, tables: Tables, tmp_path: Path
+) -> None:
     csv = put(tmp_path / "log.csv", "user_id,item_id,position\nu,007,0\nu,8,61\nu,9,first\n")
     said: list[str] = []
     frames = read_files(spark, csv, put(tmp_path / "items.jsonl", ITEMS), DEFAULT, said.append)
     import_into(tables, *frames, DEFAULT, now=NOW, report=said.append)
     assert [row[2] for row in log(tables)] == [dt.datetime(2000, 1, 1), dt.datetime(2000, 1, 1, 1, 1)]
     assert rejected(tables) == [("interactions", "unparsable_time")]
-    assert any("synthetic times" in line for line in said) and any("1 unparsable_time" in line for line in said)
+    assert any("synthetic times" in line for line in said) and any(
+        "1 unparsable_time" in line for line in said
+    )
 
 
-def test_other_column_names_are_mapped_and_missing_ones_are_named(spark: SparkSession, tmp_path: Path) -> None:
-    events = put(tmp_path / "log.jsonl", json_lines({"uid": 1, "sku": "7", "at": "2014-05-13T16:53:20Z"}, {"uid": 2, "sku": 7, "at": 1400000000}))
+def test_other_column_names_are_mapped_and_missing_ones_are_named(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    events = put(
+        tmp_path / "log.jsonl",
+        json_lines(
+            {"uid": 1, "sku": "7", "at": "2014-05-13T16:53:20Z"}, {"uid": 2, "sku": 7, "at": 1400000000}
+        ),
+    )
     items = put(tmp_path / "items.tsv", "sku\tname\n7\tA tent\n")
     columns = {"user_id": ("uid",), "item_id": ("item_id", "sku"), "event_time": ("at",), "title": ("name",)}
     config = ImportingConfig.model_validate({"columns": columns})
     at = dt.datetime(2014, 5, 13, 16, 53, 20)
-    assert checked(*read_files(spark, events, items, config, quiet))[0] == [("1", "7", at, None), ("2", "7", at, None)]
+    assert checked(*read_files(spark, events, items, config, quiet))[0] == [
+        ("1", "7", at, None),
+        ("2", "7", at, None),
+    ]
     with pytest.raises(InputError, match="no column for user_id, expected one named user_id") as error:
         read_files(spark, events, items, DEFAULT, quiet)
     assert "\n" not in str(error.value)
 
 
 def test_parquet_and_delta_are_imported_with_their_types(spark: SparkSession, tmp_path: Path) -> None:
-    events = spark.createDataFrame([(1, 7, dt.datetime(2014, 5, 13), 4)], "user_id long, item_id long, event_time timestamp, rating int")
+    events = spark.createDataFrame(
+        [(1, 7, dt.datetime(2014, 5, 13), 4)], "user_id long, item_id long, event_time timestamp, rating int"
+    )
     events.write.parquet(str(tmp_path / "events"))
-    items = spark.createDataFrame([(7, "A tent", [["Sport", "Tents"]])], "item_id long, title string, categories array<array<string>>")
+    items = spark.createDataFrame(
+        [(7, "A tent", [["Sport", "Tents"]])], "item_id long, title string, categories array<array<string>>"
+    )
     items.write.format("delta").save(str(tmp_path / "items"))
-    found, known, _ = checked(*read_files(spark, str(tmp_path / "events"), str(tmp_path / "items"), DEFAULT, quiet))
+    found, known, _ = checked(
+        *read_files(spark, str(tmp_path / "events"), str(tmp_path / "items"), DEFAULT, quiet)
+    )
     assert found == [("1", "7", dt.datetime(2014, 5, 13), 4.0)]
     assert known["7"].categories == ["Sport", "Tents"]
 
 
-def test_a_truncated_archive_is_named_and_nothing_is_written(spark: SparkSession, tables: Tables, tmp_path: Path) -> None:
+def test_a_truncated_archive_is_named_and_nothing_is_written(
+    spark: SparkSession, tables: Tables, tmp_path: Path
+) -> None:
     items = put(tmp_path / "items.jsonl", ITEMS)
     good = put(tmp_path / "good.csv.gz", "user_id,item_id,timestamp\nu,007,1400000000\n")
     import_files(spark, tables, good, items)
@@ -187,10 +240,14 @@ def test_a_truncated_archive_is_named_and_nothing_is_written(spark: SparkSession
         import_files(spark, tables, str(tmp_path / "nowhere.csv"), items)
 
 
-def test_a_file_without_a_good_row_is_refused_and_nothing_is_written(spark: SparkSession, tables: Tables, tmp_path: Path) -> None:
+def test_a_file_without_a_good_row_is_refused_and_nothing_is_written(
+    spark: SparkSession, tables: Tables, tmp_path: Path
+) -> None:
     items = put(tmp_path / "items.jsonl", ITEMS)
     with pytest.raises(InputError, match="no good row among 1 read .1 × item_not_in_catalogue"):
-        import_files(spark, tables, put(tmp_path / "log.csv", "user_id,item_id,timestamp\nu,404,1400000000\n"), items)
+        import_files(
+            spark, tables, put(tmp_path / "log.csv", "user_id,item_id,timestamp\nu,404,1400000000\n"), items
+        )
     with pytest.raises(InputError, match="holds no line"):
         import_files(spark, tables, put(tmp_path / "empty.csv", ""), items)
     assert not tables.exists("items") and not tables.exists("rejected_rows")
@@ -198,8 +255,21 @@ def test_a_file_without_a_good_row_is_refused_and_nothing_is_written(spark: Spar
 
 REVIEWS = (
     json_lines(
-        {"reviewerID": "A1", "asin": "0001", "overall": 5.0, "unixReviewTime": 1400000000, "reviewText": "good", "style": {"Size:": " 7"}},
-        {"reviewerID": "A1", "asin": "0001", "overall": 4.0, "unixReviewTime": 1400000000, "reviewText": "the same day again"},
+        {
+            "reviewerID": "A1",
+            "asin": "0001",
+            "overall": 5.0,
+            "unixReviewTime": 1400000000,
+            "reviewText": "good",
+            "style": {"Size:": " 7"},
+        },
+        {
+            "reviewerID": "A1",
+            "asin": "0001",
+            "overall": 4.0,
+            "unixReviewTime": 1400000000,
+            "reviewText": "the same day again",
+        },
         {"reviewerID": "A2", "asin": "0002", "overall": 1.0, "unixReviewTime": 1400000001},
     )
     + '{"reviewerID": "A3", "asin": "0001", "overall": NaN, "unixReviewTime": 1400000002}\n'
@@ -208,8 +278,18 @@ REVIEWS = (
 
 def test_amazon_2018_files_are_imported(spark: SparkSession, tables: Tables, tmp_path: Path) -> None:
     metadata = json_lines(
-        {"asin": "0001", "title": "Gift &amp; Card", "description": ["<b>One.</b>", "Two."], "category": ["Gift Cards", "Gift &amp; Co", "</span>"]},
-        {"asin": "0002", "title": '<span class="a-size-medium a-color-secondary"', "description": [], "category": []},
+        {
+            "asin": "0001",
+            "title": "Gift &amp; Card",
+            "description": ["<b>One.</b>", "Two."],
+            "category": ["Gift Cards", "Gift &amp; Co", "</span>"],
+        },
+        {
+            "asin": "0002",
+            "title": '<span class="a-size-medium a-color-secondary"',
+            "description": [],
+            "category": [],
+        },
         {"asin": "0003", "title": "No category", "description": "", "category": []},
     )
     paths = put(tmp_path / "Gift_Cards.json.gz", REVIEWS), put(tmp_path / "meta_Gift_Cards.json.gz", metadata)
@@ -218,7 +298,11 @@ def test_amazon_2018_files_are_imported(spark: SparkSession, tables: Tables, tmp
     assert [(row[0], row[1], row[3]) for row in log(tables)] == [("A1", "0001", 5.0)]
     items = {row.item_id: row for row in tables.read("items").collect()}
     assert sorted(items) == ["0001", "0003"]
-    assert (items["0001"].title, items["0001"].description, items["0001"].categories) == ("Gift & Card", "One. Two.", ["Gift Cards", "Gift & Co"])
+    assert (items["0001"].title, items["0001"].description, items["0001"].categories) == (
+        "Gift & Card",
+        "One. Two.",
+        ["Gift Cards", "Gift & Co"],
+    )
     assert rejected(tables) == [
         ("interactions", "item_not_in_catalogue"),
         ("interactions", "rating_out_of_range"),
@@ -227,7 +311,9 @@ def test_amazon_2018_files_are_imported(spark: SparkSession, tables: Tables, tmp
     ]
 
 
-def test_amazon_2014_metadata_are_python_literals_that_are_read_and_not_run(spark: SparkSession, tmp_path: Path) -> None:
+def test_amazon_2014_metadata_are_python_literals_that_are_read_and_not_run(
+    spark: SparkSession, tmp_path: Path
+) -> None:
     metadata = (
         "{'asin': '0001', 'title': \"It's a 'tent'\", 'description': 'Warm', 'salesRank': {}, 'categories': [['Sport', 'Tents'], ['Other']]}\n"
         "{'asin': '0002', 'categories': [['Sport']], 'title': 'Caf\\xe9 \\u2603'}\n"
@@ -254,25 +340,42 @@ def movielens_100k(folder: Path) -> None:
     flags = ["0"] * len(GENRES)
     flags[GENRES.index("Comedy")] = flags[GENRES.index("Drama")] = "1"
     item = "2|Les Misérables (1995)|01-Jan-1995||http://us.imdb.com/M/title-exact?x|" + "|".join(flags) + "\n"
-    put(folder / "u.item", ("1|Toy Story (1995)|01-Jan-1995|||" + "|".join(["0"] * 19) + "\n" + item).encode("latin-1"))
+    put(
+        folder / "u.item",
+        ("1|Toy Story (1995)|01-Jan-1995|||" + "|".join(["0"] * 19) + "\n" + item).encode("latin-1"),
+    )
     put(folder / "u.data", "196\t1\t3\t881250949\n186\t2\t4\t891717742\n186\t2\n")
 
 
 def movielens_1m(folder: Path) -> None:
-    put(folder / "movies.dat", "1::Toy Story (1995)::\n2::Les Misérables (1995)::Comedy|Drama\n".encode("latin-1"))
+    put(
+        folder / "movies.dat",
+        "1::Toy Story (1995)::\n2::Les Misérables (1995)::Comedy|Drama\n".encode("latin-1"),
+    )
     put(folder / "ratings.dat", "196::1::3::881250949\n186::2::4::891717742\n186::2\n")
 
 
 def movielens_csv(folder: Path) -> None:
-    put(folder / "movies.csv", "movieId,title,genres\n1,Toy Story (1995),(no genres listed)\n2,Les Misérables (1995),Comedy|Drama\n")
-    put(folder / "ratings.csv", "userId,movieId,rating,timestamp\n196,1,3.0,881250949\n186,2,4.0,891717742\n186,2\n")
+    put(
+        folder / "movies.csv",
+        "movieId,title,genres\n1,Toy Story (1995),(no genres listed)\n2,Les Misérables (1995),Comedy|Drama\n",
+    )
+    put(
+        folder / "ratings.csv",
+        "userId,movieId,rating,timestamp\n196,1,3.0,881250949\n186,2,4.0,891717742\n186,2\n",
+    )
 
 
 @pytest.mark.parametrize("write", [movielens_100k, movielens_1m, movielens_csv])
-def test_movielens_releases_give_the_same_tables(spark: SparkSession, tmp_path: Path, write: Callable[[Path], None]) -> None:
+def test_movielens_releases_give_the_same_tables(
+    spark: SparkSession, tmp_path: Path, write: Callable[[Path], None]
+) -> None:
     write(tmp_path)
     events, items, bad = checked(*read_movielens(spark, str(tmp_path), DEFAULT))
-    assert events == [("196", "1", dt.datetime(1997, 12, 4, 15, 55, 49), 3.0), ("186", "2", dt.datetime(1998, 4, 4, 19, 22, 22), 4.0)]
+    assert events == [
+        ("196", "1", dt.datetime(1997, 12, 4, 15, 55, 49), 3.0),
+        ("186", "2", dt.datetime(1998, 4, 4, 19, 22, 22), 4.0),
+    ]
     assert {item: (row.title, row.categories or []) for item, row in items.items()} == {
         "1": ("Toy Story (1995)", []),
         "2": ("Les Misérables (1995)", ["Comedy", "Drama"]),
@@ -295,10 +398,21 @@ def test_the_k_core_drops_until_nothing_falls_below(spark: SparkSession) -> None
     assert k_core(frame, 0).count() == len(core + chain)
 
 
-def test_settings_of_the_import_choose_ratings_and_the_core(spark: SparkSession, tables: Tables, tmp_path: Path) -> None:
-    rows = [(user, item, 5) for user in ("u", "v") for item in ("007", "8")] + [("w", "007", 5), ("w", "9", 5), ("x", "9", 1)]
-    csv = put(tmp_path / "log.csv", "user_id,item_id,rating,timestamp\n" + "".join(f"{u},{i},{r},{1400000000}\n" for u, i, r in rows))
-    counts = import_files(spark, tables, csv, put(tmp_path / "items.jsonl", ITEMS), ImportingConfig(k_core=2, min_rating=4.0))
+def test_settings_of_the_import_choose_ratings_and_the_core(
+    spark: SparkSession, tables: Tables, tmp_path: Path
+) -> None:
+    rows = [(user, item, 5) for user in ("u", "v") for item in ("007", "8")] + [
+        ("w", "007", 5),
+        ("w", "9", 5),
+        ("x", "9", 1),
+    ]
+    csv = put(
+        tmp_path / "log.csv",
+        "user_id,item_id,rating,timestamp\n" + "".join(f"{u},{i},{r},{1400000000}\n" for u, i, r in rows),
+    )
+    counts = import_files(
+        spark, tables, csv, put(tmp_path / "items.jsonl", ITEMS), ImportingConfig(k_core=2, min_rating=4.0)
+    )
     assert {row[:2] for row in log(tables)} == {(user, item) for user in ("u", "v") for item in ("007", "8")}
     assert {row.item_id for row in tables.read("items").collect()} == {"007", "8"}
     assert (counts["below_min_rating"], counts["outside_k_core"]) == (1, 2)

@@ -42,9 +42,14 @@ def test_every_kind_of_bad_row_is_rejected_with_its_reason(spark: SparkSession) 
         "item_not_in_catalogue": ("u", "nowhere", day, "5", None),
     }
     good, rejected = validated(
-        text_rows(spark, ("u", "i", day, "5.0", None), *bad.values()), catalogue(spark, "i", "j"), rating_range=(0, 10), now=NOW
+        text_rows(spark, ("u", "i", day, "5.0", None), *bad.values()),
+        catalogue(spark, "i", "j"),
+        rating_range=(0, 10),
+        now=NOW,
     )
-    assert [tuple(row) for row in good.collect()] == [("u", "i", dt.datetime(2014, 7, 22, 3, 33, 20), 5.0, None)]
+    assert [tuple(row) for row in good.collect()] == [
+        ("u", "i", dt.datetime(2014, 7, 22, 3, 33, 20), 5.0, None)
+    ]
     rows = {row.reason: row for row in rejected.collect()}
     assert sorted(rows) == sorted(bad)
     for reason, values in bad.items():
@@ -54,7 +59,15 @@ def test_every_kind_of_bad_row_is_rejected_with_its_reason(spark: SparkSession) 
 
 
 def test_times_are_unix_seconds_or_iso_and_milliseconds_are_told(spark: SparkSession) -> None:
-    fine = ["1406000000", "1406000000.5", "1.406e9", " 1406000000 ", "2014-07-22", "2014-07-22T03:33:20Z", "2014-07-22 05:33:20+02:00"]
+    fine = [
+        "1406000000",
+        "1406000000.5",
+        "1.406e9",
+        " 1406000000 ",
+        "2014-07-22",
+        "2014-07-22T03:33:20Z",
+        "2014-07-22 05:33:20+02:00",
+    ]
     wrong = ["1406000000000", "12:30", "22/07/2014", "2014", "-", "2014-13-45", "9" * 30, "NaN"]
     rows = [(f"u{place:02d}", "i", time, None, None) for place, time in enumerate(fine + wrong)]
     good, rejected = validated(text_rows(spark, *rows), None, now=NOW)
@@ -67,7 +80,10 @@ def test_times_are_unix_seconds_or_iso_and_milliseconds_are_told(spark: SparkSes
 
 
 def test_ratings_that_are_no_number_are_out_of_range_and_missing_ones_are_fine(spark: SparkSession) -> None:
-    rows = [(f"u{place}", "i", "1", rating, None) for place, rating in enumerate([None, "", "0", "10", "NaN", "-0.1", "Infinity", "five"])]
+    rows = [
+        (f"u{place}", "i", "1", rating, None)
+        for place, rating in enumerate([None, "", "0", "10", "NaN", "-0.1", "Infinity", "five"])
+    ]
     good, rejected = validated(text_rows(spark, *rows), None, rating_range=(0, 10))
     assert [row.rating for row in good.orderBy("user_id").collect()] == [None, None, 0.0, 10.0]
     assert reasons(rejected) == ["rating_out_of_range"] * 4
@@ -75,14 +91,21 @@ def test_ratings_that_are_no_number_are_out_of_range_and_missing_ones_are_fine(s
 
 def test_one_of_exact_duplicates_is_kept_and_the_others_are_rejected_once(spark: SparkSession) -> None:
     same = ("u", "i", "5", "1", "view")
-    good, rejected = validated(text_rows(spark, same, same, same, ("u", "i", "5", "2", "view"), ("u", "i", "5", "1", None)), None)
+    good, rejected = validated(
+        text_rows(spark, same, same, same, ("u", "i", "5", "2", "view"), ("u", "i", "5", "1", None)), None
+    )
     assert good.count() == 3
     assert reasons(rejected) == ["exact_duplicate"]
 
 
 def test_rows_of_a_typed_table_are_validated_too_and_ids_stay_strings(spark: SparkSession) -> None:
     schema = "user_id string, item_id string, event_time timestamp, rating double, event_type string"
-    rows = [("00123", "007", NOW, 5.0, None), ("u", "007", NOW, float("nan"), None), ("u", "007", None, 1.0, None), (None, "007", NOW, 1.0, None)]
+    rows = [
+        ("00123", "007", NOW, 5.0, None),
+        ("u", "007", NOW, float("nan"), None),
+        ("u", "007", None, 1.0, None),
+        (None, "007", NOW, 1.0, None),
+    ]
     good, rejected = validated(spark.createDataFrame(rows, schema), catalogue(spark, "007"))
     assert [(row.user_id, row.item_id) for row in good.collect()] == [("00123", "007")]
     # Without a range every number is a rating; NaN is none.
@@ -92,18 +115,29 @@ def test_rows_of_a_typed_table_are_validated_too_and_ids_stay_strings(spark: Spa
 def test_the_result_does_not_depend_on_partitioning(spark: SparkSession) -> None:
     frame = text_rows(spark, *[(f"u{n % 7}", f"i{n % 5}", str(n % 3), "1", None) for n in range(60)])
     seen = {
-        tuple(sorted(tuple(row) for row in part.collect()) for part in validated(frame.repartition(count, "event_time"), None)) == ()
+        tuple(
+            sorted(tuple(row) for row in part.collect())
+            for part in validated(frame.repartition(count, "event_time"), None)
+        )
+        == ()
         for count in (1, 5)
     }
     assert seen == {False}
     one, five = (validated(frame.repartition(count), None) for count in (1, 5))
-    assert sorted(map(tuple, one[0].drop("rating", "event_type").collect())) == sorted(map(tuple, five[0].drop("rating", "event_type").collect()))
+    assert sorted(map(tuple, one[0].drop("rating", "event_type").collect())) == sorted(
+        map(tuple, five[0].drop("rating", "event_type").collect())
+    )
     assert sorted(map(tuple, one[1].collect())) == sorted(map(tuple, five[1].collect()))
 
 
 def test_event_types_and_the_minimum_rating_decide_what_counts(spark: SparkSession) -> None:
     schema = "user_id string, item_id string, event_time timestamp, rating double, event_type string"
-    rows = [("u", "a", NOW, 5.0, "buy"), ("u", "b", NOW, 2.0, "buy"), ("u", "c", NOW, None, "buy"), ("u", "d", NOW, 5.0, "view")]
+    rows = [
+        ("u", "a", NOW, 5.0, "buy"),
+        ("u", "b", NOW, 2.0, "buy"),
+        ("u", "c", NOW, None, "buy"),
+        ("u", "d", NOW, 5.0, "view"),
+    ]
     frame = spark.createDataFrame(rows, schema)
     items = lambda settings: sorted(row.item_id for row in counted(frame, settings).collect())  # noqa: E731
     assert items(SequencesConfig()) == ["a", "b", "c", "d"]
@@ -114,7 +148,9 @@ def test_event_types_and_the_minimum_rating_decide_what_counts(spark: SparkSessi
 def test_nothing_at_or_after_midnight_utc_is_before_the_run_date(spark: SparkSession) -> None:
     midnight = dt.datetime(2014, 7, 21, tzinfo=UTC)
     times = [midnight - dt.timedelta(microseconds=1), midnight, midnight + dt.timedelta(hours=1)]
-    frame = spark.createDataFrame([(str(place), time) for place, time in enumerate(times)], "user_id string, event_time timestamp")
+    frame = spark.createDataFrame(
+        [(str(place), time) for place, time in enumerate(times)], "user_id string, event_time timestamp"
+    )
     assert [row.user_id for row in before(frame, dt.date(2014, 7, 21)).collect()] == ["0"]
 
 
@@ -136,6 +172,18 @@ def test_items_are_cleaned_and_bad_ones_are_rejected_with_their_reason(spark: Sp
     good, rejected = validated_items(spark.createDataFrame(rows, schema))
     kept = {row.item_id: row for row in good.collect()}
     assert sorted(kept) == ["a", "b", "c", "f"]
-    assert (kept["a"].title, kept["a"].description, kept["a"].categories, kept["a"].available) == ("Tent & Co", None, ["Sport & Play"], True)
-    assert (kept["b"].title, kept["b"].available, kept["c"].title, len(kept["f"].title)) == ("newer", False, "Repeated", 1000)
-    assert reasons(rejected) == ["duplicate_item_id"] * 2 + ["empty_item_id"] + ["empty_title"] * 3 + ["null_item_id"]
+    assert (kept["a"].title, kept["a"].description, kept["a"].categories, kept["a"].available) == (
+        "Tent & Co",
+        None,
+        ["Sport & Play"],
+        True,
+    )
+    assert (kept["b"].title, kept["b"].available, kept["c"].title, len(kept["f"].title)) == (
+        "newer",
+        False,
+        "Repeated",
+        1000,
+    )
+    assert reasons(rejected) == ["duplicate_item_id"] * 2 + ["empty_item_id"] + ["empty_title"] * 3 + [
+        "null_item_id"
+    ]

@@ -24,15 +24,29 @@ def by_user(frame: DataFrame) -> dict[str, Row]:
 
 
 def config(purpose: str = "evaluation", **training: object) -> Config:
-    return Config.model_validate({"sequences": {"max_history": 4}, "training": {"purpose": purpose, **training}})
+    return Config.model_validate(
+        {"sequences": {"max_history": 4}, "training": {"purpose": purpose, **training}}
+    )
 
 
 def test_evaluation_tests_on_the_last_item_and_holds_back_the_one_before(spark: SparkSession) -> None:
-    rows = by_user(split(sequences(spark, {"three": ["a", "b", "c"], "two": ["a", "b"], "one": ["a"], "none": []}), "evaluation", 0.2, 7))
+    rows = by_user(
+        split(
+            sequences(spark, {"three": ["a", "b", "c"], "two": ["a", "b"], "one": ["a"], "none": []}),
+            "evaluation",
+            0.2,
+            7,
+        )
+    )
     assert (rows["three"].train_items, rows["three"].held_back, rows["three"].test) == (["a"], "b", "c")
     assert rows["three"].role in ("stage2", "early_stop", "blend")
     for user, items in (("two", ["a", "b"]), ("one", ["a"]), ("none", [])):
-        assert (rows[user].train_items, rows[user].held_back, rows[user].role, rows[user].test) == (items, None, "", None)
+        assert (rows[user].train_items, rows[user].held_back, rows[user].role, rows[user].test) == (
+            items,
+            None,
+            "",
+            None,
+        )
 
 
 def test_serving_holds_back_the_last_item_of_a_seeded_share_and_tests_nothing(spark: SparkSession) -> None:
@@ -42,10 +56,15 @@ def test_serving_holds_back_the_last_item_of_a_seeded_share_and_tests_nothing(sp
     assert 340 < len(held_back) < 460
     assert all(row.train_items == ["a", "b"] and row.held_back == "c" for row in held_back.values())
     assert all(row.test is None for row in rows.values())
-    shares = {role: sum(row.role == role for row in held_back.values()) / len(held_back) for role in ("stage2", "early_stop", "blend")}
+    shares = {
+        role: sum(row.role == role for row in held_back.values()) / len(held_back)
+        for role in ("stage2", "early_stop", "blend")
+    }
     assert abs(shares["stage2"] - 0.6) < 0.1 and abs(shares["early_stop"] - 0.2) < 0.1
     assert by_user(split(log.repartition(5), "serving", 0.2, 7)) == rows
-    other = {user for user, row in by_user(split(log, "serving", 0.2, 8)).items() if row.held_back is not None}
+    other = {
+        user for user, row in by_user(split(log, "serving", 0.2, 8)).items() if row.held_back is not None
+    }
     assert other != set(held_back)
     with pytest.raises(ValueError, match="purpose"):
         split(log, "both", 0.2, 7)
@@ -61,9 +80,13 @@ LOG = {
 
 @pytest.fixture
 def catalogue(spark: SparkSession) -> DataFrame:
-    rows = [(item, f"Title {item}", None, ["X"] if item == "a" else None, True, None) for item in reversed("abcdefgh")]
+    rows = [
+        (item, f"Title {item}", None, ["X"] if item == "a" else None, True, None)
+        for item in reversed("abcdefgh")
+    ]
     return spark.createDataFrame(
-        rows, "item_id string, title string, description string, categories array<string>, available boolean, updated_at timestamp"
+        rows,
+        "item_id string, title string, description string, categories array<string>, available boolean, updated_at timestamp",
     )
 
 
@@ -73,20 +96,34 @@ def seen(spark: SparkSession) -> DataFrame:
 
 
 def parquet(folder: Path) -> list[dict]:
-    return [row for file in sorted(folder.glob("*.parquet")) for row in pq.ParquetFile(file).read().to_pylist()]
+    return [
+        row for file in sorted(folder.glob("*.parquet")) for row in pq.ParquetFile(file).read().to_pylist()
+    ]
 
 
-def test_a_snapshot_holds_padded_rows_and_never_the_test_item(spark: SparkSession, catalogue: DataFrame, tmp_path: Path) -> None:
+def test_a_snapshot_holds_padded_rows_and_never_the_test_item(
+    spark: SparkSession, catalogue: DataFrame, tmp_path: Path
+) -> None:
     folder = tmp_path / "snapshot"
-    manifest = write_snapshot(sequences(spark, LOG), catalogue, seen(spark), str(folder), config(), {"cut_off": "2014-07-21"})
+    manifest = write_snapshot(
+        sequences(spark, LOG), catalogue, seen(spark), str(folder), config(), {"cut_off": "2014-07-21"}
+    )
     items = parquet(folder / "items")
     assert [(row["item_idx"], row["item_id"]) for row in items] == list(enumerate("abcdefgh", 1))
     assert [row["num_interactions"] for row in items] == [2, 2, 2, 1, 1, 0, 0, 0]
     assert (items[0]["description"], items[0]["categories"], items[1]["categories"]) == ("", ["X"], [])
     rows = {row["user_id"]: row for row in parquet(folder / "sequences")}
     assert list(rows) == ["long", "three", "two"]
-    assert (rows["long"]["item_idx"], rows["long"]["length"], rows["long"]["held_back"]) == ([2, 3, 4, 5], 4, 6)
-    assert (rows["three"]["item_idx"], rows["three"]["length"], rows["three"]["held_back"]) == ([0, 0, 0, 3], 1, 2)
+    assert (rows["long"]["item_idx"], rows["long"]["length"], rows["long"]["held_back"]) == (
+        [2, 3, 4, 5],
+        4,
+        6,
+    )
+    assert (rows["three"]["item_idx"], rows["three"]["length"], rows["three"]["held_back"]) == (
+        [0, 0, 0, 3],
+        1,
+        2,
+    )
     assert (rows["two"]["item_idx"], rows["two"]["held_back"], rows["two"]["role"]) == ([0, 0, 1, 2], 0, "")
     held_back = {row["user_id"]: row for row in parquet(folder / "held_back")}
     assert list(held_back) == ["long", "three"]
@@ -94,25 +131,43 @@ def test_a_snapshot_holds_padded_rows_and_never_the_test_item(spark: SparkSessio
     assert (held_back["long"]["seen"], held_back["three"]["seen"]) == ([1, 2, 3, 4, 5, 8], [3, 8])
     assert manifest == json.loads((folder / "manifest.json").read_text()) == read_manifest(spark, str(folder))
     assert manifest == {
-        **{"num_users": 4, "num_items": 8, "num_sequences": 3, "num_held_back": 2, "max_history": 4, "purpose": "evaluation", "cut_off": "2014-07-21"}
+        **{
+            "num_users": 4,
+            "num_items": 8,
+            "num_sequences": 3,
+            "num_held_back": 2,
+            "max_history": 4,
+            "purpose": "evaluation",
+            "cut_off": "2014-07-21",
+        }
     }
     assert read_manifest(spark, str(tmp_path / "nothing")) is None
 
 
-def test_files_and_row_groups_do_not_depend_on_partitioning(spark: SparkSession, catalogue: DataFrame, tmp_path: Path) -> None:
+def test_files_and_row_groups_do_not_depend_on_partitioning(
+    spark: SparkSession, catalogue: DataFrame, tmp_path: Path
+) -> None:
     log = sequences(spark, {f"u{n:03d}": ["a", "b", "c", "d"][: 1 + n % 4] for n in range(120)})
     everything = log.selectExpr("user_id", "array_sort(item_ids) AS seen")
     contents = []
     for partitions in (1, 6):
         folder = tmp_path / str(partitions)
-        write_snapshot(log.repartition(partitions), catalogue, everything, str(folder), config(row_group_rows=5), {})
+        write_snapshot(
+            log.repartition(partitions), catalogue, everything, str(folder), config(row_group_rows=5), {}
+        )
         files = sorted((folder / "sequences").glob("*.parquet"))
         contents.append([pq.ParquetFile(file).read().to_pylist() for file in files])
-        groups = [pq.ParquetFile(file).metadata.row_group(place).num_rows for file in files for place in range(pq.ParquetFile(file).num_row_groups)]
+        groups = [
+            pq.ParquetFile(file).metadata.row_group(place).num_rows
+            for file in files
+            for place in range(pq.ParquetFile(file).num_row_groups)
+        ]
         assert max(groups) <= 5 and sum(groups) == 120
     assert contents[0] == contents[1]
     assert 24 <= len(contents[0]) <= 27
-    assert all([row["user_id"] for row in rows] == sorted(row["user_id"] for row in rows) for rows in contents[0])
+    assert all(
+        [row["user_id"] for row in rows] == sorted(row["user_id"] for row in rows) for rows in contents[0]
+    )
 
 
 def test_nothing_to_train_on_is_told(spark: SparkSession, catalogue: DataFrame, tmp_path: Path) -> None:

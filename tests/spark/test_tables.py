@@ -12,7 +12,7 @@ from deltalake import DeltaTable as IndependentTable
 from pyspark.sql import DataFrame, SparkSession
 
 from allmrec.errors import TableError
-from allmrec.tables import files
+from allmrec.tables import filesystem
 from allmrec.tables.delta import Tables
 from allmrec.tables.schemas import TABLES
 
@@ -26,7 +26,9 @@ def sequences(spark: SparkSession, *users: str, run_date: dt.date = DAY) -> Data
 
 
 def interactions(spark: SparkSession, *rows: tuple) -> DataFrame:
-    return spark.createDataFrame(rows, "user_id string, item_id string, event_time timestamp, rating double, event_type string")
+    return spark.createDataFrame(
+        rows, "user_id string, item_id string, event_time timestamp, rating double, event_type string"
+    )
 
 
 def independent_rows(tables: Tables, name: str) -> list[dict]:
@@ -41,7 +43,9 @@ def one_line(error: pytest.ExceptionInfo[BaseException]) -> str:
     return text
 
 
-def test_replacing_a_date_is_one_commit_and_leaves_other_dates_alone(spark: SparkSession, tables: Tables) -> None:
+def test_replacing_a_date_is_one_commit_and_leaves_other_dates_alone(
+    spark: SparkSession, tables: Tables
+) -> None:
     tables.replace_date("user_sequences", sequences(spark, "u1", "u2"), DAY)
     tables.replace_date("user_sequences", sequences(spark, "u1", run_date=NEXT_DAY), NEXT_DAY)
     before = tables.version("user_sequences")
@@ -64,7 +68,9 @@ def test_an_empty_night_replaces_a_date_by_nothing(spark: SparkSession, tables: 
     assert tables.read_date("user_sequences", DAY).isEmpty()
 
 
-def test_constraints_refuse_bad_rows_and_leave_the_table_as_it_was(spark: SparkSession, tables: Tables) -> None:
+def test_constraints_refuse_bad_rows_and_leave_the_table_as_it_was(
+    spark: SparkSession, tables: Tables
+) -> None:
     tables.replace_date("user_sequences", sequences(spark, "u1"), DAY)
     before = tables.version("user_sequences")
     schema = TABLES["user_sequences"].schema
@@ -74,7 +80,9 @@ def test_constraints_refuse_bad_rows_and_leave_the_table_as_it_was(spark: SparkS
         one_line(error)
     nullable = "run_date date, user_id string, item_ids array<string>, event_times array<timestamp>, num_interactions long, last_event_time timestamp"
     with pytest.raises(TableError, match="no value where one must be") as error:
-        tables.replace_date("user_sequences", spark.createDataFrame([(DAY, None, [], [], 0, None)], nullable), DAY)
+        tables.replace_date(
+            "user_sequences", spark.createDataFrame([(DAY, None, [], [], 0, None)], nullable), DAY
+        )
     one_line(error)
     with pytest.raises(TableError, match="another run date") as error:
         tables.replace_date("user_sequences", sequences(spark, "u9", run_date=NEXT_DAY), DAY)
@@ -82,7 +90,9 @@ def test_constraints_refuse_bad_rows_and_leave_the_table_as_it_was(spark: SparkS
     assert tables.version("user_sequences") == before
 
 
-def test_recommendations_refuse_unknown_sources_and_probabilities_of_popular_lists(spark: SparkSession, tables: Tables) -> None:
+def test_recommendations_refuse_unknown_sources_and_probabilities_of_popular_lists(
+    spark: SparkSession, tables: Tables
+) -> None:
     schema = TABLES["recommendations"].schema
     good = (DAY, "u", 1, "i", 0.5, 0.3, None, None, None, None, "cf", None, "b", "r", NOW)
     tables.replace_date("recommendations", spark.createDataFrame([good], schema), DAY)
@@ -99,17 +109,28 @@ def test_columns_and_types_to_be_written_are_checked_by_name(spark: SparkSession
     with pytest.raises(TableError, match="columns surplus"):
         tables.replace_date("user_sequences", good.selectExpr("*", "1 AS surplus"), DAY)
     with pytest.raises(TableError, match="num_interactions is int"):
-        tables.replace_date("user_sequences", good.withColumn("num_interactions", good.num_interactions.cast("int")), DAY)
+        tables.replace_date(
+            "user_sequences", good.withColumn("num_interactions", good.num_interactions.cast("int")), DAY
+        )
 
 
-def test_a_merge_inserts_and_updates_and_makes_no_commit_when_nothing_changes(spark: SparkSession, tables: Tables) -> None:
+def test_a_merge_inserts_and_updates_and_makes_no_commit_when_nothing_changes(
+    spark: SparkSession, tables: Tables
+) -> None:
     first = interactions(spark, ("u", "i", NOW, 5.0, None), ("u", "j", NOW, None, None))
     assert tables.merge("interactions", first) == 2
     before = tables.version("interactions")
     assert tables.merge("interactions", first) == 0
     assert tables.merge("interactions", first.drop("event_type")) == 0
     assert tables.version("interactions") == before
-    assert tables.merge("interactions", interactions(spark, ("u", "i", NOW, 4.0, None), ("v", "i", NOW, 1.0, None)), update=True) == 2
+    assert (
+        tables.merge(
+            "interactions",
+            interactions(spark, ("u", "i", NOW, 4.0, None), ("v", "i", NOW, 1.0, None)),
+            update=True,
+        )
+        == 2
+    )
     assert tables.version("interactions") == before + 1
     assert tables.merge("interactions", interactions(spark, ("u", "i", NOW, 1.0, None)), update=False) == 0
     assert {(r["user_id"], r["item_id"]): r["rating"] for r in independent_rows(tables, "interactions")} == {
@@ -122,11 +143,32 @@ def test_a_merge_inserts_and_updates_and_makes_no_commit_when_nothing_changes(sp
 def test_a_key_that_is_merged_twice_at_once_is_refused(spark: SparkSession, tables: Tables) -> None:
     tables.merge("interactions", interactions(spark, ("u", "i", NOW, 5.0, None)))
     with pytest.raises(TableError, match="hold a key twice"):
-        tables.merge("interactions", interactions(spark, ("u", "i", NOW, 4.0, None), ("u", "i", NOW, 3.0, None)))
+        tables.merge(
+            "interactions", interactions(spark, ("u", "i", NOW, 4.0, None), ("u", "i", NOW, 3.0, None))
+        )
 
 
-def test_rows_with_maps_are_merged_without_a_commit_when_they_are_the_same(spark: SparkSession, tables: Tables) -> None:
-    run = [("r", "score", "started", NOW, DAY, None, "f", {"items": 3, "interactions": 1}, None, None, {}, None, None, None)]
+def test_rows_with_maps_are_merged_without_a_commit_when_they_are_the_same(
+    spark: SparkSession, tables: Tables
+) -> None:
+    run = [
+        (
+            "r",
+            "score",
+            "started",
+            NOW,
+            DAY,
+            None,
+            "f",
+            {"items": 3, "interactions": 1},
+            None,
+            None,
+            {},
+            None,
+            None,
+            None,
+        )
+    ]
     frame = spark.createDataFrame(run, TABLES["runs"].schema)
     assert tables.merge("runs", frame) == 1
     before = tables.version("runs")
@@ -146,14 +188,21 @@ def test_a_version_is_read_as_it_was(spark: SparkSession, tables: Tables) -> Non
 
 
 def test_a_row_is_put_in_or_replaced_by_its_key_in_one_commit(tables: Tables) -> None:
-    for run_id, step, status in (("a", "score", "started"), ("it's", "score", "started"), ("a", "publish", "started"), ("it's", "score", "done")):
+    for run_id, step, status in (
+        ("a", "score", "started"),
+        ("it's", "score", "started"),
+        ("a", "publish", "started"),
+        ("it's", "score", "done"),
+    ):
         tables.put("runs", {"run_id": run_id, "step": step, "status": status, "started_at": NOW})
     found = {(row.run_id, row.step): row.status for row in tables.read("runs").collect()}
     assert found == {("a", "score"): "started", ("it's", "score"): "done", ("a", "publish"): "started"}
     assert tables.version("runs") == 4, "one commit to create it, and one a row"
 
 
-def test_an_input_table_may_lack_optional_columns_and_may_have_more(spark: SparkSession, tables: Tables) -> None:
+def test_an_input_table_may_lack_optional_columns_and_may_have_more(
+    spark: SparkSession, tables: Tables
+) -> None:
     frame = spark.createDataFrame([("i", "A title", 3)], "item_id string, title string, stock int")
     frame.write.format("delta").save(tables.path("items"))
     read = tables.read("items")
@@ -176,9 +225,9 @@ def test_a_missing_table_is_told_in_one_line(tables: Tables) -> None:
 
 
 def test_a_table_of_the_wrong_schema_is_told_in_one_line(spark: SparkSession, tables: Tables) -> None:
-    spark.createDataFrame([(1, "i", NOW)], "user_id long, item_id string, event_time timestamp").write.format("delta").save(
-        tables.path("interactions")
-    )
+    spark.createDataFrame([(1, "i", NOW)], "user_id long, item_id string, event_time timestamp").write.format(
+        "delta"
+    ).save(tables.path("interactions"))
     with pytest.raises(TableError, match="user_id is bigint.*expected string") as error:
         tables.read("interactions")
     one_line(error)
@@ -190,7 +239,11 @@ def test_a_table_of_the_wrong_schema_is_told_in_one_line(spark: SparkSession, ta
 
 def test_a_folder_without_a_log_is_half_written(spark: SparkSession, tables: Tables) -> None:
     spark.range(3).write.parquet(tables.path("items"))
-    for attempt in (lambda: tables.read("items"), lambda: tables.exists("items"), lambda: tables.create("items")):
+    for attempt in (
+        lambda: tables.read("items"),
+        lambda: tables.exists("items"),
+        lambda: tables.create("items"),
+    ):
         with pytest.raises(TableError, match="half-written") as error:
             attempt()
         one_line(error)
@@ -225,15 +278,15 @@ def test_folders_go_up_and_down_whole(spark: SparkSession, tmp_path: Path) -> No
     (source / "inner" / "x").write_text("1")
     uri = str(tmp_path / "root" / "_bundles" / "b1")
     for _ in range(2):
-        files.upload(spark, source, uri)
-    assert files.exists(spark, uri) and not files.exists(spark, uri + "x")
-    assert files.list_folders(spark, str(tmp_path / "root" / "_bundles")) == ["b1"]
-    assert files.list_names(spark, uri) == ["inner", "manifest.json"]
-    assert files.read_text(spark, uri + "/manifest.json") == '{"a": "\\u00fc"}'
-    copy = files.download(spark, uri, tmp_path / "copy")
+        filesystem.upload(spark, source, uri)
+    assert filesystem.exists(spark, uri) and not filesystem.exists(spark, uri + "x")
+    assert filesystem.list_folders(spark, str(tmp_path / "root" / "_bundles")) == ["b1"]
+    assert filesystem.list_names(spark, uri) == ["inner", "manifest.json"]
+    assert filesystem.read_text(spark, uri + "/manifest.json") == '{"a": "\\u00fc"}'
+    copy = filesystem.download(spark, uri, tmp_path / "copy")
     assert (copy / "inner" / "x").read_text() == "1"
     assert sorted(p.name for p in copy.rglob("*")) == ["inner", "manifest.json", "x"]
-    files.write_text(spark, "größer", uri + "/note")
-    assert files.read_text(spark, uri + "/note") == "größer"
-    files.delete(spark, uri)
-    assert not files.exists(spark, uri)
+    filesystem.write_text(spark, "größer", uri + "/note")
+    assert filesystem.read_text(spark, uri + "/note") == "größer"
+    filesystem.delete(spark, uri)
+    assert not filesystem.exists(spark, uri)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 
 from pyspark.sql import DataFrame, Row, SparkSession
-from pyspark.sql import functions as f
+from pyspark.sql import functions as F
 
 from allmrec.config import SequencesConfig
 from allmrec.data.interactions import before, counted
@@ -25,10 +25,15 @@ def frame(spark: SparkSession, *rows: tuple) -> DataFrame:
     return spark.createDataFrame([(*row, None, None)[:5] if len(row) == 3 else row for row in rows], SCHEMA)
 
 
-def built(log: DataFrame, settings: SequencesConfig | None = None, users: DataFrame | None = None) -> dict[str, Row]:
+def built(
+    log: DataFrame, settings: SequencesConfig | None = None, users: DataFrame | None = None
+) -> dict[str, Row]:
     settings = settings or SequencesConfig()
     everyone = seen_items(log, RUN_DATE)
-    return {row.user_id: row for row in user_sequences(counted(log, settings), users, everyone, settings, RUN_DATE).collect()}
+    return {
+        row.user_id: row
+        for row in user_sequences(counted(log, settings), users, everyone, settings, RUN_DATE).collect()
+    }
 
 
 def test_sequences_end_before_midnight_and_are_oldest_first_with_ties_by_item(spark: SparkSession) -> None:
@@ -46,11 +51,17 @@ def test_sequences_end_before_midnight_and_are_oldest_first_with_ties_by_item(sp
         assert list(rows) == ["u"]
         assert rows["u"].item_ids == ["z", "a", "b", "c"]
         assert rows["u"].event_times == [minutes_before(9), *[minutes_before(1)] * 3]
-        assert (rows["u"].num_interactions, rows["u"].last_event_time, rows["u"].run_date) == (4, minutes_before(1), RUN_DATE)
+        assert (rows["u"].num_interactions, rows["u"].last_event_time, rows["u"].run_date) == (
+            4,
+            minutes_before(1),
+            RUN_DATE,
+        )
 
 
 def test_repeated_items_are_kept_or_folded_to_the_newest(spark: SparkSession) -> None:
-    log = frame(spark, ("u", "a", minutes_before(9)), ("u", "b", minutes_before(5)), ("u", "a", minutes_before(1)))
+    log = frame(
+        spark, ("u", "a", minutes_before(9)), ("u", "b", minutes_before(5)), ("u", "a", minutes_before(1))
+    )
     assert built(log)["u"].item_ids == ["a", "b", "a"]
     folded = built(log, SequencesConfig(repeats="fold"))["u"]
     assert (folded.item_ids, folded.num_interactions) == (["b", "a"], 3)
@@ -58,25 +69,39 @@ def test_repeated_items_are_kept_or_folded_to_the_newest(spark: SparkSession) ->
 
 def test_only_the_newest_of_a_user_with_100000_events_are_kept(spark: SparkSession) -> None:
     numbers = spark.range(100_000).select(
-        f.lit("u").alias("user_id"),
-        f.format_string("i%06d", "id").alias("item_id"),
-        f.timestamp_seconds(f.col("id")).alias("event_time"),
-        f.lit(None).cast("double").alias("rating"),
-        f.lit(None).cast("string").alias("event_type"),
+        F.lit("u").alias("user_id"),
+        F.format_string("i%06d", "id").alias("item_id"),
+        F.timestamp_seconds(F.col("id")).alias("event_time"),
+        F.lit(None).cast("double").alias("rating"),
+        F.lit(None).cast("string").alias("event_type"),
     )
     row = built(numbers, SequencesConfig(max_history=3))["u"]
     assert (row.item_ids, row.num_interactions) == (["i099997", "i099998", "i099999"], 100_000)
 
 
-def test_users_whose_events_do_not_count_and_users_without_events_have_empty_rows(spark: SparkSession, tables: Tables) -> None:
+def test_users_whose_events_do_not_count_and_users_without_events_have_empty_rows(
+    spark: SparkSession, tables: Tables
+) -> None:
     log = frame(
-        spark, ("low", "a", minutes_before(3), 1.0, "buy"), ("one", "a", minutes_before(3), 5.0, "buy"), ("view", "a", minutes_before(3), 5.0, "v")
+        spark,
+        ("low", "a", minutes_before(3), 1.0, "buy"),
+        ("one", "a", minutes_before(3), 5.0, "buy"),
+        ("view", "a", minutes_before(3), 5.0, "v"),
     )
     users = spark.createDataFrame([("new",), ("one",), (None,), (" ",)], "user_id string")
     settings = SequencesConfig(min_rating=4.0, event_types=("buy",))
     rows = built(log, settings, users)
-    assert {user: row.item_ids for user, row in rows.items()} == {"low": [], "view": [], "new": [], "one": ["a"]}
-    assert (rows["new"].num_interactions, rows["new"].last_event_time, rows["new"].event_times) == (0, None, [])
+    assert {user: row.item_ids for user, row in rows.items()} == {
+        "low": [],
+        "view": [],
+        "new": [],
+        "one": ["a"],
+    }
+    assert (rows["new"].num_interactions, rows["new"].last_event_time, rows["new"].event_times) == (
+        0,
+        None,
+        [],
+    )
     frame_to_write = user_sequences(counted(log, settings), users, seen_items(log), settings, RUN_DATE)
     tables.replace_date("user_sequences", frame_to_write, RUN_DATE)
     assert tables.read_date("user_sequences", RUN_DATE).count() == 4
@@ -96,4 +121,6 @@ def test_seen_ignores_ratings_and_types_but_not_the_cut_off(spark: SparkSession)
 
 def test_full_sequences_are_not_truncated(spark: SparkSession) -> None:
     log = frame(spark, *[("u", f"i{n}", minutes_before(9 - n)) for n in range(9)])
-    assert full_sequences(log, SequencesConfig(max_history=2), RUN_DATE).first().item_ids == [f"i{n}" for n in range(9)]
+    assert full_sequences(log, SequencesConfig(max_history=2), RUN_DATE).first().item_ids == [
+        f"i{n}" for n in range(9)
+    ]

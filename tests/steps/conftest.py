@@ -10,7 +10,7 @@ import pytest
 
 from allmrec.config import Config, load
 from allmrec.demo.generator import write_shop
-from allmrec.steps.context import Context
+from allmrec.runtime.context import Context
 from allmrec.steps.importing import import_files
 from allmrec.steps.nightly import run_nightly
 from allmrec.steps.train import run_train
@@ -29,7 +29,12 @@ SMALL = [
 
 def settings(folder: Path) -> list[str]:
     """Return the test configuration as overrides, with its tables in `folder` and the tiny LLM and the cache beside it."""
-    return [*SMALL, f"tables.root={folder}", f"llm.model={folder.parent / 'tiny_llm'}", f"llm.cache={folder.parent / 'cache'}"]
+    return [
+        *SMALL,
+        f"tables.root={folder}",
+        f"llm.model={folder.parent / 'tiny_llm'}",
+        f"llm.cache={folder.parent / 'cache'}",
+    ]
 
 
 def small_config(folder: Path, *overrides: str) -> Config:
@@ -52,7 +57,9 @@ def shop(new_context, tmp_path_factory) -> Path:
     files = folder.parent / "files"
     write_shop(files, 160, 120, seed=7, last_day=LAST_DAY)
     context = new_context(folder)
-    import_files(context, str(files / "interactions.csv"), str(files / "items.jsonl"), str(files / "users.csv"))
+    import_files(
+        context, str(files / "interactions.csv"), str(files / "items.jsonl"), str(files / "users.csv")
+    )
     run_train(context, TRAINED_BEFORE)
     run_nightly(new_context(folder), RUN_DATE)
     return folder

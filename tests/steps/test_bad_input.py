@@ -21,7 +21,11 @@ DAY = {"run_date": str(RUN_DATE)}
 
 
 def bundle_folder(root):
-    return next(path for path in (root / "_bundles").iterdir() if json.loads((path / "manifest.json").read_text()).get("parent_id") is None)
+    return next(
+        path
+        for path in (root / "_bundles").iterdir()
+        if json.loads((path / "manifest.json").read_text()).get("parent_id") is None
+    )
 
 
 def refused(context, error, match):
@@ -35,7 +39,9 @@ def refused(context, error, match):
 
 
 def forget(context, *steps):
-    context.spark.sql(f"DELETE FROM delta.`{context.config.tables.root}/runs` WHERE step IN ({', '.join(repr(step) for step in steps)})")
+    context.spark.sql(
+        f"DELETE FROM delta.`{context.config.tables.root}/runs` WHERE step IN ({', '.join(repr(step) for step in steps)})"
+    )
 
 
 def test_a_bundle_with_a_flipped_byte_is_refused_by_file_name(copy_of_shop, new_context):
@@ -70,7 +76,9 @@ def test_a_missing_table_is_named(copy_of_shop, new_context):
 
 def test_a_table_of_the_wrong_schema_is_refused_by_column(copy_of_shop, new_context, spark):
     shutil.rmtree(copy_of_shop / "interactions")
-    spark.createDataFrame([(1, "a")], "user_id int, item string").write.format("delta").save(str(copy_of_shop / "interactions"))
+    spark.createDataFrame([(1, "a")], "user_id int, item string").write.format("delta").save(
+        str(copy_of_shop / "interactions")
+    )
     refused(new_context(copy_of_shop), TableError, "interactions")
 
 
@@ -97,9 +105,16 @@ def test_a_catalogue_of_three_items_gives_three(copy_of_shop, new_context, spark
     spark.sql(f"UPDATE delta.`{copy_of_shop}/items` SET available = false")
     few = [
         row[0]
-        for row in spark.read.format("delta").load(str(copy_of_shop / "items")).orderBy("item_id").where("length(title) > 3").limit(3).collect()
+        for row in spark.read.format("delta")
+        .load(str(copy_of_shop / "items"))
+        .orderBy("item_id")
+        .where("length(title) > 3")
+        .limit(3)
+        .collect()
     ]
-    spark.sql(f"UPDATE delta.`{copy_of_shop}/items` SET available = true WHERE item_id IN ({', '.join(repr(item) for item in few)})")
+    spark.sql(
+        f"UPDATE delta.`{copy_of_shop}/items` SET available = true WHERE item_id IN ({', '.join(repr(item) for item in few)})"
+    )
     run_nightly(new_context(copy_of_shop), RUN_DATE)
     found = rows(copy_of_shop, "recommendations", **DAY)
     assert set(found["item_id"]) <= set(few)
@@ -119,15 +134,24 @@ def test_a_user_who_saw_everything_is_counted_as_unservable(copy_of_shop, new_co
 
 def test_an_item_added_tonight_can_be_recommended_tonight(copy_of_shop, new_context, spark):
     items = spark.read.format("delta").load(str(copy_of_shop / "items"))
-    row = items.where("title like '%Tent%' OR title like '%Sleeping%'").orderBy("item_id").first() or items.first()
+    row = (
+        items.where("title like '%Tent%' OR title like '%Sleeping%'").orderBy("item_id").first()
+        or items.first()
+    )
     new = [(f"NEW-{number}", f"{row['title']} mark {number}") for number in range(8)]
     spark.createDataFrame(new, "item_id string, title string").createOrReplaceTempView("added")
-    spark.sql(f"INSERT INTO delta.`{copy_of_shop}/items` (item_id, title, available) SELECT item_id, title, true FROM added")
+    spark.sql(
+        f"INSERT INTO delta.`{copy_of_shop}/items` (item_id, title, available) SELECT item_id, title, true FROM added"
+    )
     run_nightly(new_context(copy_of_shop), RUN_DATE)
     found = rows(copy_of_shop, "candidates", **DAY)
     assert {item for items in found["item_ids"] for item in items} & {item for item, _ in new}
-    children = [json.loads((path / "manifest.json").read_text()) for path in (copy_of_shop / "_bundles").iterdir()]
-    assert set(rows(copy_of_shop, "recommendations", **DAY)["bundle_id"]) <= {child["bundle_id"] for child in children if child.get("parent_id")}
+    children = [
+        json.loads((path / "manifest.json").read_text()) for path in (copy_of_shop / "_bundles").iterdir()
+    ]
+    assert set(rows(copy_of_shop, "recommendations", **DAY)["bundle_id"]) <= {
+        child["bundle_id"] for child in children if child.get("parent_id")
+    }
 
 
 def test_dirty_rows_are_kept_with_a_reason_and_a_rerun_adds_none(shop):
@@ -152,12 +176,20 @@ def full_table(copy_of_shop) -> Iterator[Path]:
     table, saved = copy_of_shop / "recommendations", copy_of_shop.parent / "saved"
     table.rename(saved)
     table.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(table)], capture_output=True, text=True, check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(table)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if mounted.returncode:
         pytest.skip(f"cannot mount a small disk here: {mounted.stderr.strip()}")
     try:
         shutil.copytree(saved, table, dirs_exist_ok=True)
-        with (table / "_filler").open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
+        with (
+            (table / "_filler").open("wb", buffering=0) as file,
+            pytest.raises(OSError, match="No space left"),
+        ):
             while True:
                 file.write(bytes(4096))
         yield table
@@ -171,7 +203,13 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_the_table_as_it_was(full_tab
     before = version(root, "recommendations")
     sets = [part for value in settings(root) for part in ("--set", value)]
     allmrec = Path(sys.executable).with_name("allmrec")
-    done = subprocess.run([str(allmrec), "nightly", *sets, "--run-date", str(RUN_DATE)], capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        [str(allmrec), "nightly", *sets, "--run-date", str(RUN_DATE)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode == 1
     [line] = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert "No space left" in line and "Traceback" not in done.stderr

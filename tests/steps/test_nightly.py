@@ -115,7 +115,15 @@ def test_a_feed_shows_the_whole_list_with_titles(shop, recommendations):
 
 
 def test_the_same_night_again_writes_nothing(shop, new_context):
-    tables = ("user_sequences", "candidates", "recommendations", "email_recommendations", "feed_recommendations", "rejected_rows", "runs")
+    tables = (
+        "user_sequences",
+        "candidates",
+        "recommendations",
+        "email_recommendations",
+        "feed_recommendations",
+        "rejected_rows",
+        "runs",
+    )
     before = {table: version(shop, table) for table in tables}
     run_nightly(new_context(shop), RUN_DATE)
     assert {table: version(shop, table) for table in tables} == before
@@ -134,7 +142,9 @@ def test_another_chunking_of_spark_leaves_the_same_rows(copy_of_shop, new_contex
     order = ["user_id", "rank"]
     again = rows(copy_of_shop, "recommendations", **DAY).sort_values(order, ignore_index=True)
     columns = [column for column in again.columns if column not in ("run_id", "scored_at")]
-    pd.testing.assert_frame_equal(again[columns], recommendations.sort_values(order, ignore_index=True)[columns], check_exact=True)
+    pd.testing.assert_frame_equal(
+        again[columns], recommendations.sort_values(order, ignore_index=True)[columns], check_exact=True
+    )
 
 
 def test_a_night_before_any_bundle_is_refused_and_touches_nothing(shop, new_context):
@@ -153,7 +163,11 @@ def test_a_backfill_runs_every_date_and_sees_no_later_event(copy_of_shop, new_co
         assert len(rows(copy_of_shop, "feed_recommendations", run_date=day))
     assert len(rows(copy_of_shop, "recommendations", **DAY))
     finished = rows(copy_of_shop, "runs").query("status == 'done'")
-    assert Counter(str(day) for day in finished.loc[finished["step"] == "score", "run_date"]) == {"2026-05-29": 1, "2026-05-30": 1, str(RUN_DATE): 1}
+    assert Counter(str(day) for day in finished.loc[finished["step"] == "score", "run_date"]) == {
+        "2026-05-29": 1,
+        "2026-05-30": 1,
+        str(RUN_DATE): 1,
+    }
     before = version(copy_of_shop, "runs")
     run_backfill(new_context(copy_of_shop), date(2026, 5, 29), date(2026, 5, 30))
     assert version(copy_of_shop, "runs") == before, "every date was there already"
@@ -164,7 +178,9 @@ def test_a_backfill_of_a_reversed_range_is_refused(shop, new_context):
         run_backfill(new_context(shop), date(2026, 5, 30), date(2026, 5, 29))
 
 
-def test_constrained_generation_puts_first_what_the_llms_ranking_has_first(copy_of_shop, new_context, recommendations):
+def test_constrained_generation_puts_first_what_the_llms_ranking_has_first(
+    copy_of_shop, new_context, recommendations
+):
     first = {}
     for mode in ("rank", "generate"):
         run_nightly(new_context(copy_of_shop, f"scoring.mode={mode}", "scoring.order=llm"), RUN_DATE)

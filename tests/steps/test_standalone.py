@@ -32,12 +32,30 @@ def free_port() -> int:
 def master(tmp_path) -> Iterator[str]:
     """The URL of a running master with two workers of one core."""
     port = free_port()
-    environment = {**os.environ, "RUN_FOLDER": str(tmp_path / "cluster"), "PORT": str(port), "UI_PORT": str(free_port()), "PYTHON": sys.executable}
+    environment = {
+        **os.environ,
+        "RUN_FOLDER": str(tmp_path / "cluster"),
+        "PORT": str(port),
+        "UI_PORT": str(free_port()),
+        "PYTHON": sys.executable,
+    }
     try:
-        subprocess.run([str(ROOT / "deploy" / "standalone" / "start.sh")], env=environment, check=True, capture_output=True, timeout=120)
+        subprocess.run(
+            [str(ROOT / "deploy" / "standalone" / "start.sh")],
+            env=environment,
+            check=True,
+            capture_output=True,
+            timeout=120,
+        )
         yield f"spark://127.0.0.1:{port}"
     finally:
-        subprocess.run([str(ROOT / "deploy" / "standalone" / "stop.sh")], env=environment, check=True, capture_output=True, timeout=120)
+        subprocess.run(
+            [str(ROOT / "deploy" / "standalone" / "stop.sh")],
+            env=environment,
+            check=True,
+            capture_output=True,
+            timeout=120,
+        )
 
 
 def test_a_cluster_leaves_the_rows_that_local_mode_leaves(copy_of_shop, shop, spark, master):
@@ -46,17 +64,34 @@ def test_a_cluster_leaves_the_rows_that_local_mode_leaves(copy_of_shop, shop, sp
     spark.sql(f"DELETE FROM delta.`{copy_of_shop / 'runs'}` WHERE step <> 'train'")
     programs = Path(sys.executable).parent
     path = f"{programs}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "PYSPARK_PYTHON": sys.executable, "PYTHONPATH": str(ROOT), "JAVA_TOOL_OPTIONS": SHORT_RUNS}
-    submit = [str(programs / "spark-submit"), "--properties-file", "conf/spark-defaults.conf", "--master", master]
+    environment = {
+        **os.environ,
+        "PATH": path,
+        "PYSPARK_PYTHON": sys.executable,
+        "PYTHONPATH": str(ROOT),
+        "JAVA_TOOL_OPTIONS": SHORT_RUNS,
+    }
+    submit = [
+        str(programs / "spark-submit"),
+        "--properties-file",
+        "conf/spark-defaults.conf",
+        "--master",
+        master,
+    ]
     submit += ["--conf", "spark.driver.host=127.0.0.1", "--conf", "spark.executor.memory=1g"]
     submit += ["--conf", f"spark.executor.extraJavaOptions={SHORT_RUNS}"]
     submit += ["jobs/nightly.py", "--run-date", str(RUN_DATE)]
     sets = [part for value in settings(copy_of_shop) for part in ("--set", value)]
-    done = subprocess.run([*submit, *sets], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        [*submit, *sets], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     for table in NIGHTLY:
         order = ["user_id", "rank"] if table == "recommendations" else ["user_id"]
-        here, there = (rows(root, table, run_date=str(RUN_DATE)).sort_values(order, ignore_index=True) for root in (shop, copy_of_shop))
+        here, there = (
+            rows(root, table, run_date=str(RUN_DATE)).sort_values(order, ignore_index=True)
+            for root in (shop, copy_of_shop)
+        )
         columns = [column for column in here.columns if column not in ("run_id", "scored_at")]
         assert len(here)
         pd.testing.assert_frame_equal(comparable(there[columns]), comparable(here[columns]), check_exact=True)
@@ -64,4 +99,6 @@ def test_a_cluster_leaves_the_rows_that_local_mode_leaves(copy_of_shop, shop, sp
 
 def comparable(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the frame with its arrays as JSON: exact, and a missing number equals a missing number."""
-    return frame.map(lambda value: json.dumps(value.tolist(), default=str) if isinstance(value, np.ndarray) else value)
+    return frame.map(
+        lambda value: json.dumps(value.tolist(), default=str) if isinstance(value, np.ndarray) else value
+    )

@@ -40,14 +40,26 @@ def write_snapshot(
     """Write `sequences` (user_id → train items), `titles` of the items 1..I and `held_back` (user_id → item, role); return the folder."""
     held_back = held_back or {}
     rows = [
-        (user, padded(items, max_history), min(len(items), max_history), *held_back.get(user, (0, "")), sorted(set(items)))
+        (
+            user,
+            padded(items, max_history),
+            min(len(items), max_history),
+            *held_back.get(user, (0, "")),
+            sorted(set(items)),
+        )
         for user, items in sorted(sequences.items())
     ]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     for number, part in enumerate(np.array_split(np.arange(len(frame)), num_files)):
-        _write(frame.iloc[part].drop(columns="seen"), folder / "sequences" / f"part-{number:05d}.parquet", row_group_rows)
+        _write(
+            frame.iloc[part].drop(columns="seen"),
+            folder / "sequences" / f"part-{number:05d}.parquet",
+            row_group_rows,
+        )
     _write(frame[frame["held_back"] > 0], folder / "held_back" / "part-00000.parquet", row_group_rows)
-    counts = np.bincount([item for items in sequences.values() for item in items], minlength=len(titles) + 1)[1:]
+    counts = np.bincount([item for items in sequences.values() for item in items], minlength=len(titles) + 1)[
+        1:
+    ]
     items = pa.table(
         {
             "item_idx": pa.array(range(1, len(titles) + 1), pa.int32()),
@@ -60,12 +72,19 @@ def write_snapshot(
     )
     (folder / "items").mkdir(parents=True)
     pq.write_table(items, folder / "items" / "part-00000.parquet")
-    manifest = {"num_users": len(frame), "num_items": len(titles), "num_sequences": len(frame), "max_history": max_history}
+    manifest = {
+        "num_users": len(frame),
+        "num_items": len(titles),
+        "num_sequences": len(frame),
+        "max_history": max_history,
+    }
     (folder / "manifest.json").write_text(json.dumps({**manifest, "purpose": "evaluation"}), encoding="utf-8")
     return folder
 
 
-def chain_snapshot(folder: Path, num_users: int = 80, num_items: int = 12, roles: tuple[str, ...] = ("stage2", "early_stop")) -> Path:
+def chain_snapshot(
+    folder: Path, num_users: int = 80, num_items: int = 12, roles: tuple[str, ...] = ("stage2", "early_stop")
+) -> Path:
     """Write a snapshot in which item k is always followed by item k + 1 (and the last by the first): something a model must learn."""
     random = seeds.generator(7, "chain")
     sequences, held_back = {}, {}
@@ -76,11 +95,16 @@ def chain_snapshot(folder: Path, num_users: int = 80, num_items: int = 12, roles
         sequences[user] = items[:-1]
         if roles:
             held_back[user] = (items[-1], roles[number % len(roles)])
-    titles = [f"thing number {number} of the {['red', 'blue', 'green'][number % 3]} kind" for number in range(num_items)]
+    titles = [
+        f"thing number {number} of the {['red', 'blue', 'green'][number % 3]} kind"
+        for number in range(num_items)
+    ]
     return write_snapshot(folder, sequences, titles, held_back)
 
 
 def _write(frame: pd.DataFrame, path: Path, row_group_rows: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     schema = pa.schema([(name, COLUMNS[name]) for name in frame.columns])
-    pq.write_table(pa.Table.from_pandas(frame, schema=schema, preserve_index=False), path, row_group_size=row_group_rows)
+    pq.write_table(
+        pa.Table.from_pandas(frame, schema=schema, preserve_index=False), path, row_group_size=row_group_rows
+    )

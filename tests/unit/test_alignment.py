@@ -14,17 +14,19 @@ from allmrec.config import Config, Stage1Config, TextEncoderConfig
 from allmrec.models.alignment import AlignmentNetworks
 from allmrec.models.cf import CFModel
 from allmrec.models.text_encoder import TextEncoder, item_text
-from allmrec.models.weights import hash_parameters
 from allmrec.training.cf import train_cf
 from allmrec.training.loader import Snapshot
 from allmrec.training.stage1 import Objective, Stage1Result, train_stage1
+from allmrec.weights import hash_parameters
 
 CF = {"width": 16, "num_negatives": 8, "batch_size": 16, "epochs": 10, "learning_rate": 0.01}
 
 
 def settings(**stage1: object) -> Config:
     stage1 = {"epochs": 3, "learning_rate": 1e-3, "width": 8, "batch_size": 16, **stage1}
-    return Config.model_validate({"cf": CF, "stage1": stage1, "training": {"num_threads": 1, "checkpoint_every": 4}})
+    return Config.model_validate(
+        {"cf": CF, "stage1": stage1, "training": {"num_threads": 1, "checkpoint_every": 4}}
+    )
 
 
 class Parts:
@@ -33,29 +35,48 @@ class Parts:
     def __init__(self, folder: Path) -> None:
         self.snapshot = Snapshot(chain_snapshot(folder / "s", num_users=60))
         self.cf: CFModel = train_cf(self.snapshot, settings(), folder / "cf", lambda line: None)[0]
-        self.encoder = TextEncoder.load(TextEncoderConfig(model=str(tiny_encoder(folder / "sbert"))), folder / "cache")
+        self.encoder = TextEncoder.load(
+            TextEncoderConfig(model=str(tiny_encoder(folder / "sbert"))), folder / "cache"
+        )
         items = self.snapshot.items()
         found = self.encoder.encode([item_text(title, None) for title in items["title"]])
         self.text_embeddings = np.vstack([np.zeros((1, found.shape[1]), np.float32), found])
 
     def train(self, work: Path, **stage1: object) -> Stage1Result:
-        return train_stage1(self.snapshot, self.cf, self.encoder, self.text_embeddings, settings(**stage1), work, lambda line: None)
+        return train_stage1(
+            self.snapshot,
+            self.cf,
+            self.encoder,
+            self.text_embeddings,
+            settings(**stage1),
+            work,
+            lambda line: None,
+        )
 
 
 def tiny_encoder(folder: Path) -> Path:
     """Save a BERT of two layers × 16 with random weights as a sentence-transformers folder."""
-    words = "[PAD] [UNK] [CLS] [SEP] [MASK] title : thing number of the kind red blue green".split() + list("0123456789")
+    words = "[PAD] [UNK] [CLS] [SEP] [MASK] title : thing number of the kind red blue green".split() + list(
+        "0123456789"
+    )
     bert = folder / "bert"
     bert.mkdir(parents=True)
     (bert / "vocab.txt").write_text("\n".join(words))
     torch.manual_seed(3)
     config = BertConfig(
-        vocab_size=len(words), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, max_position_embeddings=64
+        vocab_size=len(words),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=64,
     )
     BertModel(config).save_pretrained(bert)
     BertTokenizerFast(vocab=str(bert / "vocab.txt"), do_lower_case=True).save_pretrained(bert)
     layer = Transformer(str(bert), max_seq_length=32)
-    SentenceTransformer(modules=[layer, Pooling(16)]).save_pretrained(str(folder / "model"), create_model_card=False)
+    SentenceTransformer(modules=[layer, Pooling(16)]).save_pretrained(
+        str(folder / "model"), create_model_card=False
+    )
     return folder / "model"
 
 
@@ -74,8 +95,14 @@ def test_every_network_maps_between_its_spaces(networks: str) -> None:
 
 
 def test_plain_networks_are_one_layer_and_a_sigmoid_and_deep_ones_have_four_hidden_layers() -> None:
-    plain, deep = (AlignmentNetworks(64, 384, Stage1Config.model_validate({"networks": kind})) for kind in ("plain", "deep"))
-    assert plain.item_encoder(torch.randn(50, 64)).gt(0).all() and plain.item_encoder(torch.randn(50, 64)).lt(1).all()
+    plain, deep = (
+        AlignmentNetworks(64, 384, Stage1Config.model_validate({"networks": kind}))
+        for kind in ("plain", "deep")
+    )
+    assert (
+        plain.item_encoder(torch.randn(50, 64)).gt(0).all()
+        and plain.item_encoder(torch.randn(50, 64)).lt(1).all()
+    )
     widths = [layer.out_features for layer in deep._item_encoder if isinstance(layer, torch.nn.Linear)]
     assert widths == [512, 384, 256, 192, 128] and deep.item_encoder(torch.randn(50, 64)).lt(0).any()
 
@@ -84,7 +111,9 @@ def test_last_uses_one_position_and_all_uses_every_one(parts: Parts) -> None:
     sequences = torch.tensor([[0, 0, 3, 4, 5], [0, 0, 0, 7, 8]])
     Q = torch.from_numpy(parts.text_embeddings)
     last, every = (
-        Objective(AlignmentNetworks(16, 16, config.stage1), parts.cf, lambda idx: Q[idx], config.stage1).pairs(sequences)
+        Objective(
+            AlignmentNetworks(16, 16, config.stage1), parts.cf, lambda idx: Q[idx], config.stage1
+        ).pairs(sequences)
         for config in (settings(), settings(positions="all"))
     )
     assert last.positives_N.tolist() == [5, 8] and every.positives_N.tolist() == [4, 5, 8]
@@ -107,7 +136,9 @@ def test_the_loss_is_the_weighted_sum_of_the_terms_that_are_switched_on(parts: P
     plain = terms(matching="mse", item_reconstruction=0.5, text_reconstruction=0.5)
     weighted = terms(matching="mse", item_reconstruction=1.0, text_reconstruction=0.0, recommendation=2.0)
     assert weighted["item_reconstruction"] == pytest.approx(2 * plain["item_reconstruction"])
-    assert weighted["text_reconstruction"] == 0 and weighted["recommendation"] == pytest.approx(2 * plain["recommendation"])
+    assert weighted["text_reconstruction"] == 0 and weighted["recommendation"] == pytest.approx(
+        2 * plain["recommendation"]
+    )
     e, q = networks.item_encoder(E[places]), networks.text_projector(Q[places])
     assert plain["matching"] == pytest.approx(((e - q) ** 2).mean().item(), abs=1e-6)
     assert set(terms(matching="none")) == set(plain) - {"matching"}
@@ -119,12 +150,20 @@ def test_the_loss_is_the_weighted_sum_of_the_terms_that_are_switched_on(parts: P
         {"matching": "infonce"},
         {"matching": "mse", "text_reconstruction": 0.2},
         {"matching": "none"},
-        {"matching": "infonce", "item_reconstruction": 0.0, "text_reconstruction": 0.0, "networks": "deep", "optimizer": "adamw"},
+        {
+            "matching": "infonce",
+            "item_reconstruction": 0.0,
+            "text_reconstruction": 0.0,
+            "networks": "deep",
+            "optimizer": "adamw",
+        },
         {"positions": "all", "recommendation": 0.0},
     ],
     ids=lambda switches: " ".join(map(str, switches.values())),
 )
-def test_every_switch_trains_and_leaves_the_cf_model_frozen(parts: Parts, tmp_path: Path, switches: dict[str, object]) -> None:
+def test_every_switch_trains_and_leaves_the_cf_model_frozen(
+    parts: Parts, tmp_path: Path, switches: dict[str, object]
+) -> None:
     before = hash_parameters(parts.cf)
     result = parts.train(tmp_path, **switches)
     assert hash_parameters(parts.cf) == before
@@ -136,7 +175,9 @@ def test_matching_brings_text_and_item_together(parts: Parts, tmp_path: Path) ->
     before = parts.train(tmp_path / "short", epochs=1, filter_threshold=1.0)
     after = parts.train(tmp_path / "long", epochs=60, learning_rate=5e-3, filter_threshold=1.0)
     assert after.figures["matching_infonce"] < before.figures["matching_infonce"] - 0.3
-    with_mse, without = (parts.train(tmp_path / kind, epochs=30, matching=kind, learning_rate=5e-3) for kind in ("mse", "none"))
+    with_mse, without = (
+        parts.train(tmp_path / kind, epochs=30, matching=kind, learning_rate=5e-3) for kind in ("mse", "none")
+    )
     assert with_mse.figures["matching_mse"] < 0.5 * without.figures["matching_mse"]
 
 
@@ -154,7 +195,9 @@ def test_a_tuned_encoder_is_saved_and_the_catalogue_encoded_again(parts: Parts, 
 
 
 @pytest.mark.parametrize("text_encoder", ["frozen", "finetuned"])
-def test_a_killed_stage_1_resumes_to_the_same_weights(parts: Parts, tmp_path: Path, text_encoder: str) -> None:
+def test_a_killed_stage_1_resumes_to_the_same_weights(
+    parts: Parts, tmp_path: Path, text_encoder: str
+) -> None:
     whole = parts.train(tmp_path / "whole", text_encoder=text_encoder)
 
     def killed(line: str) -> None:
@@ -163,7 +206,15 @@ def test_a_killed_stage_1_resumes_to_the_same_weights(parts: Parts, tmp_path: Pa
 
     config = settings(text_encoder=text_encoder)
     with pytest.raises(KeyboardInterrupt):
-        train_stage1(parts.snapshot, parts.cf, parts.encoder, parts.text_embeddings, config, tmp_path / "killed", killed)
+        train_stage1(
+            parts.snapshot,
+            parts.cf,
+            parts.encoder,
+            parts.text_embeddings,
+            config,
+            tmp_path / "killed",
+            killed,
+        )
     resumed = parts.train(tmp_path / "killed", text_encoder=text_encoder)
     for left, right in zip(whole.networks.parameters(), resumed.networks.parameters(), strict=True):
         assert torch.allclose(left, right, atol=1e-5)

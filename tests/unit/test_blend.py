@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from allmrec.scoring.blend import PRIOR, BlendWeights, fit_blend, zscores
+from allmrec.ranking.blend import PRIOR, BlendWeights, fit_blend, zscores
 
 NUM_CANDIDATES = 10
 
@@ -14,12 +14,23 @@ NUM_CANDIDATES = 10
 def scored(num_users: int, strength: dict[str, float], seed: int = 0) -> tuple[pd.DataFrame, list[str]]:
     """Users whose true item is drawn from softmax(Σ strength · part) over their candidates."""
     random = np.random.default_rng(seed)
-    values = {part: random.normal(size=(num_users, NUM_CANDIDATES)) for part in ("cf", "text", "alignment", "llm")}
-    logits = sum(strength.get(part, 0.0) * matrix for part, matrix in values.items()) + random.gumbel(size=(num_users, NUM_CANDIDATES))
+    values = {
+        part: random.normal(size=(num_users, NUM_CANDIDATES)) for part in ("cf", "text", "alignment", "llm")
+    }
+    logits = sum(strength.get(part, 0.0) * matrix for part, matrix in values.items()) + random.gumbel(
+        size=(num_users, NUM_CANDIDATES)
+    )
     true = logits.argmax(axis=1)
     ids = [f"i{number}" for number in range(NUM_CANDIDATES)]
-    frame = pd.DataFrame({"user_id": [f"u{user}" for user in range(num_users)], "candidates": [ids] * num_users})
-    for part, column in (("cf", "cf_scores"), ("text", "text_scores"), ("alignment", "alignment_scores"), ("llm", "llm_choice_scores")):
+    frame = pd.DataFrame(
+        {"user_id": [f"u{user}" for user in range(num_users)], "candidates": [ids] * num_users}
+    )
+    for part, column in (
+        ("cf", "cf_scores"),
+        ("text", "text_scores"),
+        ("alignment", "alignment_scores"),
+        ("llm", "llm_choice_scores"),
+    ):
         frame[column] = values[part].tolist()
     return frame, [ids[place] for place in true]
 

@@ -11,18 +11,30 @@ import pandas as pd
 import pytest
 import torch
 
-from allmrec.bundle import Bundle, extend_bundle, load_bundle, save_bundle, select_bundle, text_hash, verify_bundle
+from allmrec.bundle import (
+    Bundle,
+    extend_bundle,
+    load_bundle,
+    save_bundle,
+    select_bundle,
+    text_hash,
+    verify_bundle,
+)
 from allmrec.config import Config
 from allmrec.errors import BundleError, SetupError
+from allmrec.llm.multi_item import item_priors
+from allmrec.llm.prompt import PromptLayout
 from allmrec.models.text_encoder import TextEncoder
-from allmrec.models.weights import hash_parameters
-from allmrec.prompts.template import PromptLayout
-from allmrec.scoring.multi_item import item_priors
 from allmrec.scoring.retrieval import Retriever
 from allmrec.scoring.scorer import Scorer
+from allmrec.weights import hash_parameters
 from tests.unit.tiny_bundle import tiny_bundle, tiny_catalogue, tiny_encoder, tiny_llm
 
-EXTRA = {"purpose": "serving", "trained_before": "2026-01-05", "figures": {"cf_NDCG@10": 0.5, "odd": float("nan"), "numpy": np.float32(1.5)}}
+EXTRA = {
+    "purpose": "serving",
+    "trained_before": "2026-01-05",
+    "figures": {"cf_NDCG@10": 0.5, "odd": float("nan"), "numpy": np.float32(1.5)},
+}
 
 
 @pytest.fixture(scope="module")
@@ -61,14 +73,21 @@ def test_what_is_loaded_is_what_was_saved(root: Path, fresh: Bundle, saved: Path
         assert torch.equal(getattr(loaded, name), getattr(fresh, name))
     assert torch.equal(loaded.rec.soft_items(), fresh.rec.soft_items())
     assert np.array_equal(loaded.known, fresh.known) and np.array_equal(loaded.priors, fresh.priors)
-    assert np.array_equal(loaded.titles.flat, fresh.titles.flat) and np.array_equal(loaded.titles.offsets, fresh.titles.offsets)
+    assert np.array_equal(loaded.titles.flat, fresh.titles.flat) and np.array_equal(
+        loaded.titles.offsets, fresh.titles.offsets
+    )
     assert loaded.config == fresh.config and loaded.blends == fresh.blends and loaded.index["i003"] == 3
     assert loaded.folder == saved and loaded.bundle_id == saved.name and loaded.text_encoder_folder is None
     assert loaded.manifest["figures"] == {"cf_NDCG@10": 0.5, "odd": None, "numpy": 1.5}
-    assert loaded.manifest["llm"]["weight_hash"] == tiny_llm(root).weight_hash and loaded.manifest["parent_id"] is None
+    assert (
+        loaded.manifest["llm"]["weight_hash"] == tiny_llm(root).weight_hash
+        and loaded.manifest["parent_id"] is None
+    )
 
 
-def test_equal_content_has_one_id_wherever_and_whenever_it_is_saved(fresh: Bundle, saved: Path, tmp_path: Path):
+def test_equal_content_has_one_id_wherever_and_whenever_it_is_saved(
+    fresh: Bundle, saved: Path, tmp_path: Path
+):
     assert save_bundle(tmp_path, fresh, EXTRA) == saved.name
     assert save_bundle(tmp_path, fresh, EXTRA) == saved.name
     assert save_bundle(tmp_path, fresh, EXTRA | {"purpose": "evaluation"}) != saved.name
@@ -80,7 +99,17 @@ def test_a_bundle_knows_no_path_of_the_machine(root: Path, saved: Path):
     assert not any(str(root).encode() in path.read_bytes() for path in saved.glob("config.json"))
 
 
-@pytest.mark.parametrize("name", ["items.parquet", "cf.safetensors", "stage1.safetensors", "stage2.safetensors", "items.safetensors", "blend.json"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "items.parquet",
+        "cf.safetensors",
+        "stage1.safetensors",
+        "stage2.safetensors",
+        "items.safetensors",
+        "blend.json",
+    ],
+)
 def test_a_flipped_byte_is_found_and_named(copy: Path, name: str):
     content = bytearray((copy / name).read_bytes())
     content[len(content) // 2] ^= 1
@@ -143,8 +172,16 @@ def test_the_fine_tuned_encoder_travels_with_the_bundle(root: Path, fresh: Bundl
 
 
 def test_the_newest_serving_bundle_of_the_date_is_selected_and_never_a_child():
-    def manifest(bundle_id: str, before: str, created: str = "1", purpose: str = "serving", parent: str | None = None) -> dict:
-        return {"bundle_id": bundle_id, "trained_before": before, "created_at": created, "purpose": purpose, "parent_id": parent}
+    def manifest(
+        bundle_id: str, before: str, created: str = "1", purpose: str = "serving", parent: str | None = None
+    ) -> dict:
+        return {
+            "bundle_id": bundle_id,
+            "trained_before": before,
+            "created_at": created,
+            "purpose": purpose,
+            "parent_id": parent,
+        }
 
     found = [
         manifest("old", "2026-01-01"), manifest("first", "2026-02-01", "1"), manifest("second", "2026-02-01", "2"), manifest("late", "2026-03-01"),
@@ -165,26 +202,46 @@ def test_an_unchanged_catalogue_in_any_order_needs_no_child(root: Path, saved: P
     assert extend_bundle(bundle, shuffled, tiny_encoder(root), None, tmp_path) is bundle
 
 
-def test_a_child_has_new_items_after_the_old_and_new_text_for_reworded_ones(root: Path, saved: Path, tmp_path: Path):
+def test_a_child_has_new_items_after_the_old_and_new_text_for_reworded_ones(
+    root: Path, saved: Path, tmp_path: Path
+):
     llm, encoder = tiny_llm(root), tiny_encoder(root)
     parent = load_bundle(saved, llm)
     new = pd.DataFrame({"item_id": ["z2", "a1"], "title": ["wool blanket", "gas lamp"], "description": None})
     tonight = pd.concat([catalogue().drop(index=4), new])
     tonight.loc[tonight["item_id"] == "i003", "title"] = "camping tent for two"
     child = extend_bundle(parent, tonight, encoder, llm, tmp_path)
-    assert child.manifest["parent_id"] == parent.bundle_id != child.bundle_id and child.manifest["purpose"] == "serving"
-    assert child.num_items == 32 and child.index["a1"] == 31 and child.index["z2"] == 32 and child.index["i005"] == 5
+    assert (
+        child.manifest["parent_id"] == parent.bundle_id != child.bundle_id
+        and child.manifest["purpose"] == "serving"
+    )
+    assert (
+        child.num_items == 32
+        and child.index["a1"] == 31
+        and child.index["z2"] == 32
+        and child.index["i005"] == 5
+    )
     assert child.items["title"][2] == "camping tent for two"
     assert child.items["text_hash"][2] == text_hash("camping tent for two", catalogue()["description"][2])
-    assert not child.known[31:].any() and child.known[3] and child.items["num_interactions"].tolist()[30:] == [0, 0]
+    assert (
+        not child.known[31:].any()
+        and child.known[3]
+        and child.items["num_interactions"].tolist()[30:] == [0, 0]
+    )
 
     same = [idx for idx in range(31) if idx != 3]
     for name in ("soft_items", "text_embeddings"):
         assert torch.equal(getattr(child, name)[same], getattr(parent, name)[same])
-    assert np.array_equal(child.priors[same], parent.priors[same]) and child.titles.of(7) == parent.titles.of(7)
-    assert not torch.equal(child.soft_items[3], parent.soft_items[3]) and child.titles.of(3) != parent.titles.of(3)
+    assert np.array_equal(child.priors[same], parent.priors[same]) and child.titles.of(7) == parent.titles.of(
+        7
+    )
+    assert not torch.equal(child.soft_items[3], parent.soft_items[3]) and child.titles.of(
+        3
+    ) != parent.titles.of(3)
     e, parent_e = child.rec.joint()[0], parent.rec.joint()[0]
-    assert torch.allclose(e[:31], parent_e, atol=1e-6), "the CF model's view of an item does not change with its title"
+    assert torch.allclose(e[:31], parent_e, atol=1e-6), (
+        "the CF model's view of an item does not change with its title"
+    )
     assert torch.allclose(child.soft_items[31:], child.rec.soft_items()[31:], atol=1e-5)
     expected = item_priors(llm, PromptLayout.of(child.config.prompt, llm), child.titles, [3, 31, 32], 4096)
     assert child.priors[[3, 31, 32]] == pytest.approx(expected, abs=1e-4)
@@ -192,22 +249,36 @@ def test_a_child_has_new_items_after_the_old_and_new_text_for_reworded_ones(root
 
 def test_a_child_recommends_its_new_items(root: Path, saved: Path, tmp_path: Path):
     llm = tiny_llm(root)
-    tonight = pd.concat([catalogue(), pd.DataFrame({"item_id": ["new"], "title": ["red tent 5"], "description": [""]})])
+    tonight = pd.concat(
+        [catalogue(), pd.DataFrame({"item_id": ["new"], "title": ["red tent 5"], "description": [""]})]
+    )
     child = extend_bundle(load_bundle(saved, llm), tonight, tiny_encoder(root), llm, tmp_path)
     found = Retriever(child, None, child.config.candidates.model_copy(update={"text_quota": 15})).retrieve(
         pd.DataFrame({"user_id": ["u"], "item_ids": [["i001", "new"]], "seen": [[]]})
     )
     assert "new" in found["item_ids"][0]
     scored = Scorer(child, llm, child.config).score(
-        pd.DataFrame({"user_id": ["u"], "history": [["i001", "new"]], "candidates": found["item_ids"], "use_llm": [True]})
+        pd.DataFrame(
+            {
+                "user_id": ["u"],
+                "history": [["i001", "new"]],
+                "candidates": found["item_ids"],
+                "use_llm": [True],
+            }
+        )
     )
     assert scored["llm_failure"][0] is None and np.isfinite(scored["llm_logprobs"][0]).all()
 
 
-def test_a_child_is_cached_by_content_made_once_and_made_again_when_damaged(root: Path, saved: Path, tmp_path: Path):
+def test_a_child_is_cached_by_content_made_once_and_made_again_when_damaged(
+    root: Path, saved: Path, tmp_path: Path
+):
     llm, encoder = tiny_llm(root), tiny_encoder(root)
     parent = load_bundle(saved, llm)
-    tonight = pd.concat([catalogue(), pd.DataFrame({"item_id": ["new"], "title": ["gas lamp"], "description": [""]})], ignore_index=True)
+    tonight = pd.concat(
+        [catalogue(), pd.DataFrame({"item_id": ["new"], "title": ["gas lamp"], "description": [""]})],
+        ignore_index=True,
+    )
     child = extend_bundle(parent, tonight, encoder, llm, tmp_path)
     (folder,) = tmp_path.iterdir()
     assert folder == child.folder and folder.name.startswith(f"{parent.bundle_id}-")

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from allmrec.errors import InputError
 from allmrec.training.checkpoint import Checkpointer
@@ -29,18 +28,24 @@ def batches(epoch: int) -> Iterator[Tensor]:
         yield torch.randn(4, 3, generator=random)
 
 
-def train(folder: Path, fail_at: int | None = None, every: int = 3, total_steps: int = 23, patience: int | None = None) -> tuple[History, nn.Module]:
+def train(
+    folder: Path,
+    fail_at: int | None = None,
+    every: int = 3,
+    total_steps: int = 23,
+    patience: int | None = None,
+) -> tuple[History, nn.Module]:
     model = network()
 
     def loss(batch: Tensor) -> Tensor:
         if fail_at is not None and len(seen) == fail_at:
             raise Killed
         seen.append(1)
-        return F.mse_loss(model(batch).squeeze(1), batch.sum(dim=1))
+        return nn.functional.mse_loss(model(batch).squeeze(1), batch.sum(dim=1))
 
     def measure() -> dict[str, float]:
         fixed = torch.ones(2, 3)
-        return {"error": float(F.mse_loss(model(fixed).squeeze(1), fixed.sum(dim=1)))}
+        return {"error": float(nn.functional.mse_loss(model(fixed).squeeze(1), fixed.sum(dim=1)))}
 
     seen: list[int] = []
     history = fit(
@@ -74,7 +79,10 @@ def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
     first, model = train(tmp_path)
     again, same = train(tmp_path, fail_at=0)
     assert again.losses == first.losses
-    assert all(torch.equal(left, right) for left, right in zip(model.state_dict().values(), same.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(left, right)
+        for left, right in zip(model.state_dict().values(), same.state_dict().values(), strict=True)
+    )
 
 
 def test_the_best_weights_are_restored_and_training_stops_when_nothing_improves(tmp_path: Path) -> None:
@@ -82,7 +90,9 @@ def test_the_best_weights_are_restored_and_training_stops_when_nothing_improves(
     assert history.stopped_early and history.step < 400 and history.best is not None
     assert history.best["error"] == min(figures["error"] for figures in history.evaluations)
     fixed = torch.ones(2, 3)
-    assert float(F.mse_loss(model(fixed).squeeze(1), fixed.sum(dim=1)).detach()) == pytest.approx(history.best["error"], abs=1e-6)
+    assert float(nn.functional.mse_loss(model(fixed).squeeze(1), fixed.sum(dim=1)).detach()) == pytest.approx(
+        history.best["error"], abs=1e-6
+    )
 
 
 def test_a_training_does_not_touch_the_global_random_state(tmp_path: Path) -> None:

@@ -51,7 +51,14 @@ def test_every_command_explains_itself(name):
 
 
 def test_a_bad_setting_is_one_line_and_exit_code_1():
-    command = [str(Path(sys.executable).parent / "allmrec"), "nightly", "--run-date", "2026-06-01", "--set", "scoring.top_k=0"]
+    command = [
+        str(Path(sys.executable).parent / "allmrec"),
+        "nightly",
+        "--run-date",
+        "2026-06-01",
+        "--set",
+        "scoring.top_k=0",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1
     assert done.stderr.strip() == "error: scoring.top_k: 0, expected an integer ≥ 1"

@@ -16,7 +16,10 @@ from allmrec.errors import ConfigError
         ("cf.learning_rate=fast", 'cf.learning_rate: "fast", expected a number > 0'),
         ("scoring.order=random", 'scoring.order: "random", expected one of blend, llm, cf'),
         ("stage2.max_examples=0", "stage2.max_examples: 0, expected an integer ≥ 1 or null"),
-        ("candidates.text_quota=30", "candidates.text_quota: 30, expected at most candidates.num_candidates (20)"),
+        (
+            "candidates.text_quota=30",
+            "candidates.text_quota: 30, expected at most candidates.num_candidates (20)",
+        ),
         ("scoring.topk=3", "scoring.topk: unknown key, expected one of active_within_days"),
         ("nothing.top_k=3", "nothing: unknown key, expected one of candidates, cf"),
         ("scoring=3", "scoring: 3, expected a mapping of settings"),
@@ -38,7 +41,9 @@ def test_later_files_win_and_overrides_win_over_all(tmp_path):
     assert load([tmp_path / "a.yaml", tmp_path / "b.yaml"], ["scoring.top_k=5"]).scoring.top_k == 5
 
 
-@pytest.mark.parametrize("text", ["- a list\n", "scoring: [unclosed\n", "!!python/object/apply:os.getcwd []\n"])
+@pytest.mark.parametrize(
+    "text", ["- a list\n", "scoring: [unclosed\n", "!!python/object/apply:os.getcwd []\n"]
+)
 def test_a_file_that_is_no_plain_mapping_is_refused_by_name(tmp_path, text):
     (tmp_path / "bad.yaml").write_text(text)
     with pytest.raises(ConfigError, match="bad.yaml"):

@@ -17,7 +17,9 @@ from allmrec.demo.generator import Shop, generate_shop, write_shop
 LAST_DAY = date(2026, 11, 20)
 SEED = 20261121
 GOOD_ID = re.compile(r"[A-Z]{3}-\d{4}")
-PRODUCTS = sorted({product.name for category in CATEGORIES for product in category.products}, key=len, reverse=True)
+PRODUCTS = sorted(
+    {product.name for category in CATEGORIES for product in category.products}, key=len, reverse=True
+)
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +29,18 @@ def shop() -> Shop:
 
 def _well_formed(shop: Shop) -> pd.DataFrame:
     """The generated purchases without the dirty rows, oldest first, with the product type."""
-    items = shop.items[shop.items["item_id"].fillna("").str.fullmatch(GOOD_ID)].drop_duplicates("item_id").set_index("item_id")
+    items = (
+        shop.items[shop.items["item_id"].fillna("").str.fullmatch(GOOD_ID)]
+        .drop_duplicates("item_id")
+        .set_index("item_id")
+    )
     types = items["title"].map(lambda title: next(name for name in PRODUCTS if title.endswith(name)))
     log = shop.interactions.dropna(subset=["user_id", "event_time"]).drop_duplicates()
-    log = log[log["user_id"].str.startswith("user-0") & log["item_id"].isin(items.index) & log["event_time"].str.fullmatch(r"2026-\d\d-\d\dT.*Z")]
+    log = log[
+        log["user_id"].str.startswith("user-0")
+        & log["item_id"].isin(items.index)
+        & log["event_time"].str.fullmatch(r"2026-\d\d-\d\dT.*Z")
+    ]
     return log.assign(product=log["item_id"].map(types)).sort_values(["user_id", "event_time", "item_id"])
 
 
@@ -39,17 +49,27 @@ def test_the_same_seed_leaves_the_same_bytes_and_another_seed_does_not(tmp_path:
         write_shop(tmp_path / name, 120, 60, seed=seed, last_day=LAST_DAY)
     for file in ("interactions.csv", "items.jsonl", "users.csv"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
-    assert (tmp_path / "a" / "interactions.csv").read_bytes() != (tmp_path / "c" / "interactions.csv").read_bytes()
+    assert (tmp_path / "a" / "interactions.csv").read_bytes() != (
+        tmp_path / "c" / "interactions.csv"
+    ).read_bytes()
 
 
 def test_the_files_tell_an_empty_text_from_a_missing_one(tmp_path: Path) -> None:
     shop = write_shop(tmp_path, 120, 60, seed=SEED, last_day=LAST_DAY)
     lines = (tmp_path / "interactions.csv").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "user_id,item_id,event_time,rating,event_type"
-    assert sum(line.startswith(",") for line in lines) == 1 and sum(line.startswith('"",') for line in lines) == 1
-    items = [json.loads(line) for line in (tmp_path / "items.jsonl").read_text(encoding="utf-8").split("\n")[:-1]]
+    assert (
+        sum(line.startswith(",") for line in lines) == 1
+        and sum(line.startswith('"",') for line in lines) == 1
+    )
+    items = [
+        json.loads(line) for line in (tmp_path / "items.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
+    ]
     assert len(items) == len(shop.items)
-    assert items[0]["categories"] == ["Outdoor", "Camping", "Tents & Sleeping"] and items[0]["available"] in (True, False)
+    assert items[0]["categories"] == ["Outdoor", "Camping", "Tents & Sleeping"] and items[0]["available"] in (
+        True,
+        False,
+    )
 
 
 def test_what_follows_a_purchase_depends_on_it(shop: Shop) -> None:
@@ -57,12 +77,16 @@ def test_what_follows_a_purchase_depends_on_it(shop: Shop) -> None:
     following = successors()
     pairs = [
         (first, second)
-        for first, second, user, other in zip(log["product"], log["product"].shift(-1), log["user_id"], log["user_id"].shift(-1), strict=True)
+        for first, second, user, other in zip(
+            log["product"], log["product"].shift(-1), log["user_id"], log["user_id"].shift(-1), strict=True
+        )
         if user == other and first in following
     ]
     base = Counter(log["product"])
     hits = sum(second in following[first] for first, second in pairs) / len(pairs)
-    by_chance = sum(sum(base[name] for name in following[first]) for first, _ in pairs) / len(pairs) / len(log)
+    by_chance = (
+        sum(sum(base[name] for name in following[first]) for first, _ in pairs) / len(pairs) / len(log)
+    )
     assert hits > 0.4 and hits > 10 * by_chance
     backwards = sum(first in following.get(second, ()) for first, second in pairs) / len(pairs)
     assert hits > 4 * backwards
@@ -96,13 +120,27 @@ def test_titles_are_unique_and_name_the_product_and_the_catalogue_is_complete(sh
 
 def test_wrong_interactions_of_every_kind_are_there(shop: Shop) -> None:
     log = shop.interactions
-    assert log["user_id"].isna().any() and (log["user_id"] == "").any() and (log["user_id"].fillna("x").str.strip() == "").sum() == 2
+    assert (
+        log["user_id"].isna().any()
+        and (log["user_id"] == "").any()
+        and (log["user_id"].fillna("x").str.strip() == "").sum() == 2
+    )
     assert log["item_id"].isna().any() and (log["item_id"] == "").any()
-    assert log["event_time"].isna().any() and {"last Tuesday", "2026-13-45 25:61:00", "2099-01-01T00:00:00Z"} <= set(log["event_time"])
+    assert log["event_time"].isna().any() and {
+        "last Tuesday",
+        "2026-13-45 25:61:00",
+        "2099-01-01T00:00:00Z",
+    } <= set(log["event_time"])
     assert log["rating"].max() == 99 and log["rating"].min() == -1 and log["rating"].isna().any()
     assert log.duplicated().sum() >= 5
-    assert {"GONE-0001", "GONE-0002"} == set(log["item_id"].dropna()) - set(shop.items["item_id"].dropna()) - {""}
-    assert {"00123", "123", "1e5", "user-with-one-purchase"} <= set(log["user_id"]) and {"00042", "42", "1e3"} <= set(log["item_id"])
+    assert {"GONE-0001", "GONE-0002"} == set(log["item_id"].dropna()) - set(
+        shop.items["item_id"].dropna()
+    ) - {""}
+    assert {"00123", "123", "1e5", "user-with-one-purchase"} <= set(log["user_id"]) and {
+        "00042",
+        "42",
+        "1e3",
+    } <= set(log["item_id"])
     without_events = set(shop.users["user_id"]) - set(log["user_id"])
     assert without_events == {f"user-new-{number}" for number in range(1, 6)}
 
@@ -124,7 +162,11 @@ def test_odd_and_wrong_titles_of_every_kind_are_there(shop: Shop) -> None:
         "<b>",
     ):
         assert titles.str.contains(pattern, na=False).any(), pattern
-    assert shop.items["item_id"].isna().any() and (shop.items["item_id"] == "").any() and shop.items["item_id"].duplicated().any()
+    assert (
+        shop.items["item_id"].isna().any()
+        and (shop.items["item_id"] == "").any()
+        and shop.items["item_id"].duplicated().any()
+    )
     assert (titles == "Pine Ridge Mosquito Net").sum() == 2
 
 

@@ -21,7 +21,9 @@ SCRIPTS = sorted([*DEPLOY.rglob("*.sh"), ROOT / ".ci" / "run"])
 
 
 def _run(command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, **environment}
+    )
 
 
 def _pin(package: str) -> str:
@@ -43,21 +45,32 @@ def test_shell_scripts_can_be_run(script: Path) -> None:
 
 def test_the_airflow_dag_is_python_and_names_jobs_that_exist() -> None:
     tree = ast.parse((DEPLOY / "airflow" / "allmrec_nightly.py").read_text(encoding="utf-8"))
-    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    texts = {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
     jobs = {text for text in texts if re.fullmatch(r"\w+\.py", text)}
     assert jobs == {"nightly.py", "train.py"}
     assert all((ROOT / "jobs" / job).is_file() for job in jobs)
-    assert (ROOT / "conf" / "spark-defaults.conf").is_file() and (ROOT / "conf" / "nightly_gpu.yaml").is_file()
+    assert (ROOT / "conf" / "spark-defaults.conf").is_file() and (
+        ROOT / "conf" / "nightly_gpu.yaml"
+    ).is_file()
 
 
 def test_the_yaml_files_name_files_that_exist() -> None:
     kubernetes = yaml.safe_load((DEPLOY / "kubernetes" / "nightly.yaml").read_text(encoding="utf-8"))
     template = kubernetes["spec"]["template"]
-    for path in (template["mainApplicationFile"], template["sparkConf"]["spark.executor.resource.gpu.discoveryScript"]):
+    for path in (
+        template["mainApplicationFile"],
+        template["sparkConf"]["spark.executor.resource.gpu.discoveryScript"],
+    ):
         assert (ROOT / path.split("/opt/allmrec/")[1]).is_file()
     assert template["sparkVersion"] == _pin("pyspark")
     bundle = yaml.safe_load((DEPLOY / "databricks" / "databricks.yml").read_text(encoding="utf-8"))
-    tasks = [task["spark_python_task"] for job in bundle["resources"]["jobs"].values() for task in job["tasks"]]
+    tasks = [
+        task["spark_python_task"] for job in bundle["resources"]["jobs"].values() for task in job["tasks"]
+    ]
     for path in [task["python_file"] for task in tasks] + [task["parameters"][1] for task in tasks]:
         assert (DEPLOY / "databricks" / path).resolve().is_file(), path
 
@@ -74,7 +87,12 @@ def test_versions_agree_with_the_pins() -> None:
 
 @pytest.mark.parametrize(
     ("nvidia_smi", "addresses"),
-    [("printf '0\\n1\\n'", ["0", "1"]), ("printf '0\\n'", ["0"]), ("echo 'no driver' >&2; exit 9", []), (None, [])],
+    [
+        ("printf '0\\n1\\n'", ["0", "1"]),
+        ("printf '0\\n'", ["0"]),
+        ("echo 'no driver' >&2; exit 9", []),
+        (None, []),
+    ],
 )
 def test_gpus_are_told_as_json(tmp_path: Path, nvidia_smi: str | None, addresses: list[str]) -> None:
     for command in ("bash", "sed", "paste", "sh"):
@@ -86,8 +104,16 @@ def test_gpus_are_told_as_json(tmp_path: Path, nvidia_smi: str | None, addresses
 
 
 def test_the_image_replaces_today_by_the_date_and_nothing_else() -> None:
-    told = _run([str(DEPLOY / "entrypoint.sh"), "driver", "--run-date", "TODAY", "NOT-TODAY"], SPARK_ENTRYPOINT="/bin/echo")
-    assert told.stdout.split() == ["driver", "--run-date", datetime.now(timezone.utc).date().isoformat(), "NOT-TODAY"]
+    told = _run(
+        [str(DEPLOY / "entrypoint.sh"), "driver", "--run-date", "TODAY", "NOT-TODAY"],
+        SPARK_ENTRYPOINT="/bin/echo",
+    )
+    assert told.stdout.split() == [
+        "driver",
+        "--run-date",
+        datetime.now(timezone.utc).date().isoformat(),
+        "NOT-TODAY",
+    ]
 
 
 def test_stopping_a_cluster_that_is_not_there_kills_nobody(tmp_path: Path) -> None:
@@ -115,7 +141,10 @@ def test_make_says_which_python_it_needs(tmp_path: Path) -> None:
     (tmp_path / "deploy" / "java_from_pip.sh").touch()
     told = _run(["make", "-C", str(tmp_path), "install", "PYTHON=python0"])
     assert told.returncode != 0 and "python0 not found; expected Python 3.10, 3.11 or 3.12" in told.stdout
-    _executable(tmp_path / "old", '#!/bin/sh\necho "$2" | python3 -c "import sys; sys.version_info = (3, 9, 2); exec(sys.stdin.read())"\n')
+    _executable(
+        tmp_path / "old",
+        '#!/bin/sh\necho "$2" | python3 -c "import sys; sys.version_info = (3, 9, 2); exec(sys.stdin.read())"\n',
+    )
     told = _run(["make", "-C", str(tmp_path), "install", f"PYTHON={tmp_path / 'old'}"])
     assert told.returncode != 0 and "is Python 3.9; expected 3.10, 3.11 or 3.12" in told.stdout
     assert not (tmp_path / ".venv").exists()

@@ -7,7 +7,13 @@ import pandas as pd
 import pytest
 
 from allmrec.config import Config
-from allmrec.evaluation.protocol import MODELS, model_scores, ranks_of_candidates, sample_negatives, target_ranks
+from allmrec.evaluation.leave_one_out import (
+    MODELS,
+    model_scores,
+    ranks_of_candidates,
+    sample_negatives,
+    target_ranks,
+)
 from allmrec.evaluation.report import results, table
 from allmrec.evaluation.scenarios import scenario_rows, warm_cold
 from allmrec.scoring.retrieval import Retriever
@@ -18,13 +24,21 @@ from tests.unit.tiny_bundle import tiny_bundle, tiny_llm
 def test_negatives_are_distinct_unseen_and_a_function_of_seed_and_user():
     seen = {3, 4, 99}
     drawn = sample_negatives("u1", seen, 100, 19, 7)
-    assert len(drawn) == len(set(drawn)) == 19 and not seen & set(drawn) and all(1 <= idx <= 100 for idx in drawn)
+    assert (
+        len(drawn) == len(set(drawn)) == 19
+        and not seen & set(drawn)
+        and all(1 <= idx <= 100 for idx in drawn)
+    )
     assert drawn == sample_negatives("u1", seen, 100, 19, 7)
-    assert drawn != sample_negatives("u2", seen, 100, 19, 7) and drawn != sample_negatives("u1", seen, 100, 19, 8)
+    assert drawn != sample_negatives("u2", seen, 100, 19, 7) and drawn != sample_negatives(
+        "u1", seen, 100, 19, 8
+    )
 
 
 def test_negatives_are_uniform_over_what_is_left():
-    counts = np.bincount([idx for user in range(4000) for idx in sample_negatives(str(user), {1}, 11, 5, 0)], minlength=12)
+    counts = np.bincount(
+        [idx for user in range(4000) for idx in sample_negatives(str(user), {1}, 11, 5, 0)], minlength=12
+    )
     assert counts[0] == counts[1] == 0
     assert counts[2:] == pytest.approx(np.full(10, 2000), abs=150)
 
@@ -62,7 +76,10 @@ def test_warm_and_cold_are_the_ends_and_equal_counts_stay_together():
 def test_a_scenario_is_a_filter_by_the_targets_label():
     labels = np.array(["warm", "cold", "warm"])
     assert scenario_rows(labels, "all").tolist() == [True] * 3
-    assert scenario_rows(labels, "cold").tolist() == [False, True, False] and not scenario_rows(labels, "middle").any()
+    assert (
+        scenario_rows(labels, "cold").tolist() == [False, True, False]
+        and not scenario_rows(labels, "middle").any()
+    )
 
 
 def predictions() -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -85,8 +102,15 @@ def test_results_are_the_means_with_intervals_and_numbers_of_users():
     assert found.loc[("all", "cf", "HR@10"), "value"] == pytest.approx(2 / 3)
     assert found.loc[("all", "cf", "MRR"), "value"] == pytest.approx((1 + 1 / 2 + 1 / 11) / 3)
     assert found.loc[("all", "text", "Hit@1"), ["value", "low", "high"]].tolist() == [0, 0, 0]
-    assert found.loc[("warm", "cf", "HR@5"), "value"] == 1 and found.loc[("cold", "cf", "HR@10"), "value"] == 0
-    assert [found.loc[(scenario, "cf", "MRR"), "n"] for scenario in ("all", "warm", "middle", "cold")] == [3, 2, 0, 1]
+    assert (
+        found.loc[("warm", "cf", "HR@5"), "value"] == 1 and found.loc[("cold", "cf", "HR@10"), "value"] == 0
+    )
+    assert [found.loc[(scenario, "cf", "MRR"), "n"] for scenario in ("all", "warm", "middle", "cold")] == [
+        3,
+        2,
+        0,
+        1,
+    ]
     assert np.isnan(found.loc[("middle", "cf", "MRR"), "value"])
     row = found.loc[("all", "cf", "MRR")]
     assert row["low"] <= row["value"] <= row["high"] and row["low"] < row["high"]
@@ -107,11 +131,19 @@ def test_a_target_that_is_not_among_the_candidates_counts_nothing():
 
 def test_every_model_ranks_the_same_candidates_of_a_real_bundle(tmp_path: Path):
     bundle = tiny_bundle(tmp_path)
-    frame = pd.DataFrame({"user_id": ["u1", "u2"], "item_ids": [["i001", "i002"], ["i029"]], "candidates": [["i003", "i030", "i010"]] * 2})
+    frame = pd.DataFrame(
+        {
+            "user_id": ["u1", "u2"],
+            "item_ids": [["i001", "i002"], ["i029"]],
+            "candidates": [["i003", "i030", "i010"]] * 2,
+        }
+    )
     scored = Retriever(bundle, None, bundle.config.candidates).score(frame)
     for column in ("cf_scores", "text_scores", "sources"):
         frame[column] = list(scored[column])
-    frame = Scorer(bundle, tiny_llm(tmp_path), bundle.config).score(frame.rename(columns={"item_ids": "history"}).assign(use_llm=True))
+    frame = Scorer(bundle, tiny_llm(tmp_path), bundle.config).score(
+        frame.rename(columns={"item_ids": "history"}).assign(use_llm=True)
+    )
     for model in MODELS:
         ranks = ranks_of_candidates(model_scores(frame, model, bundle), frame["user_id"], 0)
         assert [sorted(row) for row in ranks] == [[1, 2, 3]] * 2

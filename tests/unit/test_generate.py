@@ -8,11 +8,11 @@ import torch
 
 from allmrec.config import LLMConfig
 from allmrec.errors import ConfigError
-from allmrec.models.llm import FrozenLLM
-from allmrec.prompts.template import PromptLayout
-from allmrec.scoring.generate import decode_constrained, generate_greedy
-from allmrec.scoring.multi_item import PROMPT_TOO_LONG, score_requests
-from allmrec.scoring.packing import Request
+from allmrec.llm.frozen import FrozenLLM
+from allmrec.llm.generate import decode_constrained, generate_greedy
+from allmrec.llm.multi_item import PROMPT_TOO_LONG, score_requests
+from allmrec.llm.packing import Request
+from allmrec.llm.prompt import PromptLayout
 from tests.tiny_models import make_tiny_llm
 
 WORDS = ("red", "blue", "steel", "wool", "tent", "socks", "bottle", "chair", "warm", "camping")
@@ -21,10 +21,16 @@ WORDS = ("red", "blue", "steel", "wool", "tent", "socks", "bottle", "chair", "wa
 @pytest.fixture(scope="module", params=("llama", "opt"))
 def llm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> FrozenLLM:
     folder = tmp_path_factory.mktemp(request.param)
-    return FrozenLLM.load(LLMConfig(model=str(make_tiny_llm(folder, request.param)), dtype="float32", device="cpu", cache=str(folder)))
+    return FrozenLLM.load(
+        LLMConfig(
+            model=str(make_tiny_llm(folder, request.param)), dtype="float32", device="cpu", cache=str(folder)
+        )
+    )
 
 
-def make(llm: FrozenLLM, layout: str) -> tuple[PromptLayout, list[str], list[Request], torch.Tensor, torch.Tensor]:
+def make(
+    llm: FrozenLLM, layout: str
+) -> tuple[PromptLayout, list[str], list[Request], torch.Tensor, torch.Tensor]:
     random = np.random.default_rng(0)
     titles = [" ".join(random.choice(WORDS, random.integers(1, 4))) for _ in range(60)]
     built = PromptLayout(layout, "item", llm.tokenise, llm.bos_ids, llm.eos_id, 5, True)
@@ -32,16 +38,31 @@ def make(llm: FrozenLLM, layout: str) -> tuple[PromptLayout, list[str], list[Req
     requests = []
     for _ in range(6):
         items = (random.permutation(60)[:25] + 1).tolist()
-        requests.append(Request(built.prompt(items[:5], items[5:], tokens), [built.answer(idx, tokens) for idx in items[5:]]))
+        requests.append(
+            Request(
+                built.prompt(items[:5], items[5:], tokens), [built.answer(idx, tokens) for idx in items[5:]]
+            )
+        )
     generator = torch.Generator().manual_seed(0)
-    return built, titles, requests, torch.randn(61, llm.width, generator=generator), torch.randn(6, llm.width, generator=generator)
+    return (
+        built,
+        titles,
+        requests,
+        torch.randn(61, llm.width, generator=generator),
+        torch.randn(6, llm.width, generator=generator),
+    )
 
 
 @pytest.mark.parametrize("layout", ["no_list", "token_first", "paper"])
 @pytest.mark.parametrize("spread", [0.0, 3.0, 30.0])
-def test_constrained_decoding_finds_the_top_of_rank_with_priors(llm: FrozenLLM, layout: str, spread: float) -> None:
+def test_constrained_decoding_finds_the_top_of_rank_with_priors(
+    llm: FrozenLLM, layout: str, spread: float
+) -> None:
     _, _, requests, items, users = make(llm, layout)
-    offsets = [np.random.default_rng(index).normal(0, spread, len(request.answers)).astype(np.float32) for index, request in enumerate(requests)]
+    offsets = [
+        np.random.default_rng(index).normal(0, spread, len(request.answers)).astype(np.float32)
+        for index, request in enumerate(requests)
+    ]
     ranked = score_requests(llm, requests, items, users, 2048)
     leaves, failures = decode_constrained(llm, requests, offsets, items, users, 2048)
     assert failures == [None] * len(requests)
@@ -55,7 +76,9 @@ def test_constrained_decoding_finds_the_top_of_rank_with_priors(llm: FrozenLLM, 
 def test_a_prompt_that_is_too_long_fails_by_name_in_decoding_too(llm: FrozenLLM) -> None:
     _, _, requests, items, users = make(llm, "no_list")
     requests[1].prompt.token_ids.extend([9] * llm.max_positions)
-    leaves, failures = decode_constrained(llm, requests[:3], [np.zeros(20, dtype=np.float32)] * 3, items, users[:3], 2048)
+    leaves, failures = decode_constrained(
+        llm, requests[:3], [np.zeros(20, dtype=np.float32)] * 3, items, users[:3], 2048
+    )
     assert failures == [None, PROMPT_TOO_LONG, None] and leaves[1] is None and leaves[2] is not None
 
 
@@ -65,7 +88,10 @@ def test_free_generation_is_matched_to_the_titles_and_needs_a_list(llm: FrozenLL
     said = generated.text.split('"')[0].strip()
     assert generated.text
     if said:  # whatever a random model says: offered as a title, it is found
-        assert generate_greedy(llm, built, requests[0], ["x y z", said.upper()], items, users[:1], 8).candidate == 1
+        assert (
+            generate_greedy(llm, built, requests[0], ["x y z", said.upper()], items, users[:1], 8).candidate
+            == 1
+        )
     bare, _, requests, items, users = make(llm, "no_list")
     with pytest.raises(ConfigError, match="expected token_first or paper"):
         generate_greedy(llm, bare, requests[0], titles[:20], items, users[:1])

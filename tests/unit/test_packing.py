@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from allmrec.prompts.template import USER, Prompt
-from allmrec.scoring.packing import Request, groups, pack, packed, rows_of
+from allmrec.llm.packing import Request, groups, pack, packed, rows_of
+from allmrec.llm.prompt import USER, Prompt
 
 
 def request(prompt_tokens: int, answers: list[list[int]]) -> Request:
@@ -17,7 +17,16 @@ def test_common_beginnings_are_read_once_and_last_tokens_never() -> None:
     assert row.token_ids == [100, 101, 102, 1, 2, 3, 4]
     assert row.positions == [0, 1, 2, 3, 4, 5, 3]
     assert sorted(number for number, _ in row.answers) == [0, 1, 2, 3, 4]
-    assert sorted(row.edge_tokens) == [1, 2, 3, 4, 9, 9, 9, 9]  # the terminator is predicted after 2, 3, 4 and the prompt
+    assert sorted(row.edge_tokens) == [
+        1,
+        2,
+        3,
+        4,
+        9,
+        9,
+        9,
+        9,
+    ]  # the terminator is predicted after 2, 3, 4 and the prompt
 
 
 def test_an_answer_that_another_one_goes_on_from_is_scored_and_read() -> None:
@@ -28,7 +37,9 @@ def test_an_answer_that_another_one_goes_on_from_is_scored_and_read() -> None:
 
 
 def test_a_token_sees_the_prompt_its_ancestors_and_itself_only() -> None:
-    batch = packed([*rows_of(0, request(2, [[1, 2, 9], [1, 3, 9], [4, 9]])), *rows_of(1, request(1, [[7, 8]]))])
+    batch = packed(
+        [*rows_of(0, request(2, [[1, 2, 9], [1, 3, 9], [4, 9]])), *rows_of(1, request(1, [[7, 8]]))]
+    )
     columns = batch.token_ids[0].tolist()
     assert columns == [100, 101, 1, 2, 3, 4]
     sees = [sorted(np.flatnonzero(row).tolist()) for row in batch.allowed[0]]
@@ -38,10 +49,20 @@ def test_a_token_sees_the_prompt_its_ancestors_and_itself_only() -> None:
 
 def test_every_answer_is_scored_once_and_batches_keep_the_budget() -> None:
     random = np.random.default_rng(0)
-    requests = [request(int(random.integers(1, 50)), [random.integers(0, 9, random.integers(1, 8)).tolist() for _ in range(25)]) for _ in range(30)]
+    requests = [
+        request(
+            int(random.integers(1, 50)),
+            [random.integers(0, 9, random.integers(1, 8)).tolist() for _ in range(25)],
+        )
+        for _ in range(30)
+    ]
     for budget in (1, 300, 2000):
         batches = pack(requests, budget)
-        found = sorted((int(r), int(a)) for batch in batches for r, a in zip(batch.answer_requests, batch.answer_indices, strict=True))
+        found = sorted(
+            (int(r), int(a))
+            for batch in batches
+            for r, a in zip(batch.answer_requests, batch.answer_indices, strict=True)
+        )
         assert found == [(r, a) for r in range(30) for a in range(25)]
         assert all(batch.token_ids.size <= budget or len(batch.token_ids) == 1 for batch in batches)
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from allmrec.config import CFConfig, LLMConfig, Stage1Config, Stage2Config
+from allmrec.llm.frozen import FrozenLLM
 from allmrec.models.a_llmrec import ALLMRec
 from allmrec.models.alignment import AlignmentNetworks
 from allmrec.models.cf import build_cf_model
-from allmrec.models.llm import FrozenLLM
 from tests.tiny_models import make_tiny_llm
 
 NUM_ITEMS, ADDED = 12, 3
@@ -20,7 +20,9 @@ NUM_ITEMS, ADDED = 12, 3
 @pytest.fixture(scope="module")
 def llm(tmp_path_factory: pytest.TempPathFactory) -> FrozenLLM:
     folder: Path = tmp_path_factory.mktemp("llm")
-    return FrozenLLM.load(LLMConfig(model=str(make_tiny_llm(folder)), dtype="float32", device="cpu", cache=str(folder)))
+    return FrozenLLM.load(
+        LLMConfig(model=str(make_tiny_llm(folder)), dtype="float32", device="cpu", cache=str(folder))
+    )
 
 
 def make_rec(llm: FrozenLLM, **settings: object) -> ALLMRec:
@@ -31,12 +33,16 @@ def make_rec(llm: FrozenLLM, **settings: object) -> ALLMRec:
     known[[0, 5, 6, 13, 14, 15]] = False
     cf.set_known(known[: NUM_ITEMS + 1])
     texts = torch.randn(NUM_ITEMS + ADDED + 1, 10)
-    return ALLMRec.create(cf, AlignmentNetworks(8, 10, Stage1Config(width=4)), texts, known, llm, Stage2Config(**settings))  # type: ignore[arg-type]
+    return ALLMRec.create(
+        cf, AlignmentNetworks(8, 10, Stage1Config(width=4)), texts, known, llm, Stage2Config(**settings)
+    )  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("item_input", ["joint_and_text", "joint", "text", "cf"])
 @pytest.mark.parametrize("user_input", ["cf_and_history", "cf"])
-def test_every_input_gives_tokens_of_the_llms_width_and_norm(llm: FrozenLLM, item_input: str, user_input: str) -> None:
+def test_every_input_gives_tokens_of_the_llms_width_and_norm(
+    llm: FrozenLLM, item_input: str, user_input: str
+) -> None:
     rec = make_rec(llm, item_input=item_input, user_input=user_input)
     items = rec.soft_items()
     users = rec.soft_users(torch.tensor([[0, 0, 0, 1, 2, 15], [0, 0, 0, 0, 0, 13], [0] * 6]), items)
@@ -68,7 +74,9 @@ def test_the_papers_inputs_stay_as_they_are_and_unknown_items_have_their_text(ll
 def test_the_users_token_reads_the_order_and_the_pooled_history(llm: FrozenLLM) -> None:
     rec = make_rec(llm)
     items = rec.soft_items()
-    one, other, longer = rec.soft_users(torch.tensor([[0, 0, 0, 1, 2, 3], [0, 0, 0, 3, 2, 1], [0, 0, 4, 1, 2, 3]]), items)
+    one, other, longer = rec.soft_users(
+        torch.tensor([[0, 0, 0, 1, 2, 3], [0, 0, 0, 3, 2, 1], [0, 0, 4, 1, 2, 3]]), items
+    )
     assert (one - other).norm() > 1e-3 and (one - longer).norm() > 1e-3
     with_unknown, without = rec.soft_users(torch.tensor([[0, 0, 0, 1, 2, 14], [0, 0, 0, 0, 1, 2]]), items)
     assert (with_unknown - without).norm() > 1e-3  # an item the CF model never saw is pooled all the same
@@ -91,4 +99,6 @@ def test_gradients_reach_the_projections_only(llm: FrozenLLM) -> None:
     create_again = make_rec(llm)
     for name, value in create_again.projection.state_dict().items():
         torch.testing.assert_close(value, rec.projection.state_dict()[name])
-    assert not any(parameter.requires_grad for part in (rec.cf, rec.alignment) for parameter in part.parameters())
+    assert not any(
+        parameter.requires_grad for part in (rec.cf, rec.alignment) for parameter in part.parameters()
+    )

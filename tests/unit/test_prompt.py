@@ -8,8 +8,8 @@ import pytest
 
 from allmrec.config import LLMConfig
 from allmrec.errors import InputError
-from allmrec.models.llm import FrozenLLM
-from allmrec.prompts.template import USER, Prompt, PromptLayout, TitleTokens
+from allmrec.llm.frozen import FrozenLLM
+from allmrec.llm.prompt import USER, Prompt, PromptLayout, TitleTokens
 from tests.tiny_models import make_tiny_llm
 
 TITLES = ["red tent", "blue socks", "steel bottle", "camping chair for two"]
@@ -31,10 +31,19 @@ def llm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 def load(folder: Path, family: str) -> FrozenLLM:
-    return FrozenLLM.load(LLMConfig(model=str(make_tiny_llm(folder, family)), dtype="float32", device="cpu", cache=str(folder / "cache")))
+    return FrozenLLM.load(
+        LLMConfig(
+            model=str(make_tiny_llm(folder, family)),
+            dtype="float32",
+            device="cpu",
+            cache=str(folder / "cache"),
+        )
+    )
 
 
-def layout_of(llm: FrozenLLM, layout: str, soft: bool = True, history: int = 10, domain: str = "item") -> PromptLayout:
+def layout_of(
+    llm: FrozenLLM, layout: str, soft: bool = True, history: int = 10, domain: str = "item"
+) -> PromptLayout:
     return PromptLayout(layout, domain, llm.tokenise, llm.bos_ids, llm.eos_id, history, soft)
 
 
@@ -93,14 +102,22 @@ def test_hostile_titles_cannot_move_soft_tokens_or_become_special_tokens(llm: Fr
     with_hostile, with_plain = (layout.prompt(everything, everything, titles) for titles in (hostile, plain))
     assert with_hostile.soft_items == with_plain.soft_items
     # What lies between two soft tokens is what the layout wrote and that title, nothing more.
-    starts = zip([-1, *with_hostile.soft_positions], [*with_hostile.soft_positions, len(with_hostile.token_ids)], strict=True)
+    starts = zip(
+        [-1, *with_hostile.soft_positions],
+        [*with_hostile.soft_positions, len(with_hostile.token_ids)],
+        strict=True,
+    )
     counts = sum(end - start - 1 for start, end in starts)
     listings = 2 if layout.lists_candidates else 1
     rest = len(with_plain.token_ids) - len(with_plain.soft_positions) - listings * len(plain.flat)
     assert counts == rest + listings * len(hostile.flat)
-    assert special.isdisjoint(with_hostile.token_ids[len(llm.bos_ids) :]) or 0 in special  # 0 stands at soft positions
+    assert (
+        special.isdisjoint(with_hostile.token_ids[len(llm.bos_ids) :]) or 0 in special
+    )  # 0 stands at soft positions
     if name != "no_list":
-        assert all(llm.tokenizer.decode(hostile.of(idx)) == title for idx, title in enumerate(HOSTILE, start=1))
+        assert all(
+            llm.tokenizer.decode(hostile.of(idx)) == title for idx, title in enumerate(HOSTILE, start=1)
+        )
 
 
 def test_titles_are_capped_and_a_title_without_tokens_is_refused(llm: FrozenLLM) -> None:

@@ -7,12 +7,14 @@ import pandas as pd
 import pytest
 
 from allmrec.config import Config
-from allmrec.scoring.blend import BlendWeights
-from allmrec.scoring.ranking import COLUMNS, order_scores, rank
+from allmrec.ranking.blend import BlendWeights
+from allmrec.ranking.served import COLUMNS, order_scores, rank
 
 BLENDS = {
     "without_llm": BlendWeights({"cf": 0.6, "text": 0.2, "alignment": 0.2}, -0.5, 0.5, 100, {"cf": 2.0}),
-    "with_llm": BlendWeights({"cf": 0.1, "text": 0.1, "alignment": 0.1, "llm": 0.7}, -0.5, 0.5, 100, {"cf": 2.0, "llm": 4.0}),
+    "with_llm": BlendWeights(
+        {"cf": 0.1, "text": 0.1, "alignment": 0.1, "llm": 0.7}, -0.5, 0.5, 100, {"cf": 2.0, "llm": 4.0}
+    ),
 }
 
 
@@ -29,11 +31,18 @@ def users(**columns: list) -> pd.DataFrame:
         "llm_choice_scores": [1.0, 2.0, 9.0], "llm_failure": None,
     }  # fmt: skip
     number = len(next(iter(columns.values()))) if columns else 1
-    return pd.DataFrame([row | {name: values[place] for name, values in columns.items()} for place in range(number)])
+    return pd.DataFrame(
+        [row | {name: values[place] for name, values in columns.items()} for place in range(number)]
+    )
 
 
 def test_the_blend_with_the_llm_orders_users_who_have_it_and_the_one_without_the_others():
-    two = users(user_id=["u1", "u2"], use_llm=[True, False], llm_choice_scores=[[1.0, 2.0, 9.0], None], llm_logprobs=[[-9, -8, -20], None])
+    two = users(
+        user_id=["u1", "u2"],
+        use_llm=[True, False],
+        llm_choice_scores=[[1.0, 2.0, 9.0], None],
+        llm_logprobs=[[-9, -8, -20], None],
+    )
     ranked = rank(two, BLENDS, config())
     assert list(ranked.columns) == COLUMNS
     assert ranked["user_id"].tolist() == ["u1"] * 3 + ["u2"] * 3 and ranked["rank"].tolist() == [1, 2, 3] * 2
@@ -55,13 +64,21 @@ def test_probabilities_are_over_all_candidates_though_only_the_best_are_served()
 def test_a_user_whom_the_llm_failed_gets_the_blend_without_it_and_the_reason(order: str):
     failed = users(llm_failure=["out_of_memory"], llm_choice_scores=[None], llm_logprobs=[None])
     ranked = rank(failed, BLENDS, config(order=order))
-    assert ranked["item_id"][0] == "a" and set(ranked["source"]) == {"cf"} and set(ranked["fallback_reason"]) == {"out_of_memory"}
+    assert (
+        ranked["item_id"][0] == "a"
+        and set(ranked["source"]) == {"cf"}
+        and set(ranked["fallback_reason"]) == {"out_of_memory"}
+    )
 
 
 def test_the_order_is_a_setting():
     assert rank(users(), BLENDS, config(order="llm"))["item_id"].tolist() == ["c", "b", "a"]
     by_cf = rank(users(cf_scores=[[1.0, None, 5.0]]), BLENDS, config(order="cf"))
-    assert by_cf["item_id"].tolist() == ["c", "a", "b"] and set(by_cf["source"]) == {"cf"} and by_cf["fallback_reason"].isna().all()
+    assert (
+        by_cf["item_id"].tolist() == ["c", "a", "b"]
+        and set(by_cf["source"]) == {"cf"}
+        and by_cf["fallback_reason"].isna().all()
+    )
     assert np.isfinite(by_cf["score"]).all()
 
 
@@ -99,7 +116,12 @@ def test_an_item_the_cf_model_never_saw_is_neither_first_nor_last_by_cf_but_move
 def test_users_with_different_numbers_of_candidates_and_none_are_ranked_alike():
     parts = ("cf_scores", "text_scores", "alignment_scores", "llm_logprobs", "llm_choice_scores")
     scores = {name: [[1.0, 2.0, 3.0], [], [1.0]] for name in parts}
-    mixed = users(user_id=["u1", "u2", "u3"], candidates=[["a", "b", "c"], [], ["a"]], sources=[["cf"] * 3, [], ["cf"]], **scores)
+    mixed = users(
+        user_id=["u1", "u2", "u3"],
+        candidates=[["a", "b", "c"], [], ["a"]],
+        sources=[["cf"] * 3, [], ["cf"]],
+        **scores,
+    )
     ranked = rank(mixed, BLENDS, config())
     assert ranked["user_id"].tolist() == ["u1"] * 3 + ["u3"] and ranked["rank"].tolist() == [1, 2, 3, 1]
     assert ranked["probability"].tolist()[-1] == 1.0
@@ -124,7 +146,9 @@ def test_22_000_users_are_ranked_in_seconds():
     frame["candidates"] = [[f"i{item}" for item in row] for row in random.integers(0, 12_000, (number, size))]
     for column in ("cf_scores", "text_scores", "alignment_scores", "llm_logprobs", "llm_choice_scores"):
         frame[column] = random.normal(size=(number, size)).tolist()
-    frame = frame.assign(sources=[["cf"] * size] * number, use_llm=random.random(number) < 0.5, llm_failure=None)
+    frame = frame.assign(
+        sources=[["cf"] * size] * number, use_llm=random.random(number) < 0.5, llm_failure=None
+    )
     started = time.perf_counter()
     ranked = rank(frame, BLENDS, config())
     assert len(ranked) == number * 10 and time.perf_counter() - started < 20

@@ -23,11 +23,21 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 def retriever(bundle: Bundle, available: set[str] | None = None, **settings: object) -> Retriever:
-    return Retriever(bundle, available, bundle.config.candidates.model_copy(update={"num_candidates": 10, "text_quota": 3, **settings}))
+    return Retriever(
+        bundle,
+        available,
+        bundle.config.candidates.model_copy(update={"num_candidates": 10, "text_quota": 3, **settings}),
+    )
 
 
 def users(*rows: tuple[list[str], list[str]]) -> pd.DataFrame:
-    return pd.DataFrame({"user_id": [f"u{n}" for n in range(len(rows))], "item_ids": [row[0] for row in rows], "seen": [row[1] for row in rows]})
+    return pd.DataFrame(
+        {
+            "user_id": [f"u{n}" for n in range(len(rows))],
+            "item_ids": [row[0] for row in rows],
+            "seen": [row[1] for row in rows],
+        }
+    )
 
 
 @pytest.mark.parametrize("block", [1, 7, 64, 1000])
@@ -50,7 +60,9 @@ def test_a_row_with_fewer_items_than_wanted_is_filled_with_zeros():
     items = torch.eye(4)
     scores, found = nearest(torch.ones(1, 4), items, np.array([1, 2, 3]), 5, np.array([0]), np.array([2]), 2)
     assert found.tolist() == [[1, 3, 0, 0, 0]] and np.isneginf(scores[0, 2:]).all()
-    assert nearest(torch.ones(1, 4), items, np.array([], dtype=np.int64), 2, *NOTHING, 2)[1].tolist() == [[0, 0]]
+    assert nearest(torch.ones(1, 4), items, np.array([], dtype=np.int64), 2, *NOTHING, 2)[1].tolist() == [
+        [0, 0]
+    ]
 
 
 def test_left_padding_keeps_the_newest_in_order():
@@ -70,7 +82,10 @@ def test_candidates_are_distinct_unseen_and_available_and_the_quota_goes_to_rare
         assert row.sources == ["cf"] * 7 + ["text"] * 3
         assert all(counts[item] < 5 for item in row.item_ids[7:])
         assert row.cf_scores[:7] == sorted(row.cf_scores[:7], reverse=True)
-        assert all((score is None) == (counts[item] == 0) for item, score in zip(row.item_ids, row.cf_scores, strict=True))
+        assert all(
+            (score is None) == (counts[item] == 0)
+            for item, score in zip(row.item_ids, row.cf_scores, strict=True)
+        )
 
 
 def test_the_cf_part_is_the_cf_models_own_top(bundle: Bundle):
@@ -84,7 +99,9 @@ def test_the_cf_part_is_the_cf_models_own_top(bundle: Bundle):
 
 def test_text_scores_are_the_cosine_with_the_mean_of_the_last_ten_centred(bundle: Bundle):
     history = [f"i{idx:03d}" for idx in range(1, 13)]
-    found = retriever(bundle).score(pd.DataFrame({"user_id": ["u"], "item_ids": [history], "candidates": [["i020", "i030"]]}))
+    found = retriever(bundle).score(
+        pd.DataFrame({"user_id": ["u"], "item_ids": [history], "candidates": [["i020", "i030"]]})
+    )
     q = bundle.rec.joint()[1][1:].double()
     q = q - q.mean(dim=0)
     expected = torch.nn.functional.cosine_similarity(q[2:12].mean(dim=0, keepdim=True), q[[19, 29]])
@@ -103,11 +120,15 @@ def test_users_without_known_history_get_popular_items_in_order(bundle: Bundle):
     frame = users(([], []), (["nobody knows"], ["nobody knows", "i008"]))
     frame["seen"] = [None, frame["seen"][1]]
     found = retriever(bundle).retrieve(frame)
-    ordered = bundle.items.sort_values(["num_interactions", "item_idx"], ascending=[False, True])["item_id"].tolist()
+    ordered = bundle.items.sort_values(["num_interactions", "item_idx"], ascending=[False, True])[
+        "item_id"
+    ].tolist()
     assert found["item_ids"][0] == ordered[:10]
     assert found["item_ids"][1] == [item for item in ordered if item != "i008"][:10]
     assert all(source == "popular" for sources in found["sources"] for source in sources)
-    assert all(score is None for scores in found["cf_scores"] for score in scores) and set(found["text_scores"][0]) == {0.0}
+    assert all(score is None for scores in found["cf_scores"] for score in scores) and set(
+        found["text_scores"][0]
+    ) == {0.0}
 
 
 def test_a_history_of_items_new_to_the_cf_model_is_answered_by_text(bundle: Bundle):
@@ -120,7 +141,9 @@ def test_a_history_of_items_new_to_the_cf_model_is_answered_by_text(bundle: Bund
 def test_a_user_who_has_seen_everything_gets_nothing_and_others_are_not_touched(bundle: Bundle):
     everything = bundle.items["item_id"].tolist()
     long_log = everything * (100_000 // len(everything)) + [f"gone{n}" for n in range(50)]
-    found = retriever(bundle).retrieve(users((everything, long_log), (["i001"], ["i001"]), ([], everything[:-2])))
+    found = retriever(bundle).retrieve(
+        users((everything, long_log), (["i001"], ["i001"]), ([], everything[:-2]))
+    )
     assert found["item_ids"].map(len).tolist() == [0, 10, 2]
     assert found["cf_scores"][0] == found["text_scores"][0] == found["sources"][0] == []
     assert found["item_ids"][2] == everything[-2:]
@@ -128,16 +151,28 @@ def test_a_user_who_has_seen_everything_gets_nothing_and_others_are_not_touched(
 
 def test_seen_items_stay_when_the_setting_says_so(bundle: Bundle):
     everything = bundle.items["item_id"].tolist()
-    assert len(retriever(bundle, exclude_seen=False).retrieve(users((everything, everything)))["item_ids"][0]) == 10
+    assert (
+        len(retriever(bundle, exclude_seen=False).retrieve(users((everything, everything)))["item_ids"][0])
+        == 10
+    )
 
 
 def test_a_catalogue_of_three_items_gives_at_most_three(bundle: Bundle):
-    found = retriever(bundle, {"i001", "i002", "i030"}).retrieve(users((["i005"], ["i005"]), ([], []), (["i001"], ["i001"])))
-    assert found["item_ids"].map(sorted).tolist() == [["i001", "i002", "i030"], ["i001", "i002", "i030"], ["i002", "i030"]]
+    found = retriever(bundle, {"i001", "i002", "i030"}).retrieve(
+        users((["i005"], ["i005"]), ([], []), (["i001"], ["i001"]))
+    )
+    assert found["item_ids"].map(sorted).tolist() == [
+        ["i001", "i002", "i030"],
+        ["i001", "i002", "i030"],
+        ["i002", "i030"],
+    ]
 
 
 def test_no_user_and_no_available_item_are_no_error(bundle: Bundle):
-    assert retriever(bundle).retrieve(users()).empty and list(retriever(bundle).retrieve(users()).columns)[1] == "item_ids"
+    assert (
+        retriever(bundle).retrieve(users()).empty
+        and list(retriever(bundle).retrieve(users()).columns)[1] == "item_ids"
+    )
     assert retriever(bundle, set()).retrieve(users((["i001"], []), ([], [])))["item_ids"].tolist() == [[], []]
 
 
@@ -146,13 +181,20 @@ def test_candidates_do_not_depend_on_chunks_blocks_or_numpy_lists(bundle: Bundle
     histories = [[f"i{idx:03d}" for idx in random.integers(1, 31, random.integers(0, 15))] for _ in range(40)]
     frame = users(*((history, history) for history in histories))
     once = retriever(bundle).retrieve(frame)
-    again = retriever(bundle, chunk_users=7, block_items=4).retrieve(frame.assign(item_ids=[np.array(one, dtype=object) for one in histories]))
-    assert once["item_ids"].tolist() == again["item_ids"].tolist() and once["sources"].tolist() == again["sources"].tolist()
+    again = retriever(bundle, chunk_users=7, block_items=4).retrieve(
+        frame.assign(item_ids=[np.array(one, dtype=object) for one in histories])
+    )
+    assert (
+        once["item_ids"].tolist() == again["item_ids"].tolist()
+        and once["sources"].tolist() == again["sources"].tolist()
+    )
 
 
 def test_a_candidate_that_the_bundle_lacks_is_refused_by_name(bundle: Bundle):
     with pytest.raises(InputError, match="'i999' is not in the bundle"):
-        retriever(bundle).score(pd.DataFrame({"user_id": ["u"], "item_ids": [["i001"]], "candidates": [["i001", "i999"]]}))
+        retriever(bundle).score(
+            pd.DataFrame({"user_id": ["u"], "item_ids": [["i001"]], "candidates": [["i001", "i999"]]})
+        )
 
 
 def test_thousands_of_users_over_a_large_catalogue_take_seconds(tmp_path: Path):

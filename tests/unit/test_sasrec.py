@@ -12,11 +12,20 @@ from allmrec.models.cf import CFModel, build_cf_model
 from allmrec.training.cf import evaluate_full_ranking, train_cf
 from allmrec.training.loader import Snapshot
 
-SMALL = {"width": 16, "num_negatives": 8, "batch_size": 16, "epochs": 12, "learning_rate": 0.01, "patience": 3}
+SMALL = {
+    "width": 16,
+    "num_negatives": 8,
+    "batch_size": 16,
+    "epochs": 12,
+    "learning_rate": 0.01,
+    "patience": 3,
+}
 
 
 def settings(checkpoint_every: int = 7, **cf: object) -> Config:
-    return Config.model_validate({"cf": {**SMALL, **cf}, "training": {"checkpoint_every": checkpoint_every, "num_threads": 1}})
+    return Config.model_validate(
+        {"cf": {**SMALL, **cf}, "training": {"checkpoint_every": checkpoint_every, "num_threads": 1}}
+    )
 
 
 @pytest.fixture
@@ -28,7 +37,9 @@ def model() -> CFModel:
 def test_padding_never_changes_a_representation(model: CFModel) -> None:
     short = torch.tensor([[3, 5, 7]])
     padded = torch.tensor([[0, 0, 0, 3, 5, 7], [1, 2, 3, 4, 5, 6]])
-    assert torch.allclose(model.user_representation(short)[0], model.user_representation(padded)[0], atol=1e-6)
+    assert torch.allclose(
+        model.user_representation(short)[0], model.user_representation(padded)[0], atol=1e-6
+    )
     states = model.position_representations(padded)
     assert states.shape == (2, 6, 16) and not states[0, :3].any()
     assert torch.allclose(states[:, -1], model.user_representation(padded), atol=1e-6)
@@ -37,7 +48,9 @@ def test_padding_never_changes_a_representation(model: CFModel) -> None:
 
 def test_attention_is_causal(model: CFModel) -> None:
     states = [model.position_representations(torch.tensor([[1, 2, 3, last]]))[0] for last in (4, 9)]
-    assert torch.allclose(states[0][:3], states[1][:3], atol=1e-6) and not torch.allclose(states[0][3], states[1][3], atol=1e-3)
+    assert torch.allclose(states[0][:3], states[1][:3], atol=1e-6) and not torch.allclose(
+        states[0][3], states[1][3], atol=1e-3
+    )
 
 
 def test_the_order_of_the_history_matters(model: CFModel) -> None:
@@ -110,9 +123,14 @@ def test_three_items_and_five_users_are_enough(tmp_path: Path) -> None:
     sequences = {"a": [1, 2], "b": [2, 3], "c": [3], "d": [1, 2, 3, 1], "e": [2, 2]}
     lines: list[str] = []
     model, figures = train_cf(
-        Snapshot(write_snapshot(tmp_path / "s", sequences, ["x", "y", "z"])), settings(epochs=60), tmp_path / "work", lines.append
+        Snapshot(write_snapshot(tmp_path / "s", sequences, ["x", "y", "z"])),
+        settings(epochs=60),
+        tmp_path / "work",
+        lines.append,
     )
-    assert figures["epochs"] == 20 and any("no user is held back for early stopping" in line for line in lines)
+    assert figures["epochs"] == 20 and any(
+        "no user is held back for early stopping" in line for line in lines
+    )
     assert torch.isfinite(model.item_matrix()).all()
 
 
@@ -124,13 +142,20 @@ def test_users_with_one_interaction_each_are_refused(tmp_path: Path) -> None:
 
 def test_items_without_interactions_are_never_trained(tmp_path: Path) -> None:
     snapshot = Snapshot(write_snapshot(tmp_path / "s", {"a": [1, 2], "b": [2, 3, 1]}, ["x", "y", "z", "new"]))
-    models = [train_cf(snapshot, settings(epochs=epochs), tmp_path / f"{epochs}", lambda line: None)[0] for epochs in (1, 5)]
+    models = [
+        train_cf(snapshot, settings(epochs=epochs), tmp_path / f"{epochs}", lambda line: None)[0]
+        for epochs in (1, 5)
+    ]
     assert torch.equal(models[0].item_matrix()[4], models[1].item_matrix()[4]) and not models[0].known[4]
     assert not torch.equal(models[0].item_matrix()[1], models[1].item_matrix()[1])
 
 
 def test_full_ranking_leaves_out_what_the_user_had(tmp_path: Path, model: CFModel) -> None:
-    snapshot = Snapshot(write_snapshot(tmp_path / "s", {"a": [1, 2, 3]}, list("abcdefghi"), {"a": (4, "early_stop")}, max_history=6))
+    snapshot = Snapshot(
+        write_snapshot(
+            tmp_path / "s", {"a": [1, 2, 3]}, list("abcdefghi"), {"a": (4, "early_stop")}, max_history=6
+        )
+    )
     users = snapshot.held_back("early_stop")
     scores = model.score(torch.tensor([[1, 2, 3]]), torch.tensor([[4, 5, 6, 7, 8, 9]]))[0]
     rank = 1 + int((scores[1:] > scores[0]).sum())

@@ -7,10 +7,17 @@ import pytest
 import torch
 
 from allmrec.config import LLMConfig
-from allmrec.models.llm import FrozenLLM
-from allmrec.prompts.template import USER, Prompt, PromptLayout
-from allmrec.scoring.multi_item import NON_FINITE, OUT_OF_MEMORY, PROMPT_TOO_LONG, item_priors, score_batch, score_requests
-from allmrec.scoring.packing import Request, pack
+from allmrec.llm.frozen import FrozenLLM
+from allmrec.llm.multi_item import (
+    NON_FINITE,
+    OUT_OF_MEMORY,
+    PROMPT_TOO_LONG,
+    item_priors,
+    score_batch,
+    score_requests,
+)
+from allmrec.llm.packing import Request, pack
+from allmrec.llm.prompt import USER, Prompt, PromptLayout
 from tests.tiny_models import make_tiny_llm
 
 FAMILIES = ("llama", "opt", "qwen2", "gpt2")
@@ -19,11 +26,17 @@ FAMILIES = ("llama", "opt", "qwen2", "gpt2")
 @pytest.fixture(scope="module", params=FAMILIES)
 def llm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> FrozenLLM:
     folder = tmp_path_factory.mktemp(request.param)
-    return FrozenLLM.load(LLMConfig(model=str(make_tiny_llm(folder, request.param)), dtype="float32", device="cpu", cache=str(folder)))
+    return FrozenLLM.load(
+        LLMConfig(
+            model=str(make_tiny_llm(folder, request.param)), dtype="float32", device="cpu", cache=str(folder)
+        )
+    )
 
 
 @torch.inference_mode()
-def oracle(llm: FrozenLLM, request: Request, index: int, soft_items: torch.Tensor, soft_users: torch.Tensor) -> list[float]:
+def oracle(
+    llm: FrozenLLM, request: Request, index: int, soft_items: torch.Tensor, soft_users: torch.Tensor
+) -> list[float]:
     """Score each answer by itself: prompt and answer as embeddings, the model's own causal mask and positions."""
     scores = []
     for answer in request.answers:
@@ -37,11 +50,16 @@ def oracle(llm: FrozenLLM, request: Request, index: int, soft_items: torch.Tenso
     return scores
 
 
-def random_request(rng: np.random.Generator, prompt_tokens: int, num_answers: int, vocab: int, max_tokens: int = 9) -> Request:
+def random_request(
+    rng: np.random.Generator, prompt_tokens: int, num_answers: int, vocab: int, max_tokens: int = 9
+) -> Request:
     """A prompt of any length with soft tokens anywhere, answers of 1 to `max_tokens` tokens with common beginnings, some of them identical."""
     ids = rng.integers(5, vocab, prompt_tokens).tolist()
     places = sorted(rng.choice(prompt_tokens, size=min(3, prompt_tokens), replace=False).tolist())
-    answers = [rng.integers(5, 9 if place < 2 else vocab, rng.integers(1, max_tokens + 1)).tolist() for place in rng.integers(0, 4, num_answers)]
+    answers = [
+        rng.integers(5, 9 if place < 2 else vocab, rng.integers(1, max_tokens + 1)).tolist()
+        for place in rng.integers(0, 4, num_answers)
+    ]
     answers[-1] = list(answers[0])
     if num_answers > 3:
         answers[1] = answers[2] + [7]
@@ -51,7 +69,9 @@ def random_request(rng: np.random.Generator, prompt_tokens: int, num_answers: in
 
 def soft_tokens(llm: FrozenLLM, num_users: int) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
-    return torch.randn(8, llm.width, generator=generator), torch.randn(num_users, llm.width, generator=generator)
+    return torch.randn(8, llm.width, generator=generator), torch.randn(
+        num_users, llm.width, generator=generator
+    )
 
 
 def test_scores_equal_those_of_one_candidate_at_a_time(llm: FrozenLLM) -> None:
@@ -62,7 +82,9 @@ def test_scores_equal_those_of_one_candidate_at_a_time(llm: FrozenLLM) -> None:
     scored = score_requests(llm, requests, items, users, token_budget=600)
     assert scored.failures == [None] * len(requests)
     for index, request in enumerate(requests):
-        np.testing.assert_allclose(scored.logprobs[index], oracle(llm, request, index, items, users), atol=1e-4, rtol=0)
+        np.testing.assert_allclose(
+            scored.logprobs[index], oracle(llm, request, index, items, users), atol=1e-4, rtol=0
+        )
 
 
 def test_two_hundred_candidates_over_several_rows_score_as_one_at_a_time(llm: FrozenLLM) -> None:
@@ -77,7 +99,10 @@ def test_two_hundred_candidates_over_several_rows_score_as_one_at_a_time(llm: Fr
 
 def test_scores_do_not_depend_on_what_is_packed_together(llm: FrozenLLM) -> None:
     rng = np.random.default_rng(2)
-    requests = [random_request(rng, int(rng.integers(3, 40)), int(rng.integers(1, 15)), llm.vocab_size) for _ in range(6)]
+    requests = [
+        random_request(rng, int(rng.integers(3, 40)), int(rng.integers(1, 15)), llm.vocab_size)
+        for _ in range(6)
+    ]
     items, users = soft_tokens(llm, len(requests))
     together = score_requests(llm, requests, items, users, token_budget=4096)
     for budget in (1, 200):
@@ -88,7 +113,9 @@ def test_scores_do_not_depend_on_what_is_packed_together(llm: FrozenLLM) -> None
 
 def test_priors_are_the_scores_after_the_bare_opening(llm: FrozenLLM) -> None:
     layout = PromptLayout("no_list", "item", llm.tokenise, llm.bos_ids, llm.eos_id, 10, True)
-    titles = layout.tokenise_titles(["red tent", "red tent", "x", "red tent; blue", "blue rain jacket for two"] * 30, cap=12)
+    titles = layout.tokenise_titles(
+        ["red tent", "red tent", "x", "red tent; blue", "blue rain jacket for two"] * 30, cap=12
+    )
     idxs = list(range(1, titles.num_items + 1))
     request = Request(Prompt(layout.opening()), [layout.answer(idx, titles) for idx in idxs[:5]])
     expected = oracle(llm, request, 0, *soft_tokens(llm, 1))
@@ -114,7 +141,9 @@ class SmallMemory(FrozenLLM):
     limit = 0
     refusals = 0
 
-    def hidden(self, inputs_embeds_BTH: torch.Tensor, mask_B1TT: torch.Tensor, position_ids_BT: torch.Tensor) -> torch.Tensor:
+    def hidden(
+        self, inputs_embeds_BTH: torch.Tensor, mask_B1TT: torch.Tensor, position_ids_BT: torch.Tensor
+    ) -> torch.Tensor:
         if position_ids_BT.numel() > self.limit:
             self.refusals += 1
             raise torch.OutOfMemoryError(f"out of memory: {position_ids_BT.numel()} tokens")
@@ -142,4 +171,6 @@ def test_too_long_prompts_and_scores_that_are_no_numbers_fail_alone(llm: FrozenL
     users[2] = float("nan")
     scored = score_requests(llm, requests, items, users, token_budget=1000)
     assert scored.failures == [None, PROMPT_TOO_LONG, NON_FINITE]
-    np.testing.assert_allclose(scored.logprobs[0], oracle(llm, requests[0], 0, items, users), atol=1e-4, rtol=0)
+    np.testing.assert_allclose(
+        scored.logprobs[0], oracle(llm, requests[0], 0, items, users), atol=1e-4, rtol=0
+    )

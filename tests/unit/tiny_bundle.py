@@ -11,17 +11,26 @@ import torch
 
 from allmrec.bundle import Bundle, assemble_bundle
 from allmrec.config import Config
+from allmrec.llm.frozen import FrozenLLM
+from allmrec.llm.multi_item import item_priors
+from allmrec.llm.prompt import PromptLayout
 from allmrec.models.a_llmrec import ALLMRec
 from allmrec.models.alignment import AlignmentNetworks
 from allmrec.models.cf import build_cf_model
-from allmrec.models.llm import FrozenLLM
 from allmrec.models.text_encoder import TextEncoder, item_text
-from allmrec.prompts.template import PromptLayout
-from allmrec.scoring.blend import fit_blend
-from allmrec.scoring.multi_item import item_priors
+from allmrec.ranking.blend import fit_blend
 from tests.tiny_models import make_tiny_llm
 
-NOUNS = ("tent", "sleeping bag", "gas stove", "head torch", "rain jacket", "hiking socks", "water bottle", "folding chair")
+NOUNS = (
+    "tent",
+    "sleeping bag",
+    "gas stove",
+    "head torch",
+    "rain jacket",
+    "hiking socks",
+    "water bottle",
+    "folding chair",
+)
 COLOURS = ("red", "blue", "green", "black", "white")
 NUM_UNKNOWN = 6
 """Items at the end of the catalogue that nobody had in training."""
@@ -45,7 +54,11 @@ def tiny_catalogue(num_items: int = 30) -> pd.DataFrame:
 def tiny_llm(folder: Path, seed: int = 0) -> FrozenLLM:
     """A random two-layer Llama in float32, on the CPU."""
     place = make_tiny_llm(folder / f"llm{seed}", seed=seed)
-    return FrozenLLM.load(Config().llm.model_copy(update={"model": str(place), "dtype": "float32", "device": "cpu", "cache": str(folder / "cache")}))
+    return FrozenLLM.load(
+        Config().llm.model_copy(
+            update={"model": str(place), "dtype": "float32", "device": "cpu", "cache": str(folder / "cache")}
+        )
+    )
 
 
 @lru_cache
@@ -66,7 +79,12 @@ def tiny_config() -> Config:
 
 def tiny_bundle(folder: Path, num_items: int = 30) -> Bundle:
     """A bundle that was not saved yet; `folder` keeps the LLM and the caches."""
-    config, items, llm, encoder = tiny_config(), tiny_catalogue(num_items), tiny_llm(folder), tiny_encoder(folder)
+    config, items, llm, encoder = (
+        tiny_config(),
+        tiny_catalogue(num_items),
+        tiny_llm(folder),
+        tiny_encoder(folder),
+    )
     text = encoder.encode([item_text(*row) for row in zip(items["title"], items["description"], strict=True)])
     embeddings = torch.from_numpy(np.vstack([np.zeros((1, text.shape[1]), np.float32), text]))
     known = torch.zeros(num_items + 1, dtype=torch.bool)
@@ -75,11 +93,30 @@ def tiny_bundle(folder: Path, num_items: int = 30) -> Bundle:
         torch.manual_seed(0)
         cf = build_cf_model(config.cf, num_items, config.sequences.max_history)
         cf.set_known(known)
-        rec = ALLMRec.create(cf, AlignmentNetworks(config.cf.width, text.shape[1], config.stage1), embeddings, known, llm, config.stage2)
+        rec = ALLMRec.create(
+            cf,
+            AlignmentNetworks(config.cf.width, text.shape[1], config.stage1),
+            embeddings,
+            known,
+            llm,
+            config.stage2,
+        )
     layout = PromptLayout.of(config.prompt, llm)
     titles = layout.tokenise_titles(items["title"].tolist(), config.prompt.title_tokens)
     priors = item_priors(llm, layout, titles, None, config.scoring.token_budget)
     bundle = assemble_bundle(rec, config, items, titles, priors, llm, encoder)
-    nobody = pd.DataFrame({"user_id": [], "candidates": [], "cf_scores": [], "text_scores": [], "alignment_scores": [], "llm_choice_scores": []})
-    bundle.blends = {"with_llm": fit_blend(nobody, [], True)[0], "without_llm": fit_blend(nobody, [], False)[0]}
+    nobody = pd.DataFrame(
+        {
+            "user_id": [],
+            "candidates": [],
+            "cf_scores": [],
+            "text_scores": [],
+            "alignment_scores": [],
+            "llm_choice_scores": [],
+        }
+    )
+    bundle.blends = {
+        "with_llm": fit_blend(nobody, [], True)[0],
+        "without_llm": fit_blend(nobody, [], False)[0],
+    }
     return bundle

@@ -7,19 +7,21 @@ import json
 
 import pandas as pd
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as f
-from pyspark.sql import types as t
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from allmrec.config import ImportingConfig
-from allmrec.data.importers.files import category_path, joined_text
 from allmrec.data.importers.lines import parse_json, read_lines, require
+from allmrec.data.importers.mapped import category_path, joined_text
 from allmrec.errors import InputError
 
 _REVIEW = {"user_id": "reviewerID", "item_id": "asin", "event_time": "unixReviewTime", "rating": "overall"}
 _META = ("asin", "title", "description", "category", "categories")
 
 
-def read_amazon(spark: SparkSession, reviews: str | None, metadata: str | None, config: ImportingConfig) -> tuple[DataFrame | None, DataFrame]:
+def read_amazon(
+    spark: SparkSession, reviews: str | None, metadata: str | None, config: ImportingConfig
+) -> tuple[DataFrame | None, DataFrame]:
     """Return (interactions, items) of a review file and its metadata file, `.gz` or not; interactions are None without reviews.
 
     Rows carry `raw` and `problem`. Raises InputError where a file is missing, or metadata is not given: without titles nothing can be
@@ -35,29 +37,34 @@ def read_amazon(spark: SparkSession, reviews: str | None, metadata: str | None, 
 
 def _read_reviews(spark: SparkSession, path: str) -> DataFrame:
     rows = parse_json(read_lines(spark, path), tuple(_REVIEW.values()))
-    return rows.withColumnsRenamed({theirs: ours for ours, theirs in _REVIEW.items()}).withColumn("event_type", f.lit(None).cast("string"))
+    return rows.withColumnsRenamed({theirs: ours for ours, theirs in _REVIEW.items()}).withColumn(
+        "event_type", F.lit(None).cast("string")
+    )
 
 
 def _read_metadata(spark: SparkSession, path: str, config: ImportingConfig) -> DataFrame:
     lines = read_lines(spark, path)
     # 2014: {'asin': '0001', …}. Only lines that are no JSON go through Python.
-    literal = f.when(f.from_json("value", "asin string, _corrupt_record string")["_corrupt_record"].isNotNull(), f.col("value"))
-    lines = lines.withColumn("value", f.coalesce(_literal_as_json(literal), f.col("value")))
+    literal = F.when(
+        F.from_json("value", "asin string, _corrupt_record string")["_corrupt_record"].isNotNull(),
+        F.col("value"),
+    )
+    lines = lines.withColumn("value", F.coalesce(_literal_as_json(literal), F.col("value")))
     rows = parse_json(lines, _META)
-    category = category_path(f.coalesce("categories", "category"), "string", config.category_separator)
+    category = category_path(F.coalesce("categories", "category"), "string", config.category_separator)
     return rows.select(
-        f.col("asin").alias("item_id"),
+        F.col("asin").alias("item_id"),
         "title",
-        joined_text(f.col("description"), "string").alias("description"),
+        joined_text(F.col("description"), "string").alias("description"),
         category.alias("categories"),
-        f.lit(None).cast("string").alias("available"),
-        f.lit(None).cast("string").alias("updated_at"),
+        F.lit(None).cast("string").alias("available"),
+        F.lit(None).cast("string").alias("updated_at"),
         "raw",
         "problem",
     )
 
 
-@f.pandas_udf(t.StringType())  # type: ignore[call-overload]
+@F.pandas_udf(T.StringType())  # type: ignore[call-overload]
 def _literal_as_json(lines: pd.Series) -> pd.Series:
     return lines.map(literal_to_json, na_action="ignore")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as f
+from pyspark.sql import functions as F
 
 
 def k_core(interactions: DataFrame, k: int) -> DataFrame:
@@ -14,12 +14,18 @@ def k_core(interactions: DataFrame, k: int) -> DataFrame:
     """
     if k <= 1:
         return interactions
-    pairs = interactions.groupBy("user_id", "item_id").agg(f.count(f.lit(1)).alias("n")).persist(StorageLevel.MEMORY_AND_DISK)
+    pairs = (
+        interactions.groupBy("user_id", "item_id")
+        .agg(F.count(F.lit(1)).alias("n"))
+        .persist(StorageLevel.MEMORY_AND_DISK)
+    )
     left = pairs.count()
     while True:
         smaller = pairs
         for side in ("item_id", "user_id"):
-            enough = smaller.groupBy(side).agg(f.sum("n").alias("total")).where(f.col("total") >= k).select(side)
+            enough = (
+                smaller.groupBy(side).agg(F.sum("n").alias("total")).where(F.col("total") >= k).select(side)
+            )
             smaller = smaller.join(enough, side, "left_semi")
         # A checkpoint a round: the plan would double with each.
         smaller = smaller.localCheckpoint()

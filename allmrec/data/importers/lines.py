@@ -11,18 +11,18 @@ from contextlib import contextmanager
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
-from pyspark.sql import functions as f
-from pyspark.sql import types as t
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from allmrec.errors import InputError
-from allmrec.tables import files
+from allmrec.tables import filesystem
 
 CORRUPT = "_corrupt_record"
 
 
 def require(spark: SparkSession, path: str) -> str:
     """Return `path`. Raises InputError where nothing is there."""
-    if not files.exists(spark, path):
+    if not filesystem.exists(spark, path):
         raise InputError(f"{path}: no such file or folder; check the path")
     return path
 
@@ -33,14 +33,16 @@ def read_lines(spark: SparkSession, path: str, latin: bool = False) -> DataFrame
     With `latin`, lines that are not UTF-8 are read as ISO 8859-1, as MovieLens writes them.
     """
     lines = spark.read.text(require(spark, path))
-    value = f.col("value")
+    value = F.col("value")
     if latin:
-        value = f.when(f.is_valid_utf8(value), value).otherwise(f.decode(value.cast("binary"), "ISO-8859-1"))
-    problem = f.when(~f.is_valid_utf8(value), "not_utf8").when(f.contains(value, f.lit("\u0000")), "nul_character")
-    lines = lines.select(problem.alias("problem"), f.make_valid_utf8(value).alias("value"))
+        value = F.when(F.is_valid_utf8(value), value).otherwise(F.decode(value.cast("binary"), "ISO-8859-1"))
+    problem = F.when(~F.is_valid_utf8(value), "not_utf8").when(
+        F.contains(value, F.lit("\u0000")), "nul_character"
+    )
+    lines = lines.select(problem.alias("problem"), F.make_valid_utf8(value).alias("value"))
     # Windows line ends and the byte order mark belong to the file, not to its values.
-    lines = lines.withColumn("value", f.regexp_replace("value", "^\ufeff|\r$", ""))
-    return lines.where(f.trim("value") != "")
+    lines = lines.withColumn("value", F.regexp_replace("value", "^\ufeff|\r$", ""))
+    return lines.where(F.trim("value") != "")
 
 
 def first_line(spark: SparkSession, path: str) -> str:
@@ -54,20 +56,32 @@ def first_line(spark: SparkSession, path: str) -> str:
 
 def parse_json(lines: DataFrame, columns: tuple[str, ...]) -> DataFrame:
     """Return `columns` as text (numbers, arrays and objects as their JSON), `raw` and `problem` (`not_json` for other lines)."""
-    return _parsed(lines, f.from_json(f.col("value"), _texts(columns), {"columnNameOfCorruptRecord": CORRUPT}), columns, "not_json", is_json=True)
+    return _parsed(
+        lines,
+        F.from_json(F.col("value"), _texts(columns), {"columnNameOfCorruptRecord": CORRUPT}),
+        columns,
+        "not_json",
+        is_json=True,
+    )
 
 
 def parse_csv(lines: DataFrame, header: str, columns: tuple[str, ...], separator: str = ",") -> DataFrame:
     """Return `columns` as text, `raw` (as JSON) and `problem` (`not_csv` for lines with another number of values); `header` lines are left out."""
     options = {"sep": separator, "escape": '"', "columnNameOfCorruptRecord": CORRUPT}
     # A line with an error in its bytes may still be split; one with a zero byte is told as it is.
-    lines = lines.where(f.col("value") != f.lit(header))
-    return _parsed(lines, f.from_csv(f.col("value"), _texts(columns).simpleString(), options), columns, "not_csv", is_json=False)
+    lines = lines.where(F.col("value") != F.lit(header))
+    return _parsed(
+        lines,
+        F.from_csv(F.col("value"), _texts(columns).simpleString(), options),
+        columns,
+        "not_csv",
+        is_json=False,
+    )
 
 
 def line_as_json(value: Column) -> Column:
     """Return a line that is no JSON as a JSON object."""
-    return f.to_json(f.struct(value.alias("line")))
+    return F.to_json(F.struct(value.alias("line")))
 
 
 @contextmanager
@@ -86,20 +100,34 @@ def _unreadable(told: str, fallback: str) -> InputError:
     marker = "reading file "
     name = told.split(marker, 1)[1].split()[0].rstrip(".") if marker in told else fallback
     signs = ("EOFException", "Unexpected end", "ZipException", "ZLIB", "not a gzip", "incorrect")
-    reason = "it ends in the middle (truncated or damaged archive)" if any(sign in told for sign in signs) else told.splitlines()[0][:300]
-    return InputError(f"{name.removeprefix('file://')}: cannot be read to its end: {reason}; fetch it again, nothing was imported")
+    reason = (
+        "it ends in the middle (truncated or damaged archive)"
+        if any(sign in told for sign in signs)
+        else told.splitlines()[0][:300]
+    )
+    return InputError(
+        f"{name.removeprefix('file://')}: cannot be read to its end: {reason}; fetch it again, nothing was imported"
+    )
 
 
-def _texts(columns: tuple[str, ...]) -> t.StructType:
-    return t.StructType([t.StructField(name, t.StringType()) for name in (*columns, CORRUPT)])
+def _texts(columns: tuple[str, ...]) -> T.StructType:
+    return T.StructType([T.StructField(name, T.StringType()) for name in (*columns, CORRUPT)])
 
 
-def _parsed(lines: DataFrame, parser: Column, columns: tuple[str, ...], reason: str, is_json: bool) -> DataFrame:
+def _parsed(
+    lines: DataFrame, parser: Column, columns: tuple[str, ...], reason: str, is_json: bool
+) -> DataFrame:
     rows = lines.withColumn("_row", parser)
-    broken = f.col("_row").isNull() | f.col("_row")[CORRUPT].isNotNull()
-    problem = f.coalesce(f.col("problem"), f.when(broken, reason))
-    values = [f.when(f.col("problem").isNull(), f.col("_row")[name]).alias(name) for name in columns]
+    broken = F.col("_row").isNull() | F.col("_row")[CORRUPT].isNotNull()
+    problem = F.coalesce(F.col("problem"), F.when(broken, reason))
+    values = [F.when(F.col("problem").isNull(), F.col("_row")[name]).alias(name) for name in columns]
     rows = rows.withColumn("problem", problem)
-    whole = f.col("value") if is_json else f.to_json(f.struct(*(f.col("_row")[name].alias(name) for name in columns)), {"ignoreNullFields": "false"})
-    raw = f.when(f.col("problem").isNull(), whole).otherwise(line_as_json(f.col("value")))
+    whole = (
+        F.col("value")
+        if is_json
+        else F.to_json(
+            F.struct(*(F.col("_row")[name].alias(name) for name in columns)), {"ignoreNullFields": "false"}
+        )
+    )
+    raw = F.when(F.col("problem").isNull(), whole).otherwise(line_as_json(F.col("value")))
     return rows.select(*values, raw.alias("raw"), "problem")

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as f
+from pyspark.sql import functions as F
 
 from allmrec.config import ImportingConfig
 from allmrec.data.importers.lines import line_as_json, parse_csv, read_lines, require
 from allmrec.errors import InputError
-from allmrec.tables import files
+from allmrec.tables import filesystem
 
 GENRES = (
-    *("unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy"),
+    *(
+        "unknown",
+        "Action",
+        "Adventure",
+        "Animation",
+        "Children's",
+        "Comedy",
+        "Crime",
+        "Documentary",
+        "Drama",
+        "Fantasy",
+    ),
     *("Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"),
 )
 """The 19 genre flags of `u.item`, in their order."""
@@ -25,13 +36,15 @@ def read_movielens(spark: SparkSession, folder: str, config: ImportingConfig) ->
 
     Titles keep their year ("Toy Story (1995)"), genres become the categories. Raises InputError where no release is found.
     """
-    names = set(files.list_names(spark, require(spark, folder)))
+    names = set(filesystem.list_names(spark, require(spark, folder)))
     for ratings, movies in _RELEASES:
-        found = [next((name for name in (file, f"{file}.gz") if name in names), None) for file in (ratings, movies)]
+        found = [
+            next((name for name in (file, f"{file}.gz") if name in names), None) for file in (ratings, movies)
+        ]
         if found[0] and found[1]:
             read = {"u.data": _read_100k, "ratings.dat": _read_dat, "ratings.csv": _read_csv}[ratings]
             interactions, items = read(spark, f"{folder}/{found[0]}", f"{folder}/{found[1]}")
-            nothing = f.lit(None).cast("string")
+            nothing = F.lit(None).cast("string")
             items = items.withColumns({"description": nothing, "available": nothing, "updated_at": nothing})
             return interactions.withColumn("event_type", nothing), items
     expected = "; ".join(" and ".join(pair) for pair in _RELEASES)
@@ -42,8 +55,10 @@ def _read_100k(spark: SparkSession, ratings: str, movies: str) -> tuple[DataFram
     interactions = _fields(read_lines(spark, ratings), "\t", _RATING)
     names = ("item_id", "title", *(f"field_{place}" for place in range(2, _MOVIE_FIELDS)))
     items = _fields(read_lines(spark, movies, latin=True), "|", names)
-    flags = [f.when(f.trim(f"field_{5 + place}") == "1", genre) for place, genre in enumerate(GENRES)]
-    return interactions, items.select("item_id", "title", f.array_compact(f.array(*flags)).alias("categories"), "raw", "problem")
+    flags = [F.when(F.trim(f"field_{5 + place}") == "1", genre) for place, genre in enumerate(GENRES)]
+    return interactions, items.select(
+        "item_id", "title", F.array_compact(F.array(*flags)).alias("categories"), "raw", "problem"
+    )
 
 
 def _read_dat(spark: SparkSession, ratings: str, movies: str) -> tuple[DataFrame, DataFrame]:
@@ -52,20 +67,29 @@ def _read_dat(spark: SparkSession, ratings: str, movies: str) -> tuple[DataFrame
 
 
 def _read_csv(spark: SparkSession, ratings: str, movies: str) -> tuple[DataFrame, DataFrame]:
-    rows = parse_csv(read_lines(spark, ratings), "userId,movieId,rating,timestamp", ("user_id", "item_id", "rating", "event_time"))
-    items = parse_csv(read_lines(spark, movies, latin=True), "movieId,title,genres", ("item_id", "title", "genres"))
+    rows = parse_csv(
+        read_lines(spark, ratings),
+        "userId,movieId,rating,timestamp",
+        ("user_id", "item_id", "rating", "event_time"),
+    )
+    items = parse_csv(
+        read_lines(spark, movies, latin=True), "movieId,title,genres", ("item_id", "title", "genres")
+    )
     return rows, _with_genres(items)
 
 
 def _with_genres(items: DataFrame) -> DataFrame:
-    genres = f.when(f.col("genres") != "(no genres listed)", f.split("genres", r"\|"))
+    genres = F.when(F.col("genres") != "(no genres listed)", F.split("genres", r"\|"))
     return items.withColumn("categories", genres).drop("genres")
 
 
 def _fields(lines: DataFrame, separator: str, names: tuple[str, ...]) -> DataFrame:
     """Return the fields of every line by `names`, `raw` and `problem` (`wrong_number_of_fields` where there are more or fewer)."""
-    rows = lines.withColumn("_parts", f.split("value", f"\\Q{separator}\\E", -1))
-    problem = f.coalesce("problem", f.when(f.size("_parts") != len(names), "wrong_number_of_fields"))
+    rows = lines.withColumn("_parts", F.split("value", f"\\Q{separator}\\E", -1))
+    problem = F.coalesce("problem", F.when(F.size("_parts") != len(names), "wrong_number_of_fields"))
     rows = rows.withColumn("problem", problem)
-    fields = [f.when(f.col("problem").isNull(), f.get("_parts", f.lit(place))).alias(name) for place, name in enumerate(names)]
-    return rows.select(*fields, line_as_json(f.col("value")).alias("raw"), "problem")
+    fields = [
+        F.when(F.col("problem").isNull(), F.get("_parts", F.lit(place))).alias(name)
+        for place, name in enumerate(names)
+    ]
+    return rows.select(*fields, line_as_json(F.col("value")).alias("raw"), "problem")

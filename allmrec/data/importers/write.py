@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame, Window
-from pyspark.sql import functions as f
+from pyspark.sql import functions as F
 
 from allmrec.config import ImportingConfig
 from allmrec.data import interactions as events
@@ -62,7 +62,7 @@ def import_into(
         counts["items_written"] = tables.merge("items", good_items)
         if good is not None:
             counts["interactions_written"] = tables.merge("interactions", good)
-        first_seen = {"step": f.lit("import"), "run_id": f.lit(run_id), "first_seen": f.lit(now)}
+        first_seen = {"step": F.lit("import"), "run_id": F.lit(run_id), "first_seen": F.lit(now)}
         tables.create("rejected_rows")
         if any(name.startswith("rejected_") for name in counts):
             tables.merge("rejected_rows", rejected.withColumns(first_seen), update=False)
@@ -74,9 +74,11 @@ def import_into(
 
 def _once_a_key(rows: DataFrame) -> DataFrame:
     """Reject all but one of good rows with the same user, item and time (the highest rating, then the first event type, stays)."""
-    good = f.col("reason").isNull()
-    order = Window.partitionBy("user_id", "item_id", "event_time", good).orderBy(f.col("rating").desc_nulls_last(), "event_type")
-    again = f.when(good & (f.row_number().over(order) > 1), "repeated_key").otherwise(f.col("reason"))
+    good = F.col("reason").isNull()
+    order = Window.partitionBy("user_id", "item_id", "event_time", good).orderBy(
+        F.col("rating").desc_nulls_last(), "event_type"
+    )
+    again = F.when(good & (F.row_number().over(order) > 1), "repeated_key").otherwise(F.col("reason"))
     return rows.withColumn("reason", again)
 
 
@@ -88,8 +90,12 @@ def _count(table: str, rows: DataFrame, counts: dict[str, int], report: Callable
     counts[f"{table}_read"], counts[f"{table}_good"] = total, good
     counts.update({f"rejected_{table}_{reason}": number for reason, number in sorted(by_reason.items())})
     if not good:
-        why = ", ".join(f"{number} × {reason}" for reason, number in sorted(by_reason.items())) or "it is empty"
-        raise InputError(f"{table}: no good row among {total} read ({why}); check the files and importing.columns; nothing was imported")
+        why = (
+            ", ".join(f"{number} × {reason}" for reason, number in sorted(by_reason.items())) or "it is empty"
+        )
+        raise InputError(
+            f"{table}: no good row among {total} read ({why}); check the files and importing.columns; nothing was imported"
+        )
     rejected = ", ".join(f"{number:,} {reason}" for reason, number in sorted(by_reason.items()))
     report(f"{table}: {total:,} rows read, {good:,} good" + (f"; rejected: {rejected}" if rejected else ""))
 
@@ -98,12 +104,14 @@ def _chosen(good: DataFrame, config: ImportingConfig, counts: dict[str, int]) ->
     """Leave out what the settings do not want: low ratings, and what is outside the k-core."""
     total = counts["interactions_good"]
     if config.min_rating is not None:
-        good = good.where(f.col("rating").isNull() | (f.col("rating") >= config.min_rating))
+        good = good.where(F.col("rating").isNull() | (F.col("rating") >= config.min_rating))
         counts["below_min_rating"] = total - (total := good.count())
     if config.k_core > 1:
         good = k_core(good, config.k_core)
         left = good.count()
         counts["outside_k_core"] = total - left
         if not left:
-            raise InputError(f"importing.k_core: {config.k_core} leaves no interaction of {total}; choose a smaller one; nothing was imported")
+            raise InputError(
+                f"importing.k_core: {config.k_core} leaves no interaction of {total}; choose a smaller one; nothing was imported"
+            )
     return good

@@ -29,7 +29,9 @@ class CFModel(nn.Module, ABC):
     def set_known(self, known: Tensor) -> None:
         """Say which items have interactions in training ([I+1] bool; false at 0). Saved with the weights."""
         if known.shape != self.known.shape or bool(known[0]):
-            raise ValueError(f"known has shape {tuple(known.shape)}, expected {tuple(self.known.shape)} with false at the padding index 0")
+            raise ValueError(
+                f"known has shape {tuple(known.shape)}, expected {tuple(self.known.shape)} with false at the padding index 0"
+            )
         self.known.copy_(known)
 
     @abstractmethod

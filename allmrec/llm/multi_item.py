@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from allmrec.errors import SetupError
-from allmrec.models.llm import FrozenLLM
-from allmrec.prompts.template import USER, Prompt, PromptLayout, TitleTokens
-from allmrec.scoring.packing import PackedBatch, Request, Row, groups, packed, rows_of
+from allmrec.llm.frozen import FrozenLLM
+from allmrec.llm.packing import PackedBatch, Request, Row, groups, packed, rows_of
+from allmrec.llm.prompt import USER, Prompt, PromptLayout, TitleTokens
 
 LOGIT_ELEMENTS = 1 << 25
 """Logits (float32) held at a time: 128 MiB."""
@@ -33,7 +33,9 @@ class Scored:
     failures: list[str | None]
 
 
-def score_batch(llm: FrozenLLM, batch: PackedBatch, soft_items: Tensor | None, soft_users: Tensor | None) -> Tensor:
+def score_batch(
+    llm: FrozenLLM, batch: PackedBatch, soft_items: Tensor | None, soft_users: Tensor | None
+) -> Tensor:
     """Return the log-probability in nats of every answer of `batch`: [S] float32, differentiable in the soft tokens.
 
     | input | shape |
@@ -46,14 +48,21 @@ def score_batch(llm: FrozenLLM, batch: PackedBatch, soft_items: Tensor | None, s
     mask.masked_fill_(~torch.from_numpy(batch.allowed).to(device), torch.finfo(llm.dtype).min)
     embeddings = with_soft_tokens(llm, batch, soft_items, soft_users)
     hidden = llm.hidden(embeddings, mask[:, None], torch.from_numpy(batch.positions).to(device))
-    sources = hidden[torch.from_numpy(batch.source_rows).to(device), torch.from_numpy(batch.source_columns).to(device)]
+    sources = hidden[
+        torch.from_numpy(batch.source_rows).to(device), torch.from_numpy(batch.source_columns).to(device)
+    ]
     edges = _edge_logprobs(llm, sources, batch)
     padded = torch.cat([edges, edges.new_zeros(1)])
     return padded[torch.from_numpy(batch.answer_edges).to(device)].sum(dim=1)
 
 
 def score_requests(
-    llm: FrozenLLM, requests: Sequence[Request], soft_items: Tensor | None, soft_users: Tensor | None, token_budget: int, report: Report | None = None
+    llm: FrozenLLM,
+    requests: Sequence[Request],
+    soft_items: Tensor | None,
+    soft_users: Tensor | None,
+    token_budget: int,
+    report: Report | None = None,
 ) -> Scored:
     """Score every answer of every request, at most `token_budget` tokens (padding included) a pass; no gradients.
 
@@ -61,14 +70,23 @@ def score_requests(
     `out_of_memory`, a request that needs more positions than the LLM has with `prompt_too_long`, a score that is no number with
     `non_finite_score`. `report(line)` hears of rows done.
     """
-    failures: list[str | None] = [PROMPT_TOO_LONG if request.num_positions > llm.max_positions else None for request in requests]
+    failures: list[str | None] = [
+        PROMPT_TOO_LONG if request.num_positions > llm.max_positions else None for request in requests
+    ]
     logprobs = [np.full(len(request.answers), np.nan, dtype=np.float32) for request in requests]
-    rows = [row for index, request in enumerate(requests) if failures[index] is None for row in rows_of(index, request)]
+    rows = [
+        row
+        for index, request in enumerate(requests)
+        if failures[index] is None
+        for row in rows_of(index, request)
+    ]
     done = 0
 
     def collect(batch: PackedBatch, scores: Tensor) -> None:
         nonlocal done
-        for request, answer, score in zip(batch.answer_requests, batch.answer_indices, scores.cpu().numpy(), strict=True):
+        for request, answer, score in zip(
+            batch.answer_requests, batch.answer_indices, scores.cpu().numpy(), strict=True
+        ):
             logprobs[request][answer] = score
         done += len(batch.token_ids)
         if report:
@@ -82,11 +100,18 @@ def score_requests(
     for index, scores in enumerate(logprobs):
         if failures[index] is None and not np.isfinite(scores).all():
             failures[index] = NON_FINITE
-    return Scored([None if failure else scores for scores, failure in zip(logprobs, failures, strict=True)], failures)
+    return Scored(
+        [None if failure else scores for scores, failure in zip(logprobs, failures, strict=True)], failures
+    )
 
 
 def item_priors(
-    llm: FrozenLLM, layout: PromptLayout, titles: TitleTokens, idxs: Sequence[int] | None, token_budget: int, report: Report | None = None
+    llm: FrozenLLM,
+    layout: PromptLayout,
+    titles: TitleTokens,
+    idxs: Sequence[int] | None,
+    token_budget: int,
+    report: Report | None = None,
 ) -> np.ndarray:
     """Return log P(answer | bare opening) in nats of the items `idxs`, float32 [len(idxs)]; None: of all, [I+1], 0 for the padding item.
 
@@ -99,7 +124,14 @@ def item_priors(
         return np.concatenate([np.zeros(1, dtype=np.float32), priors])
     if not len(idxs):
         return np.zeros(0, dtype=np.float32)
-    scored = score_requests(llm, [Request(Prompt(layout.opening()), [layout.answer(idx, titles) for idx in idxs])], None, None, token_budget, report)
+    scored = score_requests(
+        llm,
+        [Request(Prompt(layout.opening()), [layout.answer(idx, titles) for idx in idxs])],
+        None,
+        None,
+        token_budget,
+        report,
+    )
     if scored.logprobs[0] is None:
         raise SetupError(
             f"llm.model: titles cannot be scored by {llm.name} ({scored.failures[0]}); lower scoring.token_budget, or set llm.dtype=float32"
@@ -133,29 +165,43 @@ def _run(
         collect(*computing)
 
 
-def _scores_or_none(llm: FrozenLLM, batch: PackedBatch, soft_items: Tensor | None, soft_users: Tensor | None) -> Tensor | None:
+def _scores_or_none(
+    llm: FrozenLLM, batch: PackedBatch, soft_items: Tensor | None, soft_users: Tensor | None
+) -> Tensor | None:
     """Return the scores, or None where the memory does not suffice."""
     try:
         return score_batch(llm, batch, soft_items, soft_users)
     except RuntimeError as error:  # torch.OutOfMemoryError is one; the CPU's allocator raises a bare one
-        if not isinstance(error, torch.OutOfMemoryError) and not any(words in str(error).lower() for words in OUT_OF_MEMORY_WORDS):
+        if not isinstance(error, torch.OutOfMemoryError) and not any(
+            words in str(error).lower() for words in OUT_OF_MEMORY_WORDS
+        ):
             raise
     if llm.device.type == "cuda":
         torch.cuda.empty_cache()
     return None
 
 
-def with_soft_tokens(llm: FrozenLLM, batch: PackedBatch, soft_items: Tensor | None, soft_users: Tensor | None) -> Tensor:
+def with_soft_tokens(
+    llm: FrozenLLM, batch: PackedBatch, soft_items: Tensor | None, soft_users: Tensor | None
+) -> Tensor:
     """Return the input embeddings [B, T, H] of a batch with its soft tokens in place."""
     device = llm.device
     embeddings = llm.token_embeddings(torch.from_numpy(batch.token_ids).to(device))
     is_user = batch.soft_items == USER
-    for chosen, vectors, whose in ((is_user, soft_users, batch.soft_requests), (~is_user, soft_items, batch.soft_items)):
+    for chosen, vectors, whose in (
+        (is_user, soft_users, batch.soft_requests),
+        (~is_user, soft_items, batch.soft_items),
+    ):
         if chosen.any():
             if vectors is None:
                 raise ValueError("the prompt has soft tokens, but none were given")
-            values = vectors[torch.from_numpy(whose[chosen]).to(vectors.device)].to(device=device, dtype=embeddings.dtype)
-            where = (torch.from_numpy(batch.soft_rows[chosen]).to(device), torch.from_numpy(batch.soft_columns[chosen]).to(device))
+            values = vectors[torch.from_numpy(whose[chosen]).to(vectors.device)].to(
+                device=device, dtype=embeddings.dtype
+            )
+            where = (
+                torch.from_numpy(batch.soft_rows[chosen]).to(device),
+                torch.from_numpy(batch.soft_columns[chosen]).to(device),
+            )
             embeddings = embeddings.index_put(where, values)
     return embeddings
 
@@ -175,5 +221,9 @@ def _edge_logprobs(llm: FrozenLLM, sources_MH: Tensor, batch: PackedBatch) -> Te
 
         part = sources_MH[start : start + step]
         # With gradients a slice's logits are computed again in the backward pass instead of being kept.
-        parts.append(checkpoint(slice_logprobs, part, use_reentrant=False) if torch.is_grad_enabled() else slice_logprobs(part))
+        parts.append(
+            checkpoint(slice_logprobs, part, use_reentrant=False)
+            if torch.is_grad_enabled()
+            else slice_logprobs(part)
+        )
     return torch.cat(parts)

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from allmrec.errors import ConfigError
-from allmrec.models.llm import FrozenLLM
-from allmrec.prompts.template import PromptLayout
-from allmrec.scoring.multi_item import score_requests, with_soft_tokens
-from allmrec.scoring.packing import Request, pack
+from allmrec.llm.frozen import FrozenLLM
+from allmrec.llm.multi_item import score_requests, with_soft_tokens
+from allmrec.llm.packing import Request, pack
+from allmrec.llm.prompt import PromptLayout
 
 WIDTH = 4
 """Beginnings of a user looked into at a time: more than one only saves passes, the result is the same."""
@@ -55,18 +55,24 @@ def decode_constrained(
     """
     searches = [_Search(request, offset) for request, offset in zip(requests, offsets, strict=True)]
     failures: list[str | None] = [None] * len(requests)
-    while asked := [index for index, search in enumerate(searches) if failures[index] is None and search.best is None]:
+    while asked := [
+        index for index, search in enumerate(searches) if failures[index] is None and search.best is None
+    ]:
         frontiers = [searches[index].frontier() for index in asked]
         answers = [[[*beginning, token] for beginning in frontier for token in searches[index].following(beginning)]
                    for index, frontier in zip(asked, frontiers, strict=True)]  # fmt: skip
         rows = [Request(requests[index].prompt, own) for index, own in zip(asked, answers, strict=True)]
         users = soft_users[asked] if soft_users is not None else None
         scored = score_requests(llm, rows, soft_items, users, token_budget)
-        for index, own, logprobs, failure in zip(asked, answers, scored.logprobs, scored.failures, strict=True):
+        for index, own, logprobs, failure in zip(
+            asked, answers, scored.logprobs, scored.failures, strict=True
+        ):
             failures[index] = failure
             if logprobs is not None:
                 searches[index].add(own, logprobs)
-    return [search.best if failure is None else None for search, failure in zip(searches, failures, strict=True)], failures
+    return [
+        search.best if failure is None else None for search, failure in zip(searches, failures, strict=True)
+    ], failures
 
 
 def generate_greedy(
@@ -79,13 +85,17 @@ def generate_greedy(
     longest such title). Raises ConfigError for a layout that does not list the candidates.
     """
     if not layout.lists_candidates:
-        raise ConfigError(f"prompt.layout: {layout.layout}, expected token_first or paper: free generation needs the candidates in the prompt")
+        raise ConfigError(
+            f"prompt.layout: {layout.layout}, expected token_first or paper: free generation needs the candidates in the prompt"
+        )
     [batch, *_] = pack([Request(request.prompt, [[llm.eos_id]])], 1)
     with torch.inference_mode():
         ids = llm.generate(with_soft_tokens(llm, batch, soft_items, soft_users), max_new_tokens)
     text = llm.tokenizer.decode(ids, skip_special_tokens=True)
     said = _folded(text.strip().lstrip('"').split('"')[0].split("\n")[0])
-    matching = [place for place, title in enumerate(titles) if _folded(title) and said.startswith(_folded(title))]
+    matching = [
+        place for place, title in enumerate(titles) if _folded(title) and said.startswith(_folded(title))
+    ]
     return Generated(text, max(matching, key=lambda place: len(_folded(titles[place])), default=None))
 
 
@@ -102,7 +112,9 @@ class _Search:
             self._ending.setdefault(tuple(answer), []).append(candidate)
             for length in range(len(answer)):
                 beginning = tuple(answer[:length])
-                self._best_below[beginning] = max(self._best_below.get(beginning, -np.inf), float(offsets[candidate]))
+                self._best_below[beginning] = max(
+                    self._best_below.get(beginning, -np.inf), float(offsets[candidate])
+                )
                 following = self._following.setdefault(beginning, [])
                 if answer[length] not in following:
                     following.append(answer[length])
@@ -125,7 +137,9 @@ class _Search:
         for answer, logprob in zip(answers, logprobs.tolist(), strict=True):
             place = tuple(answer)
             for candidate in self._ending.get(place, []):
-                heapq.heappush(self._queue, (-(logprob + float(self._offsets[candidate])), candidate, place, logprob))
+                heapq.heappush(
+                    self._queue, (-(logprob + float(self._offsets[candidate])), candidate, place, logprob)
+                )
             if place in self._best_below:
                 heapq.heappush(self._queue, (-(logprob + self._best_below[place]), -1, place, logprob))
         _, candidate, _, logprob = self._queue[0]

@@ -22,7 +22,12 @@ import pandas as pd
 
 from allmrec import metrics, seeds
 
-COLUMN_OF_PART = {"cf": "cf_scores", "text": "text_scores", "alignment": "alignment_scores", "llm": "llm_choice_scores"}
+COLUMN_OF_PART = {
+    "cf": "cf_scores",
+    "text": "text_scores",
+    "alignment": "alignment_scores",
+    "llm": "llm_choice_scores",
+}
 
 PRIOR = {"cf": 1.0, "text": 0.3, "alignment": 0.5, "llm": 0.1}
 """Weights (temperature included) before any user was looked at: about what the measured blends ended near."""
@@ -69,9 +74,14 @@ def part_matrix(frame: pd.DataFrame, column: str) -> np.ndarray:
     """Return a column of lists as float64 [B, C]: NaN where a value is missing or not finite, and beyond a user's candidates."""
     counts = frame["candidates"].map(len).to_numpy(dtype=np.int64)
     present = np.arange(counts.max(initial=0)) < counts[:, None]
-    lists = [[None] * count if values is None else values for values, count in zip(frame[column], counts, strict=True)]
+    lists = [
+        [None] * count if values is None else values
+        for values, count in zip(frame[column], counts, strict=True)
+    ]
     matrix = np.full(present.shape, np.nan)
-    matrix[present] = np.fromiter((np.nan if value is None else value for value in chain.from_iterable(lists)), dtype=np.float64)
+    matrix[present] = np.fromiter(
+        (np.nan if value is None else value for value in chain.from_iterable(lists)), dtype=np.float64
+    )
     matrix[~np.isfinite(matrix)] = np.nan
     return matrix
 
@@ -99,7 +109,11 @@ def features_of(frame: pd.DataFrame, parts: Sequence[str]) -> tuple[np.ndarray, 
 
 
 def fit_blend(
-    frame: pd.DataFrame, targets: Sequence[str], with_llm: bool, prior: BlendWeights | None = None, seed: int = 0
+    frame: pd.DataFrame,
+    targets: Sequence[str],
+    with_llm: bool,
+    prior: BlendWeights | None = None,
+    seed: int = 0,
 ) -> tuple[BlendWeights, dict[str, float]]:
     """Fit the weights on scored candidates that hold the true item, and report how each part and the blend order them.
 
@@ -117,10 +131,15 @@ def fit_blend(
     parts = tuple(part for part in PRIOR if with_llm or part != "llm")
     start = _start(parts, prior)
     usable = _usable(frame, targets, with_llm)
-    frame, kept = frame[usable].reset_index(drop=True), [target for target, use in zip(targets, usable, strict=True) if use]
+    frame, kept = (
+        frame[usable].reset_index(drop=True),
+        [target for target, use in zip(targets, usable, strict=True) if use],
+    )
     if not kept:
         return _weights(parts, start, 1.0, 0, {}), {"num_users": 0.0}
-    column = np.array([list(ids).index(target) for ids, target in zip(frame["candidates"], kept, strict=True)])
+    column = np.array(
+        [list(ids).index(target) for ids, target in zip(frame["candidates"], kept, strict=True)]
+    )
     features, present = features_of(frame, parts)
     fitted = _fit(features, present, column, start)
     half = np.array([seeds.derive(seed, "blend", user) % 2 for user in frame["user_id"]])
@@ -137,7 +156,10 @@ def fit_blend(
     fitted_scores = np.where(present, features @ fitted, -np.inf)
     for name, scores in {**alone, "blend": crosswise, "blend_fitted": fitted_scores}.items():
         ranks = metrics.ranks_of_target(scores, column)
-        figures |= {f"{name}_Hit@1": metrics.mean(metrics.hit(ranks, 1)), f"{name}_NDCG@10": metrics.mean(metrics.ndcg(ranks, 10))}
+        figures |= {
+            f"{name}_Hit@1": metrics.mean(metrics.hit(ranks, 1)),
+            f"{name}_NDCG@10": metrics.mean(metrics.ndcg(ranks, 10)),
+        }
     return blend, figures
 
 
@@ -149,7 +171,13 @@ def filled(values_BC: np.ndarray, present_BC: np.ndarray) -> np.ndarray:
 
 
 def _usable(frame: pd.DataFrame, targets: Sequence[str], with_llm: bool) -> np.ndarray:
-    usable = np.array([len(ids) > 1 and target in list(ids) for ids, target in zip(frame["candidates"], targets, strict=True)], dtype=bool)
+    usable = np.array(
+        [
+            len(ids) > 1 and target in list(ids)
+            for ids, target in zip(frame["candidates"], targets, strict=True)
+        ],
+        dtype=bool,
+    )
     if with_llm and len(frame):
         usable &= ~np.isnan(part_matrix(frame, COLUMN_OF_PART["llm"])).all(axis=1)
     return usable
@@ -158,11 +186,15 @@ def _usable(frame: pd.DataFrame, targets: Sequence[str], with_llm: bool) -> np.n
 def _start(parts: Sequence[str], prior: BlendWeights | None) -> np.ndarray:
     if prior is None:
         return np.array([*(PRIOR[part] for part in parts), 0.0])
-    scaled = [prior.weights[part] / prior.temperature if part in prior.weights else PRIOR[part] for part in parts]
+    scaled = [
+        prior.weights[part] / prior.temperature if part in prior.weights else PRIOR[part] for part in parts
+    ]
     return np.array([*scaled, prior.unknown_offset / prior.temperature])
 
 
-def _weights(parts: Sequence[str], v: np.ndarray, softness: float, num_users: int, part_temperatures: dict[str, float]) -> BlendWeights:
+def _weights(
+    parts: Sequence[str], v: np.ndarray, softness: float, num_users: int, part_temperatures: dict[str, float]
+) -> BlendWeights:
     """Split v into weights that sum to 1 and a temperature, made `softness` times as high."""
     total = float(v[:-1].sum()) or 1.0
     weights = {part: float(value) / total for part, value in zip(parts, v, strict=False)}
@@ -183,7 +215,11 @@ def _fit(features: np.ndarray, present: np.ndarray, column: np.ndarray, prior: n
         probability = np.exp(_log_softmax(np.where(present, features @ v, -np.inf)))
         mean = np.einsum("uc,ucp->up", probability, features)
         gradient = (mean - features[rows, column]).sum(axis=0) + SHRINK * (v - prior)
-        curvature = np.einsum("uc,ucp,ucq->pq", probability, features, features) - mean.T @ mean + SHRINK * np.eye(len(v))
+        curvature = (
+            np.einsum("uc,ucp,ucq->pq", probability, features, features)
+            - mean.T @ mean
+            + SHRINK * np.eye(len(v))
+        )
         free = ~(bounded & (v <= 0) & (gradient > 0))
         if np.abs(gradient[free]).max(initial=0.0) < 1e-8 * (1 + len(features)):
             break
@@ -193,7 +229,9 @@ def _fit(features: np.ndarray, present: np.ndarray, column: np.ndarray, prior: n
     return v
 
 
-def _descended(objective: Callable[[np.ndarray], float], v: np.ndarray, step: np.ndarray, bounded: np.ndarray) -> np.ndarray:
+def _descended(
+    objective: Callable[[np.ndarray], float], v: np.ndarray, step: np.ndarray, bounded: np.ndarray
+) -> np.ndarray:
     """Return v after the longest of step, step/2, step/4 … that lowers the objective; v itself where none does."""
     now = objective(v)
     for halvings in range(40):
@@ -207,7 +245,10 @@ def _descended(objective: Callable[[np.ndarray], float], v: np.ndarray, step: np
 def _temperature(scores: np.ndarray, column: np.ndarray) -> float:
     """Return the temperature of the grid with the lowest NLL of the true items, shrunk towards 1 like the weights."""
     rows = np.arange(len(scores))
-    losses = [-_log_softmax(scores / value)[rows, column].sum() + SHRINK / 2 * np.log(value) ** 2 for value in TEMPERATURES]
+    losses = [
+        -_log_softmax(scores / value)[rows, column].sum() + SHRINK / 2 * np.log(value) ** 2
+        for value in TEMPERATURES
+    ]
     return float(TEMPERATURES[int(np.argmin(losses))])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from allmrec.steps.context import Context
+from allmrec.runtime.context import Context
 
 
 class Progress:
@@ -31,4 +31,6 @@ class Progress:
             done, seconds = self.counter.value, time.monotonic() - self.start
             if 0 < done < self.total:
                 left = seconds * (self.total - done) / done
-                self.report(f"  {done:,} / {self.total:,} {self.unit}, {done / seconds:,.0f} a second, {left:,.0f} s left")
+                self.report(
+                    f"  {done:,} / {self.total:,} {self.unit}, {done / seconds:,.0f} a second, {left:,.0f} s left"
+                )

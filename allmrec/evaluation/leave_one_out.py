@@ -13,7 +13,7 @@ import pandas as pd
 
 from allmrec import seeds
 from allmrec.config import Config
-from allmrec.scoring.ranking import order_scores
+from allmrec.ranking.served import order_scores
 
 if TYPE_CHECKING:
     from allmrec.bundle import Bundle
@@ -22,7 +22,9 @@ MODELS = ("popularity", "text", "cf", "blend", "llm", "served")
 """Interactions in training; text similarity; the CF model; the blend without the LLM; A-LLMRec by itself; what a night would serve."""
 
 
-def sample_negatives(user_id: str, seen: Collection[int], num_items: int, num_negatives: int, seed: int) -> list[int]:
+def sample_negatives(
+    user_id: str, seen: Collection[int], num_items: int, num_negatives: int, seed: int
+) -> list[int]:
     """Return `num_negatives` distinct item_idx out of 1..num_items, none of them in `seen`, drawn uniformly by (seed, user_id).
 
     `seen` holds everything the user ever had and the target. Fewer are returned where the catalogue has no more.
@@ -30,16 +32,22 @@ def sample_negatives(user_id: str, seen: Collection[int], num_items: int, num_ne
     free = np.ones(num_items + 1, dtype=bool)
     free[[0, *(idx for idx in seen if idx <= num_items)]] = False
     unseen = np.flatnonzero(free)
-    drawn = seeds.generator(seed, "negatives", user_id).choice(len(unseen), size=min(num_negatives, len(unseen)), replace=False)
+    drawn = seeds.generator(seed, "negatives", user_id).choice(
+        len(unseen), size=min(num_negatives, len(unseen)), replace=False
+    )
     return unseen[drawn].tolist()
 
 
-def model_scores(frame: pd.DataFrame, model: str, bundle: Bundle, config: Config | None = None) -> list[np.ndarray]:
+def model_scores(
+    frame: pd.DataFrame, model: str, bundle: Bundle, config: Config | None = None
+) -> list[np.ndarray]:
     """Return how `model` (of `MODELS`) scores every user's candidates: a float64 array a user, all finite, higher is better.
 
     `frame` is what `Scorer.score` returns; `config` says what is served (None: the bundle's own).
     """
-    num_interactions = dict(zip(bundle.items["item_id"], bundle.items["num_interactions"].tolist(), strict=True))
+    num_interactions = dict(
+        zip(bundle.items["item_id"], bundle.items["num_interactions"].tolist(), strict=True)
+    )
     return order_scores(frame, model, bundle.blends, num_interactions, config or bundle.config)
 
 
@@ -61,7 +69,9 @@ def ranks_of_candidates(scores: Sequence[np.ndarray], user_ids: Sequence[str], s
     return ranks
 
 
-def target_ranks(candidates: Sequence[Sequence[str]], ranks: Sequence[Sequence[int]], targets: Sequence[str]) -> np.ndarray:
+def target_ranks(
+    candidates: Sequence[Sequence[str]], ranks: Sequence[Sequence[int]], targets: Sequence[str]
+) -> np.ndarray:
     """Return the rank of each user's target, float64 [N]; infinity where it is not among the candidates."""
     found = np.full(len(targets), np.inf)
     for row, (ids, places, target) in enumerate(zip(candidates, ranks, targets, strict=True)):

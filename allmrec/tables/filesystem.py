@@ -75,7 +75,9 @@ def upload(spark: SparkSession, local: Path, uri: str) -> None:
     if replaced:
         fs.rename(path, old)
     if not fs.rename(fresh, path):
-        raise InputError(f"{uri}: could not be written: renaming the uploaded copy {fresh} failed; check rights and space there")
+        raise InputError(
+            f"{uri}: could not be written: renaming the uploaded copy {fresh} failed; check rights and space there"
+        )
     if replaced:
         fs.delete(old, True)
 

@@ -30,7 +30,9 @@ class Examples:
         return len(self.user_ids)
 
     @classmethod
-    def of(cls, rows: pd.DataFrame, rec: ALLMRec, device: torch.device, most: int | None = None, seed: int = 0) -> Examples:
+    def of(
+        cls, rows: pd.DataFrame, rec: ALLMRec, device: torch.device, most: int | None = None, seed: int = 0
+    ) -> Examples:
         """Take the held-back rows with a history (a seeded sample of `most`), with their frozen user representations."""
         rows = rows[rows["length"] > 0] if len(rows) else rows
         if most is not None and len(rows) > most:
@@ -38,7 +40,9 @@ class Examples:
             rows = rows.iloc[np.sort(chosen)]
         if not len(rows):
             none = torch.zeros(0, dtype=torch.int64, device=device)
-            return cls([], none.view(0, 1), none, [], torch.zeros(0, rec.cf.width, device=device), none.bool())
+            return cls(
+                [], none.view(0, 1), none, [], torch.zeros(0, rec.cf.width, device=device), none.bool()
+            )
         on_device = torch.from_numpy(np.stack(rows["item_idx"].to_list()).astype(np.int64)).to(device)
         vectors = [rec.user_inputs(on_device[start : start + BLOCK]) for start in range(0, len(rows), BLOCK)]
         return cls(
@@ -57,7 +61,9 @@ class Examples:
         taken = {target, *self.seen[row].tolist(), *self.histories[row].tolist()}
         wanted = min(num_candidates - 1, num_items - len(taken - {0}))
         negatives: list[int] = []
-        if wanted * 2 > num_items - len(taken):  # few are left: drawing until enough are found could take long
+        if wanted * 2 > num_items - len(
+            taken
+        ):  # few are left: drawing until enough are found could take long
             free = np.setdiff1d(np.arange(1, num_items + 1), list(taken))
             negatives = random.permutation(free)[: max(wanted, 0)].tolist()
         while len(negatives) < wanted:

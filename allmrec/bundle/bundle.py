@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from allmrec.config import Config
+from allmrec.llm.frozen import FrozenLLM
+from allmrec.llm.prompt import TitleTokens
 from allmrec.models.a_llmrec import ALLMRec
-from allmrec.models.llm import FrozenLLM
 from allmrec.models.text_encoder import TextEncoder, item_text
-from allmrec.prompts.template import TitleTokens
-from allmrec.scoring.blend import BlendWeights
+from allmrec.ranking.blend import BlendWeights
 
 ITEM_COLUMNS = ["item_idx", "item_id", "title", "text_hash", "num_interactions"]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from allmrec.prompts.template import USER, Prompt
+from allmrec.llm.prompt import USER, Prompt
 
 ROW_TOKENS = 384
 """Most tree tokens a row: longer rows pay for attention between answers that cannot see each other, shorter ones repeat the prompt."""
@@ -136,15 +136,27 @@ def packed(rows: Sequence[Row]) -> PackedBatch:
         token_ids[place, : row.num_tokens] = row.token_ids
         positions[place, : row.num_tokens] = row.positions
         _allow(allowed[place], row)
-    soft = [(place, column, item, row.request) for place, row in enumerate(rows) for column, item in _soft_tokens(row)]
+    soft = [
+        (place, column, item, row.request)
+        for place, row in enumerate(rows)
+        for column, item in _soft_tokens(row)
+    ]
     soft_rows, soft_columns, soft_items, soft_requests = np.array(soft, dtype=np.int64).reshape(-1, 4).T
-    edges = [(place, column, token) for place, row in enumerate(rows) for column, token in zip(row.edge_columns, row.edge_tokens, strict=True)]
+    edges = [
+        (place, column, token)
+        for place, row in enumerate(rows)
+        for column, token in zip(row.edge_columns, row.edge_tokens, strict=True)
+    ]
     edge_rows, edge_columns, edge_tokens = np.array(edges, dtype=np.int64).T
     keys, edge_sources = np.unique(edge_rows * longest + edge_columns, return_inverse=True)
     order = np.argsort(edge_sources, kind="stable")
     renumbered = np.empty_like(order)
     renumbered[order] = np.arange(len(order))
-    answers = [(row.request, number, first, own) for row, first in zip(rows, _first_edges(rows), strict=True) for number, own in row.answers]
+    answers = [
+        (row.request, number, first, own)
+        for row, first in zip(rows, _first_edges(rows), strict=True)
+        for number, own in row.answers
+    ]
     answer_edges = np.full((len(answers), max(len(own) for *_, own in answers)), len(order), dtype=np.int64)
     for place, (_, _, first, own) in enumerate(answers):
         answer_edges[place, : len(own)] = renumbered[first + np.asarray(own)]

@@ -14,7 +14,7 @@ import numpy as np
 
 from allmrec.config import PromptConfig
 from allmrec.errors import InputError
-from allmrec.prompts.domains import DOMAINS
+from allmrec.llm.domains import DOMAINS
 
 USER = 0
 """Stands for the user among `Prompt.soft_items` (item_idx 0 is padding and never an item)."""
@@ -41,7 +41,10 @@ class TitleTokens:
         lengths = np.diff(self.offsets)
         kept = np.minimum(lengths, cap)
         within = np.arange(len(self.flat)) - np.repeat(self.offsets[:-1], lengths)
-        return TitleTokens(self.flat[within < np.repeat(kept, lengths)], np.concatenate([[0], np.cumsum(kept)]).astype(np.int64))
+        return TitleTokens(
+            self.flat[within < np.repeat(kept, lengths)],
+            np.concatenate([[0], np.cumsum(kept)]).astype(np.int64),
+        )
 
 
 @dataclass
@@ -94,22 +97,38 @@ class PromptLayout:
         self._tokenise, self._bos_ids = tokenise, list(bos_ids)
         self._quote = tokenise('"') if layout == "paper" else []
         self._separator = tokenise(", ") if self.lists_candidates else tokenise(";")
-        self._terminator = {"paper": [*self._quote, eos_id], "token_first": [eos_id], "no_list": self._separator}[layout]
+        self._terminator = {
+            "paper": [*self._quote, eos_id],
+            "token_first": [eos_id],
+            "no_list": self._separator,
+        }[layout]
         if self.lists_candidates:
-            self._is_user = tokenise(" is a user representation. ") if layout == "paper" and soft_tokens else []
+            self._is_user = (
+                tokenise(" is a user representation. ") if layout == "paper" and soft_tokens else []
+            )
             self._has_had = tokenise(f"This user has {words.verb_past} ")
             self._before_list = tokenise(" in the previous. ")
             self._recommend = tokenise(
                 f"Recommend one next {words.noun} for this user to {words.verb} next from the following {words.noun} title set, "
             )
-            self._last = tokenise('. The recommendation is "' if layout == "paper" else ". The recommendation is")
+            self._last = tokenise(
+                '. The recommendation is "' if layout == "paper" else ". The recommendation is"
+            )
         else:
             self._together = tokenise(f"{words.together}:")
 
     @classmethod
     def of(cls, settings: PromptConfig, llm: TokenSource) -> PromptLayout:
         """Return the layout that the section `prompt` asks for, in the tokens of `llm`."""
-        return cls(settings.layout, settings.domain, llm.tokenise, llm.bos_ids, llm.eos_id, settings.history_items, settings.soft_tokens)
+        return cls(
+            settings.layout,
+            settings.domain,
+            llm.tokenise,
+            llm.bos_ids,
+            llm.eos_id,
+            settings.history_items,
+            settings.soft_tokens,
+        )
 
     def title_text(self, title: str) -> str:
         """Return the one form in which a title is tokenised, in the history, the list and the answer."""
@@ -121,7 +140,9 @@ class PromptLayout:
         for number, title in enumerate(titles, start=1):
             tokens = self._tokenise(self.title_text(title))[:cap]
             if not title.strip() or not tokens:
-                raise InputError(f"items: the title {title!r} of item_idx {number} has no token, expected text; give it a title")
+                raise InputError(
+                    f"items: the title {title!r} of item_idx {number} has no token, expected text; give it a title"
+                )
             rows.append(tokens)
         lengths = [0, *(len(row) for row in rows)]
         flat = np.fromiter((token for row in rows for token in row), dtype=np.int32, count=sum(lengths))
@@ -154,7 +175,9 @@ class PromptLayout:
             prompt.token_ids += titles.of(idx) + self._separator
         self._soft(prompt, USER)
 
-    def _write_listing(self, prompt: Prompt, history: Sequence[int], candidates: Sequence[int], titles: TitleTokens) -> None:
+    def _write_listing(
+        self, prompt: Prompt, history: Sequence[int], candidates: Sequence[int], titles: TitleTokens
+    ) -> None:
         if self.layout == "paper":
             self._soft(prompt, USER)
             prompt.token_ids += self._is_user

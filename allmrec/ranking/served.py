@@ -14,12 +14,17 @@ import numpy as np
 import pandas as pd
 
 from allmrec.config import Config
-from allmrec.scoring.blend import COLUMN_OF_PART, BlendWeights, filled, part_matrix
+from allmrec.ranking.blend import COLUMN_OF_PART, BlendWeights, filled, part_matrix
 
 COLUMNS = ["user_id", "rank", "item_id", "score", "probability", "llm_logprob", "alignment_score", "cf_score", "text_score", "source",
            "fallback_reason"]  # fmt: skip
 
-PART_COLUMNS = {"llm_logprob": "llm_logprobs", "alignment_score": "alignment_scores", "cf_score": "cf_scores", "text_score": "text_scores"}
+PART_COLUMNS = {
+    "llm_logprob": "llm_logprobs",
+    "alignment_score": "alignment_scores",
+    "cf_score": "cf_scores",
+    "text_score": "text_scores",
+}
 
 
 @dataclass(frozen=True)
@@ -56,10 +61,14 @@ def rank(frame: pd.DataFrame, blends: Mapping[str, BlendWeights], config: Config
     probability = np.divide(weight, total, out=np.full(weight.shape, np.nan), where=total > 0)
     rows = np.nonzero(present)[0]
     ids = np.array(list(chain.from_iterable(frame["candidates"])), dtype=object)
-    table = pd.DataFrame({"item_id": ids, "score": served.scores_BC[present], "probability": probability[present]})
+    table = pd.DataFrame(
+        {"item_id": ids, "score": served.scores_BC[present], "probability": probability[present]}
+    )
     for name, column in PART_COLUMNS.items():
         table[name] = part_matrix(frame, column)[present]
-    place = np.lexsort((pd.factorize(ids, sort=True)[0], -table["cf_score"].fillna(-np.inf), -table["score"], rows))
+    place = np.lexsort(
+        (pd.factorize(ids, sort=True)[0], -table["cf_score"].fillna(-np.inf), -table["score"], rows)
+    )
     first = np.concatenate([[0], np.cumsum(counts)[:-1]])
     ranks = np.arange(len(rows)) - first[rows] + 1
     kept = ranks <= config.scoring.top_k
@@ -88,22 +97,33 @@ def served_scores(frame: pd.DataFrame, blends: Mapping[str, BlendWeights], confi
     temperature = np.full(len(frame), without.temperature)
     if order == "cf":
         cf = part_matrix(frame, COLUMN_OF_PART["cf"])
-        by_cf = ~np.isnan(cf).all(axis=1)  # a history that the CF model does not know: the blend's other parts order it
+        by_cf = ~np.isnan(cf).all(
+            axis=1
+        )  # a history that the CF model does not know: the blend's other parts order it
         scores[by_cf] = filled(cf, present)[by_cf]
         temperature[by_cf] = without.part_temperatures.get("cf", 1.0)
     if by_llm.any():
-        found, softness = _llm_scores(frame[by_llm], choice[by_llm], present[by_llm], scores[by_llm], without, with_llm, config)
+        found, softness = _llm_scores(
+            frame[by_llm], choice[by_llm], present[by_llm], scores[by_llm], without, with_llm, config
+        )
         scores[by_llm], temperature[by_llm] = found, softness
     popular = without_history(frame)
     scores[popular] = np.where(present[popular], 1.0 / (1.0 + np.arange(present.shape[1])), -np.inf)
     temperature[popular] = np.nan
     reason[popular] = "no_history"
-    return ServedScores(scores, temperature, np.where(popular, "popular", np.where(by_llm, "llm", "cf")).astype(object), reason)
+    return ServedScores(
+        scores,
+        temperature,
+        np.where(popular, "popular", np.where(by_llm, "llm", "cf")).astype(object),
+        reason,
+    )
 
 
 def without_history(frame: pd.DataFrame) -> np.ndarray:
     """Return bool [B]: nothing of the history is known, so that neither CF nor text says anything and the list is popular items."""
-    sources = np.array([all(source == "popular" for source in found) for found in frame["sources"]], dtype=bool)
+    sources = np.array(
+        [all(source == "popular" for source in found) for found in frame["sources"]], dtype=bool
+    )
     cf, text = (part_matrix(frame, COLUMN_OF_PART[part]) for part in ("cf", "text"))
     return sources & np.isnan(cf).all(axis=1) & (np.nan_to_num(text) == 0).all(axis=1)
 
@@ -134,7 +154,11 @@ def _llm_scores(
 
 
 def order_scores(
-    frame: pd.DataFrame, model: str, blends: Mapping[str, BlendWeights], num_interactions: Mapping[str, int], config: Config
+    frame: pd.DataFrame,
+    model: str,
+    blends: Mapping[str, BlendWeights],
+    num_interactions: Mapping[str, int],
+    config: Config,
 ) -> list[np.ndarray]:
     """Return how one model scores every user's candidates: a float64 array a user, all finite, higher is better.
 
@@ -144,7 +168,10 @@ def order_scores(
     counts = frame["candidates"].map(len).to_numpy(dtype=np.int64)
     present = np.arange(counts.max(initial=0)) < counts[:, None]
     if model == "popularity":
-        return [np.array([num_interactions.get(item, 0) for item in ids], dtype=np.float64) for ids in frame["candidates"]]
+        return [
+            np.array([num_interactions.get(item, 0) for item in ids], dtype=np.float64)
+            for ids in frame["candidates"]
+        ]
     if model == "served":
         scores = served_scores(frame, blends, config).scores_BC
     elif model == "blend":

@@ -20,7 +20,9 @@ MANIFEST = "manifest.json"
 OUTSIDE_THE_HASH = ("bundle_id", "created_at")
 
 
-def write_folder(root: Path, name: str | None, write: Callable[[Path], None], manifest: dict[str, Any]) -> dict[str, Any]:
+def write_folder(
+    root: Path, name: str | None, write: Callable[[Path], None], manifest: dict[str, Any]
+) -> dict[str, Any]:
     """Write a bundle under `root` in one rename and return its whole manifest.
 
     `write` puts every file but the manifest into the folder it is given. The folder is `name`, or the bundle_id where name is None; one
@@ -33,7 +35,9 @@ def write_folder(root: Path, name: str | None, write: Callable[[Path], None], ma
         whole = {**manifest, "format_version": FORMAT_VERSION, "files": checksums(partial)}
         whole["bundle_id"] = content_id(whole)
         whole["created_at"] = datetime.now(timezone.utc).isoformat(timespec="microseconds")
-        (partial / MANIFEST).write_text(json.dumps(whole, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+        (partial / MANIFEST).write_text(
+            json.dumps(whole, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False), encoding="utf-8"
+        )
         target = root / (name or whole["bundle_id"])
         if target.exists():
             return verify_bundle(target)
@@ -45,7 +49,9 @@ def write_folder(root: Path, name: str | None, write: Callable[[Path], None], ma
             return verify_bundle(target)  # another process was first
         return whole
     except (OSError, SafetensorError) as error:
-        raise SetupError(f"{root}: the bundle cannot be written ({error}), expected room in a folder of one's own; free some space") from error
+        raise SetupError(
+            f"{root}: the bundle cannot be written ({error}), expected room in a folder of one's own; free some space"
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -61,12 +67,19 @@ def verify_bundle(folder: Path) -> dict[str, Any]:
     for problem, names in (
         ("missing", sorted(expected.keys() - found.keys())),
         ("not one of its files", sorted(found.keys() - expected.keys())),
-        ("changed (wrong checksum)", sorted(name for name in expected.keys() & found.keys() if expected[name] != found[name])),
+        (
+            "changed (wrong checksum)",
+            sorted(name for name in expected.keys() & found.keys() if expected[name] != found[name]),
+        ),
     ):
         if names:
-            raise BundleError(f"bundle {folder}: {names[0]} is {problem}, expected the files of its manifest; copy or train the bundle again")
+            raise BundleError(
+                f"bundle {folder}: {names[0]} is {problem}, expected the files of its manifest; copy or train the bundle again"
+            )
     if content_id(manifest) != manifest.get("bundle_id"):
-        raise BundleError(f"bundle {folder}: {MANIFEST} was changed, expected the content of its bundle_id; copy or train the bundle again")
+        raise BundleError(
+            f"bundle {folder}: {MANIFEST} was changed, expected the content of its bundle_id; copy or train the bundle again"
+        )
     return manifest
 
 
@@ -74,16 +87,24 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Return the manifest of a bundle in a format that this program reads; raises BundleError."""
     path = folder / MANIFEST
     if not path.is_file():
-        raise BundleError(f"bundle {folder}: {MANIFEST} is missing, expected a bundle's folder; check the path, or train one (allmrec train)")
+        raise BundleError(
+            f"bundle {folder}: {MANIFEST} is missing, expected a bundle's folder; check the path, or train one (allmrec train)"
+        )
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, UnicodeDecodeError) as error:
-        raise BundleError(f"bundle {folder}: {MANIFEST} is no JSON ({error}), expected a bundle's; copy or train the bundle again") from error
+        raise BundleError(
+            f"bundle {folder}: {MANIFEST} is no JSON ({error}), expected a bundle's; copy or train the bundle again"
+        ) from error
     version = manifest.get("format_version") if isinstance(manifest, dict) else None
     if version != FORMAT_VERSION:
-        raise BundleError(f"bundle {folder}: format_version {version}, expected {FORMAT_VERSION}; use the allmrec that wrote it, or train again")
+        raise BundleError(
+            f"bundle {folder}: format_version {version}, expected {FORMAT_VERSION}; use the allmrec that wrote it, or train again"
+        )
     if not isinstance(manifest.get("files"), dict):
-        raise BundleError(f"bundle {folder}: {MANIFEST} names no files, expected their checksums; copy or train the bundle again")
+        raise BundleError(
+            f"bundle {folder}: {MANIFEST} names no files, expected their checksums; copy or train the bundle again"
+        )
     return manifest
 
 
@@ -105,4 +126,6 @@ def checksums(folder: Path) -> dict[str, str]:
 def content_id(manifest: dict[str, Any]) -> str:
     """Return the bundle_id: 16 hex digits of the SHA-256 over the manifest with its files' checksums, without what is outside the hash."""
     content = {key: value for key, value in manifest.items() if key not in OUTSIDE_THE_HASH}
-    return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return hashlib.sha256(
+        json.dumps(content, sort_keys=True, allow_nan=False).encode("utf-8", "surrogatepass")
+    ).hexdigest()[:16]

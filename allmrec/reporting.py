@@ -1,0 +1,155 @@
+"""What a person sees while a command runs: lines, timed parts, and progress with the time left.
+
+At a terminal parts and progress are live at the bottom of the screen and vanish when they end; in a file or a pipe a progress line
+is written every ten seconds. What is reported never decides what is computed.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+
+SECONDS_BETWEEN_LINES = 10.0
+"""How often progress is written where there is no terminal."""
+
+
+class Report:
+    """Where lines and progress go. `Report()` is silent; `Report(lines.append)` collects the lines.
+
+    `seconds` holds the duration of every finished `part` of this report, by name.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[str], None] = lambda line: None,
+        screen: Screen | None = None,
+        prefix: str = "",
+        every_seconds: float = SECONDS_BETWEEN_LINES,
+    ) -> None:
+        self.write, self.screen, self.prefix, self.every_seconds = write, screen, prefix, every_seconds
+        self.seconds: dict[str, float] = {}
+
+    def __call__(self, line: str) -> None:
+        """Say one line."""
+        self.write(self.prefix + line)
+
+    def under(self, prefix: str) -> Report:
+        """Return a report to the same place whose lines begin with this one's prefix and `prefix`; its `seconds` are its own."""
+        return Report(self.write, self.screen, self.prefix + prefix, self.every_seconds)
+
+    @contextmanager
+    def part(self, name: str, purpose: str) -> Iterator[None]:
+        """Say what the block is for, and, where it ends without an error, how long it took (also kept in `seconds`)."""
+        start = time.monotonic()
+        if self.screen is None:
+            self(f"{name}: {purpose}")
+        task = self.screen.add(f"{self.prefix}{name}: {purpose}", None) if self.screen else None
+        try:
+            yield
+        finally:
+            if self.screen is not None and task is not None:
+                self.screen.remove(task)
+            self.seconds[name] = round(time.monotonic() - start, 1)
+        self(f"{name}: {purpose + ': ' if self.screen else ''}done in {self.seconds[name]:.1f} s")
+
+    @contextmanager
+    def progress(self, label: str, total: int, unit: str) -> Iterator[Progress]:
+        """Yield the progress of `total` units of work; the block calls its `update`."""
+        progress = Progress(self, label, total, unit)
+        try:
+            yield progress
+        finally:
+            progress.close()
+
+
+class Progress:
+    """Units done out of `total`, with the rate and the time left. See `Report.progress`."""
+
+    def __init__(self, report: Report, label: str, total: int, unit: str) -> None:
+        self.report, self.label, self.total, self.unit = report, label, total, unit
+        self.start = self.last_line = time.monotonic()
+        self.first: int | None = None
+        self.task = report.screen.add(report.prefix + label, total) if report.screen else None
+
+    def update(self, done: int, detail: str = "") -> None:
+        """Say that `done` units are done; `detail` stands beside the numbers. The first call after a resume sets where the rate begins."""
+        if self.first is None:
+            self.first = max(done - 1, 0)
+        text = self.described(done, detail)
+        if self.report.screen is not None and self.task is not None:
+            self.report.screen.update(self.task, done, text)
+        elif time.monotonic() - self.last_line >= self.report.every_seconds and done < self.total:
+            self.last_line = time.monotonic()
+            self.report(f"{self.label}: {text}")
+
+    def described(self, done: int, detail: str) -> str:
+        """Return the numbers in words: done, total, rate and time left."""
+        seconds, fresh = time.monotonic() - self.start, done - (self.first or 0)
+        words = [f"{done:,} / {self.total:,} {self.unit}", detail]
+        if fresh > 0 and seconds > 0:
+            words += [f"{fresh / seconds:,.{0 if fresh > 10 * seconds else 1}f} per second"]
+            words += (
+                [f"at most {_clock(seconds * (self.total - done) / fresh)} left"] if done < self.total else []
+            )
+        return ", ".join(word for word in words if word)
+
+    def close(self) -> None:
+        """Take the progress off the screen."""
+        if self.report.screen is not None and self.task is not None:
+            self.report.screen.remove(self.task)
+
+
+class Screen:
+    """A terminal: lines scroll by, and the tasks at work stand below them."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._bars: Bars | None = None
+        self._lock = threading.RLock()
+
+    def add(self, label: str, total: int | None) -> TaskID:
+        """Show a task; without a total it has a spinner and a clock only."""
+        with self._lock:
+            if self._bars is None:
+                columns = (
+                    SpinnerColumn(),
+                    TextColumn("{task.description}"),
+                    BarColumn(20),
+                    TimeElapsedColumn(),
+                )
+                self._bars = Bars(*columns, console=self.console, transient=True)
+                self._bars.start()
+            return self._bars.add_task(escape(label), total=total, label=label)
+
+    def update(self, task: TaskID, done: int, text: str) -> None:
+        """Show how far a task is."""
+        with self._lock:
+            if self._bars is not None:
+                label = self._bars.tasks[self._bars.task_ids.index(task)].fields["label"]
+                self._bars.update(task, completed=done, description=escape(f"{label}: {text}"))
+
+    def remove(self, task: TaskID) -> None:
+        """Take a task off the screen."""
+        with self._lock:
+            if self._bars is not None:
+                self._bars.remove_task(task)
+                if not self._bars.tasks:
+                    self._bars.stop()
+                    self._bars = None
+
+
+def _clock(seconds: float) -> str:
+    """Return a duration as people say it: `42 s`, `3 min 5 s`, `2 h 10 min`."""
+    whole = int(seconds + 0.5)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,1 @@
+"""What every step is given: session and tables, runs, inputs, workers, chunks, bundles."""
