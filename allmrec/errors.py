@@ -1,8 +1,14 @@
-"""Errors a user can mend: one line that says what was found, what was expected and what to do. The commands print them without a traceback."""
+"""Errors a user can mend: one line that says what was found, what was expected and what to do.
+
+The commands print them without a traceback.
+"""
 
 
 class UserError(Exception):
-    """Base of every error that is the input's or the machine's, not the program's. `str()` is one readable line."""
+    """Base of every error that is the input's or the machine's, not the program's.
+
+    `str()` is one readable line.
+    """
 
 
 class ConfigError(UserError):

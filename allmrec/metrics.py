@@ -1,14 +1,14 @@
 """Ranking metrics from the 1-based rank of the one true item, and bootstrap intervals. NumPy only.
 
-With one relevant item a user, as in leave-one-out (A-LLMRec §5.1), every metric is a function of that item's rank r:
-Hit@k = HR@k = Recall@k = [r ≤ k], NDCG@k = [r ≤ k] / log2(1 + r) (Järvelin & Kekäläinen 2002; the ideal DCG is 1), MRR = 1 / r.
-Each function returns the value of every user; the figure is their mean, NaN for no users (`mean`). An item that was not ranked at all has
-rank infinity and counts 0 everywhere.
+With one relevant item per user, as in leave-one-out (A-LLMRec, section 5.1), every metric is a function of
+that item's rank r: Hit@k = HR@k = Recall@k = [r ≤ k], NDCG@k = [r ≤ k] / log2(1 + r) (Järvelin & Kekäläinen
+2002; the ideal DCG is 1), MRR = 1 / r. Each function returns the value of every user; the figure is their
+mean, NaN for no users (`mean`). An item that was not ranked at all has rank infinity and counts 0 everywhere.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
 
 import numpy as np
 
@@ -18,11 +18,6 @@ Values = np.ndarray
 def hit(ranks: Values, k: int) -> Values:
     """[N] float: 1 where the true item is among the first k (`ranks` [N] float or int, from 1), else 0."""
     return (np.asarray(ranks) <= k).astype(np.float64)
-
-
-def recall(ranks: Values, k: int) -> Values:
-    """[N] float: share of the relevant items among the first k; with one relevant item the same as `hit`."""
-    return hit(ranks, k)
 
 
 def ndcg(ranks: Values, k: int) -> Values:
@@ -41,43 +36,45 @@ def mean(values: Values) -> float:
     return float(np.mean(values)) if len(values) else float("nan")
 
 
+PER_USER: dict[str, Callable[[Values], Values]] = {
+    "Hit@1": lambda ranks: hit(ranks, 1),
+    "HR@5": lambda ranks: hit(ranks, 5),
+    "HR@10": lambda ranks: hit(ranks, 10),
+    "NDCG@5": lambda ranks: ndcg(ranks, 5),
+    "NDCG@10": lambda ranks: ndcg(ranks, 10),
+    "MRR": mrr,
+}
+"""The metrics that are reported everywhere: name → value per user, from ranks [N]."""
+
+
 def figures(ranks: Values) -> dict[str, float]:
-    """The means that are reported everywhere: Hit@1, HR@5, HR@10, NDCG@5, NDCG@10, MRR."""
-    per_user = {
-        "Hit@1": hit(ranks, 1),
-        "HR@5": hit(ranks, 5),
-        "HR@10": hit(ranks, 10),
-        "NDCG@5": ndcg(ranks, 5),
-        "NDCG@10": ndcg(ranks, 10),
-        "MRR": mrr(ranks),
-    }
-    return {name: mean(values) for name, values in per_user.items()}
+    """Return the mean of every metric of `PER_USER` over `ranks` [N]."""
+    return {name: mean(per_user(ranks)) for name, per_user in PER_USER.items()}
 
 
-def ranks_of_target(
-    scores: Values, target_column: Values, ties: Literal["pessimistic", "mid"] = "pessimistic"
-) -> Values:
-    """Return the 1-based rank [N] float64 of each row's target column in `scores` [N, C], higher scores first.
+def ranks_of_target(scores: Values, target_column: Values) -> Values:
+    """Return the 1-based rank [N] float64 of each row's target column [N] in `scores` [N, C], highest first.
 
-    A tie never helps: `pessimistic` puts the target behind every candidate of the same score, so that a model which gives all candidates
-    one score has Hit@1 = 0; `mid` puts it in the middle of them (its expected rank under random order). −inf marks candidates that are out:
-    a target scored −inf is last. Raises ValueError for NaN.
+    A tie never helps: the target comes behind every candidate of the same score, so that a model which gives
+    all candidates one score has Hit@1 = 0. −inf marks candidates that are out: a target scored −inf is last.
+    Raises ValueError for NaN.
     """
     scores = np.asarray(scores)
     if np.isnan(scores).any():
         raise ValueError("scores hold NaN, expected numbers or -inf")
     target = scores[np.arange(len(scores)), np.asarray(target_column)][:, None]
-    better = (scores > target).sum(axis=1)
-    equal = (scores == target).sum(axis=1) - 1
-    return 1.0 + better + (equal if ties == "pessimistic" else equal / 2)
+    return (scores >= target).sum(axis=1).astype(np.float64)
 
 
 def bootstrap_interval(
     values: Values, num_samples: int = 1000, seed: int = 0, level: float = 0.95
 ) -> tuple[float, float]:
-    """Return (low, high), the percentile bootstrap interval of the mean of `values` [N] (Efron & Tibshirani 1993, §13.3).
+    """Return (low, high), the percentile bootstrap interval of the mean of `values` [N].
 
-    Users are resampled with replacement `num_samples` times by a generator seeded with `seed`; (NaN, NaN) for no values.
+    Source: Efron & Tibshirani 1993, section 13.3.
+
+    Users are resampled with replacement `num_samples` times by a generator seeded with `seed`; (NaN, NaN) for
+    no values.
     """
     values = np.asarray(values, dtype=np.float64)
     if len(values) == 0:

@@ -1,7 +1,7 @@
 """What a person sees while a command runs: lines, timed parts, and progress with the time left.
 
-At a terminal parts and progress are live at the bottom of the screen and vanish when they end; in a file or a pipe a progress line
-is written every ten seconds. What is reported never decides what is computed.
+At a terminal parts and progress are live at the bottom of the screen and vanish when they end; in a file or a
+pipe a progress line is written every ten seconds. What is reported never decides what is computed.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
+from rich.progress import SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 SECONDS_BETWEEN_LINES = 10.0
 """How often progress is written where there is no terminal."""
@@ -41,23 +42,46 @@ class Report:
         self.write(self.prefix + line)
 
     def under(self, prefix: str) -> Report:
-        """Return a report to the same place whose lines begin with this one's prefix and `prefix`; its `seconds` are its own."""
+        """Return a report to the same place whose lines begin with this one's prefix and `prefix`.
+
+        Its `seconds` are its own.
+        """
         return Report(self.write, self.screen, self.prefix + prefix, self.every_seconds)
 
     @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Say that the block starts and, where it ends without an error, how long it took.
+
+        The duration is kept in `seconds` as `all`.
+        """
+        self("started")
+        with self._timed("all"):
+            yield
+        self(f"done in {self.seconds['all']:.1f} s")
+
+    @contextmanager
     def part(self, name: str, purpose: str) -> Iterator[None]:
-        """Say what the block is for, and, where it ends without an error, how long it took (also kept in `seconds`)."""
-        start = time.monotonic()
+        """Say what the block is for and, where it ends without an error, how long it took.
+
+        The duration is kept in `seconds`, also where the block fails.
+        """
         if self.screen is None:
             self(f"{name}: {purpose}")
-        task = self.screen.add(f"{self.prefix}{name}: {purpose}", None) if self.screen else None
+            with self._timed(name):
+                yield
+            self(f"{name}: done in {self.seconds[name]:.1f} s")
+            return
+        with self.screen.task(f"{self.prefix}{name}: {purpose}"), self._timed(name):
+            yield
+        self(f"{name}: {purpose}: done in {self.seconds[name]:.1f} s")
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        start = time.monotonic()
         try:
             yield
         finally:
-            if self.screen is not None and task is not None:
-                self.screen.remove(task)
             self.seconds[name] = round(time.monotonic() - start, 1)
-        self(f"{name}: {purpose + ': ' if self.screen else ''}done in {self.seconds[name]:.1f} s")
 
     @contextmanager
     def progress(self, label: str, total: int, unit: str) -> Iterator[Progress]:
@@ -76,29 +100,38 @@ class Progress:
         self.report, self.label, self.total, self.unit = report, label, total, unit
         self.start = self.last_line = time.monotonic()
         self.first: int | None = None
+        self.last_done = 0
         self.task = report.screen.add(report.prefix + label, total) if report.screen else None
 
     def update(self, done: int, detail: str = "") -> None:
-        """Say that `done` units are done; `detail` stands beside the numbers. The first call after a resume sets where the rate begins."""
+        """Say that `done` units are done; `detail` stands beside the numbers.
+
+        The first call after a resume sets where the rate begins.
+        """
         if self.first is None:
             self.first = max(done - 1, 0)
-        text = self.described(done, detail)
         if self.report.screen is not None and self.task is not None:
-            self.report.screen.update(self.task, done, text)
-        elif time.monotonic() - self.last_line >= self.report.every_seconds and done < self.total:
-            self.last_line = time.monotonic()
-            self.report(f"{self.label}: {text}")
+            total, *rate = self.numbers(done)
+            left = [words.replace("at most", "≤") for words in rate[1:]]
+            self.report.screen.update(self.task, done, detail, ", ".join([total, *left]))
+        elif self._is_news(done):
+            self.last_line, self.last_done = time.monotonic(), done
+            total, *rate = self.numbers(done)
+            self.report(f"{self.label}: " + ", ".join([total, *([detail] if detail else []), *rate]))
 
-    def described(self, done: int, detail: str) -> str:
-        """Return the numbers in words: done, total, rate and time left."""
+    def _is_news(self, done: int) -> bool:
+        """Return whether a line is due: something was done since the last one, and the job goes on."""
+        waited = time.monotonic() - self.last_line >= self.report.every_seconds
+        return waited and self.last_done < done < self.total
+
+    def numbers(self, done: int) -> list[str]:
+        """Return in words: done of total, the rate, and the time left, as far as they can be told."""
+        words = [f"{done:,} / {self.total:,} {self.unit}"]
         seconds, fresh = time.monotonic() - self.start, done - (self.first or 0)
-        words = [f"{done:,} / {self.total:,} {self.unit}", detail]
-        if fresh > 0 and seconds > 0:
-            words += [f"{fresh / seconds:,.{0 if fresh > 10 * seconds else 1}f} per second"]
-            words += (
-                [f"at most {_clock(seconds * (self.total - done) / fresh)} left"] if done < self.total else []
-            )
-        return ", ".join(word for word in words if word)
+        if fresh > 0 and seconds > 0 and done < self.total:
+            rate, left = fresh / seconds, seconds * (self.total - done) / fresh
+            words += [f"{rate:,.{0 if rate > 10 else 1}f} per second", f"at most {duration(left)} left"]
+        return words
 
     def close(self) -> None:
         """Take the progress off the screen."""
@@ -114,26 +147,42 @@ class Screen:
         self._bars: Bars | None = None
         self._lock = threading.RLock()
 
+    @contextmanager
+    def task(self, label: str) -> Iterator[None]:
+        """Show a task without numbers while the block runs."""
+        task = self.add(label, None)
+        try:
+            yield
+        finally:
+            self.remove(task)
+
     def add(self, label: str, total: int | None) -> TaskID:
         """Show a task; without a total it has a spinner and a clock only."""
         with self._lock:
             if self._bars is None:
-                columns = (
+                what = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+                numbers = Column(no_wrap=True, justify="right")
+                self._bars = Bars(
                     SpinnerColumn(),
-                    TextColumn("{task.description}"),
-                    BarColumn(20),
+                    TextColumn("{task.description}", table_column=what),
+                    TextColumn("{task.fields[numbers]}", table_column=numbers),
                     TimeElapsedColumn(),
+                    console=self.console,
+                    transient=True,
+                    expand=True,
                 )
-                self._bars = Bars(*columns, console=self.console, transient=True)
                 self._bars.start()
-            return self._bars.add_task(escape(label), total=total, label=label)
+            return self._bars.add_task(escape(label), total=total, label=label, numbers="")
 
-    def update(self, task: TaskID, done: int, text: str) -> None:
+    def update(self, task: TaskID, done: int, detail: str, numbers: str) -> None:
         """Show how far a task is."""
         with self._lock:
             if self._bars is not None:
                 label = self._bars.tasks[self._bars.task_ids.index(task)].fields["label"]
-                self._bars.update(task, completed=done, description=escape(f"{label}: {text}"))
+                described = f"{label}: {detail}" if detail else label
+                self._bars.update(
+                    task, completed=done, description=escape(described), numbers=escape(numbers)
+                )
 
     def remove(self, task: TaskID) -> None:
         """Take a task off the screen."""
@@ -145,7 +194,7 @@ class Screen:
                     self._bars = None
 
 
-def _clock(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Return a duration as people say it: `42 s`, `3 min 5 s`, `2 h 10 min`."""
     whole = int(seconds + 0.5)
     if whole < 60:

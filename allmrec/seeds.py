@@ -1,4 +1,4 @@
-"""Seeds derived from (seed, keys), so that a draw for a user never depends on partitioning, order or other users."""
+"""Seeds derived from (seed, keys): a draw for a user never depends on partitioning, order or others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import numpy as np
 
 
 def derive(seed: int, *keys: str | int) -> int:
-    """Return a 63-bit seed that depends on `seed` and every key, in their order (BLAKE2b, stable across machines)."""
+    """Return a 63-bit seed that depends on `seed` and every key, in their order.
+
+    It is a BLAKE2b hash, stable across machines.
+    """
     digest = hashlib.blake2b(digest_size=8)
     for part in (seed, *keys):
         data = repr(part).encode("utf-8", "surrogatepass")

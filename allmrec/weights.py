@@ -1,4 +1,4 @@
-"""Content hashes of weights: of a model in memory (frozen checks) and of safetensors files (which LLM a bundle was trained with)."""
+"""Content hashes: of a model in memory (frozen checks), of safetensors files (which LLM it is), of a file."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -14,12 +15,18 @@ from torch import Tensor, nn
 
 from allmrec.errors import NotFrozenError
 
+BLOCK_BYTES = 1 << 20
+"""How much of a file is read at a time."""
+
 
 def hash_parameters(module: nn.Module) -> str:
-    """Return the sha256 over names, types, shapes and bytes of all parameters and buffers; two calls differ iff something changed."""
+    """Return the SHA-256 over names, types, shapes and bytes of all parameters and buffers.
+
+    Two calls return different hashes if and only if something changed in between.
+    """
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
-        _add(digest, name, tensor)
+        _add_tensor(digest, name, tensor)
     return digest.hexdigest()
 
 
@@ -29,28 +36,46 @@ def check_frozen(module: nn.Module, hash_before: str, name: str) -> None:
         raise NotFrozenError(f"{name}: the weights changed in training, expected them frozen")
 
 
-def hash_safetensors(files: list[Path], cache: Path) -> str:
-    """Return the sha256 over all tensors stored in `files` (independent of their sharding), remembered in `cache` by path, size and time."""
-    stamp = [[str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns] for file in sorted(files)]
-    remembered = cache / f"{hashlib.sha256(json.dumps(stamp).encode()).hexdigest()}.json"
+def hash_safetensors(files: Sequence[Path], cache: Path) -> str:
+    """Return the SHA-256 over all tensors stored in `files`, however they are split over the files.
+
+    The result is remembered in the folder `cache` by the files' paths, sizes and modification times.
+    """
+    stamps = [[str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns] for file in sorted(files)]
+    remembered = cache / f"{hashlib.sha256(json.dumps(stamps).encode()).hexdigest()}.json"
     if remembered.exists():
         return json.loads(remembered.read_text(encoding="utf-8"))["weight_hash"]
-    where: dict[str, Path] = {}
-    for file in files:
-        with safe_open(file, framework="pt") as tensors:
-            where.update(dict.fromkeys(tensors.keys(), file))
-    digest = hashlib.sha256()
-    for name in sorted(where):
-        with safe_open(where[name], framework="pt") as tensors:
-            _add(digest, name, tensors.get_tensor(name))
+    weight_hash = _hash_stored_tensors(files)
     cache.mkdir(parents=True, exist_ok=True)
     partial = cache / f".{uuid.uuid4().hex}"
-    partial.write_text(json.dumps({"weight_hash": digest.hexdigest(), "files": stamp}), encoding="utf-8")
+    partial.write_text(json.dumps({"weight_hash": weight_hash, "files": stamps}), encoding="utf-8")
     os.replace(partial, remembered)
+    return weight_hash
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            digest.update(block)
     return digest.hexdigest()
 
 
-def _add(digest: hashlib._Hash, name: str, tensor: Tensor) -> None:
+def _hash_stored_tensors(files: Sequence[Path]) -> str:
+    file_of_tensor: dict[str, Path] = {}
+    for file in files:
+        with safe_open(file, framework="pt") as tensors:
+            file_of_tensor.update(dict.fromkeys(tensors.keys(), file))
+    digest = hashlib.sha256()
+    for name in sorted(file_of_tensor):
+        with safe_open(file_of_tensor[name], framework="pt") as tensors:
+            _add_tensor(digest, name, tensors.get_tensor(name))
+    return digest.hexdigest()
+
+
+def _add_tensor(digest: hashlib._Hash, name: str, tensor: Tensor) -> None:
+    """Add the name, type, shape and bytes of a tensor of any shape and type to `digest`."""
     digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-    stored = tensor.detach().cpu().contiguous().reshape(-1)
-    digest.update(stored.view(torch.uint8).numpy().data)
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    digest.update(flat.view(torch.uint8).numpy().data)

@@ -1,4 +1,8 @@
-"""spark-submit --properties-file conf/spark-defaults.conf jobs/backfill.py --config conf/demo.yaml …: `allmrec backfill` as a Spark job."""
+r"""`allmrec backfill` as a Spark job.
+
+spark-submit --properties-file conf/spark-defaults.conf jobs/backfill.py \
+    --config conf/demo.yaml --from 2026-05-29 --to 2026-05-31
+"""
 
 from allmrec.cli import main
 

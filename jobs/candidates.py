@@ -1,4 +1,8 @@
-"""spark-submit --properties-file conf/spark-defaults.conf jobs/candidates.py --config conf/demo.yaml …: `allmrec candidates` as a Spark job."""
+r"""`allmrec candidates` as a Spark job.
+
+spark-submit --properties-file conf/spark-defaults.conf jobs/candidates.py \
+    --config conf/demo.yaml --run-date 2026-06-01
+"""
 
 from allmrec.cli import main
 

@@ -1,4 +1,8 @@
-"""spark-submit --properties-file conf/spark-defaults.conf jobs/import_files.py …: `allmrec import files` as a Spark job."""
+r"""`allmrec import files` as a Spark job.
+
+spark-submit --properties-file conf/spark-defaults.conf jobs/import_files.py \
+    --interactions interactions.csv --items items.jsonl --users users.csv --set tables.root=tables
+"""
 
 from allmrec.cli import main
 

@@ -1,4 +1,8 @@
-"""spark-submit --properties-file conf/spark-defaults.conf jobs/import_movielens.py …: `allmrec import movielens` as a Spark job."""
+r"""`allmrec import movielens` as a Spark job.
+
+spark-submit --properties-file conf/spark-defaults.conf jobs/import_movielens.py \
+    --folder ml-100k --set tables.root=movielens_tables
+"""
 
 from allmrec.cli import main
 

@@ -1,4 +1,8 @@
-"""spark-submit --properties-file conf/spark-defaults.conf jobs/nightly.py --config conf/demo.yaml …: `allmrec nightly` as a Spark job."""
+r"""`allmrec nightly` as a Spark job.
+
+spark-submit --properties-file conf/spark-defaults.conf jobs/nightly.py \
+    --config conf/demo.yaml --run-date 2026-06-01
+"""
 
 from allmrec.cli import main
 

@@ -1,4 +1,8 @@
-"""spark-submit --properties-file conf/spark-defaults.conf jobs/publish.py --config conf/demo.yaml …: `allmrec publish` as a Spark job."""
+r"""`allmrec publish` as a Spark job.
+
+spark-submit --properties-file conf/spark-defaults.conf jobs/publish.py \
+    --config conf/demo.yaml --run-date 2026-06-01
+"""
 
 from allmrec.cli import main
 

@@ -1,4 +1,8 @@
-"""spark-submit --properties-file conf/spark-defaults.conf jobs/train.py --config conf/demo.yaml …: `allmrec train` as a Spark job."""
+r"""`allmrec train` as a Spark job.
+
+spark-submit --properties-file conf/spark-defaults.conf jobs/train.py \
+    --config conf/demo.yaml --run-date 2026-05-29
+"""
 
 from allmrec.cli import main
 

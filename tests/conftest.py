@@ -15,16 +15,22 @@ if TYPE_CHECKING:
     from allmrec.tables.delta import Tables
 
 SHORT_RUNS = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC"
-"""Java options for many tiny jobs: the quick compiler only. By itself it gets a fifth of the usual code cache; once that is full, it stops."""
+"""Java options for many tiny jobs: the quick compiler only. By itself it gets a fifth of the usual code
+cache; once that is full, it stops.
+"""
 REAL_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 
 
-# Two test processes and Spark's workers share the cores; a second torch thread would only wait for them. Before torch is imported, and inherited.
+# Two test processes and Spark's workers share the cores; a second torch thread would only wait for them.
+# Before torch is imported, and inherited.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Longest files first: beside the README's commands another process runs all the rest (`make test` uses two)."""
+    """Run the longest files first.
+
+    Beside the documents' commands another process runs all the rest (`make test` uses two).
+    """
     first = ("test_docs.py", "test_bad_input.py", "test_nightly.py", "test_evaluate.py", "test_standalone.py")
     items.sort(key=lambda item: first.index(item.path.name) if item.path.name in first else len(first))
 

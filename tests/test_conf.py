@@ -1,59 +1,93 @@
-"""Every configuration that is shipped parses, and its first lines say how to launch it."""
+"""Every shipped configuration is valid and says how to launch it; the paper's are the paper."""
 
-import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from allmrec.cli import cli
-from allmrec.config import load
+from allmrec.config import Config, load
+from tests.command_lines import commands, mistakes
 
 CONF = sorted((Path(__file__).parents[1] / "conf").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", CONF, ids=lambda path: path.name)
-def test_a_shipped_configuration_is_valid_and_opens_with_its_launch_command(path):
+def test_a_shipped_configuration_is_valid_and_opens_with_complete_launch_commands(path: Path) -> None:
     load([path])
-    head = "".join(line for line in path.read_text().splitlines(keepends=True) if line.startswith("#"))
-    commands = re.findall(r"(?:allmrec|jobs/)\s*([a-z_]+)", head)
-    assert path.name in head
-    assert any(command in cli.commands for command in commands), head
+    head = path.read_text(encoding="utf-8").split("\n\n")[0].splitlines()
+    launch = "\n".join(line[1:] for line in head if line.startswith("#   "))
+    assert f"conf/{path.name}" in launch
+    for words in commands(launch):
+        assert words[0] in ("allmrec", "spark-submit")
+        assert mistakes(words) == []
 
 
-def test_the_paper_configuration_is_the_paper():
-    config = load([CONF[0].parent / "paper_beauty.yaml"])
-    assert (
-        config.cf.loss,
-        config.cf.width,
-        config.cf.num_blocks,
-        config.cf.num_heads,
-        config.sequences.max_history,
-    ) == (
-        "bce",
-        50,
-        2,
-        1,
-        50,
-    )
-    assert (config.stage1.matching, config.stage1.item_reconstruction, config.stage1.text_reconstruction) == (
-        "mse",
-        0.5,
-        0.2,
-    )
-    assert (
-        config.stage1.learning_rate,
-        config.stage1.batch_size,
-        config.stage1.epochs,
-        config.stage1.width,
-    ) == (1e-4, 32, 10, 128)
-    assert (
-        config.stage2.learning_rate,
-        config.stage2.batch_size,
-        config.stage2.epochs,
-        config.stage2.num_candidates,
-    ) == (1e-4, 4, 5, 20)
-    assert (config.prompt.layout, config.prompt.history_items, config.llm.model) == (
-        "paper",
-        10,
-        "facebook/opt-6.7b",
-    )
+def changed(*names: str) -> dict[str, Any]:
+    """Return what the files change of the defaults, by path."""
+    defaults, config = flat(Config()), flat(load([CONF[0].parent / name for name in names]))
+    return {path: value for path, value in config.items() if value != defaults[path]}
+
+
+def flat(config: Config) -> dict[str, Any]:
+    """Return every setting by its path."""
+    return dict(leaves(config.model_dump(), ""))
+
+
+def leaves(tree: dict[str, Any], prefix: str) -> list[tuple[str, Any]]:
+    """Return the (path, value) of every leaf of nested mappings."""
+    rows = []
+    for name, value in tree.items():
+        rows += leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else [(prefix + name, value)]
+    return rows
+
+
+PAPER = {
+    "cf.loss": "bce",
+    "cf.width": 50,
+    "cf.num_blocks": 2,
+    "stage1.learning_rate": 1e-4,
+    "stage1.matching": "mse",
+    "stage1.text_encoder": "finetuned",
+    "stage2.item_input": "joint",
+    "stage2.user_input": "cf",
+    "stage2.scale_soft_tokens": False,
+    "stage2.warm_start_steps": 0,
+    "stage2.unknown_dropout": 0.0,
+    "stage2.objective": "title",
+    "stage2.num_candidates": 20,
+    "stage2.max_examples": None,
+    "text_encoder.model": "sentence-transformers/nq-distilbert-base-v1",
+    "llm.model": "facebook/opt-6.7b",
+    "llm.dtype": "float16",
+    "prompt.layout": "paper",
+    "prompt.title_tokens": None,
+    "scoring.order": "llm",
+}
+"""What the paper's data sets share and the defaults do otherwise."""
+
+
+def test_the_paper_on_beauty_and_toys() -> None:
+    assert changed("paper.yaml", "paper_beauty.yaml") == PAPER | {"stage1.text_reconstruction": 0.2}
+
+
+def test_the_paper_on_movies() -> None:
+    assert changed("paper.yaml", "paper_movies.yaml") == PAPER | {"prompt.domain": "movie"}
+
+
+def test_what_the_paper_shares_with_the_defaults() -> None:
+    paper = flat(load([CONF[0].parent / "paper.yaml", CONF[0].parent / "paper_movies.yaml"]))
+    defaults = {
+        "cf.num_heads": 1,
+        "cf.dropout": 0.5,
+        "sequences.max_history": 50,
+        "stage1.width": 128,
+        "stage1.item_reconstruction": 0.5,
+        "stage1.text_reconstruction": 0.5,
+        "stage1.batch_size": 32,
+        "stage1.epochs": 10,
+        "stage2.learning_rate": 1e-4,
+        "stage2.batch_size": 4,
+        "stage2.epochs": 5,
+        "prompt.history_items": 10,
+    }
+    assert {path: paper[path] for path in defaults} == defaults

@@ -1,7 +1,8 @@
-"""The README is true: its tables are generated from the code, its commands run as written."""
+"""The documents are true: commands are run or checked, links resolve, generated parts are fresh."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import subprocess
@@ -12,55 +13,131 @@ from pathlib import Path
 import pytest
 import yaml
 
-from allmrec.config import reference
+from allmrec.config.reference import fields
 from allmrec.demo.generator import write_shop
 from allmrec.tables.schemas import TABLES
+from tests.command_lines import commands, mistakes
 from tests.conftest import SHORT_RUNS
-from tests.steps.conftest import SMALL
-from tests.tiny_models import make_tiny_llm
+from tests.documents import LANGUAGES, ROOT, Document, documents
 
-ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, re.M | re.S)
-
-
-def section(name: str) -> str:
-    found = re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", README, re.S)
-    assert found, f"README.md has no section {name}"
-    return found.group(1).strip()
+DOCUMENTS = documents()
+BLOCKS = [
+    pytest.param(block, id=f"{document.name}:{number}")
+    for document in DOCUMENTS
+    for number, block in enumerate(document.blocks("sh"))
+]
+every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
 
 
-def test_the_configuration_reference_is_generated_from_the_code():
-    assert section("configuration") == reference().strip(), "run: python -m tests.write_readme"
+def test_the_readme_can_be_read_in_one_sitting() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 130
 
 
-def test_the_tables_are_the_schemas():
-    text = section("tables")
+def test_the_readme_leads_to_every_document() -> None:
+    links = {link.partition("#")[0] for link in Document(ROOT / "README.md").links()}
+    assert {document.name for document in DOCUMENTS} - links == {"README.md"}
+
+
+def test_generated_parts_are_fresh() -> None:
+    from tests.write_docs import fresh
+
+    stale = [path.name for path, text in fresh() if path.read_text(encoding="utf-8") != text]
+    assert stale == [], "run: make docs"
+
+
+def test_every_table_and_column_is_described() -> None:
+    text = (ROOT / "allmrec" / "tables" / "README.md").read_text(encoding="utf-8")
     for name, spec in TABLES.items():
-        row = next((line for line in text.splitlines() if line.startswith(f"| `{name}`")), None)
-        assert row, f"README.md does not describe {name}"
+        assert f"`{name}`" in text
         for column in spec.schema.fieldNames():
-            assert re.search(rf"\b{column}\b", row), f"README.md does not name {name}.{column}"
+            assert re.search(rf"\b{column}\b", text), f"{name}.{column}"
 
 
-def test_the_two_commands_are_targets_of_the_makefile():
-    makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"^    make (\w+)$", README, re.M):
-        assert re.search(rf"^{target}:", makefile, re.M)
+@every_document
+def test_links_and_anchors_resolve(document: Document) -> None:
+    for link in document.links():
+        if "://" in link:
+            assert re.fullmatch(r"https://[\w.-]+(/[\w./%#?=&+-]*)?", link), link
+            continue
+        target, _, anchor = link.partition("#")
+        path = (document.path.parent / target).resolve() if target else document.path
+        assert path.exists(), link
+        assert path.is_relative_to(ROOT), link
+        if anchor:
+            assert anchor in Document(path).anchors(), link
+
+
+@every_document
+def test_blocks_are_run_or_checked(document: Document) -> None:
+    assert document.languages() <= LANGUAGES
+    for block in document.blocks("bash"):
+        for words in commands(block):
+            assert mistakes(words) == [], words
+    for block in document.blocks("text"):
+        assert not re.search(r"^\s*(\$ |allmrec |make |python |pip |spark-submit |docker |git )", block, re.M)
+
+
+@every_document
+def test_commands_in_the_prose_exist(document: Document) -> None:
+    for code in document.code():
+        if re.match(r"(make|python -m|spark-submit .*jobs/|pip install) ?", code):
+            assert mistakes(code.split()) == [], code
+        if code.startswith("allmrec "):
+            assert is_a_command(code.split()[1:]), code
+
+
+def is_a_command(words: list[str]) -> bool:
+    """Whether `allmrec` has the command that these words begin with, whatever options follow."""
+    return mistakes(["allmrec", *itertools.takewhile(str.isalpha, words), "--help"]) == []
+
+
+@every_document
+def test_paths_in_the_prose_exist(document: Document) -> None:
+    """Paths stand in the repository, beside the document, or inside the package."""
+    for code in document.code():
+        if re.fullmatch(r"(\.\./)*[\w.-]+(/[\w.-]+)*(/|\.(py|yaml|md|sh|txt|cfg|toml|conf|cff|yml))", code):
+            roots = (ROOT, document.path.parent, ROOT / "allmrec")
+            assert any((root / code).exists() for root in roots) or made_by_a_run(code), code
+
+
+def made_by_a_run(path: str) -> bool:
+    """Whether a path is one of what a run leaves or a reader brings."""
+    return path.split("/")[0] in {"my_shop", "shop_tables", ".venv", "_bundles"}
+
+
+@every_document
+def test_settings_in_the_prose_exist(document: Document) -> None:
+    sections = {path.split(".")[0] for path, _ in fields()} - {"seed"}
+    paths = {path for path, _ in fields()} | {"importing.columns"}
+    for code in document.code():
+        match = re.fullmatch(r"(\w+)\.(\w+(\.\w+)?)(: \S+)?", code)
+        if match and match[1] in sections and not code.endswith((".py", ".sh", ".yaml", ".md")):
+            assert f"{match[1]}.{match[2]}" in paths, code
+
+
+def test_every_room_of_the_package_is_in_its_document() -> None:
+    named = set(Document(ROOT / "allmrec" / "README.md").code())
+    for room in (ROOT / "allmrec").iterdir():
+        if room.name.startswith(("_", ".")) or room.suffix not in ("", ".py"):
+            continue
+        assert (f"{room.name}/" if room.is_dir() else room.name) in named
 
 
 @pytest.fixture(scope="module")
-def stranger(tmp_path_factory) -> Path:
-    """A folder such as a reader of the README has: the project's jobs and conf, files of a small shop, a small configuration."""
-    folder = tmp_path_factory.mktemp("readme")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A reader's folder: the project's jobs and conf, files of a small shop, a small configuration."""
+    from tests.steps.conftest import SMALL
+    from tests.tiny_models import make_tiny_llm
+
+    folder = tmp_path_factory.mktemp("reader")
     os.symlink(ROOT / "jobs", folder / "jobs")
     (folder / "conf").mkdir()
     (folder / "conf" / "spark-defaults.conf").write_text((ROOT / "conf" / "spark-defaults.conf").read_text())
-    small: dict = {}
+    small: dict[str, dict[str, object]] = {}
     for line in [*SMALL, f"llm.model={make_tiny_llm(folder / 'llm')}", f"llm.cache={folder / 'cache'}"]:
         key, value = line.split("=", 1)
-        part, name = key.split(".")
-        small.setdefault(part, {})[name] = yaml.safe_load(value)
+        section, name = key.split(".")
+        small.setdefault(section, {})[name] = yaml.safe_load(value)
     (folder / "conf" / "demo.yaml").write_text(yaml.safe_dump(small))
     write_shop(folder / "my_shop", 120, 100, seed=3, last_day=date(2026, 5, 31))
     for name, text in ORIGINALS.items():
@@ -73,19 +150,21 @@ def stranger(tmp_path_factory) -> Path:
 GENRES = "|".join("0" for _ in range(18))
 ORIGINALS = {
     "reviews.json": '{"reviewerID": "A1", "asin": "B1", "overall": 5.0, "unixReviewTime": 1529193600}\n',
-    "meta.json": '{"asin": "B1", "title": "A <b>plain</b> pan", "category": ["Kitchen", "Pans"], "description": ["It fries."]}\n',
+    "meta.json": '{"asin": "B1", "title": "A <b>plain</b> pan", "category": ["Kitchen", "Pans"], '
+    '"description": ["It fries."]}\n',
     "ml-100k/u.data": "1\t1\t5\t874965478\n",
     "ml-100k/u.item": f"1|Toy Story (1995)|01-Jan-1995||http://example.org|0|{GENRES}\n",
 }
 
 
-def test_the_readme_has_command_blocks():
-    assert len(BLOCKS) >= 5
+def test_there_are_blocks_to_run() -> None:
+    assert 5 <= len(BLOCKS) <= 12
 
 
-@pytest.mark.parametrize("number", range(len(BLOCKS)))
-def test_a_command_block_runs_as_written(number, stranger):
-    """In the README's order: later blocks build on what earlier ones left."""
+@pytest.mark.jvm
+@pytest.mark.parametrize("block", BLOCKS)
+def test_a_block_runs_as_written(block: str, stranger: Path) -> None:
+    """In the documents' order: later blocks build on what earlier ones left."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {
         **os.environ,
@@ -95,11 +174,12 @@ def test_a_command_block_runs_as_written(number, stranger):
         "JAVA_TOOL_OPTIONS": SHORT_RUNS,
     }
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", BLOCKS[number]],
+        ["bash", "-euo", "pipefail", "-c", block],
         cwd=stranger,
         env=environment,
         capture_output=True,
         text=True,
         timeout=600,
+        check=False,
     )
-    assert done.returncode == 0, f"{BLOCKS[number]}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    assert done.returncode == 0, f"{block}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"

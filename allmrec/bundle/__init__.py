@@ -1,22 +1,28 @@
 """The model bundle: all that scoring needs but the LLM, in one immutable folder.
 
-    manifest.json      bundle_id (hash of the content), purpose, trained_before, parent_id, versions, LLM name and weight hash, figures,
-                       checksums
+    manifest.json      what it is and was made of, and the checksum of every file (`manifest.Manifest`)
     config.json        the configuration it was trained with, without what only the machine concerns
     items.parquet      item_idx, item_id, title, text_hash, num_interactions (in training)
-    items.safetensors  Q [I+1, S], known [I+1], title tokens (flat, offsets), priors [I+1] where there are any, soft tokens O_i [I+1, H]
-    cf.safetensors  stage1.safetensors  stage2.safetensors  blend.json  text_encoder/ (where it was fine-tuned)
+    items.safetensors  Q [I+1, S], known [I+1], title tokens (flat, offsets), priors [I+1] where there are
+                       any, soft tokens O_i [I+1, H]
+    cf.safetensors, stage1.safetensors, stage2.safetensors, blend.json
+    text_encoder/      where it was fine-tuned
 
-No pickle anywhere. Items added or reworded since training make a child bundle with `parent_id` (`extend_bundle`).
+No pickle anywhere. Items added or reworded since training make a child bundle with `parent_id`
+(`extend_bundle`).
 """
 
 from allmrec.bundle.bundle import Bundle, assemble_bundle, text_hash
 from allmrec.bundle.extension import extend_bundle
 from allmrec.bundle.folder import verify_bundle
+from allmrec.bundle.manifest import EncoderIdentity, LLMIdentity, Manifest
 from allmrec.bundle.store import load_bundle, save_bundle, select_bundle
 
 __all__ = [
     "Bundle",
+    "EncoderIdentity",
+    "LLMIdentity",
+    "Manifest",
     "assemble_bundle",
     "extend_bundle",
     "load_bundle",

@@ -1,4 +1,4 @@
-"""A bundle in memory: trained parts, the item index, and what scoring would otherwise compute for every user."""
+"""A bundle in memory: trained parts, the item index, and what scoring would otherwise compute per user."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
+from allmrec.bundle.manifest import EncoderIdentity, LLMIdentity, Manifest
 from allmrec.config import Config
 from allmrec.llm.frozen import FrozenLLM
 from allmrec.llm.prompt import TitleTokens
@@ -26,9 +26,12 @@ ITEM_COLUMNS = ["item_idx", "item_id", "title", "text_hash", "num_interactions"]
 
 @dataclass
 class Bundle:
-    """A bundle in memory. item_idx 1..I is dense in order of item_id (items of a child come after its parent's); 0 is padding."""
+    """A bundle in memory.
 
-    manifest: dict[str, Any]
+    item_idx 1..I is dense in order of item_id (a child's new items come after its parent's); 0 is padding.
+    """
+
+    manifest: Manifest
     config: Config
     items: pd.DataFrame
     """Columns of items.parquet, sorted by item_idx."""
@@ -48,7 +51,7 @@ class Bundle:
     @property
     def bundle_id(self) -> str:
         """Hash of the content; empty for a bundle that was not saved yet."""
-        return self.manifest.get("bundle_id", "")
+        return self.manifest.bundle_id
 
     @property
     def num_items(self) -> int:
@@ -72,7 +75,7 @@ class Bundle:
 
 
 def text_hash(title: str, description: str | None) -> str:
-    """Return the hash by which a reworded item is noticed: 32 hex digits of the SHA-256 of what the models read of it."""
+    """Return the hash by which a reworded item is noticed: 32 hex digits of what the models read."""
     text = json.dumps([title, item_text(title, description)])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -89,25 +92,27 @@ def assemble_bundle(
 ) -> Bundle:
     """Return a bundle of trained parts, not saved yet and without blends.
 
-    `items` has item_idx (1..I, sorted), item_id, title, description, num_interactions; `encoder_folder` is a fine-tuned encoder's.
+    `items` has item_idx (1..I, sorted), item_id, title, description, num_interactions; `encoder_folder` is a
+    fine-tuned encoder's.
     """
     table = items.assign(text_hash=text_hashes(items))[ITEM_COLUMNS].reset_index(drop=True)
-    # Where tables lie and which device computes is no part of a model: the same training elsewhere has the same bundle_id.
+    # Where tables lie and which device computes is no part of a model: the same training elsewhere has the
+    # same bundle_id.
     fields, everywhere = Config.model_fields, ("tables", "importing", "publish", "spark")
-    kept = config.model_copy(update={name: fields[name].default for name in everywhere})
-    kept = kept.model_copy(update={"llm": config.llm.model_copy(update={"cache": None, "device": "auto"})})
+    portable = config.model_copy(update={name: fields[name].default for name in everywhere})
+    llm_anywhere = config.llm.model_copy(update={"cache": None, "device": "auto"})
+    portable = portable.model_copy(update={"llm": llm_anywhere})
     if encoder_folder is not None:  # what was tuned has another content than what it began as
         encoder = TextEncoder.load(config.text_encoder, encoder.cache, encoder_folder)
-    manifest = {
-        "parent_id": None,
-        "llm": {"name": llm.name, "weight_hash": llm.weight_hash, "width": llm.width},
-        "text_encoder": {"model": config.text_encoder.model, "content_hash": encoder.content_hash},
-        "num_items": len(table),
-        "cf_num_items": rec.cf.num_items,
-    }
+    manifest = Manifest(
+        llm=LLMIdentity(llm.name, llm.weight_hash, llm.width),
+        text_encoder=EncoderIdentity(config.text_encoder.model, encoder.content_hash),
+        num_items=len(table),
+        cf_num_items=rec.cf.num_items,
+    )
     with torch.no_grad():
         soft_items = rec.soft_items().detach().float()
-    return Bundle(manifest, kept, table, rec, titles, priors, soft_items, {}, Path(), encoder_folder)
+    return Bundle(manifest, portable, table, rec, titles, priors, soft_items, {}, Path(), encoder_folder)
 
 
 def texts_of(items: pd.DataFrame) -> list[tuple[str, str]]:

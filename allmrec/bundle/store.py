@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from allmrec.bundle.bundle import ITEM_COLUMNS, Bundle
 from allmrec.bundle.folder import verify_bundle, write_folder
+from allmrec.bundle.manifest import Manifest
 from allmrec.config import Config
 from allmrec.errors import BundleError
 from allmrec.llm.frozen import FrozenLLM
@@ -29,21 +30,21 @@ from allmrec.models.projection import Projection, item_input_width
 from allmrec.ranking.blend import BlendWeights
 
 
-def save_bundle(root: Path, bundle: Bundle, extra: dict[str, Any]) -> str:
+def save_bundle(root: Path, bundle: Bundle, origin: Mapping[str, Any]) -> str:
     """Write the bundle as `<root>/<bundle_id>` in one rename and return its id.
 
-    `extra` is added to the manifest and is part of the hash: purpose, trained_before, figures, table and package versions. Raises
-    SetupError when the disk does not take it.
+    `origin` is added to the manifest and is part of the hash: purpose, trained_before, fingerprint, figures,
+    table and package versions. Raises SetupError where the disk does not take it.
     """
-    return write_folder(
-        root, None, lambda folder: write_parts(folder, bundle), _plain({**bundle.manifest, **extra})
-    )["bundle_id"]
+    manifest = bundle.manifest.with_origin(origin)
+    return write_folder(root, None, lambda folder: write_parts(folder, bundle), manifest).bundle_id
 
 
 def load_bundle(folder: Path, llm: FrozenLLM | None) -> Bundle:
-    """Load a bundle after checking every file, and that `llm`, where given, has the weights it was trained with.
+    """Load a bundle after checking every file.
 
-    Raises BundleError that names the file or the LLM.
+    Raises BundleError that names what is wrong: a file, or an `llm` (where one is given) with other weights
+    than the one the bundle was trained with.
     """
     folder = Path(folder)
     manifest = verify_bundle(folder)
@@ -53,57 +54,60 @@ def load_bundle(folder: Path, llm: FrozenLLM | None) -> Bundle:
         config = Config.model_validate_json((folder / "config.json").read_text(encoding="utf-8"))
     except ValidationError as error:
         raise BundleError(
-            f"bundle {folder}: config.json does not fit this allmrec ({error.errors()[0]['loc']}); use the one that wrote it"
+            f"bundle {folder}: config.json does not fit this allmrec ({error.errors()[0]['loc']}); "
+            "use the one that wrote it"
         ) from error
     tensors = load_file(folder / "items.safetensors")
     blends = json.loads((folder / "blend.json").read_text(encoding="utf-8"))
     encoder = folder / "text_encoder"
     return Bundle(
-        manifest,
-        config,
-        pd.read_parquet(folder / "items.parquet"),
-        _load_models(folder, config, manifest, tensors),
-        TitleTokens(tensors["title_tokens"].numpy(), tensors["title_offsets"].numpy()),
-        tensors["priors"].numpy() if "priors" in tensors else None,
-        tensors["soft_items"],
-        {name: BlendWeights.from_json(found) for name, found in blends.items()},
-        folder,
-        encoder if encoder.is_dir() else None,
+        manifest=manifest,
+        config=config,
+        items=pd.read_parquet(folder / "items.parquet"),
+        rec=_load_models(folder, config, manifest, tensors),
+        titles=TitleTokens(tensors["title_tokens"].numpy(), tensors["title_offsets"].numpy()),
+        priors=tensors["priors"].numpy() if "priors" in tensors else None,
+        soft_items=tensors["soft_items"],
+        blends={name: BlendWeights.from_json(fields) for name, fields in blends.items()},
+        folder=folder,
+        text_encoder_folder=encoder if encoder.is_dir() else None,
     )
 
 
-def select_bundle(manifests: Sequence[dict[str, Any]], run_date: date) -> dict[str, Any]:
-    """Return the manifest of the newest serving bundle with trained_before ≤ run_date (ties: the latest created_at); never a child.
+def select_bundle(manifests: Sequence[Manifest], run_date: date) -> Manifest:
+    """Return the manifest of the newest serving bundle with trained_before ≤ run_date; never a child.
 
-    Raises BundleError where there is none.
+    Among equals it is the latest created. Raises BundleError where there is none.
     """
     serving = [
-        found for found in manifests if found.get("purpose") == "serving" and found.get("parent_id") is None
+        manifest for manifest in manifests if manifest.purpose == "serving" and manifest.parent_id is None
     ]
-    old_enough = [found for found in serving if found["trained_before"] <= str(run_date)]
+    old_enough = [manifest for manifest in serving if manifest.trained_before <= str(run_date)]
     if not old_enough:
-        oldest = min((found["trained_before"] for found in serving), default=None)
-        found = f"{len(serving)} trained before {oldest} or later" if serving else "none"
+        oldest = min((manifest.trained_before for manifest in serving), default=None)
+        there = f"{len(serving)} trained before {oldest} or later" if serving else "none"
         raise BundleError(
-            f"no serving bundle with trained_before ≤ {run_date}: found {found}; train one (allmrec train --run-date {run_date})"
+            f"no serving bundle with trained_before ≤ {run_date}: found {there}; "
+            f"train one (allmrec train --run-date {run_date})"
         )
-    return max(old_enough, key=lambda found: (found["trained_before"], found["created_at"]))
+    return max(old_enough, key=lambda manifest: (manifest.trained_before, manifest.created_at))
 
 
-def check_llm(manifest: dict[str, Any], llm: FrozenLLM) -> None:
-    """Raise BundleError where `llm` has other weights than the one the bundle was trained with (wherever they lie)."""
-    trained = manifest["llm"]
-    if trained["weight_hash"] != llm.weight_hash:
+def check_llm(manifest: Manifest, llm: FrozenLLM) -> None:
+    """Raise BundleError where `llm` has other weights than the one the bundle was trained with."""
+    trained = manifest.llm
+    if trained.weight_hash != llm.weight_hash:
         raise BundleError(
-            f"bundle {manifest['bundle_id']}: trained with the LLM {trained['name']} ({trained['weight_hash'][:12]}), found {llm.name} "
-            f"({llm.weight_hash[:12]}); set llm.model to the former, or train with the latter"
+            f"bundle {manifest.bundle_id}: trained with the LLM {trained.name} ({trained.weight_hash[:12]}), "
+            f"found {llm.name} ({llm.weight_hash[:12]}); "
+            "set llm.model to the former, or train with the latter"
         )
 
 
 def write_parts(folder: Path, bundle: Bundle) -> None:
     """Write every file of the bundle but the manifest into an empty folder."""
     (folder / "config.json").write_text(bundle.config.model_dump_json(indent=1), encoding="utf-8")
-    blends = {name: found.to_json() for name, found in bundle.blends.items()}
+    blends = {name: blend.to_json() for name, blend in bundle.blends.items()}
     (folder / "blend.json").write_text(json.dumps(blends, indent=1, sort_keys=True), encoding="utf-8")
     types = {"item_idx": "int32", "num_interactions": "int64"}
     bundle.items[ITEM_COLUMNS].astype(types).to_parquet(folder / "items.parquet", index=False)
@@ -124,40 +128,30 @@ def write_parts(folder: Path, bundle: Bundle) -> None:
 
 
 def _modules(rec: ALLMRec) -> dict[str, nn.Module]:
+    """Return the modules that a bundle stores, by the name of their file."""
     return {"cf": rec.cf, "stage1": rec.alignment, "stage2": rec.projection}
 
 
 def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """Write tensors of any shape and type to a safetensors file."""
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
 
 
-def _load_models(
-    folder: Path, config: Config, manifest: dict[str, Any], tensors: dict[str, Tensor]
-) -> ALLMRec:
+def _load_models(folder: Path, config: Config, manifest: Manifest, tensors: dict[str, Tensor]) -> ALLMRec:
+    """Return the trained parts; `tensors` are those of items.safetensors: Q [I+1, S] and known [I+1]."""
     width, inputs = config.cf.width, item_input_width(config.stage2, config.cf.width, config.stage1.width)
-    with torch.random.fork_rng(
-        devices=[]
-    ):  # initial weights are drawn and thrown away: nobody else's draws may move
-        cf = build_cf_model(config.cf, manifest["cf_num_items"], config.sequences.max_history)
+    # Initial weights are drawn and thrown away: nobody else's draws may move.
+    with torch.random.fork_rng(devices=[]):
+        cf = build_cf_model(config.cf, manifest.cf_num_items, config.sequences.max_history)
         alignment = AlignmentNetworks(width, tensors["text_embeddings"].shape[1], config.stage1)
-        projection = Projection(width, inputs, manifest["llm"]["width"], 1.0, config.stage2)
+        projection = Projection(width, inputs, manifest.llm.width, 1.0, config.stage2)
     rec = ALLMRec(cf, alignment, projection, tensors["text_embeddings"], tensors["known"], config.stage2)
     for name, module in _modules(rec).items():
         try:
             module.load_state_dict(load_file(folder / f"{name}.safetensors"))
         except RuntimeError as error:
             raise BundleError(
-                f"bundle {folder}: {name}.safetensors does not fit this allmrec's networks; use the one that wrote it"
+                f"bundle {folder}: {name}.safetensors does not fit this allmrec's networks; "
+                "use the one that wrote it"
             ) from error
     return rec.eval()
-
-
-def _plain(value: Any) -> Any:
-    """Return what JSON can hold: NaN and infinite figures become null, NumPy numbers plain ones."""
-    if isinstance(value, dict):
-        return {str(key): _plain(found) for key, found in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(found) for found in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -1,17 +1,17 @@
-"""Interactions: good rows and rejected ones, which of the good ones count, and the knowledge cut-off."""
+"""Interactions: what is wrong with a row, which of the good ones count, and the knowledge cut-off."""
 
 from __future__ import annotations
 
 import datetime as dt
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql import types as T
 
 from allmrec.config import SequencesConfig
+from allmrec.data.columns import is_blank, parsed_time
+from allmrec.data.rejection import keep_raw, raw_row, reader_problem, reject_repeats
 
 COLUMNS = ("user_id", "item_id", "event_time", "rating", "event_type")
-_LATEST_SECOND = 253_402_300_800  # the year 10000; milliseconds since 1970 are beyond it from 1978 on
 
 
 def tagged(
@@ -20,35 +20,26 @@ def tagged(
     rating_range: tuple[float, float] | None = None,
     now: dt.datetime | None = None,
 ) -> DataFrame:
-    """Return every row with its `reason` (null: good) and `raw` (the row as JSON, null where the columns say it all).
+    """Return every row with the table's five columns and types, `raw` and `reason` (see `rejection`).
 
-    `interactions` has the columns of the table, or of an importer: then everything may be text, and `raw` and `problem` (a reason the reader
-    found) say more. `items` is the catalogue (item_id), None to accept any; `now` (UTC) the time of the import. Good rows have the table's
-    five columns and types. Reasons: the reader's, null_user_id, empty_user_id, null_item_id, empty_item_id, null_time, unparsable_time,
-    time_after_import, rating_out_of_range (also no number), item_not_in_catalogue, exact_duplicate (all but one of equal rows). One join and
-    one window over the log; `split_rejected` parts the rows.
+    `interactions` has the columns of the table, or those of a reader of files: then every column may be text,
+    and `raw` and `problem` (the reader's reason) are there too. `items` is the catalogue (item_id), None to
+    accept any item; `now` (UTC where it has no zone) the time of the import, None to accept any time.
+
+    Reasons, the first that applies: the reader's, null_user_id, empty_user_id, null_item_id, empty_item_id,
+    null_time, unparsable_time, time_after_import, rating_out_of_range (also what is no number),
+    item_not_in_catalogue, exact_duplicate (all but one of equal rows). Costs one join and one window over the
+    log.
     """
     rows = _with_row_reasons(interactions, rating_range, now)
     if items is not None:
-        known = items.select("item_id").distinct().withColumn("_known", F.lit(True))
-        unknown = F.when(
-            F.col("reason").isNull() & F.col("_known").isNull(), "item_not_in_catalogue"
-        ).otherwise(F.col("reason"))
-        rows = rows.join(known, "item_id", "left").withColumn("reason", unknown).drop("_known")
-    # Equal rows are interchangeable, so any order numbers them alike. The reason parts the bad ones, which are not duplicates.
-    place = F.row_number().over(
-        Window.partitionBy("user_id", "item_id", "event_time", "rating", "event_type", "reason").orderBy(
-            "item_id"
-        )
-    )
-    repeated = F.when(F.col("reason").isNull() & (F.col("_place") > 1), "exact_duplicate").otherwise(
-        F.col("reason")
-    )
-    return rows.withColumn("_place", place).withColumn("reason", repeated).select(*COLUMNS, "raw", "reason")
+        rows = _without_unknown_items(rows, items)
+    # Equal rows are interchangeable, so that any order numbers them alike.
+    return reject_repeats(rows, COLUMNS, ["item_id"], "exact_duplicate").select(*COLUMNS, "raw", "reason")
 
 
 def counted(good: DataFrame, settings: SequencesConfig) -> DataFrame:
-    """Return the good interactions that count: of the event types, and with at least the minimum rating (or none)."""
+    """Return the good interactions that count: of the event types, with no rating or at least the minimum."""
     if settings.event_types is not None:
         good = good.where(F.col("event_type").isin(*settings.event_types))
     if settings.min_rating is not None:
@@ -62,81 +53,50 @@ def before(interactions: DataFrame, run_date: dt.date) -> DataFrame:
     return interactions.where(F.col("event_time") < F.lit(midnight))
 
 
-def parsed_time(column: Column, kind: T.DataType) -> Column:
-    """Return a column of any type as a timestamp: Unix seconds, or an ISO date or time (UTC without a zone); null where it is neither.
-
-    Milliseconds are null too: they would be dates thousands of years ahead.
-    """
-    if isinstance(kind, T.TimestampType):
-        return column
-    if isinstance(kind, T.DateType | T.TimestampNTZType):
-        return column.cast("timestamp")
-    text = F.trim(column.cast("string"))
-    seconds = text.try_cast("decimal(20,6)")
-    in_range = F.when(F.abs(seconds) < _LATEST_SECOND, seconds)
-    # Without a full date Spark would read a bare time as one of today.
-    iso = F.when(text.rlike(r"^\d{4}-\d{1,2}-\d{1,2}"), text).try_cast("timestamp")
-    return F.when(seconds.isNotNull(), F.timestamp_micros((in_range * 1_000_000).cast("bigint"))).otherwise(
-        iso
-    )
-
-
-def empty(identifier: Column) -> Column:
-    """Return whether an id holds nothing but white space."""
-    return ~identifier.rlike(r"[^\s\u0000]")
-
-
-def keep_raw(rows: DataFrame) -> DataFrame:
-    """Keep the raw row only where there is a reason: good rows are shuffled without it."""
-    return rows.withColumn("raw", F.when(F.col("reason").isNotNull(), F.col("raw")))
-
-
-def split_rejected(rows: DataFrame, table: str, columns: tuple[str, ...]) -> tuple[DataFrame, DataFrame]:
-    """Split tagged rows into (good with `columns`, rejected as (table, row_hash, reason, row), each once)."""
-    good = rows.where(F.col("reason").isNull()).select(*columns)
-    row = F.coalesce(F.col("raw"), F.to_json(F.struct(*columns), {"ignoreNullFields": "false"}))
-    rejected = rows.where(F.col("reason").isNotNull()).select(
-        F.lit(table).alias("table"), F.sha2(row, 256).alias("row_hash"), F.col("reason"), row.alias("row")
-    )
-    return good, rejected.dropDuplicates(["table", "row_hash", "reason"])
-
-
 def _with_row_reasons(
     interactions: DataFrame, rating_range: tuple[float, float] | None, now: dt.datetime | None
 ) -> DataFrame:
     """Return the five typed columns, `raw` and the `reason` that a row shows by itself."""
-    types = {column.name: column.dataType for column in interactions.schema}
     time, rating = F.col("event_time"), F.col("rating").cast("string")
     rows = interactions.select(
         "user_id",
         "item_id",
-        parsed_time(time, types["event_time"]).alias("event_time"),
+        parsed_time(time, interactions.schema["event_time"].dataType).alias("event_time"),
         F.nullif(F.trim(rating), F.lit("")).try_cast("double").alias("rating"),
         "event_type",
-        (
-            F.col("raw") if "raw" in types else F.to_json(F.struct(*COLUMNS), {"ignoreNullFields": "false"})
-        ).alias("raw"),
-        (F.col("problem") if "problem" in types else F.lit(None).cast("string")).alias("problem"),
-        F.coalesce(F.trim(time.cast("string")), F.lit("")).alias("_time"),
-        F.coalesce(F.trim(rating), F.lit("")).alias("_rating"),
+        raw_row(interactions, COLUMNS).alias("raw"),
+        reader_problem(interactions).alias("problem"),
+        F.coalesce(F.trim(time.cast("string")), F.lit("")).alias("_time_text"),
+        F.coalesce(F.trim(rating), F.lit("")).alias("_rating_text"),
     )
+    reason = F.when(F.col("problem").isNotNull(), F.col("problem"))
+    for name in ("user_id", "item_id"):
+        reason = reason.when(F.col(name).isNull(), f"null_{name}").when(
+            is_blank(F.col(name)), f"empty_{name}"
+        )
+    reason = reason.when(F.col("_time_text") == "", "null_time")
+    reason = reason.when(F.col("event_time").isNull(), "unparsable_time")
+    if now is not None:
+        import_time = now if now.tzinfo else now.replace(tzinfo=dt.timezone.utc)
+        reason = reason.when(F.col("event_time") > F.lit(import_time), "time_after_import")
+    reason = reason.when(_is_wrong_rating(rating_range), "rating_out_of_range")
+    return keep_raw(rows.withColumn("reason", reason)).select(*COLUMNS, "raw", "reason")
+
+
+def _is_wrong_rating(rating_range: tuple[float, float] | None) -> Column:
+    """Return whether a rating is there that is no number or lies outside the range.
+
+    Without a range every number is inside; NaN is none.
+    """
     low, high = rating_range or (float("-inf"), float("inf"))
     # NaN is greater than every number for Spark, also than infinity.
-    wrong_rating = (F.col("_rating") != "") & (
-        F.col("rating").isNull() | F.isnan("rating") | ~F.col("rating").between(low, high)
-    )
-    user, item = F.col("user_id"), F.col("item_id")
-    reason = (
-        F.when(F.col("problem").isNotNull(), F.col("problem"))
-        .when(user.isNull(), "null_user_id")
-        .when(empty(user), "empty_user_id")
-        .when(item.isNull(), "null_item_id")
-        .when(empty(item), "empty_item_id")
-        .when(F.col("_time") == "", "null_time")
-        .when(F.col("event_time").isNull(), "unparsable_time")
-    )
-    if now is not None:
-        moment = now if now.tzinfo else now.replace(tzinfo=dt.timezone.utc)
-        reason = reason.when(F.col("event_time") > F.lit(moment), "time_after_import")
-    rows = rows.withColumn("reason", reason.when(wrong_rating, "rating_out_of_range"))
-    return keep_raw(rows).select(*COLUMNS, "raw", "reason")
+    is_number = F.col("rating").isNotNull() & ~F.isnan("rating")
+    return (F.col("_rating_text") != "") & ~(is_number & F.col("rating").between(low, high))
+
+
+def _without_unknown_items(rows: DataFrame, items: DataFrame) -> DataFrame:
+    """Give rows whose item is not in the catalogue that reason, where they have no other."""
+    known = items.select("item_id").distinct().withColumn("_known", F.lit(True))
+    is_unknown = F.col("reason").isNull() & F.col("_known").isNull()
+    reason = F.when(is_unknown, "item_not_in_catalogue").otherwise(F.col("reason"))
+    return rows.join(known, "item_id", "left").withColumn("reason", reason).drop("_known")

@@ -1,11 +1,38 @@
-"""The training snapshot: Parquet folders that the torch half reads without Spark, pinned to the table versions it was made of.
+"""The training snapshot: a folder that training reads without Spark.
 
-    items/      item_idx int, item_id, title, description, categories array<string>, num_interactions long (in train_items); one file
-    sequences/  user_id, item_idx array<int> (train_items' newest, max_history long, left-padded with 0), length int, held_back int, role
-    held_back/  the rows of sequences/ that hold an item back, and seen array<int>: all the user had but the held-back and the test item
-    manifest.json
+    items/*.parquet       one file, sorted by item_idx: the good items
+      item_idx            int            1 to I, in the order of item_id
+      item_id             string
+      title               string
+      description         string         '' where there is none
+      categories          array<string>  from root to leaf, empty where there are none
+      num_interactions    long           how often the item is among the train items of all users
 
-item_idx counts 1..I in the order of item_id. A test item is in no row. Files and row groups depend on the rows alone.
+    sequences/*.parquet   one row per user with at least one train item, sorted by user_id within a file
+      user_id             string
+      item_idx            array<int>     the newest max_history train items, oldest first, left-padded with 0
+      length              int            how many of them are not padding, at least 1
+      held_back           int            item_idx of the item held back, 0 where there is none
+      role                string         what that is for: stage2, early_stop or blend; '' where there is none
+
+    held_back/*.parquet   the rows of sequences/ with held_back > 0, the same columns, and
+      seen                array<int>     sorted: all items the user had before the cut-off that are in items/,
+                                         but for the held-back item and the test item
+
+    manifest.json         one JSON object, written last: a folder without it is no snapshot
+      num_users           users with a counted interaction before the cut-off
+      num_items           I, the rows of items/
+      num_sequences       rows of sequences/
+      num_held_back       rows of held_back/
+      max_history         L, the length of every item_idx array
+      purpose             serving or evaluation
+      cut_off             a run date, ISO: everything here happened before it
+      table_versions      the versions of the input tables that this was made of, by table
+      fingerprint         of everything that this was made of
+
+`splits.split` decides which items train, are held back or tested; a test item is in no row of sequences/ and
+held_back/, not even in `seen`. A file of sequences/ or held_back/ is one row group of at most
+`training.row_group_rows` rows. Which rows lie in which file, and in what order, depends on the rows alone.
 """
 
 from __future__ import annotations
@@ -14,15 +41,17 @@ import json
 import math
 from typing import Any
 
-from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from allmrec.config import Config
 from allmrec.data.splits import split
 from allmrec.errors import InputError
 from allmrec.tables import filesystem
+from allmrec.tables.cached_frames import CachedFrames
 
-_ROW_GROUPS_A_TASK = 10
+_ROW_GROUPS_PER_TASK = 10
+"""About how many files one Spark task writes."""
 
 
 def write_snapshot(
@@ -35,52 +64,48 @@ def write_snapshot(
 ) -> dict[str, Any]:
     """Write the snapshot to `folder_uri`, replacing what is there, and return its manifest.
 
-    `sequences_full` is (user_id, item_ids) before the cut-off, `items` the good items, `seen` (user_id, seen array<string>). The manifest is
-    written last: a folder without one is no snapshot. Raises InputError where nothing is left to train on.
+    `sequences_full` is (user_id, item_ids) before the cut-off, `items` the good items, `seen` (user_id, seen
+    array<string>), `manifest_extra` what the manifest says of the snapshot's origin (cut_off, table_versions,
+    fingerprint). Raises InputError where nothing is left to train on.
     """
     spark = sequences_full.sparkSession
     filesystem.delete(spark, folder_uri)
-    users = split(
-        sequences_full, config.training.purpose, config.training.held_back_share, config.seed
-    ).persist()
-    index = items.select(
-        "item_id", F.row_number().over(Window.orderBy("item_id")).alias("item_idx")
-    ).persist()
-    try:
+    training = config.training
+    with CachedFrames() as frames:
+        users = frames.keep(split(sequences_full, training.purpose, training.held_back_share, config.seed))
+        numbering = F.row_number().over(Window.orderBy("item_id"))
+        index = frames.keep(items.select("item_id", numbering.alias("item_idx")))
         num_items = _write_items(items, index, users, f"{folder_uri}/items")
         rows = _indexed(users, index, config.sequences.max_history)
-        num_sequences = _write_rows(rows, f"{folder_uri}/sequences", users.count(), config)
+        num_sequences = _write_rows(rows, f"{folder_uri}/sequences", users.count(), training.row_group_rows)
         if not num_sequences:
             raise InputError(
-                "no user has a training interaction before the run date; import interactions, or choose a later --run-date"
+                "no user has a training interaction before the run date; "
+                "import interactions, or choose a later --run-date"
             )
         held_back = _with_seen(rows.where("held_back > 0"), users, seen, index)
-        num_held_back = _write_rows(held_back, f"{folder_uri}/held_back", num_sequences, config)
+        num_held_back = _write_rows(
+            held_back, f"{folder_uri}/held_back", num_sequences, training.row_group_rows
+        )
         manifest = {
             "num_users": users.count(),
             "num_items": num_items,
             "num_sequences": num_sequences,
             "num_held_back": num_held_back,
             "max_history": config.sequences.max_history,
-            "purpose": config.training.purpose,
+            "purpose": training.purpose,
             **manifest_extra,
         }
-        filesystem.write_text(
-            spark, json.dumps(manifest, indent=2, sort_keys=True) + "\n", f"{folder_uri}/manifest.json"
-        )
+        manifest_text = json.dumps(manifest, indent=2, sort_keys=True) + "\n"
+        filesystem.write_text(spark, manifest_text, f"{folder_uri}/manifest.json")
         return manifest
-    finally:
-        users.unpersist()
-        index.unpersist()
-
-
-def read_manifest(spark: SparkSession, folder_uri: str) -> dict[str, Any] | None:
-    """Return the manifest of the snapshot at `folder_uri`, or None where there is no finished one."""
-    uri = f"{folder_uri}/manifest.json"
-    return json.loads(filesystem.read_text(spark, uri)) if filesystem.exists(spark, uri) else None
 
 
 def _write_items(items: DataFrame, index: DataFrame, users: DataFrame, uri: str) -> int:
+    """Write items/ and return the number of its rows.
+
+    `index` is (item_id, item_idx), `users` what `split` returns.
+    """
     counts = (
         users.select(F.explode("train_items").alias("item_id"))
         .groupBy("item_id")
@@ -100,34 +125,37 @@ def _write_items(items: DataFrame, index: DataFrame, users: DataFrame, uri: str)
 
 
 def _indexed(users: DataFrame, index: DataFrame, max_history: int) -> DataFrame:
-    """Return the rows of sequences/: items looked up once, train items at their positions and the held-back one at position -1."""
-    kept = F.expr(f"slice(train_items, greatest(size(train_items) - {max_history}, 0) + 1, {max_history})")
+    """Return the rows of sequences/.
+
+    Every item is looked up once: train items at their positions, the held-back one at position -1.
+    """
+    newest = F.expr(f"slice(train_items, greatest(size(train_items) - {max_history}, 0) + 1, {max_history})")
     trained = users.where(F.size("train_items") > 0).select(
-        "user_id", "role", kept.alias("kept"), "held_back"
+        "user_id", "role", newest.alias("newest"), "held_back"
     )
-    places = F.concat(
-        F.expr("transform(kept, (item, place) -> struct(place, item AS item_id))"),
-        F.expr("if(held_back IS NULL, array(), array(struct(-1 AS place, held_back AS item_id)))"),
+    positions = F.concat(
+        F.expr("transform(newest, (item, position) -> struct(position, item AS item_id))"),
+        F.expr("if(held_back IS NULL, array(), array(struct(-1 AS position, held_back AS item_id)))"),
     )
-    rows = trained.select("user_id", "role", F.inline(places)).join(index, "item_id")
-    # Zero is no item, so it is also "none".
+    rows = trained.select("user_id", "role", F.inline(positions)).join(index, "item_id")
+    train_item = F.when(F.col("position") >= 0, F.struct("position", "item_idx"))
+    held_back = F.max(F.when(F.col("position") < 0, F.col("item_idx")))
     rows = rows.groupBy("user_id", "role").agg(
-        F.sort_array(F.collect_list(F.when(F.col("place") >= 0, F.struct("place", "item_idx")))).alias(
-            "kept"
-        ),
-        F.coalesce(F.max(F.when(F.col("place") < 0, F.col("item_idx"))), F.lit(0)).alias("held_back"),
+        F.sort_array(F.collect_list(train_item)).alias("history"),
+        F.coalesce(held_back, F.lit(0)).alias("held_back"),
     )
-    padding = F.array_repeat(F.lit(0), F.lit(max_history) - F.size("kept"))
-    return rows.where(F.size("kept") > 0).select(
+    padding = F.array_repeat(F.lit(0), F.lit(max_history) - F.size("history"))
+    return rows.where(F.size("history") > 0).select(
         "user_id",
-        F.concat(padding, "kept.item_idx").alias("item_idx"),
-        F.size("kept").alias("length"),
+        F.concat(padding, "history.item_idx").alias("item_idx"),
+        F.size("history").alias("length"),
         "held_back",
         "role",
     )
 
 
 def _with_seen(rows: DataFrame, users: DataFrame, seen: DataFrame, index: DataFrame) -> DataFrame:
+    """Return `rows` of users with a held-back item with the column `seen` of held_back/."""
     hidden = users.where("held_back IS NOT NULL").select(
         "user_id", F.array_compact(F.array("held_back", "test")).alias("hidden")
     )
@@ -144,13 +172,14 @@ def _with_seen(rows: DataFrame, users: DataFrame, seen: DataFrame, index: DataFr
     )
 
 
-def _write_rows(rows: DataFrame, uri: str, about: int, config: Config) -> int:
-    """Write `rows` (about so many) sorted by user_id, a file a row group, what lies where depending on the user ids alone; return their number."""
-    a_group = config.training.row_group_rows
-    num_tasks = max(1, math.ceil(about / (a_group * _ROW_GROUPS_A_TASK)))
-    placed = rows.repartition(num_tasks, F.xxhash64("user_id")) if num_tasks > 1 else rows.repartition(1)
-    # Spark's Parquet bounds a row group by bytes only; so many rows are far below that bound.
-    placed.sortWithinPartitions("user_id").write.mode("overwrite").option(
-        "maxRecordsPerFile", a_group
-    ).parquet(uri)
+def _write_rows(rows: DataFrame, uri: str, about: int, row_group_rows: int) -> int:
+    """Write `rows`, of which there are `about` so many, and return how many there are.
+
+    Each file has one row group; what lies in which file depends on the user ids alone.
+    """
+    num_tasks = max(1, math.ceil(about / (row_group_rows * _ROW_GROUPS_PER_TASK)))
+    tasks = rows.repartition(num_tasks, F.xxhash64("user_id")) if num_tasks > 1 else rows.repartition(1)
+    # Spark's Parquet bounds a row group by bytes only; this many rows are far below that bound.
+    writer = tasks.sortWithinPartitions("user_id").write.mode("overwrite")
+    writer.option("maxRecordsPerFile", row_group_rows).parquet(uri)
     return rows.sparkSession.read.schema(rows.schema).parquet(uri).count()

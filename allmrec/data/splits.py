@@ -1,4 +1,4 @@
-"""Which of a user's items train, which are held back for stage 2, early stopping or the blend, and which are the test."""
+"""Which of a user's items train, which are held back, and for what, and which one is the test."""
 
 from __future__ import annotations
 
@@ -6,23 +6,26 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 ROLES = {"stage2": 0.6, "early_stop": 0.2, "blend": 0.2}
-"""What held-back items are for, and the share of users of each."""
-_FINE = 1_000_000
+"""What held-back items are for, and the share of users of each role."""
+_NUM_DRAWS = 1_000_000
+"""How many different numbers `draw` returns."""
 
 
 def split(sequences_full: DataFrame, purpose: str, share: float, seed: int) -> DataFrame:
-    """Return (user_id, train_items array<string>, held_back string, role string, test string), a row a user of `sequences_full`.
+    """Return one row per user: user_id, train_items array<string>, and held_back, role and test (strings).
 
-    `sequences_full` is (user_id, item_ids oldest first, not truncated). `evaluation`: users with at least three items are tested on the
-    last one and hold back the one before. `serving`: `share` of the users with at least two items hold back the last one, nothing is
-    tested. A held-back item has a role of `ROLES`, drawn from (seed, user_id); without one held_back and test are null, role is ''.
+    `sequences_full` is (user_id, item_ids oldest first, not truncated). `evaluation`: users with at least
+    three items are tested on the last one and hold back the one before. `serving`: `share` of the users with
+    at least two items hold back the last one, nothing is tested. A held-back item has a role of `ROLES`,
+    drawn from (seed, user_id). Where there is no such item held_back and test are null, and role is ''.
+    Raises ValueError where `purpose` is neither.
     """
     size = F.size("item_ids")
     if purpose == "evaluation":
         num_test, num_held_back = F.when(size >= 3, 1).otherwise(0), F.when(size >= 3, 1).otherwise(0)
     elif purpose == "serving":
-        drawn = draw(F.col("user_id"), seed, "held_back") < share
-        num_test, num_held_back = F.lit(0), F.when((size >= 2) & drawn, 1).otherwise(0)
+        is_drawn = draw(F.col("user_id"), seed, "held_back") < share
+        num_test, num_held_back = F.lit(0), F.when((size >= 2) & is_drawn, 1).otherwise(0)
     else:
         raise ValueError(f"purpose {purpose!r}, expected serving or evaluation")
     rows = sequences_full.select(
@@ -43,10 +46,12 @@ def split(sequences_full: DataFrame, purpose: str, share: float, seed: int) -> D
 
 def draw(user_id: Column, seed: int, purpose: str) -> Column:
     """Return a uniform number in [0, 1) that depends on (seed, purpose, user_id) alone."""
-    return F.pmod(F.xxhash64(F.lit(f"{seed}/{purpose}"), user_id), F.lit(_FINE)) / F.lit(float(_FINE))
+    hashed = F.xxhash64(F.lit(f"{seed}/{purpose}"), user_id)
+    return F.pmod(hashed, F.lit(_NUM_DRAWS)) / F.lit(float(_NUM_DRAWS))
 
 
 def _role(user_id: Column, seed: int) -> Column:
+    """Return the role of `ROLES` that a user's held-back item has."""
     drawn = draw(user_id, seed, "role")
     return (
         F.when(drawn < ROLES["stage2"], "stage2")

@@ -1,14 +1,14 @@
-"""User sequences as of a run date, with window functions only: nothing a user did is collected beyond what is kept."""
+"""User sequences as of a run date, made with window functions: only the events that stay are collected."""
 
 from __future__ import annotations
 
 import datetime as dt
 
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from allmrec.config import SequencesConfig
-from allmrec.data.interactions import before, empty
+from allmrec.data.columns import is_blank
 
 
 def user_sequences(
@@ -18,30 +18,30 @@ def user_sequences(
     settings: SequencesConfig,
     run_date: dt.date,
 ) -> DataFrame:
-    """Return a row a user of the `user_sequences` table, as of `run_date`.
+    """Return the rows of the table `user_sequences` as of `run_date`, one per user.
 
-    `counted` are the interactions that count (user_id, item_id, event_time), `seen_users` (user_id, any further columns) everyone in the
-    log before the cut-off, `users` (user_id) the optional table of users. Who has no counted interaction gets empty arrays.
-    Sequences are oldest first, ties by item_id, the newest `max_history`; num_interactions counts all counted ones, folded or not.
+    `counted` are the interactions that count (user_id, item_id, event_time) and `seen_users` (user_id, any
+    further columns) everyone, both of the log before the cut-off; `users` (user_id) is the optional table of
+    users. Users without a counted interaction get empty arrays. A sequence holds the newest
+    `max_history` items, oldest first, ties by item_id; num_interactions counts all that count, folded or not.
     """
-    sequences = newest_first(before(counted, run_date), settings)
-    event = F.sort_array(F.collect_list(F.struct("event_time", "item_id")))
-    rows = (
-        sequences.where(F.col("place") <= settings.max_history)
+    events = (
+        _newest_first(counted, settings)
+        .where(F.col("recency_rank") <= settings.max_history)
         .groupBy("user_id")
-        .agg(event.alias("events"), F.max("num_interactions").alias("num_interactions"))
-        .select(
-            "user_id",
-            F.col("events.item_id").alias("item_ids"),
-            F.col("events.event_time").alias("event_times"),
-            "num_interactions",
-            F.try_element_at("events", F.lit(-1))["event_time"].alias("last_event_time"),
-        )
+        .agg(_oldest_first().alias("events"), F.max("num_interactions").alias("num_interactions"))
+    )
+    rows = events.select(
+        "user_id",
+        F.col("events.item_id").alias("item_ids"),
+        F.col("events.event_time").alias("event_times"),
+        "num_interactions",
+        F.try_element_at("events", F.lit(-1))["event_time"].alias("last_event_time"),
     )
     everyone = seen_users.select("user_id")
     if users is not None:
         everyone = everyone.union(users.select("user_id"))
-    everyone = everyone.where(F.col("user_id").isNotNull() & ~empty(F.col("user_id"))).distinct()
+    everyone = everyone.where(F.col("user_id").isNotNull() & ~is_blank(F.col("user_id"))).distinct()
     return everyone.join(rows, "user_id", "full").select(
         F.lit(run_date).alias("run_date"),
         "user_id",
@@ -52,34 +52,37 @@ def user_sequences(
     )
 
 
-def newest_first(counted: DataFrame, settings: SequencesConfig) -> DataFrame:
-    """Return (user_id, item_id, event_time, num_interactions, place): place 1 is a user's newest interaction. Folded where settings say so."""
-    newest = [F.col("event_time").desc(), F.col("item_id").desc()]
+def full_sequences(counted: DataFrame, settings: SequencesConfig) -> DataFrame:
+    """Return (user_id, item_ids array<string>): every counted interaction, oldest first."""
+    events = _newest_first(counted, settings).groupBy("user_id").agg(_oldest_first().alias("events"))
+    return events.select("user_id", F.col("events.item_id").alias("item_ids"))
+
+
+def seen_items(log: DataFrame) -> DataFrame:
+    """Return (user_id, seen array<string>): every distinct item of the user's rows in `log`, sorted.
+
+    `log` is the table `interactions` before the cut-off. Rows count whether they are valid or not, and
+    whatever their rating and event type: what was seen was seen. Rows without an item add nothing.
+    """
+    return log.groupBy("user_id").agg(F.sort_array(F.collect_set("item_id")).alias("seen"))
+
+
+def _newest_first(counted: DataFrame, settings: SequencesConfig) -> DataFrame:
+    """Return (user_id, item_id, event_time, num_interactions, recency_rank).
+
+    Of repeated items only the newest stays where the settings say so (`repeats: fold`).
+    recency_rank 1 is a user's newest row; num_interactions counts the user's rows before folding.
+    """
+    newest_first = [F.col("event_time").desc(), F.col("item_id").desc()]
     rows = counted.select("user_id", "item_id", "event_time")
     rows = rows.withColumn("num_interactions", F.count(F.lit(1)).over(Window.partitionBy("user_id")))
     if settings.repeats == "fold":
-        again = F.row_number().over(Window.partitionBy("user_id", "item_id").orderBy(*newest))
-        rows = rows.withColumn("_again", again).where("_again = 1").drop("_again")
-    return rows.withColumn("place", F.row_number().over(Window.partitionBy("user_id").orderBy(*newest)))
+        sighting = F.row_number().over(Window.partitionBy("user_id", "item_id").orderBy(*newest_first))
+        rows = rows.withColumn("_sighting", sighting).where("_sighting = 1").drop("_sighting")
+    recency_rank = F.row_number().over(Window.partitionBy("user_id").orderBy(*newest_first))
+    return rows.withColumn("recency_rank", recency_rank)
 
 
-def full_sequences(
-    counted: DataFrame, settings: SequencesConfig, run_date: dt.date | None = None
-) -> DataFrame:
-    """Return (user_id, item_ids) with every counted interaction before `run_date` (null: all), oldest first: what splits are made of."""
-    rows = newest_first(counted if run_date is None else before(counted, run_date), settings)
-    event = F.sort_array(F.collect_list(F.struct("event_time", "item_id")))
-    return (
-        rows.groupBy("user_id")
-        .agg(event.alias("events"))
-        .select("user_id", F.col("events.item_id").alias("item_ids"))
-    )
-
-
-def seen_items(good: DataFrame, run_date: dt.date | None = None) -> DataFrame:
-    """Return (user_id, seen array<string>): every distinct item of the user's good interactions before `run_date` (null: all), sorted.
-
-    Ratings and event types do not matter: what was seen was seen.
-    """
-    rows = good if run_date is None else before(good, run_date)
-    return rows.groupBy("user_id").agg(F.sort_array(F.collect_set("item_id")).alias("seen"))
+def _oldest_first() -> Column:
+    """Return the aggregate of a user's events as structs (event_time, item_id), in that order."""
+    return F.sort_array(F.collect_list(F.struct("event_time", "item_id")))

@@ -1,1 +1,1 @@
-"""The demo shop: an outdoor, home and hobby shop whose customers, purchases and mistakes in the data are all generated from one seed."""
+"""The demo shop: outdoor, home and hobby articles, customers, purchases and mistakes, all from one seed."""

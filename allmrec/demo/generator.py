@@ -1,11 +1,16 @@
-"""Generates the demo shop: items from `catalogue.py`, customers with tastes, and purchases that follow from one another.
+"""The generator of the demo shop: items, customers with tastes, and purchases that follow from one another.
 
 How a customer buys, so that there is something to learn:
-- taste: two to four favourite categories, one favourite brand a department, and a price tier;
-- order: with probability `FOLLOW` the next purchase is what tends to follow the last one (a tent, then a sleeping bag), with
-  `FOLLOW_EARLIER` of the rest what follows the one before it; otherwise taste decides, and a thing owned is rarely bought again;
-- popularity: within a product type item number r is bought in proportion to r^-0.9, categories likewise, hence a long tail.
-Items added in the last days have no purchase yet. `dirty_rows.py` adds the mistakes. Everything comes from `seed` and the user's id.
+- taste: two to four favourite categories, one favourite brand per department, and a price tier;
+- order: with probability `FOLLOW` the next purchase is what tends to follow the last one (a tent, then a
+  sleeping bag), with `FOLLOW_EARLIER` of the rest what follows the one before it; otherwise taste decides,
+  and a thing owned is rarely bought again;
+- popularity: item number r of a product type is bought in proportion to r^-0.9, category number r is a
+  favourite in proportion to r^-0.6; hence a long tail.
+
+Items added in the last days have no purchase yet. Items are combined from `catalogue.py`; `dirty_rows.py`
+adds the mistakes. Everything is drawn from the seed, a customer's purchases from the seed and the customer's
+id.
 """
 
 from __future__ import annotations
@@ -33,9 +38,11 @@ NEW_SHARE = 0.05
 UNAVAILABLE_SHARE = 0.015
 """Share of the items that are sold out."""
 FOLLOW = 0.6
+"""Chance that a purchase follows from the last one."""
 FOLLOW_EARLIER = 0.3
+"""Chance that any other purchase follows from the one before the last."""
 OWNED_WEIGHT = 0.05
-"""How much less a product type is wanted by somebody who has one."""
+"""Weight of a product type that the customer has already, relative to one that the customer has not."""
 ENTRY_WEIGHTS = (4.0, 2.0, 1.5, 1.0, 1.0)
 """How often a customer who follows no chain buys a category's first, second, … product type."""
 BUY_AGAIN = 0.02
@@ -43,7 +50,10 @@ BUY_AGAIN = 0.02
 
 
 class Item(NamedTuple):
-    """An item of the shop; `popularity` is its weight within its product type, 0 for items that nobody can have bought yet."""
+    """An item of the shop.
+
+    `popularity` is its weight within its product type, 0 for items that nobody can have bought yet.
+    """
 
     item_id: str
     title: str
@@ -57,7 +67,10 @@ class Item(NamedTuple):
 
 
 class Taste(NamedTuple):
-    """A customer: weight of every product type there is (not normalised), favourite brand of each department, price tier."""
+    """A customer: weight of every product type there is, favourite brand of each department, price tier.
+
+    The weights do not sum to 1.
+    """
 
     types: dict[str, float]
     brands: dict[str, str]
@@ -76,9 +89,10 @@ class Shop(NamedTuple):
 
 
 def generate_shop(num_users: int = 2000, num_items: int = 800, *, seed: int, last_day: date) -> Shop:
-    """Return the shop of `seed`, whose newest purchases were made on `last_day`; a night after it has run date `last_day` + 1.
+    """Return the shop of `seed`, whose newest purchases were made on `last_day`.
 
-    `num_items` (40 to 1,600) and `num_users` (≥ 20) count what is well-formed; dirty rows come on top.
+    The first run date that sees all of them is the day after. `num_items` (40 to 1,600) and `num_users`
+    (≥ 20) count what is well-formed; dirty rows come on top. Raises ValueError for numbers out of range.
     """
     if not 40 <= num_items <= 1600 or num_users < 20:
         raise ValueError(
@@ -115,9 +129,10 @@ def generate_shop(num_users: int = 2000, num_items: int = 800, *, seed: int, las
 def write_shop(
     folder: Path, num_users: int = 2000, num_items: int = 800, *, seed: int, last_day: date
 ) -> Shop:
-    """Write `generate_shop`'s tables to `folder` as `interactions.csv`, `items.jsonl` and `users.csv` (UTF-8), and return them.
+    """Write the shop of `generate_shop` to `folder` and return it.
 
-    The same seed leaves the same bytes. In the CSV a missing value is an empty field and an empty text is `""`.
+    The files are `interactions.csv`, `items.jsonl` and `users.csv`, in UTF-8. The same seed leaves the
+    same bytes. In the CSV a missing value is an empty field and an empty text is `""`.
     """
     shop = generate_shop(num_users, num_items, seed=seed, last_day=last_day)
     folder.mkdir(parents=True, exist_ok=True)
@@ -130,7 +145,10 @@ def write_shop(
 
 
 def _stock(num_items: int, seed: int, last_day: date) -> list[Item]:
-    """Return the well-formed items, spread evenly over the product types of as many categories as `num_items` can fill."""
+    """Return the well-formed items, spread evenly over the product types of the categories in use.
+
+    As many categories are in use as `num_items` can fill.
+    """
     rng = seeds.generator(seed, "demo", "stock")
     categories = CATEGORIES[: max(2, min(len(CATEGORIES), num_items // 20))]
     shelves = [(category, product) for category in categories for product in category.products]
@@ -251,7 +269,7 @@ def _purchases(
 
 
 def _next_type(rng: np.random.Generator, types: list[str], taste: Taste) -> str:
-    """Return the product type bought next: what follows the last one or the one before, else what taste says."""
+    """Return the product type bought next: one that follows an earlier purchase, or else one to taste."""
     for back, chance in ((1, FOLLOW), (2, FOLLOW_EARLIER)):
         if len(types) >= back and rng.random() < chance:
             following = [
@@ -266,7 +284,10 @@ def _next_type(rng: np.random.Generator, types: list[str], taste: Taste) -> str:
 
 
 def _pick(rng: np.random.Generator, shelf: list[Item], taste: Taste, bought: set[str]) -> Item | None:
-    """Return the item taken from a product type's shelf: popular, favourite brand, right price; None when all are bought."""
+    """Return the item taken from a product type's shelf, None where all of them are bought.
+
+    Popular items, the favourite brand and the right price are likelier.
+    """
     left = [item for item in shelf if item.item_id not in bought]
     if not left:
         return None
@@ -283,7 +304,10 @@ def _pick(rng: np.random.Generator, shelf: list[Item], taste: Taste, bought: set
 
 
 def _moments(rng: np.random.Generator, count: int, is_active: bool, last_day: date) -> list[str]:
-    """Return `count` ISO times, oldest first; the newest lies in the last seven days for active customers only. Some share a basket."""
+    """Return `count` ISO times, oldest first; some purchases share a basket, and so their time.
+
+    The newest lies in the last seven days for active customers only.
+    """
     end = int(rng.integers(0, 7)) if is_active else int(7 + (DAYS - 8) * rng.beta(1.0, 1.6))
     start = min(DAYS - 1.0, end + rng.uniform(2.0, 9.0) * count)
     days_ago = np.sort(np.floor(np.append(rng.uniform(end, start, size=max(0, count - 1)), end)))[::-1][
@@ -308,7 +332,7 @@ def _iso(day: date, seconds: float) -> str:
 
 
 def _write_csv(path: Path, table: pd.DataFrame) -> None:
-    """Write texts in quotes and missing values as nothing, so that a reader can tell an empty text from a missing one."""
+    """Write texts in quotes and missing values as nothing: so an empty text differs from a missing one."""
     with path.open("w", encoding="utf-8", newline="\n") as file:
         csv.writer(file, lineterminator="\n").writerow(table.columns)
         for row in table.itertuples(index=False):

@@ -1,4 +1,4 @@
-"""Scenarios: filters over the same stored predictions (A-LLMRec §5.3: warm and cold items)."""
+"""Scenarios: filters over the same stored predictions (A-LLMRec, section 5.3: warm and cold items)."""
 
 from __future__ import annotations
 
@@ -10,17 +10,21 @@ SCENARIOS = ("all", "warm", "middle", "cold")
 
 
 def warm_cold(num_interactions: np.ndarray, share: float) -> np.ndarray:
-    """Return `warm`, `middle` or `cold` of every item [I]: the top and bottom `share` of items by interactions in training.
+    """Return `warm`, `middle` or `cold` per item, [I] str, by its interactions in training, [I] int.
 
-    Items with equal counts stay together and go where the middle of their group lies, so that the cut does not depend on the order of ids: 60 %
-    of items without any interaction are cold together (their middle, 30 %, is below a share of 35 %), and if all items are equal, all are middle.
+    Warm and cold are the top and bottom `share` of the items.
+
+    Items with equal counts stay together and go where the middle of their group lies, so that the cut does
+    not depend on the order of
+    ids: 60 % of items without any interaction are cold together (their middle, 30 %, is below a share of
+    35 %), and if all items are equal, all are middle.
     """
     counts = np.asarray(num_interactions)
     position = (pd.Series(counts).rank(method="average").to_numpy() - 0.5) / max(len(counts), 1)
     return np.where(position < share, "cold", np.where(position > 1.0 - share, "warm", "middle"))
 
 
-def scenario_rows(target_labels: np.ndarray, scenario: str) -> np.ndarray:
-    """Return bool [N]: the users of a scenario, by their target's label."""
-    labels = np.asarray(target_labels, dtype=object)
-    return np.ones(len(labels), dtype=bool) if scenario == "all" else labels == scenario
+def scenario_rows(target_classes: np.ndarray, scenario: str) -> np.ndarray:
+    """Return the users of a scenario, [B] bool, by the class of their target, [B] object."""
+    classes = np.asarray(target_classes, dtype=object)
+    return np.ones(len(classes), dtype=bool) if scenario == "all" else classes == scenario

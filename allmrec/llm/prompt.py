@@ -1,7 +1,11 @@
-"""The prompt as token ids and soft-token positions, in three layouts (method §4; paper §4.2 and figure 3).
+"""The prompt as token ids and soft-token positions, in three layouts.
 
-Text is data: every segment (words of the layout, each title) is tokenised by itself and soft tokens are placed by position, so that no title
-can move one, close a quote that the layout opened, or turn into a special token.
+`paper` is the prompt of A-LLMRec (KDD 2024, section 4.2 and figure 3). `token_first` lists the candidates
+too, with every soft token before its title; `no_list` has no instructions and lists no candidates.
+
+Text is data: every segment (words of the layout, each title) is tokenised by itself and soft tokens are
+placed by position, so that no title can move one, close a quote that the layout opened, or turn into a
+special token.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import numpy as np
 
 from allmrec.config import PromptConfig
 from allmrec.errors import InputError
-from allmrec.llm.domains import DOMAINS
+from allmrec.llm.domains import DOMAINS, Domain
 
 USER = 0
 """Stands for the user among `Prompt.soft_items` (item_idx 0 is padding and never an item)."""
@@ -22,10 +26,24 @@ USER = 0
 
 @dataclass(frozen=True)
 class TitleTokens:
-    """Token ids of all titles, one after another: `flat` int32 [N], `offsets` int64 [I+2]; item_idx i owns flat[offsets[i]:offsets[i+1]]."""
+    """Token ids of the titles of items 1..I, one after another.
+
+    | field | shape |
+    |---|---|
+    | flat | [number of all tokens] int32 |
+    | offsets | [I+2] int64; item_idx i owns flat[offsets[i] : offsets[i+1]], the padding item 0 nothing |
+    """
 
     flat: np.ndarray
     offsets: np.ndarray
+
+    @classmethod
+    def from_lists(cls, tokens: Sequence[Sequence[int]]) -> TitleTokens:
+        """Return the titles of these token ids, one list per item_idx from 0 (padding, empty) to I."""
+        lengths = [0, *(len(title) for title in tokens)]
+        ids = (token for title in tokens for token in title)
+        flat = np.fromiter(ids, dtype=np.int32, count=sum(lengths))
+        return cls(flat, np.cumsum(lengths, dtype=np.int64))
 
     def of(self, idx: int) -> list[int]:
         """Return the token ids of item `idx` (none for the padding item 0)."""
@@ -39,17 +57,20 @@ class TitleTokens:
     def capped(self, cap: int) -> TitleTokens:
         """Return the same titles with at most `cap` tokens each."""
         lengths = np.diff(self.offsets)
-        kept = np.minimum(lengths, cap)
-        within = np.arange(len(self.flat)) - np.repeat(self.offsets[:-1], lengths)
+        capped_lengths = np.minimum(lengths, cap)
+        index_in_title = np.arange(len(self.flat)) - np.repeat(self.offsets[:-1], lengths)
         return TitleTokens(
-            self.flat[within < np.repeat(kept, lengths)],
-            np.concatenate([[0], np.cumsum(kept)]).astype(np.int64),
+            self.flat[index_in_title < np.repeat(capped_lengths, lengths)],
+            np.concatenate([[0], np.cumsum(capped_lengths)]).astype(np.int64),
         )
 
 
 @dataclass
 class Prompt:
-    """Token ids with 0 where a soft token goes, the soft tokens' positions, and whose they are (item_idx, or `USER`)."""
+    """Token ids with 0 where a soft token goes, the soft tokens' positions, and whose they are.
+
+    `soft_items` holds item_idx, or `USER`.
+    """
 
     token_ids: list[int] = field(default_factory=list)
     soft_positions: list[int] = field(default_factory=list)
@@ -77,8 +98,9 @@ class TokenSource(Protocol):
 class PromptLayout:
     """Builds prompts and answers of one layout (`no_list`, `token_first` or `paper`) for one tokenizer.
 
-    `tokenise(text)` gives plain token ids (no special tokens), `bos_ids` precede every prompt, `eos_id` ends an answer where the layout says so.
-    Only the newest `history_items` of a history are used. `soft_tokens=False` leaves out user and item tokens (LLM-only).
+    `tokenise(text)` gives plain token ids (no special tokens), `bos_ids` precede every prompt, `eos_id` ends
+    an answer where the layout says so. Only the newest `history_items` of a history are used.
+    `soft_tokens=False` leaves out user and item tokens, so that the LLM reads text alone.
     """
 
     def __init__(
@@ -91,7 +113,6 @@ class PromptLayout:
         history_items: int,
         soft_tokens: bool,
     ) -> None:
-        words = DOMAINS[domain]
         self.layout, self.lists_candidates = layout, layout != "no_list"
         self.history_items, self.soft_tokens = history_items, soft_tokens
         self._tokenise, self._bos_ids = tokenise, list(bos_ids)
@@ -103,19 +124,9 @@ class PromptLayout:
             "no_list": self._separator,
         }[layout]
         if self.lists_candidates:
-            self._is_user = (
-                tokenise(" is a user representation. ") if layout == "paper" and soft_tokens else []
-            )
-            self._has_had = tokenise(f"This user has {words.verb_past} ")
-            self._before_list = tokenise(" in the previous. ")
-            self._recommend = tokenise(
-                f"Recommend one next {words.noun} for this user to {words.verb} next from the following {words.noun} title set, "
-            )
-            self._last = tokenise(
-                '. The recommendation is "' if layout == "paper" else ". The recommendation is"
-            )
+            self._tokenise_sentences(DOMAINS[domain])
         else:
-            self._together = tokenise(f"{words.together}:")
+            self._together = tokenise(f"{DOMAINS[domain].together}:")
 
     @classmethod
     def of(cls, settings: PromptConfig, llm: TokenSource) -> PromptLayout:
@@ -135,27 +146,33 @@ class PromptLayout:
         return title if self.lists_candidates else f" {title}"
 
     def tokenise_titles(self, titles: Sequence[str], cap: int | None) -> TitleTokens:
-        """Tokenise the titles of items 1..I, at most `cap` tokens each (None: all). Raises InputError for a title without any token."""
+        """Tokenise the titles of items 1..I, at most `cap` tokens each (None: all of them).
+
+        Raises InputError where a title has no token.
+        """
         rows: list[list[int]] = [[]]
-        for number, title in enumerate(titles, start=1):
+        for idx, title in enumerate(titles, start=1):
             tokens = self._tokenise(self.title_text(title))[:cap]
             if not title.strip() or not tokens:
                 raise InputError(
-                    f"items: the title {title!r} of item_idx {number} has no token, expected text; give it a title"
+                    f"items: the title {title!r} of item_idx {idx} has no token, expected text; "
+                    "give it a title"
                 )
             rows.append(tokens)
-        lengths = [0, *(len(row) for row in rows)]
-        flat = np.fromiter((token for row in rows for token in row), dtype=np.int32, count=sum(lengths))
-        return TitleTokens(flat, np.cumsum(lengths, dtype=np.int64))
+        return TitleTokens.from_lists(rows)
 
     def prompt(self, history_idx: Sequence[int], candidate_idx: Sequence[int], titles: TitleTokens) -> Prompt:
-        """Return the prompt for a history (oldest first) and the candidates in the order in which a list layout shows them."""
+        """Return the prompt for a history (item_idx, oldest first; 0 is skipped).
+
+        The candidates stand in the order in which a layout with a list shows them; `no_list` does not read
+        them.
+        """
         history = [idx for idx in history_idx if idx > 0][-self.history_items :]
         prompt = Prompt(list(self._bos_ids))
         if self.lists_candidates:
-            self._write_listing(prompt, history, candidate_idx, titles)
+            self._write_sentences(prompt, history, candidate_idx, titles)
         else:
-            self._write_bare(prompt, history, titles)
+            self._write_without_list(prompt, history, titles)
         return prompt
 
     def answer(self, idx: int, titles: TitleTokens) -> list[int]:
@@ -163,46 +180,62 @@ class PromptLayout:
         return titles.of(idx) + self._terminator
 
     def opening(self) -> list[int]:
-        """Return the bare opening of `no_list`, after which a title's prior is taken."""
+        """Return the bare opening of `no_list`, after which a title's prior is taken.
+
+        Raises ValueError for a layout that lists the candidates: it has no prior.
+        """
         if self.lists_candidates:
             raise ValueError(f"the layout {self.layout} has no prior")
         return self._bos_ids + self._together
 
-    def _write_bare(self, prompt: Prompt, history: Sequence[int], titles: TitleTokens) -> None:
+    def _tokenise_sentences(self, words: Domain) -> None:
+        """Tokenise the sentences of a layout that lists the candidates."""
+        quoted = self.layout == "paper"
+        noun, tokenise = words.noun, self._tokenise
+        self._is_user = tokenise(" is a user representation. ") if quoted and self.soft_tokens else []
+        self._has_had = tokenise(f"This user has {words.verb_past} ")
+        self._before_list = tokenise(" in the previous. ")
+        self._recommend = tokenise(
+            f"Recommend one next {noun} for this user to {words.verb} next "
+            f"from the following {noun} title set, "
+        )
+        self._last = tokenise('. The recommendation is "' if quoted else ". The recommendation is")
+
+    def _write_without_list(self, prompt: Prompt, history: Sequence[int], titles: TitleTokens) -> None:
         prompt.token_ids += self._together
         for idx in history:
-            self._soft(prompt, idx)
+            self._write_soft_token(prompt, idx)
             prompt.token_ids += titles.of(idx) + self._separator
-        self._soft(prompt, USER)
+        self._write_soft_token(prompt, USER)
 
-    def _write_listing(
+    def _write_sentences(
         self, prompt: Prompt, history: Sequence[int], candidates: Sequence[int], titles: TitleTokens
     ) -> None:
         if self.layout == "paper":
-            self._soft(prompt, USER)
+            self._write_soft_token(prompt, USER)
             prompt.token_ids += self._is_user
         if history:
             prompt.token_ids += self._has_had
-            self._write_items(prompt, history, titles)
+            self._write_list(prompt, history, titles)
             prompt.token_ids += self._before_list
         prompt.token_ids += self._recommend
-        self._write_items(prompt, candidates, titles)
+        self._write_list(prompt, candidates, titles)
         prompt.token_ids += self._last
         if self.layout == "token_first":
-            self._soft(prompt, USER)
+            self._write_soft_token(prompt, USER)
 
-    def _write_items(self, prompt: Prompt, items: Sequence[int], titles: TitleTokens) -> None:
-        for place, idx in enumerate(items):
-            if place:
+    def _write_list(self, prompt: Prompt, items: Sequence[int], titles: TitleTokens) -> None:
+        for index, idx in enumerate(items):
+            if index:
                 prompt.token_ids += self._separator
             if self.layout == "paper":
                 prompt.token_ids += self._quote + titles.of(idx) + self._quote
-                self._soft(prompt, idx)
+                self._write_soft_token(prompt, idx)
             else:
-                self._soft(prompt, idx)
+                self._write_soft_token(prompt, idx)
                 prompt.token_ids += titles.of(idx)
 
-    def _soft(self, prompt: Prompt, item: int) -> None:
+    def _write_soft_token(self, prompt: Prompt, item: int) -> None:
         if self.soft_tokens:
             prompt.soft_positions.append(len(prompt.token_ids))
             prompt.soft_items.append(item)

@@ -1,4 +1,8 @@
-"""A-LLMRec's parts put together: frozen CF model and alignment networks, text embeddings, and the projections into the LLM. Composition only."""
+"""A-LLMRec's parts put together; composition only.
+
+The parts are the frozen CF model and alignment networks, the text embeddings, and the projections into the
+LLM.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ class ALLMRec(nn.Module):
     | alignment | e_i and q_i; frozen after stage 1 |
     | projection | F_U, F_I: what stage 2 trains |
     | text_embeddings | Q, [I+1, S] float32, row 0 zeros |
-    | known | [I+1] bool: items the CF model was trained on (false for items added since, which may lie beyond its catalogue) |
+    | known | [I+1] bool: items the CF model was trained on; those added since may lie beyond its catalogue |
     """
 
     text_embeddings: Tensor
@@ -56,7 +60,10 @@ class ALLMRec(nn.Module):
         settings: Stage2Config,
         seed: int = 0,
     ) -> ALLMRec:
-        """Return one with fresh projections for `llm` (weights drawn from `seed`), its item statistics taken from the catalogue."""
+        """Return one with fresh projections for `llm`, weights drawn from `seed`.
+
+        The projections' item statistics are taken from the catalogue.
+        """
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(seeds.derive(seed, "stage2", "initial weights"))
             joint_width = alignment.text_projector(text_embeddings[:1]).shape[1]
@@ -74,7 +81,10 @@ class ALLMRec(nn.Module):
 
     @torch.no_grad()
     def joint(self) -> tuple[Tensor, Tensor]:
-        """Return (e, q), each [I+1, J]: e_i of every item (meaningless where not `known`) and q_i; row 0 is padding and zeros."""
+        """Return (e, q), each [I+1, J]: e_i of every item (meaningless where not `known`) and q_i.
+
+        Row 0 is padding and zeros.
+        """
         e = self.alignment.item_encoder(self._cf_items())
         q = self.alignment.text_projector(self.text_embeddings)
         e[0], q[0] = 0.0, 0.0
@@ -82,7 +92,10 @@ class ALLMRec(nn.Module):
 
     @torch.no_grad()
     def item_inputs(self) -> Tensor:
-        """Return what F_I reads, [I+1, K]: by `stage2.item_input`, standardised (but `joint`, the paper's), e_i 0 where the item is unknown."""
+        """Return what F_I reads by `stage2.item_input`, [I+1, K].
+
+        It is standardised, but for `joint`, the paper's; e_i is 0 where the item is unknown.
+        """
         return self.projection.standardised(*self._raw_item_inputs())
 
     def soft_items(self, idx: Tensor | None = None, inputs: Tensor | None = None) -> Tensor:
@@ -101,16 +114,23 @@ class ALLMRec(nn.Module):
             dim=1
         )
 
-    def user_tokens(self, x_BD: Tensor, known_B: Tensor, places_BL: Tensor, tokens_NH: Tensor) -> Tensor:
-        """Return O_u [B, H]; `tokens_NH` holds the soft tokens of the histories' items, `places_BL` their rows there (0: padding)."""
+    def user_tokens(self, x_BD: Tensor, known_B: Tensor, rows_BL: Tensor, tokens_NH: Tensor) -> Tensor:
+        """Return O_u [B, H].
+
+        `tokens_NH` holds the soft tokens of the histories' items, `rows_BL` their rows there (int64; 0:
+        padding).
+        """
         if self.settings.user_input == "cf":
             return self.projection.users(x_BD, known_B, None)
-        real_BL1 = (places_BL > 0).unsqueeze(-1)
-        pooled_BH = (tokens_NH[places_BL] * real_BL1).sum(dim=1) / real_BL1.sum(dim=1).clamp(min=1)
+        real_BL1 = (rows_BL > 0).unsqueeze(-1)
+        pooled_BH = (tokens_NH[rows_BL] * real_BL1).sum(dim=1) / real_BL1.sum(dim=1).clamp(min=1)
         return self.projection.users(x_BD, known_B, pooled_BH)
 
     def soft_users(self, histories_BL: Tensor, soft_items: Tensor) -> Tensor:
-        """Return O_u [B, H] of histories (item_idx, left-padded with 0); `soft_items` [I+1, H] are those of all items."""
+        """Return O_u [B, H] of histories (item_idx, left-padded with 0).
+
+        `soft_items` [I+1, H] are those of all items.
+        """
         return self.user_tokens(*self.user_inputs(histories_BL), histories_BL, soft_items)
 
     def _cf_items(self) -> Tensor:

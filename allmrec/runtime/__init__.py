@@ -1,1 +1,1 @@
-"""What every step is given: session and tables, runs, inputs, workers, chunks, bundles."""
+"""What every step is given: the run and its tables, its inputs, its record, its workers and its bundles."""

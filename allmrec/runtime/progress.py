@@ -1,36 +1,37 @@
-"""Progress of a Spark job over users: done / total, users per second, time left, said every few seconds from an accumulator."""
+"""Progress of a Spark job: its tasks count what they have done, a thread of the driver reports the sum."""
 
 from __future__ import annotations
 
 import threading
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from allmrec.runtime.context import Context
+from pyspark import Accumulator
+from pyspark.sql import SparkSession
+
+from allmrec.reporting import Report
+
+SECONDS_BETWEEN_LOOKS = 1.0
+"""How often the driver looks at the sum; the report decides how often it says so."""
 
 
-class Progress:
-    """Context manager: while the job runs, a thread of the driver reports what the finished tasks have counted."""
+@contextmanager
+def counting(
+    spark: SparkSession, report: Report, label: str, total: int, unit: str
+) -> Iterator[Accumulator[int]]:
+    """Yield a counter for the tasks of the block's Spark job; until the block ends it is reported."""
+    counter, ended = spark.sparkContext.accumulator(0), threading.Event()
+    with report.progress(label, total, unit) as progress:
 
-    def __init__(self, context: Context, unit: str, total: int, every_seconds: float = 10.0) -> None:
-        self.report, self.unit, self.total, self.every = context.report, unit, total, every_seconds
-        self.counter = context.spark.sparkContext.accumulator(0)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
+        def look() -> None:
+            progress.update(counter.value)
+            while not ended.wait(SECONDS_BETWEEN_LOOKS):
+                progress.update(counter.value)
 
-    def __enter__(self) -> Progress:
-        self.start = time.monotonic()
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._stop.wait(self.every):
-            done, seconds = self.counter.value, time.monotonic() - self.start
-            if 0 < done < self.total:
-                left = seconds * (self.total - done) / done
-                self.report(
-                    f"  {done:,} / {self.total:,} {self.unit}, {done / seconds:,.0f} a second, {left:,.0f} s left"
-                )
+        thread = threading.Thread(target=look, daemon=True)
+        thread.start()
+        try:
+            yield counter
+        finally:
+            ended.set()
+            thread.join()

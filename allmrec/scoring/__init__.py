@@ -1,1 +1,1 @@
-"""Retrieval, scoring with the frozen LLM, and the served order: pandas frames in, pandas frames out."""
+"""Retrieval and scoring with a bundle: candidate lists in, candidate lists with further parts out."""

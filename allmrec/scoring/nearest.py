@@ -1,63 +1,84 @@
-"""The nearest items of many vectors: exact, a block of items at a time, with a running top-k and hidden pairs."""
+"""The nearest items of many vectors: exact, a block of items at a time, with a running top."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 
 @torch.no_grad()
 def nearest(
-    vectors_BD: torch.Tensor,
-    items_ID: torch.Tensor,
-    columns_N: np.ndarray,
+    vectors_BD: Tensor,
+    items_ID: Tensor,
+    searched_items: np.ndarray,
     wanted: int,
     seen_rows: np.ndarray,
     seen_items: np.ndarray,
     block_items: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the best `wanted` items of a row by dot product, over the items `columns_N` (ascending item_idx) without the seen ones.
+    """Return the best `wanted` items per row by dot product, over the searched items without the seen ones.
 
-    The product is taken `block_items` items at a time; a running top-k is kept between blocks. `seen_rows`, `seen_items` [M]: pairs
-    (row, item_idx) that are left out before the cut. Returns (scores float32, item_idx int64), both [B, wanted], best first, equal scores
-    by item_idx; −inf and 0 where a row has fewer items.
+    The product is taken `block_items` items at a time; a running top is kept between blocks.
+
+    | input | shape and type |
+    |---|---|
+    | vectors_BD | [B, D] float32 |
+    | items_ID | [I+1, D] float32, row item_idx |
+    | searched_items | [N] int64 item_idx, ascending |
+    | seen_rows, seen_items | [M] int64: pairs (row, item_idx) that are left out before the cut |
+
+    Returns (scores float32, item_idx int64), both [B, wanted], best first, equal scores by item_idx; −inf and
+    0 where a row has fewer.
     """
-    num_rows, device = len(vectors_BD), vectors_BD.device
-    best = torch.full((num_rows, wanted), -torch.inf, device=device)
-    best_items = torch.zeros((num_rows, wanted), dtype=torch.int64, device=device)
-    columns = torch.from_numpy(np.asarray(columns_N, dtype=np.int64)).to(device)
-    place = np.searchsorted(columns_N, seen_items)
-    inside = np.zeros(len(place), dtype=bool)
-    if len(columns_N):
-        inside = columns_N[np.minimum(place, len(columns_N) - 1)] == seen_items
-    order = np.argsort(place[inside], kind="stable")
-    hidden_rows, hidden_places = seen_rows[inside][order], place[inside][order]
-    for start in range(0, len(columns), block_items):
-        block = columns[start : start + block_items]
+    device = vectors_BD.device
+    best = torch.full((len(vectors_BD), wanted), -torch.inf, device=device)
+    best_items = torch.zeros((len(vectors_BD), wanted), dtype=torch.int64, device=device)
+    item_N = torch.from_numpy(np.asarray(searched_items, dtype=np.int64)).to(device)
+    hidden_rows, hidden_columns = _hidden(searched_items, seen_rows, seen_items)
+    for start in range(0, len(item_N), block_items):
+        block = item_N[start : start + block_items]
         scores = vectors_BD @ items_ID[block].T
-        low, high = np.searchsorted(hidden_places, [start, start + len(block)])
-        at = (
-            torch.from_numpy(hidden_rows[low:high]).to(device),
-            torch.from_numpy(hidden_places[low:high] - start).to(device),
+        low, high = np.searchsorted(hidden_columns, [start, start + len(block)])
+        rows, columns = hidden_rows[low:high], hidden_columns[low:high] - start
+        scores[torch.from_numpy(rows).to(device), torch.from_numpy(columns).to(device)] = -torch.inf
+        values, columns_of_block = _stable_top(scores, wanted)
+        both, both_items = (
+            torch.cat([best, values], dim=1),
+            torch.cat([best_items, block[columns_of_block]], dim=1),
         )
-        scores[at] = -torch.inf
-        values, places = _stable_top(scores, wanted)
-        both, both_items = torch.cat([best, values], dim=1), torch.cat([best_items, block[places]], dim=1)
-        best, kept = (part[:, :wanted] for part in both.sort(dim=1, descending=True, stable=True))
-        best_items = both_items.gather(1, kept)
+        best, order = (part[:, :wanted] for part in both.sort(dim=1, descending=True, stable=True))
+        best_items = both_items.gather(1, order)
     return best.cpu().numpy(), best_items.masked_fill(best == -torch.inf, 0).cpu().numpy()
 
 
-def _stable_top(scores: torch.Tensor, wanted: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (values, places) of the best of each row, equal scores by place: `topk`, which takes any of equals, "
-    "is put right where it matters."""
-    wanted = min(wanted, scores.shape[1])
-    values, places = scores.topk(wanted, dim=1)
+def _hidden(
+    searched_items: np.ndarray, seen_rows: np.ndarray, seen_items: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return (row, column among the searched items), int64, of the seen pairs that are searched.
+
+    Columns ascend.
+    """
+    columns = np.searchsorted(searched_items, seen_items)
+    is_searched = np.zeros(len(columns), dtype=bool)
+    if len(searched_items):
+        is_searched = searched_items[np.minimum(columns, len(searched_items) - 1)] == seen_items
+    order = np.argsort(columns[is_searched], kind="stable")
+    return seen_rows[is_searched][order], columns[is_searched][order]
+
+
+def _stable_top(scores_BN: Tensor, wanted: int) -> tuple[Tensor, Tensor]:
+    """Return (values, columns), [B, wanted] each, of the best of each row, equal scores by column.
+
+    `topk` takes any of equals, so it is put right where that matters.
+    """
+    wanted = min(wanted, scores_BN.shape[1])
+    values, columns = scores_BN.topk(wanted, dim=1)
     last = values[:, -1:]
-    crowded = ((scores >= last).sum(dim=1) > wanted) & torch.isfinite(last[:, 0])
-    if crowded.any():
-        all_values, all_places = scores[crowded].sort(dim=1, descending=True, stable=True)
-        values[crowded], places[crowded] = all_values[:, :wanted], all_places[:, :wanted]
-    places, order = places.sort(dim=1)
+    crowded_B = ((scores_BN >= last).sum(dim=1) > wanted) & torch.isfinite(last[:, 0])
+    if crowded_B.any():
+        sorted_values, sorted_columns = scores_BN[crowded_B].sort(dim=1, descending=True, stable=True)
+        values[crowded_B], columns[crowded_B] = sorted_values[:, :wanted], sorted_columns[:, :wanted]
+    columns, order = columns.sort(dim=1)
     values, order = values.gather(1, order).sort(dim=1, descending=True, stable=True)
-    return values, places.gather(1, order)
+    return values, columns.gather(1, order)

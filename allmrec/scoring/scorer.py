@@ -1,34 +1,34 @@
-"""The LLM's voice on every user's candidates: a pandas frame in, the same frame with scores out (design §5). No Spark."""
+"""The scorer: candidate lists in, the same lists with the alignment score and the LLM's voice out.
+
+No Spark.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from allmrec import seeds
+from allmrec.bundle import Bundle
 from allmrec.config import Config
 from allmrec.errors import BundleError
 from allmrec.llm.frozen import FrozenLLM
 from allmrec.llm.generate import Leaf, decode_constrained
-from allmrec.llm.multi_item import Scored, item_priors, score_requests
+from allmrec.llm.multi_item import Scored, score_requests
 from allmrec.llm.packing import Request
 from allmrec.llm.prompt import PromptLayout
 from allmrec.llm.requests import RequestBuilder
-
-if TYPE_CHECKING:
-    from allmrec.bundle import Bundle
-
-__all__ = ["Scorer", "item_priors", "score_requests"]
+from allmrec.ranking.candidate_lists import CandidateLists
 
 
 class Scorer:
-    """Scores candidates with one bundle. The prompt is the bundle's own (its titles, priors and blend belong to it); `config` says how to score.
+    """Scores candidates with one bundle. Without an LLM only the alignment score is computed.
 
-    Without an LLM only the alignment score is computed.
+    The prompt is the bundle's own (its titles, priors and blends belong to it); `config` says how to score.
     """
 
     def __init__(self, bundle: Bundle, llm: FrozenLLM | None, config: Config) -> None:
@@ -43,121 +43,113 @@ class Scorer:
         if llm is not None:
             self.requests = RequestBuilder(PromptLayout.of(prompt, llm), bundle.titles, llm.max_positions)
 
-    def score(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Return `frame` with the columns below, row by row; it needs user_id, history, candidates (lists of item ids) and use_llm (bool).
+    def score(self, lists: CandidateLists) -> CandidateLists:
+        """Return the lists with the parts `alignment`, `llm_logprob` and `llm`, and `llm_failures` filled.
 
-        | column | type |
-        |---|---|
-        | alignment_scores | list of float: cos(O_u, O_c); 0 for a user without any history that the bundle knows |
-        | llm_logprobs | list of float, nats before the prior, or of None |
-        | llm_choice_scores | list of float, llm_logprobs minus the prior where the layout subtracts it, or of None |
-        | llm_failure | None, or prompt_too_long, out_of_memory, non_finite_score |
-
-        In `generate` mode only the decoded candidate, the best by llm_choice_scores, has LLM scores.
-        History items that the bundle lacks are passed over. Raises BundleError for a candidate it lacks.
+        `alignment` is cos(O_u, O_c), 0 for a user without any history that the bundle knows. The LLM is asked
+        about the users with `use_llm`; a failure is prompt_too_long, out_of_memory or non_finite_score. In
+        `generate` mode only the decoded candidate, the best by `llm`, has LLM parts. History items that the
+        bundle lacks are passed over. Raises BundleError for a candidate it lacks.
         """
-        histories = [
-            [self.bundle.index[item] for item in items if item in self.bundle.index]
-            for items in frame["history"]
-        ]
-        candidates = [self._indexed(items) for items in frame["candidates"]]
-        users, alignment = self._alignment(histories, candidates)
-        logprobs: list[list[float | None]] = [[None] * len(items) for items in candidates]
-        choices: list[list[float | None]] = [[None] * len(items) for items in candidates]
-        failures: list[str | None] = [None] * len(frame)
+        index = self.bundle.index
+        histories = [[index[item] for item in items if item in index] for items in lists.histories]
+        candidates = [self._indexed(items) for items in lists.listed(lists.ids)]
+        users_BH, alignment_N = self._alignment(histories, candidates)
+        logprobs_BC, choices_BC = np.full(lists.ids.shape, np.nan), np.full(lists.ids.shape, np.nan)
+        failures_B = np.full(len(lists), None, dtype=object)
         asked = (
-            [row for row, use in enumerate(frame["use_llm"]) if use and candidates[row]]
+            [row for row in np.flatnonzero(lists.use_llm).tolist() if candidates[row]]
             if self.llm is not None
             else []
         )
         if asked:
-            requests = [
-                self._request(str(frame["user_id"].iat[row]), histories[row], candidates[row])
-                for row in asked
-            ]
-            scored = self._llm_scores(requests, [candidates[row] for row in asked], users[asked])
-            for place, row in enumerate(asked):
-                failures[row] = scored.failures[place]
-                found = scored.logprobs[place]
-                if found is not None:
-                    logprobs[row] = _listed(found)
-                    choices[row] = _listed(found - self._priors_of(candidates[row]))
-        return frame.assign(
-            alignment_scores=alignment, llm_logprobs=logprobs, llm_choice_scores=choices, llm_failure=failures
-        )
+            requests = [self._request(lists.users[row], histories[row], candidates[row]) for row in asked]
+            scored = self._llm_scores(requests, [candidates[row] for row in asked], users_BH[asked])
+            for row, logprobs, failure in zip(asked, scored.logprobs, scored.failures, strict=True):
+                failures_B[row] = failure
+                if logprobs is not None:
+                    logprobs_BC[row, : len(logprobs)] = logprobs
+                    choices_BC[row, : len(logprobs)] = logprobs - self._priors_of(candidates[row])
+        parts = {"alignment": lists.spread(alignment_N), "llm_logprob": logprobs_BC, "llm": choices_BC}
+        return replace(lists.with_parts(parts), llm_failures=failures_B)
 
-    def _indexed(self, items: list[str]) -> list[int]:
+    def _indexed(self, items: Sequence[str]) -> list[int]:
+        """Return the item_idx of candidates; raises BundleError for one that the bundle lacks."""
         missing = [item for item in items if item not in self.bundle.index]
         if missing:
             raise BundleError(
-                f"bundle {self.bundle.bundle_id}: no item {missing[0]!r} among {len(self.bundle.index):,}, expected every candidate there"
+                f"bundle {self.bundle.bundle_id}: no item {missing[0]!r} among {len(self.bundle.index):,}, "
+                "expected every candidate there"
             )
         return [self.bundle.index[item] for item in items]
 
     @torch.inference_mode()
     def _alignment(
         self, histories: list[list[int]], candidates: list[list[int]]
-    ) -> tuple[Tensor, list[list[float]]]:
-        """Return O_u [users, H] and the candidates' cosines with it."""
+    ) -> tuple[Tensor, np.ndarray]:
+        """Return O_u [B, H] float32 and every candidate's cosine with it, [sum of candidates] float64."""
         if not histories:
-            return self.soft_items[:0].float(), []
-        length = self.bundle.config.sequences.max_history
-        padded = np.zeros((len(histories), length), dtype=np.int64)
-        for row, history in enumerate(histories):
-            newest = history[-length:]
-            padded[row, length - len(newest) :] = newest
-        users = self.rec.soft_users(torch.from_numpy(padded).to(self.device), self.soft_items).float()
-        counts = [len(items) for items in candidates]
-        flat = torch.tensor(
+            return self.soft_items[:0].float(), np.zeros(0)
+        users_BH = self.rec.soft_users(self._padded(histories), self.soft_items).float()
+        counts = torch.tensor([len(items) for items in candidates], dtype=torch.long)
+        item_N = torch.tensor(
             [idx for items in candidates for idx in items], dtype=torch.long, device=self.device
         )
-        rows = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts, dtype=torch.long)).to(
-            self.device
-        )
-        cosines = (
-            nn.functional.cosine_similarity(users[rows], self.soft_items[flat].float(), dim=1)
-            if len(flat)
-            else users.new_zeros(0)
-        )
-        has_history = torch.tensor(
+        row_N = torch.repeat_interleave(torch.arange(len(counts)), counts).to(self.device)
+        if not len(item_N):
+            return users_BH, np.zeros(0)
+        cosine_N = nn.functional.cosine_similarity(users_BH[row_N], self.soft_items[item_N].float(), dim=1)
+        has_history_B = torch.tensor(
             [bool(history) for history in histories], dtype=torch.bool, device=self.device
         )
-        values = cosines.where(has_history[rows], 0.0).double().cpu().numpy()
-        return users, [part.tolist() for part in np.split(values, np.cumsum(counts)[:-1])]
+        return users_BH, cosine_N.where(has_history_B[row_N], 0.0).double().cpu().numpy()
+
+    def _padded(self, histories: list[list[int]]) -> Tensor:
+        """Return the newest item_idx of every history, [B, L] int64, left-padded with 0."""
+        length = self.bundle.config.sequences.max_history
+        padded_BL = np.zeros((len(histories), length), dtype=np.int64)
+        for row, history in enumerate(histories):
+            newest = history[-length:]
+            padded_BL[row, length - len(newest) :] = newest
+        return torch.from_numpy(padded_BL).to(self.device)
 
     def _request(self, user_id: str, history: list[int], candidates: list[int]) -> Request:
         assert self.requests is not None
-        # By id before shuffling, so that the prompt does not depend on the order in which candidates were retrieved.
-        order = seeds.generator(self.config.seed, "prompt", user_id).permutation(len(candidates))
+        # By id before shuffling, so that the prompt does not depend on the order in which candidates were
+        # retrieved.
+        order = seeds.generator(self.config.seed, "prompt", str(user_id)).permutation(len(candidates))
         by_idx = sorted(candidates)
-        return self.requests.build(history, candidates, [by_idx[place] for place in order])
+        return self.requests.build(history, candidates, [by_idx[position] for position in order])
 
-    def _llm_scores(self, requests: list[Request], candidates: list[list[int]], users: Tensor) -> Scored:
+    def _llm_scores(self, requests: list[Request], candidates: list[list[int]], users_BH: Tensor) -> Scored:
+        """Return the log-probabilities of every request's candidates, or why there are none.
+
+        O_u is [number of requests, H].
+        """
         assert self.llm is not None
+        budget = self.config.scoring.token_budget
         if self.config.scoring.mode == "rank":
-            return score_requests(
-                self.llm, requests, self.llm_soft_items, users, self.config.scoring.token_budget
-            )
+            return score_requests(self.llm, requests, self.llm_soft_items, users_BH, budget)
         offsets = [-self._priors_of(items) for items in candidates]
         leaves, failures = decode_constrained(
-            self.llm, requests, offsets, self.llm_soft_items, users, self.config.scoring.token_budget
+            self.llm, requests, offsets, self.llm_soft_items, users_BH, budget
         )
         return Scored(
             [_only(leaf, len(items)) for leaf, items in zip(leaves, candidates, strict=True)], failures
         )
 
     def _priors_of(self, items: list[int]) -> np.ndarray:
+        """Return what is subtracted from the log-probabilities of items [N], [N] float32 nats.
+
+        Zeros where nothing is.
+        """
         return self.priors[items] if self.priors is not None else np.zeros(len(items), dtype=np.float32)
 
 
 def _only(leaf: Leaf | None, size: int) -> np.ndarray | None:
-    """Return log-probabilities that are known for one candidate only (NaN elsewhere)."""
+    """Return log-probabilities [size] float32 that are known for one candidate only (NaN elsewhere)."""
     if leaf is None:
         return None
     values = np.full(size, np.nan, dtype=np.float32)
     values[leaf.candidate] = leaf.logprob
     return values
-
-
-def _listed(values: np.ndarray) -> list[float | None]:
-    return [None if np.isnan(value) else float(value) for value in values]

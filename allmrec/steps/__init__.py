@@ -1,1 +1,1 @@
-"""The steps of the job, one file each: tables → data → scoring → tables. The only place where Spark and torch meet."""
+"""The steps of the job, one file each; a step reads top to bottom: inputs, work, outcome."""

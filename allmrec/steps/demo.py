@@ -22,43 +22,50 @@ TRAINED_BEFORE = RUN_DATE - timedelta(days=3)
 
 
 def run_demo(context: Context, out: Console, num_users: int = 2000, num_items: int = 800) -> None:
-    """Run everything from generated files to e-mail tables; what is there already is skipped."""
+    """Run everything from generated files to e-mail tables, and show the lists of three customers.
+
+    What is there already is skipped.
+    """
     folder = Path(context.config.tables.root) / "_shop"
     if not folder.is_dir():
-        context.report(
-            f"demo: generate a shop with {num_users:,} customers and {num_items:,} items in {folder}"
-        )
+        shop = f"a shop with {num_users:,} customers and {num_items:,} items"
+        context.report(f"demo: generate {shop} in {folder}")
         write_shop(folder, num_users, num_items, seed=context.config.seed, last_day=LAST_DAY)
     context.report("demo: import the shop's files; bad rows go to rejected_rows with a reason")
-    import_files(
-        context, str(folder / "interactions.csv"), str(folder / "items.jsonl"), str(folder / "users.csv")
-    )
+    files = [str(folder / name) for name in ("interactions.csv", "items.jsonl", "users.csv")]
+    import_files(context, *files)
     run_train(context, TRAINED_BEFORE)
     run_nightly(context, RUN_DATE)
     for user in three_users(context):
         out.print(user_night(context, user, RUN_DATE))
-    root, command = context.config.tables.root, f"--config conf/demo.yaml --run-date {RUN_DATE}"
-    out.print(
-        f"The tables lie in {root}/ (Delta): user_sequences, candidates, recommendations, email_recommendations, feed_recommendations, …",
-        markup=False,
-    )
-    out.print("What to try next:\n"
-              f"  allmrec show USER {command}\n"
-              f"  allmrec nightly --config conf/demo.yaml --run-date {RUN_DATE - timedelta(days=1)}\n"
-              "  your own tables: see README.md", markup=False, highlight=False)  # fmt: skip
+    for line in what_next(context.config.tables.root):
+        out.print(line, markup=False, highlight=False)
 
 
 def three_users(context: Context) -> list[str]:
-    """Return a customer with a long history and the LLM's order, one with a short history and it, and one without the LLM."""
+    """Return customers with a long and a short history ordered by the LLM, and one ordered without it."""
     first = (
         context.tables.read_date("recommendations", RUN_DATE).where("rank = 1").select("user_id", "source")
     )
-    lengths = context.tables.read_date("user_sequences", RUN_DATE).select("user_id", "num_interactions")
-    rows = first.join(lengths, "user_id")
-    wanted = [
-        rows.where("source = 'llm' AND num_interactions >= 8"),
-        rows.where("source = 'llm' AND num_interactions BETWEEN 2 AND 5"),
-        rows.where("source = 'cf' AND num_interactions >= 5"),
+    sequences = context.tables.read_date("user_sequences", RUN_DATE).select("user_id", "num_interactions")
+    users = first.join(sequences, "user_id")
+    kinds = [
+        "source = 'llm' AND num_interactions >= 8",
+        "source = 'llm' AND num_interactions BETWEEN 2 AND 5",
+        "source = 'cf' AND num_interactions >= 5",
     ]
-    picked = [frame.orderBy(F.sha2("user_id", 256)).first() for frame in wanted]
-    return [row["user_id"] for row in picked if row is not None]
+    examples = [users.where(kind).orderBy(F.sha2("user_id", 256)).first() for kind in kinds]
+    return [example["user_id"] for example in examples if example is not None]
+
+
+def what_next(root: str) -> list[str]:
+    """Return what to look at and to try after the demo, as lines for a terminal."""
+    tables = "user_sequences, candidates, recommendations, email_recommendations, feed_recommendations"
+    day_before = RUN_DATE - timedelta(days=1)
+    return [
+        f"The tables lie in {root}/ (Delta): {tables}, …",
+        "What to try next:",
+        f"  allmrec show USER --config conf/demo.yaml --run-date {RUN_DATE}",
+        f"  allmrec nightly --config conf/demo.yaml --run-date {day_before}",
+        "  your own tables: see README.md",
+    ]

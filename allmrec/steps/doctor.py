@@ -1,4 +1,4 @@
-"""`allmrec doctor`: is everything on this machine that a run needs? Each check says what was found and what to do."""
+"""`allmrec doctor`: whether this machine has all that a run needs, and what to do where it has not."""
 
 from __future__ import annotations
 
@@ -23,43 +23,46 @@ from pyspark.sql import SparkSession
 from allmrec.cache import cache_folder
 from allmrec.config import Config
 from allmrec.errors import SetupError
-from allmrec.llm.frozen import INSTALL, PACKAGED
+from allmrec.llm.model_folder import INSTALL, PACKAGED, packaged_file
 from allmrec.tables import filesystem
-from allmrec.tables.session import create_session, find_java, java_version
+from allmrec.tables.java import find_java, java_version
+from allmrec.tables.session import create_session
 
 JAVA_VERSIONS = (17, 21)
 FREE_GIB = 2.0
-"""Disk space that a first run wants (Delta's JARs, the converted LLM, tables)."""
+"""Disk space that a first run wants: for Delta's JARs, the converted LLM, and tables."""
 
 
 class Check(NamedTuple):
-    """One line of the doctor: what was looked at, whether a run can go on with it, what was found, and what to do where it cannot."""
+    """One line of the doctor."""
 
     name: str
     ok: bool
-    found: str
-    advice: str
+    """Whether a run can go on with it."""
+    finding: str
+    advice: str = ""
+    """What to do where it is not ok."""
 
 
 def checks(config: Config) -> list[Check]:
-    """Return every check, in the order in which a run would stumble. Starts Spark, writes a small Delta table and removes it again."""
-    found = [_python(), _java()]
-    if found[-1].ok:
-        found += _spark_checks(config)
-    else:
-        found.append(Check("Spark", False, "not tried without Java", "mend Java first"))
-    found += [_gpu(), _language_model(config), _text_encoder(config), _petastorm()]
-    return [*found, *_disk_checks(config)]
+    """Return every check, in the order in which a run would stumble.
+
+    Starts Spark, writes a small Delta table and removes it again.
+    """
+    python, java = _python(), _java()
+    spark = (
+        _spark_checks(config)
+        if java.ok
+        else [Check("Spark", False, "not tried without Java", "mend Java first")]
+    )
+    models = [_gpu(), _language_model(config), _text_encoder(config), _petastorm()]
+    return [python, java, *spark, *models, *_disk_checks(config)]
 
 
 def _python() -> Check:
     ok = (3, 10) <= sys.version_info[:2] <= (3, 12)
-    return Check(
-        "Python",
-        ok,
-        f"{platform.python_version()} ({sys.executable})",
-        "use Python 3.10, 3.11 or 3.12: make install PYTHON=python3.11",
-    )
+    finding = f"{platform.python_version()} ({sys.executable})"
+    return Check("Python", ok, finding, "use Python 3.10, 3.11 or 3.12: make install PYTHON=python3.11")
 
 
 def _java() -> Check:
@@ -72,73 +75,68 @@ def _java() -> Check:
 
 
 def _spark_checks(config: Config) -> list[Check]:
-    advice = "see the message; Spark's settings are spark.* of the configuration, or conf/spark-defaults.conf under spark-submit"
+    """Start Spark, and with it check Delta and the Python workers."""
     try:
         spark = create_session(config.spark, "allmrec doctor")
     except SetupError as error:
         return [Check("Spark", False, str(error), "mend what the message names")]
     except (PySparkException, Py4JError, OSError) as error:
+        advice = (
+            "see the message; Spark's settings are spark.* of the configuration, "
+            "or conf/spark-defaults.conf under spark-submit"
+        )
         return [Check("Spark", False, _first_line(error), advice)]
-    return [
-        Check("Spark", True, f"{spark.version} on {spark.sparkContext.master}", ""),
-        _delta(spark, config.tables.root),
-        _python_workers(spark),
-    ]
+    started = Check("Spark", True, f"{spark.version} on {spark.sparkContext.master}")
+    return [started, _delta(spark, config.tables.root), _python_workers(spark)]
 
 
 def _delta(spark: SparkSession, root: str) -> Check:
-    """Write and read a Delta table beside the other tables: that also says whether the folder may be written."""
+    """Write and read a Delta table beside the other tables, where a run will write."""
     local = Path(root)
     is_new = "://" not in root and not local.exists()
     folder = f"{root.rstrip('/')}/_doctor-{uuid.uuid4().hex}"
     try:
         spark.range(3).write.format("delta").save(folder)
-        rows = spark.read.format("delta").load(folder).count()
+        num_rows = spark.read.format("delta").load(folder).count()
         filesystem.delete(spark, folder)
     except (PySparkException, Py4JError) as error:
-        return Check(
-            "Delta",
-            False,
-            _first_line(error),
-            f"check that {root} (tables.root) can be written, and Delta's JARs (spark.jars.packages)",
-        )
+        advice = f"check that {root} (tables.root) can be written, and Delta's JARs (spark.jars.packages)"
+        return Check("Delta", False, _first_line(error), advice)
     finally:
         if is_new and local.is_dir() and not any(local.iterdir()):
             local.rmdir()
-    return Check(
-        "Delta",
-        rows == 3,
-        f"wrote and read {rows} rows under {root}",
-        "expected 3 rows; is the file system shared by all workers?",
-    )
+    advice = "expected 3 rows; is the file system shared by all workers?"
+    return Check("Delta", num_rows == 3, f"wrote and read {num_rows} rows under {root}", advice)
 
 
 def _python_workers(spark: SparkSession) -> Check:
-    def report(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    """Ask Spark's Python workers which Python they run, and whether it has this package."""
+
+    def describe(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         for _ in batches:
             package = "allmrec" if importlib.util.find_spec("allmrec") else "no allmrec"
             yield pd.DataFrame(
-                {"told": [f"Python {platform.python_version()} ({sys.executable}), {package}"]}
+                {"worker": [f"Python {platform.python_version()} ({sys.executable}), {package}"]}
             )
 
     advice = "set PYSPARK_PYTHON to this environment's python on every worker, with allmrec installed there"
     try:
-        told = sorted({row["told"] for row in spark.range(2).mapInPandas(report, "told string").collect()})
+        rows = spark.range(2).mapInPandas(describe, "worker string").collect()
     except (PySparkException, Py4JError) as error:
         return Check("Python workers", False, _first_line(error), advice)
-    ok = all(f"Python {platform.python_version()} " in line and line.endswith(", allmrec") for line in told)
-    return Check("Python workers", ok, "; ".join(told), advice)
+    workers = sorted({row["worker"] for row in rows})
+    same_python = f"Python {platform.python_version()} "
+    ok = all(same_python in worker and worker.endswith(", allmrec") for worker in workers)
+    return Check("Python workers", ok, "; ".join(workers), advice)
 
 
 def _gpu() -> Check:
     if not torch.cuda.is_available():
         return Check(
-            "GPU", True, "none (a CPU reads some 500 to 1,000 tokens a second through the default LLM)", ""
+            "GPU", True, "none (a CPU reads some 500 to 1,000 tokens per second through the default LLM)"
         )
-    names = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
-    return Check(
-        "GPU", True, "; ".join(f"{card.name}, {card.total_memory / 2**30:.0f} GiB" for card in names), ""
-    )
+    gpus = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    return Check("GPU", True, "; ".join(f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB" for gpu in gpus))
 
 
 def _language_model(config: Config) -> Check:
@@ -156,66 +154,53 @@ def _text_encoder(config: Config) -> Check:
 
 
 def _packaged(name: str, package: str, pattern: str, install: str) -> Check:
-    spec = importlib.util.find_spec(package)
-    places = [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
-    weights = [file for place in places for file in sorted(place.glob(pattern))]
-    return Check(name, bool(weights), f"{package}: {weights[0] if weights else 'not installed'}", install)
+    """Look for a model in an installed Python package; `install` is the command that installs it."""
+    weights = packaged_file(package, pattern)
+    return Check(name, weights is not None, f"{package}: {weights or 'not installed'}", install)
 
 
 def _model(name: str, model: str, pattern: str, key: str) -> Check:
     """Look for a model by folder, by file, or in the hub's cache; nothing is downloaded."""
     path = Path(model).expanduser()
     if path.is_dir():
-        return Check(
-            name,
-            any(path.glob(pattern)),
-            str(path),
-            f"{key}: the folder holds no {pattern}; save the model as safetensors",
-        )
+        advice = f"{key}: the folder holds no {pattern}; save the model as safetensors"
+        return Check(name, any(path.glob(pattern)), str(path), advice)
     if path.is_file():
-        return Check(name, True, str(path), "")
+        return Check(name, True, str(path))
     advice = f"{key}: give a folder that exists, or let the first use download it from the hub"
     try:
         cached = huggingface_hub.try_to_load_from_cache(model, "config.json")
     except ValueError:
         return Check(name, False, f"{model}: no such folder, and no hub name", advice)
-    return Check(
-        name,
-        isinstance(cached, str),
-        f"{model}: {cached if isinstance(cached, str) else 'not on this machine'}",
-        advice,
-    )
+    is_here = isinstance(cached, str)
+    return Check(name, is_here, f"{model}: {cached if is_here else 'not on this machine'}", advice)
 
 
 def _petastorm() -> Check:
     """Only training needs it, so a machine without it can still run a night."""
     try:
-        return Check("petastorm", True, importlib.metadata.version("petastorm"), "")
+        return Check("petastorm", True, importlib.metadata.version("petastorm"))
     except importlib.metadata.PackageNotFoundError:
-        return Check(
-            "petastorm",
-            True,
-            "not installed: a night runs, training does not (pip install 'allmrec[train]')",
-            "",
-        )
+        finding = "not installed: a night runs, training does not (pip install 'allmrec[train]')"
+        return Check("petastorm", True, finding)
 
 
 def _disk_checks(config: Config) -> list[Check]:
-    places = {"cache": cache_folder(config.llm), "temporary files": Path(tempfile.gettempdir())}
+    folders = {"cache": cache_folder(config.llm), "temporary files": Path(tempfile.gettempdir())}
     if "://" not in config.tables.root:
-        places = {"tables": Path(config.tables.root).absolute(), **places}
-    found = []
-    for name, place in places.items():
-        existing = next(folder for folder in (place, *place.absolute().parents) if folder.exists())
-        free = shutil.disk_usage(existing).free / 2**30
-        advice = f"free some space: a first run wants {FREE_GIB:g} GiB there"
-        found.append(
-            Check(f"disk for {name}", free >= FREE_GIB, f"{free:.1f} GiB free in {existing}", advice)
-        )
-    return found
+        folders = {"tables": Path(config.tables.root).absolute(), **folders}
+    return [_disk(name, folder) for name, folder in folders.items()]
+
+
+def _disk(name: str, folder: Path) -> Check:
+    """Look at the free space where a folder is, or will be."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    free_gib = shutil.disk_usage(existing).free / 2**30
+    advice = f"free some space: a first run wants {FREE_GIB:g} GiB there"
+    return Check(f"disk for {name}", free_gib >= FREE_GIB, f"{free_gib:.1f} GiB free in {existing}", advice)
 
 
 def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[
-        :300
-    ]
+    """Return the first line of a message that is not blank, shortened."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines or [type(error).__name__])[0][:300]

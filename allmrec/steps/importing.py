@@ -1,4 +1,4 @@
-"""Files → interactions, items (and users): an importer reads, `import_into` checks, rejects with a reason, and merges."""
+"""Files → interactions, items (and users): an importer reads, `import_into` checks, rejects and merges."""
 
 from __future__ import annotations
 
@@ -12,28 +12,32 @@ from allmrec.runtime.context import Context
 
 
 def import_files(context: Context, interactions: str, items: str, users: str | None) -> None:
-    """Import any CSV, JSON lines, Parquet or Delta by `importing.columns`."""
+    """Import CSV, JSON lines, Parquet or Delta by `importing.columns`.
+
+    Raises InputError where a file cannot be read.
+    """
     settings = context.config.importing
-    frames = read_files(context.spark, interactions, items, settings, context.report)
-    _write(context, *frames)
+    _write(context, *read_files(context.spark, interactions, items, settings, context.report))
     if users is not None:
         context.tables.merge("users", read_users(context.spark, users, settings))
 
 
 def import_amazon(context: Context, reviews: str | None, metadata: str | None) -> None:
-    """Import Amazon reviews and metadata in their original 2014 or 2018 form."""
+    """Import Amazon's original reviews and metadata (2014 or 2018).
+
+    Raises InputError where a file cannot be read.
+    """
     _write(context, *read_amazon(context.spark, reviews, metadata, context.config.importing))
 
 
 def import_movielens(context: Context, folder: str) -> None:
-    """Import an unpacked MovieLens release."""
+    """Import an unpacked MovieLens release; raises InputError where the folder holds none."""
     _write(context, *read_movielens(context.spark, folder, context.config.importing))
 
 
 def _write(context: Context, interactions: DataFrame | None, items: DataFrame) -> None:
-    counts = import_into(
-        context.tables, interactions, items, context.config.importing, context.run_id, report=context.report
-    )
+    settings = context.config.importing
+    counts = import_into(context.tables, interactions, items, settings, context.run_id, report=context.report)
     for name in ("items_written", "interactions_written"):
         if name in counts:
             context.report(f"import: {name.replace('_', ' ')}: {counts[name]:,}")

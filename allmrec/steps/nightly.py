@@ -6,26 +6,35 @@ from datetime import date, timedelta
 
 from allmrec.errors import InputError
 from allmrec.runtime.bundle_store import choose_bundle
-from allmrec.runtime.context import Context, new_run_id
+from allmrec.runtime.context import Context
+from allmrec.runtime.inputs import Inputs
 from allmrec.steps.candidates import run_candidates
 from allmrec.steps.publish import run_publish
 from allmrec.steps.score import run_score
 from allmrec.steps.sequences import run_sequences
 
 
-def run_nightly(context: Context, run_date: date) -> None:
-    """Run the four steps, each skipped when its output for the same inputs is there. Fails before writing where no bundle is old enough."""
-    choose_bundle(context, run_date)
-    for step in (run_sequences, run_candidates, run_score, run_publish):
-        step(context, run_date)
+def run_nightly(context: Context, run_date: date, inputs: Inputs | None = None) -> None:
+    """Run the four steps, each skipped when its output for the same inputs is there.
+
+    All read the same versions of the tables: `inputs`, by default the newest. Raises BundleError, before
+    anything is written, where no bundle is old enough.
+    """
+    chosen = choose_bundle(context, run_date)
+    inputs = inputs or Inputs.newest(context)
+    run_sequences(context, run_date, inputs)
+    run_candidates(context, run_date, chosen)
+    run_score(context, run_date)
+    run_publish(context, run_date, inputs)
 
 
 def run_backfill(context: Context, first: date, last: date) -> None:
-    """Run the nights from `first` to `last`, both included, on the input tables as they stand at the start; each is a run of its own in `runs`."""
+    """Run the nights from `first` to `last`, both included, on the input tables as they stand at the start.
+
+    Each night is a run of its own in `runs`. Raises InputError where `last` is before `first`.
+    """
     if last < first:
         raise InputError(f"--from {first} --to {last}: the last date is before the first")
-    versions = context.versions
+    inputs = Inputs.newest(context)
     for day in range((last - first).days + 1):
-        context.run_id = new_run_id()
-        context.pin(versions)
-        run_nightly(context, first + timedelta(days=day))
+        run_nightly(context.with_new_run(), first + timedelta(days=day), inputs)

@@ -1,9 +1,9 @@
-"""What a person wants to see of one user's night: history, recommendations with their parts, and the candidates that lost."""
+"""What a person wants to see of one user's night: history, recommendations with parts, lost candidates."""
 
 from __future__ import annotations
 
 from datetime import date
-from typing import Any
+from typing import Any, Literal
 
 from pyspark.sql import functions as F
 from rich.box import SIMPLE_HEAD
@@ -13,6 +13,20 @@ from rich.text import Text
 
 from allmrec.errors import InputError
 from allmrec.runtime.context import Context
+from allmrec.runtime.inputs import Inputs
+
+SHOWN_HISTORY = 10
+"""Items of the history that are shown, the newest ones."""
+
+NUMBERS = {
+    "prob.": "probability",
+    "score": "score",
+    "LLM nats": "llm_logprob",
+    "CF": "cf_score",
+    "text": "text_score",
+    "align.": "alignment_score",
+}
+"""Headings of numbers, and the columns of `recommendations` below them."""
 
 
 def latest_run_date(context: Context) -> date:
@@ -24,98 +38,78 @@ def latest_run_date(context: Context) -> date:
 
 
 def user_night(context: Context, user_id: str, run_date: date) -> Group:
-    """Return the user's night as tables for a terminal; raises InputError where that user or night is not there."""
-    sequence, candidates = (
-        _one(context, name, user_id, run_date) for name in ("user_sequences", "candidates")
-    )
+    """Return the user's night as tables for a terminal; raises InputError where it is not there."""
+    sequence = _one(context, "user_sequences", user_id, run_date)
+    candidates = _one(context, "candidates", user_id, run_date)
     if sequence is None:
         raise InputError(
-            f"user {user_id!r}: not in user_sequences of {run_date}; expected a user of that night (check the id and --run-date)"
+            f"user {user_id!r}: not in user_sequences of {run_date}; "
+            "expected a user of that night (check the id and --run-date)"
         )
-    mine = (F.col("user_id") == user_id) & (F.col("run_date") == F.lit(run_date))
-    ranked = [
-        row.asDict() for row in context.tables.read("recommendations").where(mine).orderBy("rank").collect()
-    ]
-    wanted = {
-        *sequence["item_ids"],
-        *(candidates["item_ids"] if candidates else []),
-        *(row["item_id"] for row in ranked),
-    }
-    items, _ = context.catalogue()
-    titles = {
-        row[0]: row[1]
-        for row in items.where(F.col("item_id").isin(list(wanted))).select("item_id", "title").collect()
-    }
-    parts: list[Any] = [_history(sequence, titles, user_id, run_date), _ranked(ranked, titles)]
+    of_user = (F.col("user_id") == user_id) & (F.col("run_date") == F.lit(run_date))
+    rows = context.tables.read("recommendations").where(of_user).orderBy("rank").collect()
+    ranked = [row.asDict() for row in rows]
+    recommended = {row["item_id"] for row in ranked}
+    shown = recommended.union(sequence["item_ids"], candidates["item_ids"] if candidates else [])
+    titles = _titles(Inputs.newest(context), shown)
+    tables: list[Table] = [_history(sequence, titles, user_id, run_date), _ranked(ranked, titles)]
     if candidates:
-        parts.append(_lost(candidates, {row["item_id"] for row in ranked}, titles))
-    return Group(*parts)
+        tables.append(_lost(candidates, recommended, titles))
+    return Group(*tables)
+
+
+def _titles(inputs: Inputs, item_ids: set[str]) -> dict[str, str]:
+    """Return the titles of the items that are in the catalogue as it stands now."""
+    items, _ = inputs.catalogue()
+    rows = items.where(F.col("item_id").isin(list(item_ids))).select("item_id", "title").collect()
+    return {row[0]: row[1] for row in rows}
 
 
 def _one(context: Context, table: str, user_id: str, run_date: date) -> dict[str, Any] | None:
+    """Return the user's row of a nightly table, or None."""
     row = context.tables.read_date(table, run_date).where(F.col("user_id") == user_id).first()
     return None if row is None else row.asDict()
 
 
 def _history(sequence: dict[str, Any], titles: dict[str, str], user_id: str, run_date: date) -> Table:
-    table = _table(
-        f"User {user_id} on {run_date}: history ({sequence['num_interactions']} interactions)",
-        "day",
-        "item",
-        "title",
-    )
-    for item, when in list(zip(sequence["item_ids"], sequence["event_times"], strict=True))[-10:]:
-        table.add_row(f"{when:%Y-%m-%d}", Text(item), _title(titles, item))
+    """Return the table of the user's last `SHOWN_HISTORY` items."""
+    num_interactions = sequence["num_interactions"]
+    title = f"User {user_id} on {run_date}: history ({num_interactions} interactions)"
+    table = _table(title, "day", "item", "title")
+    events = list(zip(sequence["item_ids"], sequence["event_times"], strict=True))
+    for item, time in events[-SHOWN_HISTORY:]:
+        table.add_row(f"{time:%Y-%m-%d}", Text(item), _title(titles, item))
     return table
 
 
 def _ranked(rows: list[dict[str, Any]], titles: dict[str, str]) -> Table:
-    table = _table(
-        "Recommendations",
-        "rank",
-        "item",
-        "title",
-        "prob.",
-        "score",
-        "LLM nats",
-        "CF",
-        "text",
-        "align.",
-        "source",
-    )
+    """Return the table of the user's recommendations with their parts."""
+    table = _table("Recommendations", "rank", "item", "title", *NUMBERS, "source")
     for row in rows:
         source = row["source"] + (f" ({row['fallback_reason']})" if row["fallback_reason"] else "")
-        numbers = [
-            _number(row[name])
-            for name in ("probability", "score", "llm_logprob", "cf_score", "text_score", "alignment_score")
-        ]
+        numbers = [_number(row[column]) for column in NUMBERS.values()]
         table.add_row(
             str(row["rank"]), Text(row["item_id"]), _title(titles, row["item_id"]), *numbers, source
         )
     return table
 
 
-def _lost(candidates: dict[str, Any], won: set[str], titles: dict[str, str]) -> Table:
+def _lost(candidates: dict[str, Any], recommended: set[str], titles: dict[str, str]) -> Table:
+    """Return the table of the candidates that were not recommended."""
     table = _table("Candidates that lost", "item", "title", "CF", "text", "from")
-    rows = zip(
-        candidates["item_ids"],
-        candidates["cf_scores"],
-        candidates["text_scores"],
-        candidates["sources"],
-        strict=True,
-    )
-    for item, cf_score, text_score, source in rows:
-        if item not in won:
+    columns = (candidates[name] for name in ("item_ids", "cf_scores", "text_scores", "sources"))
+    for item, cf_score, text_score, source in zip(*columns, strict=True):
+        if item not in recommended:
             table.add_row(Text(item), _title(titles, item), _number(cf_score), _number(text_score), source)
     return table
 
 
 def _table(title: str, *columns: str) -> Table:
-    """Return an empty table whose titles alone give way where the terminal is narrow; numbers stand to the right."""
+    """Return an empty table: only titles give way to a narrow terminal, numbers stand to the right."""
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for column in columns:
-        number = column in ("rank", "prob.", "score", "LLM nats", "CF", "text", "align.")
-        table.add_column(column, no_wrap=column != "title", justify="right" if number else "left")
+        justify: Literal["left", "right"] = "right" if column in (*NUMBERS, "rank") else "left"
+        table.add_column(column, no_wrap=column != "title", justify=justify)
     return table
 
 

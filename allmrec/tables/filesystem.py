@@ -1,4 +1,8 @@
-"""Files and folders of any file system Hadoop knows (local, HDFS, object stores), through Spark's JVM. URIs without a scheme are local."""
+"""Files and folders of any file system that Hadoop knows (local, HDFS, object stores), through Spark's JVM.
+
+URIs without a scheme are local. Where the file system itself fails (rights, space, network), Py4JJavaError is
+raised.
+"""
 
 from __future__ import annotations
 
@@ -26,22 +30,19 @@ def absolute(spark: SparkSession, uri: str) -> str:
 
 def list_names(spark: SparkSession, uri: str) -> list[str]:
     """Return the sorted names of the files and folders in the folder `uri`; empty where it does not exist."""
-    fs, path = _open(spark, uri)
-    if not fs.exists(path):
-        return []
-    return sorted(status.getPath().getName() for status in fs.listStatus(path))
+    return sorted(status.getPath().getName() for status in _listed(spark, uri))
 
 
 def list_folders(spark: SparkSession, uri: str) -> list[str]:
     """Return the sorted names of the folders in the folder `uri`; empty where it does not exist."""
-    fs, path = _open(spark, uri)
-    if not fs.exists(path):
-        return []
-    return sorted(status.getPath().getName() for status in fs.listStatus(path) if status.isDirectory())
+    return sorted(status.getPath().getName() for status in _listed(spark, uri) if status.isDirectory())
 
 
 def read_text(spark: SparkSession, uri: str) -> str:
-    """Return the file at `uri` as UTF-8 text (small files: it is read whole on the driver)."""
+    """Return the file at `uri` as UTF-8 text (small files: it is read whole on the driver).
+
+    Raises InputError where there is none.
+    """
     fs, path = _open(spark, uri)
     if not fs.exists(path):
         raise InputError(f"{uri}: no such file")
@@ -63,36 +64,44 @@ def write_text(spark: SparkSession, text: str, uri: str) -> None:
 
 
 def upload(spark: SparkSession, local: Path, uri: str) -> None:
-    """Copy the local file or folder to `uri`, replacing what is there; nobody sees it half-copied (temporary name, then rename)."""
+    """Copy the local file or folder to `uri`, replacing what is there.
+
+    Nobody sees it half-copied: it gets its name when it is whole. Raises InputError where `local` does not
+    exist, or where the copy cannot get its name.
+    """
     if not local.exists():
         raise InputError(f"{local}: no such file or folder to upload")
     fs, path = _open(spark, uri)
-    fresh = _path(spark, f"{uri.rstrip('/')}.{uuid.uuid4().hex}.tmp")
+    partial = _path(spark, f"{uri.rstrip('/')}.{uuid.uuid4().hex}.tmp")
     old = _path(spark, f"{uri.rstrip('/')}.{uuid.uuid4().hex}.old")
     fs.mkdirs(path.getParent())
-    fs.copyFromLocalFile(False, True, _path(spark, local.resolve().as_uri()), fresh)
-    replaced = fs.exists(path)
-    if replaced:
+    fs.copyFromLocalFile(False, True, _path(spark, local.resolve().as_uri()), partial)
+    replaces = fs.exists(path)
+    if replaces:
         fs.rename(path, old)
-    if not fs.rename(fresh, path):
+    if not fs.rename(partial, path):
         raise InputError(
-            f"{uri}: could not be written: renaming the uploaded copy {fresh} failed; check rights and space there"
+            f"{uri}: could not be written: renaming the uploaded copy {partial} failed; "
+            "check rights and space there"
         )
-    if replaced:
+    if replaces:
         fs.delete(old, True)
 
 
 def download(spark: SparkSession, uri: str, local: Path) -> Path:
-    """Copy the file or folder at `uri` to the local path `local` (which must not exist yet) and return it."""
+    """Copy the file or folder at `uri` to the local path `local` and return it.
+
+    Raises InputError where there is nothing at `uri`, or already something at `local`.
+    """
     fs, path = _open(spark, uri)
     if not fs.exists(path):
         raise InputError(f"{uri}: no such file or folder")
     if local.exists():
         raise InputError(f"{local}: is there already, expected a path that is free; remove it")
     local.parent.mkdir(parents=True, exist_ok=True)
-    fresh = local.parent / f"{local.name}.{uuid.uuid4().hex}.tmp"
-    fs.copyToLocalFile(False, path, _path(spark, fresh.resolve().as_uri()), True)
-    fresh.rename(local)
+    partial = local.parent / f"{local.name}.{uuid.uuid4().hex}.tmp"
+    fs.copyToLocalFile(False, path, _path(spark, partial.resolve().as_uri()), True)
+    partial.rename(local)
     return local
 
 
@@ -103,13 +112,21 @@ def delete(spark: SparkSession, uri: str) -> None:
 
 
 def _path(spark: SparkSession, uri: str) -> Any:
+    """Return Hadoop's Path of `uri`."""
     return jvm(spark).org.apache.hadoop.fs.Path(uri)
 
 
 def _open(spark: SparkSession, uri: str) -> tuple[Any, Any]:
+    """Return Hadoop's FileSystem on which `uri` lies, and its Path there."""
     path = _path(spark, uri)
     fs = path.getFileSystem(spark.sparkContext._jsc.hadoopConfiguration())
     if fs.getUri().getScheme() == "file":
         # The raw one leaves no .crc files beside what it writes.
         fs = fs.getRawFileSystem()
     return fs, path
+
+
+def _listed(spark: SparkSession, uri: str) -> list[Any]:
+    """Return Hadoop's FileStatus of everything in the folder `uri`; empty where it does not exist."""
+    fs, path = _open(spark, uri)
+    return list(fs.listStatus(path)) if fs.exists(path) else []

@@ -1,39 +1,17 @@
-"""Every table: its columns, key, partitioning and constraints. Nothing here needs a running Spark.
+"""Every table: what its rows and columns are, its key, partitioning and constraints.
 
-A column that is not nullable here must be there; a nullable column of an input table may be missing and reads as null.
+`README.md` beside it is made from this. Nothing here needs a running Spark.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from pyspark.sql import types as T
 
+from allmrec.tables.specification import ColumnSpec, Constraint, TableSpec
+
 STRING, DOUBLE, LONG, INT = T.StringType(), T.DoubleType(), T.LongType(), T.IntegerType()
-DATE, TIME = T.DateType(), T.TimestampType()
-STRINGS, DOUBLES, TIMES = T.ArrayType(STRING), T.ArrayType(DOUBLE), T.ArrayType(TIME)
-
-
-@dataclass(frozen=True)
-class TableSpec:
-    """One Delta table, a folder `<tables.root>/<name>`."""
-
-    name: str
-    schema: T.StructType
-    key: tuple[str, ...]
-    partitioned_by: tuple[str, ...] = ()
-    constraints: dict[str, str] = field(default_factory=dict)
-    """CHECK constraints: name → SQL expression."""
-    owned: bool = True
-    """Whether this program alone writes it. NOT NULL and CHECK are enforced on owned tables only: an input table may hold bad rows."""
-
-
-def _columns(
-    *required: tuple[str, T.DataType], optional: tuple[tuple[str, T.DataType], ...] = ()
-) -> T.StructType:
-    fields = [T.StructField(name, kind, nullable=False) for name, kind in required]
-    return T.StructType(fields + [T.StructField(name, kind, nullable=True) for name, kind in optional])
-
+DATE, TIME, BOOLEAN = T.DateType(), T.TimestampType(), T.BooleanType()
+STRINGS, DOUBLES, INTS, TIMES = (T.ArrayType(element) for element in (STRING, DOUBLE, INT, TIME))
 
 _SLOTS = T.ArrayType(
     T.StructType(
@@ -47,174 +25,284 @@ _SLOTS = T.ArrayType(
         ]
     )
 )
-_SLOT_COLUMNS = (("run_date", DATE), ("user_id", STRING), ("slots", _SLOTS))
 
-_ALL = (
-    TableSpec(
-        "interactions",
-        _columns(
-            ("user_id", STRING),
-            ("item_id", STRING),
-            ("event_time", TIME),
-            optional=(("rating", DOUBLE), ("event_type", STRING)),
+_RUN_DATE = ColumnSpec("run_date", DATE, "the knowledge cut-off: no event at or after its midnight was read")
+_USER_ID = ColumnSpec("user_id", STRING, "the user")
+
+INTERACTIONS = TableSpec(
+    "interactions",
+    "An event: a user did something with an item.",
+    (
+        ColumnSpec("user_id", STRING, "who"),
+        ColumnSpec("item_id", STRING, "with which item"),
+        ColumnSpec("event_time", TIME, "when"),
+        ColumnSpec("rating", DOUBLE, "how much the user liked it", required=False),
+        ColumnSpec("event_type", STRING, "what the user did, in your words", required=False),
+    ),
+    key=("user_id", "item_id", "event_time"),
+    owned=False,
+)
+ITEMS = TableSpec(
+    "items",
+    "An item of the catalogue.",
+    (
+        ColumnSpec("item_id", STRING, "the item"),
+        ColumnSpec("title", STRING, "what the LLM reads of it, and what users see"),
+        ColumnSpec("description", STRING, "a longer text, for the sentence encoder", required=False),
+        ColumnSpec("categories", STRINGS, "its category, from the root to the leaf", required=False),
+        ColumnSpec(
+            "available", BOOLEAN, "whether it may be recommended; where missing, it may", required=False
         ),
-        key=("user_id", "item_id", "event_time"),
-        owned=False,
-    ),
-    TableSpec(
-        "items",
-        _columns(
-            ("item_id", STRING),
-            ("title", STRING),
-            optional=(
-                ("description", STRING),
-                ("categories", STRINGS),
-                ("available", T.BooleanType()),
-                ("updated_at", TIME),
-            ),
+        ColumnSpec(
+            "updated_at", TIME, "when the row changed; of two of an item the newer counts", required=False
         ),
-        key=("item_id",),
-        owned=False,
     ),
-    TableSpec("users", _columns(("user_id", STRING)), key=("user_id",), owned=False),
-    TableSpec(
-        "user_sequences",
-        _columns(
-            ("run_date", DATE),
-            ("user_id", STRING),
-            ("item_ids", STRINGS),
-            ("event_times", TIMES),
-            ("num_interactions", LONG),
-            optional=(("last_event_time", TIME),),
+    key=("item_id",),
+    owned=False,
+)
+USERS = TableSpec(
+    "users",
+    "A user who may have no event yet. The whole table may be missing.",
+    (_USER_ID,),
+    key=("user_id",),
+    owned=False,
+)
+USER_SEQUENCES = TableSpec(
+    "user_sequences",
+    "A user's history as of a run date; users without a history have empty arrays.",
+    (
+        _RUN_DATE,
+        _USER_ID,
+        ColumnSpec(
+            "item_ids", STRINGS, "the newest `sequences.max_history` items, oldest first; ties by item_id"
         ),
-        key=("run_date", "user_id"),
-        partitioned_by=("run_date",),
-        constraints={
-            "one_time_an_item": "size(item_ids) = size(event_times)",
-            "not_longer_than_the_log": "size(item_ids) <= num_interactions",
-        },
+        ColumnSpec("event_times", TIMES, "when, one for each item"),
+        ColumnSpec("num_interactions", LONG, "events in the whole log that count for the user"),
+        ColumnSpec("last_event_time", TIME, "time of the newest of them", required=False),
     ),
-    TableSpec(
-        "candidates",
-        _columns(
-            ("run_date", DATE),
-            ("user_id", STRING),
-            ("item_ids", STRINGS),
-            ("cf_scores", DOUBLES),
-            ("text_scores", DOUBLES),
-            ("sources", STRINGS),
+    key=("run_date", "user_id"),
+    partitioned_by=("run_date",),
+    constraints=(
+        Constraint(
+            "one_time_an_item",
+            "size(item_ids) = size(event_times)",
+            "every item has one time",
         ),
-        key=("run_date", "user_id"),
-        partitioned_by=("run_date",),
-        constraints={
-            "one_score_an_item": "size(item_ids) = size(cf_scores) AND size(item_ids) = size(text_scores) AND size(item_ids) = size(sources)",
-            "distinct_items": "size(array_distinct(item_ids)) = size(item_ids)",
-        },
-    ),
-    TableSpec(
-        "recommendations",
-        T.StructType(
-            [
-                T.StructField("run_date", DATE, False),
-                T.StructField("user_id", STRING, False),
-                T.StructField("rank", INT, False),
-                T.StructField("item_id", STRING, False),
-                T.StructField("score", DOUBLE, False),
-                T.StructField("probability", DOUBLE),
-                T.StructField("llm_logprob", DOUBLE),
-                T.StructField("alignment_score", DOUBLE),
-                T.StructField("cf_score", DOUBLE),
-                T.StructField("text_score", DOUBLE),
-                T.StructField("source", STRING, False),
-                T.StructField("fallback_reason", STRING),
-                T.StructField("bundle_id", STRING, False),
-                T.StructField("run_id", STRING, False),
-                T.StructField("scored_at", TIME, False),
-            ]
+        Constraint(
+            "not_longer_than_the_log",
+            "size(item_ids) <= num_interactions",
+            "no more items than the log has events of the user",
         ),
-        key=("run_date", "user_id", "rank"),
-        partitioned_by=("run_date",),
-        constraints={
-            "rank_from_one": "rank >= 1",
-            "finite_score": "NOT isnan(score)",
-            "probability_is_one": "probability IS NULL OR (probability >= 0 AND probability <= 1)",
-            "known_source": "source IN ('llm', 'cf', 'popular')",
-            "popular_has_no_probability": "source <> 'popular' OR probability IS NULL",
-        },
-    ),
-    TableSpec(
-        "email_recommendations",
-        _columns(*_SLOT_COLUMNS),
-        key=("run_date", "user_id"),
-        partitioned_by=("run_date",),
-    ),
-    TableSpec(
-        "feed_recommendations",
-        _columns(*_SLOT_COLUMNS),
-        key=("run_date", "user_id"),
-        partitioned_by=("run_date",),
-    ),
-    TableSpec(
-        "rejected_rows",
-        _columns(
-            ("table", STRING),
-            ("row_hash", STRING),
-            ("reason", STRING),
-            ("row", STRING),
-            ("step", STRING),
-            ("run_id", STRING),
-            ("first_seen", TIME),
-        ),
-        key=("table", "row_hash", "reason"),
-    ),
-    TableSpec(
-        "runs",
-        _columns(
-            ("run_id", STRING),
-            ("step", STRING),
-            ("status", STRING),
-            ("started_at", TIME),
-            optional=(
-                ("run_date", DATE),
-                ("finished_at", TIME),
-                ("fingerprint", STRING),
-                ("input_versions", T.MapType(STRING, LONG)),
-                ("bundle_id", STRING),
-                ("config_hash", STRING),
-                ("counts", T.MapType(STRING, LONG)),
-                ("timings", T.MapType(STRING, DOUBLE)),
-                ("figures", T.MapType(STRING, DOUBLE)),
-                ("message", STRING),
-            ),
-        ),
-        key=("run_id", "step"),
-        constraints={"known_status": "status IN ('started', 'done', 'failed')"},
-    ),
-    TableSpec(
-        "evaluation_predictions",
-        _columns(
-            ("scenario", STRING),
-            ("model", STRING),
-            ("user_id", STRING),
-            ("target", STRING),
-            ("candidates", STRINGS),
-            ("ranks", T.ArrayType(INT)),
-        ),
-        key=("scenario", "model", "user_id"),
-        constraints={"one_rank_a_candidate": "size(candidates) = size(ranks)"},
-    ),
-    TableSpec(
-        "evaluation_results",
-        _columns(
-            ("scenario", STRING),
-            ("model", STRING),
-            ("metric", STRING),
-            ("n", LONG),
-            optional=(("value", DOUBLE), ("low", DOUBLE), ("high", DOUBLE)),
-        ),
-        key=("scenario", "model", "metric"),
     ),
 )
+CANDIDATES = TableSpec(
+    "candidates",
+    "What was retrieved for a user on a run date; empty arrays where nothing is left to recommend.",
+    (
+        _RUN_DATE,
+        _USER_ID,
+        ColumnSpec("item_ids", STRINGS, "the candidates"),
+        ColumnSpec(
+            "cf_scores", DOUBLES, "the CF model's score of each; null where it knows the item or the user not"
+        ),
+        ColumnSpec("text_scores", DOUBLES, "cosine of each with the user's last ten items; 0 without any"),
+        ColumnSpec("sources", STRINGS, "what found each: `cf`, `text` or `popular`"),
+    ),
+    key=("run_date", "user_id"),
+    partitioned_by=("run_date",),
+    constraints=(
+        Constraint(
+            "one_score_an_item",
+            "size(item_ids) = size(cf_scores) AND size(item_ids) = size(text_scores) "
+            "AND size(item_ids) = size(sources)",
+            "every candidate has one CF score, one text score and one source",
+        ),
+        Constraint(
+            "distinct_items",
+            "size(array_distinct(item_ids)) = size(item_ids)",
+            "no candidate is there twice",
+        ),
+    ),
+)
+RECOMMENDATIONS = TableSpec(
+    "recommendations",
+    "An item in a user's ranked list of a run date, at most `scoring.top_k` per user.",
+    (
+        _RUN_DATE,
+        _USER_ID,
+        ColumnSpec("rank", INT, "place in the list, from 1"),
+        ColumnSpec("item_id", STRING, "the item"),
+        ColumnSpec("score", DOUBLE, "what orders the list; scores of two users cannot be compared"),
+        ColumnSpec(
+            "probability",
+            DOUBLE,
+            "that this candidate is the user's next item, over all of the user's candidates, calibrated; "
+            "null for popular lists",
+            required=False,
+        ),
+        ColumnSpec(
+            "llm_logprob",
+            DOUBLE,
+            "the LLM's log-probability of the title in nats, before the prior",
+            required=False,
+        ),
+        ColumnSpec(
+            "alignment_score", DOUBLE, "cosine of what the projections make of user and item", required=False
+        ),
+        ColumnSpec("cf_score", DOUBLE, "the CF model's score, as in `candidates`", required=False),
+        ColumnSpec("text_score", DOUBLE, "likeness by text, as in `candidates`", required=False),
+        ColumnSpec(
+            "source",
+            STRING,
+            "how the list was ordered: `llm`, `cf` (without the LLM) or "
+            "`popular` (nothing of the history is known)",
+        ),
+        ColumnSpec(
+            "fallback_reason",
+            STRING,
+            "why the list was not ordered as the settings say: `no_history`, `prompt_too_long`, "
+            "`out_of_memory` or `non_finite_score`; null where it was",
+            required=False,
+        ),
+        ColumnSpec("bundle_id", STRING, "the model bundle that scored"),
+        ColumnSpec("run_id", STRING, "the run that wrote the row"),
+        ColumnSpec("scored_at", TIME, "when the row was written"),
+    ),
+    key=("run_date", "user_id", "rank"),
+    partitioned_by=("run_date",),
+    constraints=(
+        Constraint("rank_from_one", "rank >= 1", "ranks begin at 1"),
+        Constraint("finite_score", "NOT isnan(score)", "the score is a number"),
+        Constraint(
+            "probability_is_one",
+            "probability IS NULL OR (probability >= 0 AND probability <= 1)",
+            "a probability is between 0 and 1",
+        ),
+        Constraint(
+            "known_source", "source IN ('llm', 'cf', 'popular')", "the source is one of those named below"
+        ),
+        Constraint(
+            "popular_has_no_probability",
+            "source <> 'popular' OR probability IS NULL",
+            "popular lists have no probability",
+        ),
+    ),
+)
+EMAIL_RECOMMENDATIONS = TableSpec(
+    "email_recommendations",
+    "A user's e-mail of a run date: the best items that can still be had.",
+    (
+        _RUN_DATE,
+        _USER_ID,
+        ColumnSpec(
+            "slots",
+            _SLOTS,
+            "by rank, at most `publish.email_slots`, and at most `publish.max_per_category` of a leaf "
+            "category while others are left; `rank` is the one in `recommendations`",
+        ),
+    ),
+    key=("run_date", "user_id"),
+    partitioned_by=("run_date",),
+)
+FEED_RECOMMENDATIONS = TableSpec(
+    "feed_recommendations",
+    "A user's feed of a run date: all items that can still be had.",
+    (_RUN_DATE, _USER_ID, ColumnSpec("slots", _SLOTS, "by rank, at most `scoring.top_k`")),
+    key=("run_date", "user_id"),
+    partitioned_by=("run_date",),
+)
+REJECTED_ROWS = TableSpec(
+    "rejected_rows",
+    "A bad row of an input, kept once however often it is met.",
+    (
+        ColumnSpec("table", STRING, "`interactions` or `items`: where the row belongs"),
+        ColumnSpec("row_hash", STRING, "SHA-256 of `row`"),
+        ColumnSpec("reason", STRING, "what is wrong with it, such as `null_user_id` or `exact_duplicate`"),
+        ColumnSpec("row", STRING, "the row as JSON"),
+        ColumnSpec("step", STRING, "the step that met it first"),
+        ColumnSpec("run_id", STRING, "the run that met it first"),
+        ColumnSpec("first_seen", TIME, "when it was met first"),
+    ),
+    key=("table", "row_hash", "reason"),
+)
+RUNS = TableSpec(
+    "runs",
+    "A step of a run: on what it ran and with what outcome.",
+    (
+        ColumnSpec("run_id", STRING, "the run: its start in UTC and eight hexadecimal digits"),
+        ColumnSpec("step", STRING, "the step, such as `score`"),
+        ColumnSpec("status", STRING, "`started`, `done` or `failed`"),
+        ColumnSpec("started_at", TIME, "when the step began"),
+        ColumnSpec("run_date", DATE, "the run date it worked for", required=False),
+        ColumnSpec("finished_at", TIME, "when it ended", required=False),
+        ColumnSpec(
+            "fingerprint",
+            STRING,
+            "hash of all that the step's rows depend on; the same again is skipped",
+            required=False,
+        ),
+        ColumnSpec(
+            "input_versions", T.MapType(STRING, LONG), "version of each input table it read", required=False
+        ),
+        ColumnSpec("bundle_id", STRING, "the model bundle it used or made", required=False),
+        ColumnSpec("config_hash", STRING, "hash of the whole configuration", required=False),
+        ColumnSpec(
+            "counts",
+            T.MapType(STRING, LONG),
+            "users in and out, by source, by fallback, unservable by reason; rejected rows",
+            required=False,
+        ),
+        ColumnSpec("timings", T.MapType(STRING, DOUBLE), "seconds per part of the step", required=False),
+        ColumnSpec(
+            "figures", T.MapType(STRING, DOUBLE), "what training and evaluation measured", required=False
+        ),
+        ColumnSpec("message", STRING, "what went wrong", required=False),
+    ),
+    key=("run_id", "step"),
+    constraints=(
+        Constraint(
+            "known_status",
+            "status IN ('started', 'done', 'failed')",
+            "the status is one of those named below",
+        ),
+    ),
+)
+EVALUATION_PREDICTIONS = TableSpec(
+    "evaluation_predictions",
+    "How one model ranks a user's held-out item among others; the whole table is of the newest evaluation.",
+    (
+        ColumnSpec("scenario", STRING, "how items were held out: `leave_one_out`"),
+        ColumnSpec("model", STRING, "the ranker, such as `cf`, `llm` or `served`"),
+        _USER_ID,
+        ColumnSpec("target", STRING, "the held-out item"),
+        ColumnSpec("candidates", STRINGS, "what was ranked: the target first, then sampled negatives"),
+        ColumnSpec("ranks", INTS, "rank of each candidate, from 1"),
+    ),
+    key=("scenario", "model", "user_id"),
+    constraints=(
+        Constraint("one_rank_a_candidate", "size(candidates) = size(ranks)", "every candidate has one rank"),
+    ),
+)
+EVALUATION_RESULTS = TableSpec(
+    "evaluation_results",
+    "A figure of the newest evaluation.",
+    (
+        ColumnSpec(
+            "scenario", STRING, "which users: `all`, or those whose target is `warm`, `middle` or `cold`"
+        ),
+        ColumnSpec("model", STRING, "the ranker, as in `evaluation_predictions`"),
+        ColumnSpec("metric", STRING, "the metric's name"),
+        ColumnSpec("n", LONG, "number of users"),
+        ColumnSpec("value", DOUBLE, "mean over the users", required=False),
+        ColumnSpec("low", DOUBLE, "lower end of its 95 % bootstrap interval", required=False),
+        ColumnSpec("high", DOUBLE, "upper end of its 95 % bootstrap interval", required=False),
+    ),
+    key=("scenario", "model", "metric"),
+)
 
-TABLES: dict[str, TableSpec] = {spec.name: spec for spec in _ALL}
+_INPUTS = (INTERACTIONS, ITEMS, USERS)
+_NIGHT = (USER_SEQUENCES, CANDIDATES, RECOMMENDATIONS, EMAIL_RECOMMENDATIONS, FEED_RECOMMENDATIONS)
+_RECORDS = (REJECTED_ROWS, RUNS, EVALUATION_PREDICTIONS, EVALUATION_RESULTS)
+
+TABLES: dict[str, TableSpec] = {spec.name: spec for spec in (*_INPUTS, *_NIGHT, *_RECORDS)}
 """Every table by its name."""

@@ -1,1 +1,1 @@
-"""Training: torch only; reads a snapshot by its path."""
+"""Training of a bundle's parts on a snapshot, without Spark: `allmrec.training.pipeline` has their order."""

@@ -1,11 +1,12 @@
 """Checkpoints of a running training: safetensors for tensors, JSON for the rest, never pickle.
 
-One folder a step, `<folder>/step_<n>/`, written under a temporary name and renamed, so that a killed writer leaves no half checkpoint:
+One folder per checkpoint, `<folder>/step_<n>/`, written under a temporary name and renamed, so that a killed
+writer leaves no half of one:
 
     <module>.safetensors        weights and buffers of every trained module
-    best_<module>.safetensors   the best weights so far (where there is early stopping)
+    best_<module>.safetensors   the best weights so far (where there is an evaluation)
     optimizer.safetensors       the optimizer's tensors, named `<parameter index>.<state name>`
-    state.json                  step, fingerprint, the optimizer's settings, and whatever the loop needs (losses, evaluations, epoch)
+    state.json                  step, fingerprint, settings of the optimizer, state of the loop
 """
 
 from __future__ import annotations
@@ -24,23 +25,37 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 Weights = dict[str, dict[str, Tensor]]
+"""Weights and buffers by module, then by name, of any shape."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What was restored: the step it was taken after, the loop's state (JSON values) and the best weights so far (None: there were
-    none)."""
+    """What was restored beside modules and optimizer."""
 
     step: int
+    """The step after which it was taken."""
     state: dict[str, Any]
+    """The loop's state, JSON values."""
+    best: Weights | None
+    """The best weights so far; None where nothing was evaluated yet."""
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """The content of a checkpoint's folder; tensors are of any shape."""
+
+    record: dict[str, Any]
+    """`state.json`."""
+    weights: Weights
+    optimizer: dict[str, Tensor]
     best: Weights | None
 
 
 class Checkpointer:
-    """Keeps the newest checkpoint of one training in `folder`.
+    """Keeps the newest checkpoint of one training in `folder`, one after every `every` steps.
 
-    `fingerprint` names what the training depends on (settings, snapshot): a checkpoint with another one is ignored and replaced, so that a
-    changed setting never continues an old run.
+    `fingerprint` names what the training depends on (settings, snapshot): a checkpoint with another one is
+    ignored and replaced, so that a changed setting never continues an old run.
     """
 
     def __init__(self, folder: Path, every: int, fingerprint: str = "") -> None:
@@ -49,7 +64,7 @@ class Checkpointer:
         self.fingerprint = fingerprint
 
     def is_due(self, step: int) -> bool:
-        """True after every `every`-th step."""
+        """Return whether a checkpoint is to be written after `step`."""
         return step % self.every == 0
 
     def save(
@@ -87,49 +102,42 @@ class Checkpointer:
     def restore(
         self, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer
     ) -> Checkpoint | None:
-        """Load the newest readable checkpoint into `modules` and `optimizer`; None where there is none for this fingerprint."""
+        """Load the newest readable checkpoint of this fingerprint, in place; None where there is none."""
         for folder in sorted(self.folder.glob("step_*"), reverse=True):
-            loaded = self._read(folder, modules)
-            if loaded is None:
+            stored = self._read(folder, modules)
+            if stored is None:
                 continue
-            record, weights, tensors, best = loaded
             for name, module in modules.items():
-                module.load_state_dict(weights[name])
-            _restore_optimizer(optimizer, tensors, record["optimizer"])
-            return Checkpoint(record["step"], record["state"], best)
+                module.load_state_dict(stored.weights[name])
+            _restore_optimizer(optimizer, stored.optimizer, stored.record["optimizer"])
+            return Checkpoint(stored.record["step"], stored.record["state"], stored.best)
         return None
 
-    def _read(
-        self, folder: Path, modules: Mapping[str, nn.Module]
-    ) -> tuple[dict[str, Any], Weights, dict[str, Tensor], Weights | None] | None:
+    def _read(self, folder: Path, modules: Mapping[str, nn.Module]) -> _Stored | None:
+        """Return what `folder` holds; None where it is damaged or of another fingerprint."""
         try:
             record = json.loads((folder / "state.json").read_text(encoding="utf-8"))
             if record["fingerprint"] != self.fingerprint:
                 return None
-            weights = {name: load_file(folder / f"{name}.safetensors") for name in modules}
-            tensors = load_file(folder / "optimizer.safetensors")
-            best = (
+            return _Stored(
+                record,
+                {name: load_file(folder / f"{name}.safetensors") for name in modules},
+                load_file(folder / "optimizer.safetensors"),
                 {name: load_file(folder / f"best_{name}.safetensors") for name in modules}
                 if record["has_best"]
-                else None
+                else None,
             )
-        except (
-            OSError,
-            SafetensorError,
-            json.JSONDecodeError,
-            KeyError,
-        ):  # a damaged disk: an older step, or the start, is still right
-            return None
-        return record, weights, tensors, best
+        except (OSError, SafetensorError, json.JSONDecodeError, KeyError):
+            return None  # a disk that failed: an older checkpoint, or the start, is still right
 
-    def _drop_all_but(self, kept: Path) -> None:
+    def _drop_all_but(self, newest: Path) -> None:
         for folder in [*self.folder.glob("step_*"), *self.folder.glob(".partial_*")]:
-            if folder != kept:
+            if folder != newest:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
 def copied_weights(modules: Mapping[str, nn.Module]) -> Weights:
-    """Return a detached copy of every module's weights and buffers."""
+    """Return a detached copy of every module's weights and buffers, in their shapes."""
     return {
         name: {key: tensor.detach().clone() for key, tensor in module.state_dict().items()}
         for name, module in modules.items()
@@ -137,11 +145,12 @@ def copied_weights(modules: Mapping[str, nn.Module]) -> Weights:
 
 
 def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
-    # clone: safetensors refuses tensors that share memory (tied weights)
+    """Write tensors of any shape; each is cloned, for safetensors refuses tensors that share memory."""
     save_file({name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}, path)
 
 
 def _split_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """Return the optimizer's tensors, of any shape, by `<index>.<name>`, and its settings."""
     state = optimizer.state_dict()
     tensors = {}
     for index, values in state["state"].items():
@@ -153,6 +162,7 @@ def _split_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor
 def _restore_optimizer(
     optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], settings: list[dict[str, Any]]
 ) -> None:
+    """Load what `_split_optimizer` returned into `optimizer`."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         index, name = key.split(".", 1)

@@ -1,7 +1,8 @@
 """The training losses as plain functions. All are means over the batch and return a scalar; none keeps state.
 
-Sources: SASRec (Kang & McAuley 2018, eq. 6), A-LLMRec (KDD'24, §4.1–4.2, eqs. 1–5), InfoNCE (van den Oord et al. 2018) with the
-semantic filter of the university report, ListNet's top-one likelihood (Cao et al. 2007) for the listwise loss.
+Sources: SASRec (Kang & McAuley 2018, equation 6); A-LLMRec (KDD 2024, sections 4.1 and 4.2, equations 1 to
+5); InfoNCE (van den Oord et al. 2018), with a semantic filter; ListNet's top-one likelihood (Cao et al. 2007)
+for the listwise loss.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from torch import Tensor, nn
 
 
 def bce_loss(positive_scores: Tensor, negative_scores: Tensor) -> Tensor:
-    """Binary cross-entropy of one negative a positive: −mean[log σ(s⁺) + log(1 − σ(s⁻))] (SASRec eq. 6, A-LLMRec's L_rec).
+    """Binary cross-entropy with one negative per positive (SASRec's equation 6).
+
+    It is −mean[log σ(s⁺) + log(1 − σ(s⁻))].
 
     | input | shape |
     |---|---|
@@ -23,10 +26,13 @@ def bce_loss(positive_scores: Tensor, negative_scores: Tensor) -> Tensor:
 def sampled_softmax_loss(
     positive_scores_N: Tensor, negative_scores_NM: Tensor, accidental_NM: Tensor
 ) -> Tensor:
-    """Softmax cross-entropy of the positive among M sampled negatives: −mean[s⁺ − log(exp s⁺ + Σ_m exp s⁻_m)].
+    """Softmax cross-entropy of the positive among M sampled negatives.
 
-    The negatives are drawn uniformly, so log Q is the same constant for each of them and is left out: subtracting it from the negatives
-    alone would only shift the positive's margin (for popularity sampling it would be needed).
+    It is −mean[s⁺ − log(exp s⁺ + Σ_m exp s⁻_m)].
+
+    The negatives are drawn uniformly, so log Q is the same constant for each of them and is left out:
+    subtracting it from the negatives alone would only shift the positive's margin (for popularity sampling it
+    would be needed).
 
     | input | shape |
     |---|---|
@@ -44,16 +50,23 @@ def sampled_softmax_loss(
 
 
 def matching_mse(e_BJ: Tensor, q_BJ: Tensor) -> Tensor:
-    """The paper's matching loss: mean over the batch and the width of (e_i − q_i)² (A-LLMRec eq. 1). Both inputs [B, J] float."""
+    """The paper's matching loss: the mean over batch and width of (e_i − q_i)² (A-LLMRec's equation 1).
+
+    | input | shape |
+    |---|---|
+    | e_BJ, q_BJ | [B, J] float: joint embeddings |
+    """
     return nn.functional.mse_loss(e_BJ, q_BJ)
 
 
 def info_nce(e_BJ: Tensor, q_BJ: Tensor, Q_BS: Tensor, temperature: float, threshold: float) -> Tensor:
-    """InfoNCE with semantic filter: −mean_i[log exp(s_ii/τ) / (exp(s_ii/τ) + Σ_{j≠i, sim(Q_i,Q_j)≤θ} exp(s_ij/τ))], s_ij = cos(e_i, q_j).
+    """InfoNCE with a semantic filter.
 
-    Anchor e_i, positive q_i, negatives the other q_j of the batch whose texts are not more similar than θ (cosine): those are false
-    negatives. The same item twice in a batch has similarity 1 and is so left out for every θ < 1. An anchor without negatives contributes
-    0.
+    It is −mean_i[log exp(s_ii/τ) / (exp(s_ii/τ) + Σ_j exp(s_ij/τ))] with s_ij = cos(e_i, q_j).
+
+    The anchor is e_i, the positive q_i. The sum runs over the other items j of the batch, without those whose
+    text is more similar to text i than θ (cosine): they would be false negatives. The same item twice in a
+    batch has similarity 1, so it is left out for every θ < 1. An anchor without negatives contributes 0.
 
     | input | shape |
     |---|---|
@@ -71,13 +84,22 @@ def info_nce(e_BJ: Tensor, q_BJ: Tensor, Q_BS: Tensor, temperature: float, thres
 
 
 def recommendation_loss(x_BD: Tensor, positive_BD: Tensor, negative_BD: Tensor) -> Tensor:
-    """L_rec of stage 1: `bce_loss` of x_u · f_dec(f_enc(E_i)) for the positive and the sampled negative (A-LLMRec eq. 4). Inputs [B, D]
-    float."""
+    """L_rec of stage 1 (A-LLMRec's equation 4).
+
+    It is `bce_loss` of x_u · f_dec(f_enc(E_i)), for the next item and for the sampled negative.
+
+    | input | shape |
+    |---|---|
+    | x_BD | [B, D] float: user representations |
+    | positive_BD, negative_BD | [B, D] float: decoded CF embeddings of the next item and of the negative |
+    """
     return bce_loss((x_BD * positive_BD).sum(dim=1), (x_BD * negative_BD).sum(dim=1))
 
 
 def listwise_loss(scores_BC: Tensor, target_B: Tensor, log_temperature: Tensor) -> Tensor:
-    """Softmax cross-entropy over each user's candidates: −mean_b log softmax(scores_b / exp(log_temperature))[target_b].
+    """Softmax cross-entropy over each user's candidates.
+
+    It is −mean_b log softmax(s_b / exp(log_temperature))[target_b].
 
     | input | shape |
     |---|---|

@@ -1,8 +1,9 @@
 """Airflow DAGs: the night every day, training every week, as spark-submit of the jobs.
 
-Not run here (no Airflow at hand): only its syntax is tested, and that the jobs and files it names exist. Written for Airflow 2.7 or newer
-and 3, with apache-airflow-providers-apache-spark; the connection `spark_default` names the cluster, ALLMREC_HOME a checkout that every
-worker sees, ALLMREC_CONFIG the configuration.
+Not run here (no Airflow at hand): only its syntax is tested, and that the jobs and files it names exist.
+Written for Airflow 2.7 or newer and 3, with apache-airflow-providers-apache-spark; the connection
+`spark_default` names the cluster, ALLMREC_HOME a checkout that every worker sees, ALLMREC_CONFIG the
+configuration.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ RETRIES = {"retries": 2, "retry_delay": timedelta(minutes=10)}
 
 
 def job(task_id: str, file: str, hours: int) -> SparkSubmitOperator:
-    """Return the spark-submit of a job. A repeat is safe: a step whose output for the same inputs is there is skipped."""
+    """Return the spark-submit of a job.
+
+    A repeat is safe: a step whose output for the same inputs is there is skipped.
+    """
     return SparkSubmitOperator(
         task_id=task_id,
         application=f"{HOME}/jobs/{file}",

@@ -1,9 +1,12 @@
-"""A shop's night from file to e-mail table, timed and checked: `python -m tests.bench.bench_night FOLDER TABLES CONFIG [RUN_DATE]`.
+"""A shop's night from file to e-mail table, timed and checked.
 
-FOLDER holds `interactions.csv.gz` (user_id, item_id, timestamp in Unix seconds) and `items.jsonl.gz`, TABLES is an empty folder. Import, train as of
-three days before the night, the night, the same night again, a backfill of the three days before by `spark-submit`. After it every step's wall time
-and peak memory (proportional set size of all its processes) are printed, and the night is read back with `deltalake` and checked against the files.
-RUN_DATE defaults to the last day with an event.
+    python -m tests.bench.bench_night FOLDER TABLES CONFIG [RUN_DATE]
+
+FOLDER holds `interactions.csv.gz` (user_id, item_id, timestamp in Unix seconds) and `items.jsonl.gz`, TABLES
+is an empty folder. Import, train as of three days before the night, the night, the same night again, a
+backfill of the three days before by `spark-submit`. After it every step's wall time and peak memory
+(proportional set size of all its processes) are printed, and the night is read back with `deltalake` and
+checked against the files. RUN_DATE defaults to the last day with an event.
 """
 
 from __future__ import annotations
@@ -97,20 +100,24 @@ def check_night(root: Path, night: date, log: pd.DataFrame, catalogue: dict[str,
     assert by_llm == active, f"the LLM ordered {len(by_llm)} users, {len(active)} were active"
     for table, size in (("email_recommendations", EMAIL_SLOTS), ("feed_recommendations", TOP_K)):
         slots = rows(root, table, run_date=str(night)).set_index("user_id")["slots"]
-        assert set(slots.index) == set(lists.index) and all(len(own) == size for own in slots), (
-            f"{table} is not whole"
-        )
+        assert set(slots.index) == set(lists.index), f"{table} is not whole"
+        assert all(len(items) == size for items in slots), f"{table} is not whole"
         assert all({slot["item_id"] for slot in own} <= set(lists[user]) for user, own in slots.items()), (
             f"{table} shows what was not recommended"
         )
     print(
-        f"checked {night}: {len(lists):,} users × {TOP_K} distinct unseen items, {len(active):,} ordered by the LLM, e-mails and feeds whole",
+        f"checked {night}: {len(lists):,} users × {TOP_K} distinct unseen items, "
+        f"{len(active):,} ordered by the LLM, "
+        "e-mails and feeds whole",
         flush=True,
     )
 
 
 def timed(label: str, command: list[str]) -> None:
-    """Run a command beside this interpreter's environment; print its wall seconds and peak memory. Raises CalledProcessError."""
+    """Run a command in this interpreter's environment; print its wall seconds and peak memory.
+
+    Raises CalledProcessError where it fails.
+    """
     programs = Path(sys.executable).parent
     environment = {
         **os.environ,
@@ -128,7 +135,10 @@ def timed(label: str, command: list[str]) -> None:
 
 
 def memory_of(process: psutil.Process) -> int:
-    """Return the bytes a process and its children hold, shared pages divided among those who share them (Linux)."""
+    """Return the bytes that a process and its children hold (Linux).
+
+    Shared pages are divided among those who share them.
+    """
     total = 0
     for one in [process, *process.children(recursive=True)]:
         try:

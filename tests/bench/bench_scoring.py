@@ -1,6 +1,7 @@
-"""Multi-item scoring against one candidate at a time, paired in one process: `python -m tests.bench.bench_scoring [LLM]`.
+"""Multi-item scoring against one candidate at a time: `python -m tests.bench.bench_scoring [LLM]`.
 
-Prints milliseconds a user (median of the pairs), their ratio, and the largest difference of the scores. Default LLM: the packaged SmolLM2.
+Prints milliseconds a user (median of the pairs), their ratio, and the largest difference of the scores.
+Default LLM: the packaged SmolLM2.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ def main(model: str) -> None:
     times: dict[str, list[float]] = {"multi-item": [], "one at a time": []}
     for _ in range(PAIRS):
         start = time.perf_counter()
-        together = np.concatenate(score_requests(llm, requests, None, None, 4096).logprobs)
+        logprobs = score_requests(llm, requests, None, None, 4096).logprobs
+        together = np.concatenate([scores for scores in logprobs if scores is not None])
         times["multi-item"].append((time.perf_counter() - start) / NUM_USERS)
         start = time.perf_counter()
         alone = np.array(
@@ -65,11 +67,13 @@ def main(model: str) -> None:
         print(f"{name}: {statistics.median(seconds) * 1000:.0f} ms a user")
     ratios = [b / a for a, b in zip(*times.values(), strict=True)]
     print(
-        f"ratio: {statistics.median(ratios):.1f} (pairs {min(ratios):.1f} to {max(ratios):.1f}, n = {PAIRS} × {NUM_USERS} users), ",
+        f"ratio: {statistics.median(ratios):.1f} (pairs {min(ratios):.1f} to {max(ratios):.1f}, "
+        f"n = {PAIRS} × {NUM_USERS} users), ",
         end="",
     )
     print(
-        f"{torch.get_num_threads()} threads, float32, largest difference {np.abs(together - alone).max():.1e} nats"
+        f"{torch.get_num_threads()} threads, float32, "
+        f"largest difference {np.abs(together - alone).max():.1e} nats"
     )
 
 

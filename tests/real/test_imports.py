@@ -20,10 +20,10 @@ DEFAULT = ImportingConfig()
 
 
 def imported(spark: SparkSession, tables: Tables, folder: Path) -> tuple[dict[str, int], list[str]]:
-    said: list[str] = []
+    lines: list[str] = []
     paths = str(folder / "interactions.csv.gz"), str(folder / "items.jsonl.gz")
-    frames = read_files(spark, *paths, DEFAULT, said.append)
-    return import_into(tables, *frames, DEFAULT, report=said.append), said
+    frames = read_files(spark, *paths, DEFAULT, lines.append)
+    return import_into(tables, *frames, DEFAULT, report=lines.append), lines
 
 
 def test_amazon_beauty_is_imported_twice_without_a_second_commit(
@@ -38,9 +38,9 @@ def test_amazon_beauty_is_imported_twice_without_a_second_commit(
     assert counts["interactions_written"] + counts["rejected_interactions_item_not_in_catalogue"] == 198_502
     items = tables.read("items")
     assert items.where(F.col("title").rlike("&(amp|quot|#39|lt|gt);")).isEmpty()
-    categories = items.where("item_id = '7806397051'").first().categories
+    categories = items.where("item_id = '7806397051'").collect()[0].categories
     assert categories == ["Beauty", "Makeup", "Face", "Concealers & Neutralizers"]
-    assert tables.read("interactions").select(F.max("event_time")).first()[0] == dt.datetime(2014, 7, 23)
+    assert tables.read("interactions").select(F.max("event_time")).collect()[0][0] == dt.datetime(2014, 7, 23)
     before = {name: tables.version(name) for name in ("interactions", "items", "rejected_rows")}
     again, _ = imported(spark, tables, real_data / "amazon2014_beauty")
     assert (again["interactions_written"], again["items_written"]) == (0, 0)
@@ -50,9 +50,10 @@ def test_amazon_beauty_is_imported_twice_without_a_second_commit(
 def test_amazon_scientific_has_descriptions_and_synthetic_times(
     spark: SparkSession, tables: Tables, real_data: Path
 ) -> None:
-    counts, said = imported(spark, tables, real_data / "amazon2018_scientific")
-    assert any("synthetic times" in line for line in said)
-    assert counts["interactions_good"] == 59_384 and counts["items_good"] == 4_385
+    counts, lines = imported(spark, tables, real_data / "amazon2018_scientific")
+    assert any("synthetic times" in line for line in lines)
+    assert counts["interactions_good"] == 59_384
+    assert counts["items_good"] == 4_385
     assert tables.read("items").where("description IS NOT NULL").count() > 3_000
 
 
@@ -69,7 +70,7 @@ def test_movielens_is_imported_whole(
         >= interactions - counts.get("rejected_interactions_item_not_in_catalogue", 0) - 10
     )
     assert counts["items_good"] >= items - 10
-    assert "Comedy" in tables.read("items").where("item_id = '1'").first().categories
+    assert "Comedy" in tables.read("items").where("item_id = '1'").collect()[0].categories
 
 
 def test_original_gift_cards_are_imported(spark: SparkSession, tables: Tables, real_data: Path) -> None:
@@ -79,7 +80,8 @@ def test_original_gift_cards_are_imported(spark: SparkSession, tables: Tables, r
     )
     counts = import_into(tables, *frames, DEFAULT, report=lambda line: None)
     assert (counts["interactions_read"], counts["items_read"]) == (2_972, 1_547)
-    assert counts["interactions_good"] > 2_500 and counts["items_good"] > 1_400
+    assert counts["interactions_good"] > 2_500
+    assert counts["items_good"] > 1_400
     dirty = F.col("title").rlike("<[a-z]|&amp;") | F.col("description").rlike("<[a-z]+[ >]|&amp;")
     assert tables.read("items").where(dirty).isEmpty()
 
@@ -105,10 +107,8 @@ def test_2014_reviews_are_read_and_reviews_alone_are_refused(
     metadata = tmp_path / "meta.json"
     metadata.write_text("{'asin': '1384719342', 'title': 'Pop filter', 'categories': [['Music']]}\n")
     interactions, _ = read_amazon(spark, str(reviews), str(metadata), DEFAULT)
-    assert (
-        interactions is not None
-        and interactions.where("problem IS NULL AND user_id IS NOT NULL AND rating IS NOT NULL").count() == 50
-    )
+    assert interactions is not None
+    assert interactions.where("problem IS NULL AND user_id IS NOT NULL AND rating IS NOT NULL").count() == 50
     alone = real_data / "raw_amazon2018_all_beauty_reviews_only" / "All_Beauty_5.json.gz"
     with pytest.raises(InputError, match="without metadata"):
         read_amazon(spark, str(alone), None, DEFAULT)

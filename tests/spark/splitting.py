@@ -1,4 +1,4 @@
-"""Rows of an input table or file parted into good ones and rejected ones, as every step parts them."""
+"""Good and rejected rows of an input table or file, parted as every step parts them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from typing import Any
 
 from pyspark.sql import DataFrame
 
-from allmrec.data import interactions as log
+from allmrec.data import interactions as events
 from allmrec.data import items as catalogue
-from allmrec.data.interactions import split_rejected
+from allmrec.data.rejection import split_rejected
 
 
-def validated(interactions: DataFrame, items: DataFrame | None, **how: Any) -> tuple[DataFrame, DataFrame]:
-    """Return (good, rejected) interactions."""
-    return split_rejected(log.tagged(interactions, items, **how), "interactions", log.COLUMNS)
+def validated(
+    interactions: DataFrame, items: DataFrame | None, **options: Any
+) -> tuple[DataFrame, DataFrame]:
+    """Return (good, rejected) interactions; `options` are those of `interactions.tagged`."""
+    return split_rejected(events.tagged(interactions, items, **options), "interactions", events.COLUMNS)
 
 
 def validated_items(items: DataFrame) -> tuple[DataFrame, DataFrame]:

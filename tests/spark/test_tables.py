@@ -1,4 +1,4 @@
-"""Delta tables: what is written is what is read, one commit at a time, and a bad table is told in one line."""
+"""Delta tables: what is written is what is read, one commit at a time, a bad table is named in one line."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ def independent_rows(tables: Tables, name: str) -> list[dict]:
 
 def one_line(error: pytest.ExceptionInfo[BaseException]) -> str:
     text = str(error.value)
-    assert text and "\n" not in text
+    assert text
+    assert "\n" not in text
     return text
 
 
@@ -78,7 +79,10 @@ def test_constraints_refuse_bad_rows_and_leave_the_table_as_it_was(
         with pytest.raises(TableError, match="breaks a constraint") as error:
             tables.replace_date("user_sequences", spark.createDataFrame([bad], schema), DAY)
         one_line(error)
-    nullable = "run_date date, user_id string, item_ids array<string>, event_times array<timestamp>, num_interactions long, last_event_time timestamp"
+    nullable = (
+        "run_date date, user_id string, item_ids array<string>, event_times array<timestamp>, "
+        "num_interactions long, last_event_time timestamp"
+    )
     with pytest.raises(TableError, match="no value where one must be") as error:
         tables.replace_date(
             "user_sequences", spark.createDataFrame([(DAY, None, [], [], 0, None)], nullable), DAY
@@ -96,8 +100,8 @@ def test_recommendations_refuse_unknown_sources_and_probabilities_of_popular_lis
     schema = TABLES["recommendations"].schema
     good = (DAY, "u", 1, "i", 0.5, 0.3, None, None, None, None, "cf", None, "b", "r", NOW)
     tables.replace_date("recommendations", spark.createDataFrame([good], schema), DAY)
-    for place, value in ((10, "carried"), (10, "popular"), (2, 0), (4, float("nan")), (5, 1.5)):
-        bad = (*good[:place], value, *good[place + 1 :])
+    for position, value in ((10, "carried"), (10, "popular"), (2, 0), (4, float("nan")), (5, 1.5)):
+        bad = (*good[:position], value, *good[position + 1 :])
         with pytest.raises(TableError, match="breaks a constraint"):
             tables.replace_date("recommendations", spark.createDataFrame([bad], schema), DAY)
 
@@ -151,7 +155,7 @@ def test_a_key_that_is_merged_twice_at_once_is_refused(spark: SparkSession, tabl
 def test_rows_with_maps_are_merged_without_a_commit_when_they_are_the_same(
     spark: SparkSession, tables: Tables
 ) -> None:
-    run = [
+    run: list[tuple[object, ...]] = [
         (
             "r",
             "score",
@@ -195,9 +199,9 @@ def test_a_row_is_put_in_or_replaced_by_its_key_in_one_commit(tables: Tables) ->
         ("it's", "score", "done"),
     ):
         tables.put("runs", {"run_id": run_id, "step": step, "status": status, "started_at": NOW})
-    found = {(row.run_id, row.step): row.status for row in tables.read("runs").collect()}
-    assert found == {("a", "score"): "started", ("it's", "score"): "done", ("a", "publish"): "started"}
-    assert tables.version("runs") == 4, "one commit to create it, and one a row"
+    statuses = {(row.run_id, row.step): row.status for row in tables.read("runs").collect()}
+    assert statuses == {("a", "score"): "started", ("it's", "score"): "done", ("a", "publish"): "started"}
+    assert tables.version("runs") == 4, "one commit to create it, and one per row"
 
 
 def test_an_input_table_may_lack_optional_columns_and_may_have_more(
@@ -207,28 +211,30 @@ def test_an_input_table_may_lack_optional_columns_and_may_have_more(
     frame.write.format("delta").save(tables.path("items"))
     read = tables.read("items")
     assert read.columns == TABLES["items"].schema.fieldNames()
-    assert read.first().asDict() == {
-        "item_id": "i",
-        "title": "A title",
-        "description": None,
-        "categories": None,
-        "available": None,
-        "updated_at": None,
-    }
+    assert [row.asDict() for row in read.collect()] == [
+        {
+            "item_id": "i",
+            "title": "A title",
+            "description": None,
+            "categories": None,
+            "available": None,
+            "updated_at": None,
+        }
+    ]
 
 
-def test_a_missing_table_is_told_in_one_line(tables: Tables) -> None:
+def test_a_missing_table_is_named_in_one_line(tables: Tables) -> None:
     assert not tables.exists("items")
     with pytest.raises(TableError, match="items: no Delta table") as error:
         tables.read("items")
     one_line(error)
 
 
-def test_a_table_of_the_wrong_schema_is_told_in_one_line(spark: SparkSession, tables: Tables) -> None:
+def test_a_table_of_the_wrong_schema_is_named_in_one_line(spark: SparkSession, tables: Tables) -> None:
     spark.createDataFrame([(1, "i", NOW)], "user_id long, item_id string, event_time timestamp").write.format(
         "delta"
     ).save(tables.path("interactions"))
-    with pytest.raises(TableError, match="user_id is bigint.*expected string") as error:
+    with pytest.raises(TableError, match=r"user_id is bigint.*expected string") as error:
         tables.read("interactions")
     one_line(error)
     spark.createDataFrame([("i",)], "item_id string").write.format("delta").save(tables.path("items"))
@@ -279,7 +285,8 @@ def test_folders_go_up_and_down_whole(spark: SparkSession, tmp_path: Path) -> No
     uri = str(tmp_path / "root" / "_bundles" / "b1")
     for _ in range(2):
         filesystem.upload(spark, source, uri)
-    assert filesystem.exists(spark, uri) and not filesystem.exists(spark, uri + "x")
+    assert filesystem.exists(spark, uri)
+    assert not filesystem.exists(spark, uri + "x")
     assert filesystem.list_folders(spark, str(tmp_path / "root" / "_bundles")) == ["b1"]
     assert filesystem.list_names(spark, uri) == ["inner", "manifest.json"]
     assert filesystem.read_text(spark, uri + "/manifest.json") == '{"a": "\\u00fc"}'

@@ -29,11 +29,9 @@ def built(
     log: DataFrame, settings: SequencesConfig | None = None, users: DataFrame | None = None
 ) -> dict[str, Row]:
     settings = settings or SequencesConfig()
-    everyone = seen_items(log, RUN_DATE)
-    return {
-        row.user_id: row
-        for row in user_sequences(counted(log, settings), users, everyone, settings, RUN_DATE).collect()
-    }
+    log = before(log, RUN_DATE)
+    rows = user_sequences(counted(log, settings), users, seen_items(log), settings, RUN_DATE)
+    return {row.user_id: row for row in rows.collect()}
 
 
 def test_sequences_end_before_midnight_and_are_oldest_first_with_ties_by_item(spark: SparkSession) -> None:
@@ -107,20 +105,22 @@ def test_users_whose_events_do_not_count_and_users_without_events_have_empty_row
     assert tables.read_date("user_sequences", RUN_DATE).count() == 4
 
 
-def test_seen_ignores_ratings_and_types_but_not_the_cut_off(spark: SparkSession) -> None:
+def test_seen_is_every_item_before_the_cut_off_whether_its_row_is_valid_or_not(spark: SparkSession) -> None:
     log = frame(
         spark,
+        ("u", "d", minutes_before(9), 99.0, "buy"),
+        ("u", None, minutes_before(9)),
+        ("v", None, minutes_before(9)),
         ("u", "b", minutes_before(3), 1.0, "view"),
         ("u", "a", minutes_before(9), 5.0, "buy"),
         ("u", "b", minutes_before(5)),
         ("u", "c", MIDNIGHT),
     )
-    assert [(row.user_id, row.seen) for row in seen_items(log, RUN_DATE).collect()] == [("u", ["a", "b"])]
-    assert seen_items(before(log, RUN_DATE)).first().seen == ["a", "b"]
+    seen = {row.user_id: row.seen for row in seen_items(before(log, RUN_DATE)).collect()}
+    assert seen == {"u": ["a", "b", "d"], "v": []}
 
 
 def test_full_sequences_are_not_truncated(spark: SparkSession) -> None:
     log = frame(spark, *[("u", f"i{n}", minutes_before(9 - n)) for n in range(9)])
-    assert full_sequences(log, SequencesConfig(max_history=2), RUN_DATE).first().item_ids == [
-        f"i{n}" for n in range(9)
-    ]
+    rows = full_sequences(log, SequencesConfig(max_history=2)).collect()
+    assert [(row.user_id, row.item_ids) for row in rows] == [("u", [f"i{n}" for n in range(9)])]

@@ -1,15 +1,19 @@
-"""A small shop on real parts: generated, imported, trained and run for one night, once a session; a tiny random LLM keeps it short."""
+"""A small shop on real parts: generated, imported, trained and run for one night, with a tiny random LLM."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
 
 import pytest
+from pyspark.sql import SparkSession
 
 from allmrec.config import Config, load
 from allmrec.demo.generator import write_shop
+from allmrec.reporting import Report
 from allmrec.runtime.context import Context
 from allmrec.steps.importing import import_files
 from allmrec.steps.nightly import run_nightly
@@ -19,16 +23,30 @@ from tests.tiny_models import make_tiny_llm
 LAST_DAY = date(2026, 5, 31)
 RUN_DATE = date(2026, 6, 1)
 TRAINED_BEFORE = date(2026, 5, 29)
+NewContext = Callable[..., Context]
 SMALL = [
-    "cf.width=16", "cf.epochs=3", "stage1.epochs=1", "stage1.width=16", "stage2.warm_start_steps=20", "stage2.max_examples=8",
-    "stage2.evaluate_every=2", "stage2.evaluation_users=4", "training.blend_llm_users=8", "llm.dtype=float32", "spark.shuffle_partitions=2",
-    "evaluation.num_users=30", "evaluation.bootstrap_samples=50", "scoring.chunk_users=16", "candidates.chunk_users=64", "prompt.history_items=5",
+    "cf.width=16",
+    "cf.epochs=3",
+    "stage1.epochs=1",
+    "stage1.width=16",
+    "stage2.warm_start_steps=20",
+    "stage2.max_examples=8",
+    "stage2.evaluate_every=2",
+    "stage2.evaluation_users=4",
+    "training.blend_llm_users=8",
     "training.num_threads=1",
-]  # fmt: skip
+    "llm.dtype=float32",
+    "prompt.history_items=5",
+    "candidates.chunk_users=64",
+    "scoring.chunk_users=16",
+    "evaluation.num_users=30",
+    "evaluation.bootstrap_samples=50",
+    "spark.shuffle_partitions=2",
+]
 
 
 def settings(folder: Path) -> list[str]:
-    """Return the test configuration as overrides, with its tables in `folder` and the tiny LLM and the cache beside it."""
+    """Return the test configuration as overrides, with tables in `folder`, LLM and cache beside it."""
     return [
         *SMALL,
         f"tables.root={folder}",
@@ -44,30 +62,38 @@ def small_config(folder: Path, *overrides: str) -> Config:
     return load([], [*settings(folder), *overrides])
 
 
-@pytest.fixture(scope="session")
-def new_context(spark):
-    """Return a function that makes the context of a fresh run on a folder of tables."""
-    return lambda folder, *overrides: Context(spark, small_config(folder, *overrides), lambda line: None)
+def copied_shop(shop: Path, folder: Path) -> Path:
+    """Copy the shop's tables, LLM and cache into `folder` and return the folder of the copied tables."""
+    for name in ("tables", "cache", "tiny_llm"):
+        shutil.copytree(shop.parent / name, folder / name)
+    return folder / "tables"
 
 
 @pytest.fixture(scope="session")
-def shop(new_context, tmp_path_factory) -> Path:
+def new_context(spark: SparkSession) -> Iterator[NewContext]:
+    """A function that makes the context of a fresh run on a folder of tables, with overridden settings."""
+    with ExitStack() as runs:
+
+        def new(folder: Path, *overrides: str) -> Context:
+            return runs.enter_context(Context.open(spark, small_config(folder, *overrides), Report()))
+
+        yield new
+
+
+@pytest.fixture(scope="session")
+def shop(new_context: NewContext, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tables of a shop after one night; tests that write copy them first (`copy_of_shop`)."""
     folder = tmp_path_factory.mktemp("shop") / "tables"
     files = folder.parent / "files"
     write_shop(files, 160, 120, seed=7, last_day=LAST_DAY)
     context = new_context(folder)
-    import_files(
-        context, str(files / "interactions.csv"), str(files / "items.jsonl"), str(files / "users.csv")
-    )
+    import_files(context, *(str(files / name) for name in ("interactions.csv", "items.jsonl", "users.csv")))
     run_train(context, TRAINED_BEFORE)
     run_nightly(new_context(folder), RUN_DATE)
     return folder
 
 
 @pytest.fixture
-def copy_of_shop(shop, tmp_path) -> Path:
+def copy_of_shop(shop: Path, tmp_path: Path) -> Path:
     """A private copy of the shop's tables, with the same LLM and cache beside it."""
-    for name in ("tables", "cache", "tiny_llm"):
-        shutil.copytree(shop.parent / name, tmp_path / name)
-    return tmp_path / "tables"
+    return copied_shop(shop, tmp_path)

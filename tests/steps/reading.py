@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
 
 def rows(root: Path, table: str, **where: str) -> pd.DataFrame:
-    """Return the current rows of a table, partition columns as texts; `where` keeps rows by equality with a partition column."""
+    """Return the current rows of a table, partition columns as texts.
+
+    `where` keeps rows by equality with a partition column.
+    """
     found = DeltaTable(str(root / table))
     frames = []
     for uri in found.file_uris():
@@ -23,3 +28,10 @@ def rows(root: Path, table: str, **where: str) -> pd.DataFrame:
 def version(root: Path, table: str) -> int:
     """Return the newest version of a table."""
     return DeltaTable(str(root / table)).version()
+
+
+def comparable(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with its arrays as JSON: exact, and a missing number equals a missing number."""
+    return frame.map(
+        lambda value: json.dumps(value.tolist(), default=str) if isinstance(value, np.ndarray) else value
+    )

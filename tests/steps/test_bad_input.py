@@ -1,4 +1,4 @@
-"""What must not go wrong silently in a night: each case ends in a clear line, and earlier tables stay as they were."""
+"""What must not go wrong silently in a night ends in a clear line, and leaves earlier tables as they were."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from pyspark.sql import SparkSession
 
 from allmrec.errors import BundleError, SetupError, TableError
+from allmrec.runtime.context import Context
 from allmrec.steps.nightly import run_nightly
-from tests.steps.conftest import RUN_DATE, settings
+from tests.steps.conftest import RUN_DATE, NewContext, settings
 from tests.steps.reading import rows, version
 
 DAY = {"run_date": str(RUN_DATE)}
 
 
-def bundle_folder(root):
+def bundle_folder(root: Path) -> Path:
     return next(
         path
         for path in (root / "_bundles").iterdir()
@@ -28,7 +30,7 @@ def bundle_folder(root):
     )
 
 
-def refused(context, error, match):
+def refused(context: Context, error: type[Exception], match: str) -> None:
     """Run the night, expect the error as one line, and that the published table did not change."""
     root = context.config.tables.root
     before = version(Path(root), "recommendations")
@@ -38,13 +40,14 @@ def refused(context, error, match):
     assert version(Path(root), "recommendations") == before
 
 
-def forget(context, *steps):
-    context.spark.sql(
-        f"DELETE FROM delta.`{context.config.tables.root}/runs` WHERE step IN ({', '.join(repr(step) for step in steps)})"
-    )
+def forget(context: Context, *steps: str) -> None:
+    names = ", ".join(repr(step) for step in steps)
+    context.spark.sql(f"DELETE FROM delta.`{context.config.tables.root}/runs` WHERE step IN ({names})")
 
 
-def test_a_bundle_with_a_flipped_byte_is_refused_by_file_name(copy_of_shop, new_context):
+def test_a_bundle_with_a_flipped_byte_is_refused_by_file_name(
+    copy_of_shop: Path, new_context: NewContext
+) -> None:
     path = bundle_folder(copy_of_shop) / "cf.safetensors"
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
@@ -54,14 +57,18 @@ def test_a_bundle_with_a_flipped_byte_is_refused_by_file_name(copy_of_shop, new_
     refused(context, BundleError, "cf.safetensors")
 
 
-def test_a_bundle_that_misses_a_file_is_refused_by_file_name(copy_of_shop, new_context):
+def test_a_bundle_that_misses_a_file_is_refused_by_file_name(
+    copy_of_shop: Path, new_context: NewContext
+) -> None:
     (bundle_folder(copy_of_shop) / "blend.json").unlink()
     context = new_context(copy_of_shop)
     forget(context, "candidates", "score")
     refused(context, BundleError, "blend.json")
 
 
-def test_a_bundle_of_another_catalogue_is_refused(copy_of_shop, new_context, spark):
+def test_a_bundle_of_another_catalogue_is_refused(
+    copy_of_shop: Path, new_context: NewContext, spark: SparkSession
+) -> None:
     other = [(f"other-{number}", f"Another thing {number}") for number in range(50)]
     frame = spark.createDataFrame(other, "item_id string, title string")
     shutil.rmtree(copy_of_shop / "items")
@@ -69,12 +76,14 @@ def test_a_bundle_of_another_catalogue_is_refused(copy_of_shop, new_context, spa
     refused(new_context(copy_of_shop), BundleError, "half")
 
 
-def test_a_missing_table_is_named(copy_of_shop, new_context):
+def test_a_missing_table_is_named(copy_of_shop: Path, new_context: NewContext) -> None:
     shutil.rmtree(copy_of_shop / "interactions")
     refused(new_context(copy_of_shop), TableError, "interactions")
 
 
-def test_a_table_of_the_wrong_schema_is_refused_by_column(copy_of_shop, new_context, spark):
+def test_a_table_of_the_wrong_schema_is_refused_by_column(
+    copy_of_shop: Path, new_context: NewContext, spark: SparkSession
+) -> None:
     shutil.rmtree(copy_of_shop / "interactions")
     spark.createDataFrame([(1, "a")], "user_id int, item string").write.format("delta").save(
         str(copy_of_shop / "interactions")
@@ -82,18 +91,18 @@ def test_a_table_of_the_wrong_schema_is_refused_by_column(copy_of_shop, new_cont
     refused(new_context(copy_of_shop), TableError, "interactions")
 
 
-def test_a_half_written_table_is_refused(copy_of_shop, new_context):
+def test_a_half_written_table_is_refused(copy_of_shop: Path, new_context: NewContext) -> None:
     shutil.rmtree(copy_of_shop / "interactions" / "_delta_log")
     refused(new_context(copy_of_shop), TableError, "interactions")
 
 
-def test_a_missing_llm_is_refused_with_what_to_do(copy_of_shop, new_context):
+def test_a_missing_llm_is_refused_with_what_to_do(copy_of_shop: Path, new_context: NewContext) -> None:
     context = new_context(copy_of_shop, f"llm.model={copy_of_shop}/no_such_model")
     forget(context, "candidates", "score")
     refused(context, SetupError, "no_such_model")
 
 
-def test_an_empty_night_is_a_night(copy_of_shop, new_context, spark):
+def test_an_empty_night_is_a_night(copy_of_shop: Path, new_context: NewContext, spark: SparkSession) -> None:
     spark.sql(f"DELETE FROM delta.`{copy_of_shop}/interactions`")
     run_nightly(new_context(copy_of_shop), RUN_DATE)
     found = rows(copy_of_shop, "recommendations", **DAY)
@@ -101,7 +110,9 @@ def test_an_empty_night_is_a_night(copy_of_shop, new_context, spark):
     assert len(rows(copy_of_shop, "user_sequences", **DAY)) == len(rows(copy_of_shop, "users"))
 
 
-def test_a_catalogue_of_three_items_gives_three(copy_of_shop, new_context, spark):
+def test_a_catalogue_of_three_items_gives_three(
+    copy_of_shop: Path, new_context: NewContext, spark: SparkSession
+) -> None:
     spark.sql(f"UPDATE delta.`{copy_of_shop}/items` SET available = false")
     few = [
         row[0]
@@ -112,19 +123,21 @@ def test_a_catalogue_of_three_items_gives_three(copy_of_shop, new_context, spark
         .limit(3)
         .collect()
     ]
-    spark.sql(
-        f"UPDATE delta.`{copy_of_shop}/items` SET available = true WHERE item_id IN ({', '.join(repr(item) for item in few)})"
-    )
+    names = ", ".join(repr(item) for item in few)
+    spark.sql(f"UPDATE delta.`{copy_of_shop}/items` SET available = true WHERE item_id IN ({names})")
     run_nightly(new_context(copy_of_shop), RUN_DATE)
     found = rows(copy_of_shop, "recommendations", **DAY)
     assert set(found["item_id"]) <= set(few)
     assert found.groupby("user_id").size().max() == 3
 
 
-def test_a_user_who_saw_everything_is_counted_as_unservable(copy_of_shop, new_context, spark):
+def test_a_user_who_saw_everything_is_counted_as_unservable(
+    copy_of_shop: Path, new_context: NewContext, spark: SparkSession
+) -> None:
     spark.sql(
         f"INSERT INTO delta.`{copy_of_shop}/interactions` "
-        f"SELECT 'sees-all', item_id, timestamp'2026-05-20 10:00:00', null, 'purchase' FROM delta.`{copy_of_shop}/items`"
+        "SELECT 'sees-all', item_id, timestamp'2026-05-20 10:00:00', null, 'purchase' "
+        f"FROM delta.`{copy_of_shop}/items`"
     )
     run_nightly(new_context(copy_of_shop), RUN_DATE)
     assert "sees-all" not in set(rows(copy_of_shop, "recommendations", **DAY)["user_id"])
@@ -132,16 +145,16 @@ def test_a_user_who_saw_everything_is_counted_as_unservable(copy_of_shop, new_co
     assert dict(runs.iloc[-1]["counts"])["unservable_saw_every_item"] == 1
 
 
-def test_an_item_added_tonight_can_be_recommended_tonight(copy_of_shop, new_context, spark):
+def test_an_item_added_tonight_can_be_recommended_tonight(
+    copy_of_shop: Path, new_context: NewContext, spark: SparkSession
+) -> None:
     items = spark.read.format("delta").load(str(copy_of_shop / "items"))
-    row = (
-        items.where("title like '%Tent%' OR title like '%Sleeping%'").orderBy("item_id").first()
-        or items.first()
-    )
+    [row] = items.where("title like '%Tent%' OR title like '%Sleeping%'").orderBy("item_id").take(1)
     new = [(f"NEW-{number}", f"{row['title']} mark {number}") for number in range(8)]
     spark.createDataFrame(new, "item_id string, title string").createOrReplaceTempView("added")
     spark.sql(
-        f"INSERT INTO delta.`{copy_of_shop}/items` (item_id, title, available) SELECT item_id, title, true FROM added"
+        f"INSERT INTO delta.`{copy_of_shop}/items` (item_id, title, available) "
+        "SELECT item_id, title, true FROM added"
     )
     run_nightly(new_context(copy_of_shop), RUN_DATE)
     found = rows(copy_of_shop, "candidates", **DAY)
@@ -154,7 +167,7 @@ def test_an_item_added_tonight_can_be_recommended_tonight(copy_of_shop, new_cont
     }
 
 
-def test_dirty_rows_are_kept_with_a_reason_and_a_rerun_adds_none(shop):
+def test_dirty_rows_are_kept_with_a_reason_and_a_rerun_adds_none(shop: Path) -> None:
     found = rows(shop, "rejected_rows")
     assert {
         "null_user_id",
@@ -170,8 +183,15 @@ def test_dirty_rows_are_kept_with_a_reason_and_a_rerun_adds_none(shop):
     assert pd.notna(found["first_seen"]).all()
 
 
+def fill(path: Path) -> None:
+    """Write to a file for ever."""
+    with path.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+
 @pytest.fixture
-def full_table(copy_of_shop) -> Iterator[Path]:
+def full_table(copy_of_shop: Path) -> Iterator[Path]:
     """The folder of `recommendations` on a disk of its own that has no byte left."""
     table, saved = copy_of_shop / "recommendations", copy_of_shop.parent / "saved"
     table.rename(saved)
@@ -186,18 +206,16 @@ def full_table(copy_of_shop) -> Iterator[Path]:
         pytest.skip(f"cannot mount a small disk here: {mounted.stderr.strip()}")
     try:
         shutil.copytree(saved, table, dirs_exist_ok=True)
-        with (
-            (table / "_filler").open("wb", buffering=0) as file,
-            pytest.raises(OSError, match="No space left"),
-        ):
-            while True:
-                file.write(bytes(4096))
+        with pytest.raises(OSError, match="No space left"):
+            fill(table / "_filler")
         yield table
     finally:
         subprocess.run(["umount", "--lazy", str(table)], check=True)
 
 
-def test_a_full_disk_is_told_in_one_line_and_leaves_the_table_as_it_was(full_table, new_context):
+def test_a_full_disk_is_told_in_one_line_and_leaves_the_table_as_it_was(
+    full_table: Path, new_context: NewContext
+) -> None:
     root = full_table.parent
     forget(new_context(root), "score")
     before = version(root, "recommendations")
@@ -212,5 +230,6 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_the_table_as_it_was(full_tab
     )
     assert done.returncode == 1
     [line] = [line for line in done.stderr.splitlines() if line.startswith("error:")]
-    assert "No space left" in line and "Traceback" not in done.stderr
+    assert "No space left" in line
+    assert "Traceback" not in done.stderr
     assert version(root, "recommendations") == before

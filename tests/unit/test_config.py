@@ -1,8 +1,10 @@
 """The configuration: bad keys and values are refused by their path, overlays win in order."""
 
+from pathlib import Path
+
 import pytest
 
-from allmrec.config import Config, fingerprint, load
+from allmrec.config import Config, fingerprint, load, reference
 from allmrec.errors import ConfigError
 
 
@@ -23,17 +25,23 @@ from allmrec.errors import ConfigError
         ("scoring.topk=3", "scoring.topk: unknown key, expected one of active_within_days"),
         ("nothing.top_k=3", "nothing: unknown key, expected one of candidates, cf"),
         ("scoring=3", "scoring: 3, expected a mapping of settings"),
+        ("training.blend_parts=[]", "training.blend_parts: [], expected a list of one or more of cf, text,"),
+        ("training.blend_parts=[cf, cf]", "training.blend_parts: cf, cf, expected no part twice"),
+        (
+            "training.blend_parts=[cf, age]",
+            'training.blend_parts: "age", expected a list of one or more of cf,',
+        ),
         ("scoring.top_k", "--set scoring.top_k: expected section.key=value"),
     ],
 )
-def test_a_bad_setting_is_refused_with_its_path(override, message):
+def test_a_bad_setting_is_refused_with_its_path(override: str, message: str) -> None:
     with pytest.raises(ConfigError) as error:
         load([], [override])
     assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
 
 
-def test_later_files_win_and_overrides_win_over_all(tmp_path):
+def test_later_files_win_and_overrides_win_over_all(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("scoring: {top_k: 3, token_budget: 100}\n")
     (tmp_path / "b.yaml").write_text("scoring: {top_k: 4}\n")
     config = load([tmp_path / "a.yaml", tmp_path / "b.yaml"], ["cf.learning_rate=1e-4"])
@@ -44,22 +52,32 @@ def test_later_files_win_and_overrides_win_over_all(tmp_path):
 @pytest.mark.parametrize(
     "text", ["- a list\n", "scoring: [unclosed\n", "!!python/object/apply:os.getcwd []\n"]
 )
-def test_a_file_that_is_no_plain_mapping_is_refused_by_name(tmp_path, text):
+def test_a_file_that_is_no_plain_mapping_is_refused_by_name(tmp_path: Path, text: str) -> None:
     (tmp_path / "bad.yaml").write_text(text)
-    with pytest.raises(ConfigError, match="bad.yaml"):
+    with pytest.raises(ConfigError, match=r"bad\.yaml"):
         load([tmp_path / "bad.yaml"])
 
 
-def test_a_missing_file_is_refused_by_name(tmp_path):
-    with pytest.raises(ConfigError, match="nowhere.yaml: no such file"):
+def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml: no such file"):
         load([tmp_path / "nowhere.yaml"])
 
 
-def test_the_configuration_cannot_be_changed_after_it_was_read():
+def test_the_configuration_cannot_be_changed_after_it_was_read() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Config().scoring.top_k = 3
 
 
-def test_a_fingerprint_follows_content_and_not_order():
+def test_a_fingerprint_follows_content_and_not_order() -> None:
     assert fingerprint(a=Config().scoring, b=1) == fingerprint(b=1, a=Config().scoring)
     assert fingerprint(a=Config().scoring) != fingerprint(a=load([], ["scoring.top_k=9"]).scoring)
+
+
+def test_the_reference_has_every_setting_once_and_in_words() -> None:
+    rows = [line.split(" | ") for line in reference().splitlines()[2:]]
+    paths = [row[0].removeprefix("| ").strip("`") for row in rows]
+    assert len(set(paths)) == len(paths) == len(rows)
+    assert {"seed", "importing.columns.user_id", "training.blend_parts", "spark.settings"} <= set(paths)
+    assert all(row[-1].removesuffix(" |").endswith(".") for row in rows)
+    allowed = dict(zip(paths, (row[2] for row in rows), strict=True))
+    assert allowed["scoring.active_within_days"] == "an integer ≥ 1 or null"

@@ -1,4 +1,4 @@
-"""The demo shop: the same seed gives the same bytes, order carries a signal, and mistakes of every kind are in it."""
+"""The demo shop: one seed gives the same bytes, order carries a signal, mistakes of every kind are in it."""
 
 from __future__ import annotations
 
@@ -58,15 +58,14 @@ def test_the_files_tell_an_empty_text_from_a_missing_one(tmp_path: Path) -> None
     shop = write_shop(tmp_path, 120, 60, seed=SEED, last_day=LAST_DAY)
     lines = (tmp_path / "interactions.csv").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "user_id,item_id,event_time,rating,event_type"
-    assert (
-        sum(line.startswith(",") for line in lines) == 1
-        and sum(line.startswith('"",') for line in lines) == 1
-    )
+    assert sum(line.startswith(",") for line in lines) == 1
+    assert sum(line.startswith('"",') for line in lines) == 1
     items = [
         json.loads(line) for line in (tmp_path / "items.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
     ]
     assert len(items) == len(shop.items)
-    assert items[0]["categories"] == ["Outdoor", "Camping", "Tents & Sleeping"] and items[0]["available"] in (
+    assert items[0]["categories"] == ["Outdoor", "Camping", "Tents & Sleeping"]
+    assert items[0]["available"] in (
         True,
         False,
     )
@@ -87,7 +86,8 @@ def test_what_follows_a_purchase_depends_on_it(shop: Shop) -> None:
     by_chance = (
         sum(sum(base[name] for name in following[first]) for first, _ in pairs) / len(pairs) / len(log)
     )
-    assert hits > 0.4 and hits > 10 * by_chance
+    assert hits > 0.4
+    assert hits > 10 * by_chance
     backwards = sum(first in following.get(second, ()) for first, second in pairs) / len(pairs)
     assert hits > 4 * backwards
 
@@ -98,45 +98,52 @@ def test_popularity_has_a_tail_and_new_items_have_no_purchase(shop: Shop) -> Non
     new = shop.items[shop.items["updated_at"] >= "2026-11-16"]
     assert 30 <= len(new) <= 50
     assert not set(new["item_id"]) & set(shop.interactions["item_id"])
-    assert set(new["available"]) == {True} and (~shop.items["available"]).sum() >= 5
+    assert set(new["available"]) == {True}
+    assert (~shop.items["available"]).sum() >= 5
 
 
 def test_about_one_user_in_seven_bought_in_the_last_week(shop: Shop) -> None:
     log = _well_formed(shop)
     last = log.groupby("user_id")["event_time"].max()
     assert 0.14 < (last >= "2026-11-14").mean() < 0.16
-    assert last.max() < "2026-11-21" and log["event_time"].min() >= "2026-05-23"
+    assert last.max() < "2026-11-21"
+    assert log["event_time"].min() >= "2026-05-23"
     assert 8 < len(log) / log["user_id"].nunique() < 12
 
 
 def test_titles_are_unique_and_name_the_product_and_the_catalogue_is_complete(shop: Shop) -> None:
     items = shop.items[shop.items["item_id"].fillna("").str.fullmatch(GOOD_ID)].drop_duplicates("item_id")
-    assert len(items) == 800 and items["title"].is_unique
+    assert len(items) == 800
+    assert items["title"].is_unique
     assert items["categories"].map(tuple).nunique() == 20 == len(CATEGORIES)
-    assert items["title"].str.len().max() <= 60 and items["description"].str.len().min() > 15
+    assert items["title"].str.len().max() <= 60
+    assert items["description"].str.len().min() > 15
     assert {category.path[0] for category in CATEGORIES} <= set(BRANDS)
     assert {name for chain in CHAINS for name in chain} == set(PRODUCTS)
 
 
 def test_wrong_interactions_of_every_kind_are_there(shop: Shop) -> None:
     log = shop.interactions
-    assert (
-        log["user_id"].isna().any()
-        and (log["user_id"] == "").any()
-        and (log["user_id"].fillna("x").str.strip() == "").sum() == 2
-    )
-    assert log["item_id"].isna().any() and (log["item_id"] == "").any()
-    assert log["event_time"].isna().any() and {
+    assert log["user_id"].isna().any()
+    assert (log["user_id"] == "").any()
+    assert (log["user_id"].fillna("x").str.strip() == "").sum() == 2
+    assert log["item_id"].isna().any()
+    assert (log["item_id"] == "").any()
+    assert log["event_time"].isna().any()
+    assert {
         "last Tuesday",
         "2026-13-45 25:61:00",
         "2099-01-01T00:00:00Z",
     } <= set(log["event_time"])
-    assert log["rating"].max() == 99 and log["rating"].min() == -1 and log["rating"].isna().any()
+    assert log["rating"].max() == 99
+    assert log["rating"].min() == -1
+    assert log["rating"].isna().any()
     assert log.duplicated().sum() >= 5
     assert {"GONE-0001", "GONE-0002"} == set(log["item_id"].dropna()) - set(
         shop.items["item_id"].dropna()
     ) - {""}
-    assert {"00123", "123", "1e5", "user-with-one-purchase"} <= set(log["user_id"]) and {
+    assert {"00123", "123", "1e5", "user-with-one-purchase"} <= set(log["user_id"])
+    assert {
         "00042",
         "42",
         "1e3",
@@ -148,7 +155,9 @@ def test_wrong_interactions_of_every_kind_are_there(shop: Shop) -> None:
 def test_odd_and_wrong_titles_of_every_kind_are_there(shop: Shop) -> None:
     titles = shop.items["title"]
     known = set(titles.dropna())
-    assert titles.isna().any() and "" in known and max(map(len, known)) == 10_000
+    assert titles.isna().any()
+    assert "" in known
+    assert max(map(len, known)) == 10_000
     for pattern in (
         "\N{TENT}",
         "\x00",
@@ -162,11 +171,9 @@ def test_odd_and_wrong_titles_of_every_kind_are_there(shop: Shop) -> None:
         "<b>",
     ):
         assert titles.str.contains(pattern, na=False).any(), pattern
-    assert (
-        shop.items["item_id"].isna().any()
-        and (shop.items["item_id"] == "").any()
-        and shop.items["item_id"].duplicated().any()
-    )
+    assert shop.items["item_id"].isna().any()
+    assert (shop.items["item_id"] == "").any()
+    assert shop.items["item_id"].duplicated().any()
     assert (titles == "Pine Ridge Mosquito Net").sum() == 2
 
 

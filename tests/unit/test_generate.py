@@ -1,4 +1,4 @@
-"""Generation: exact constrained decoding is the top of `rank`; free greedy text is matched to the candidates' titles."""
+"""Generation: exact constrained decoding is the top of `rank`; free text is matched to the titles."""
 
 from __future__ import annotations
 
@@ -67,7 +67,8 @@ def test_constrained_decoding_finds_the_top_of_rank_with_priors(
     leaves, failures = decode_constrained(llm, requests, offsets, items, users, 2048)
     assert failures == [None] * len(requests)
     for leaf, logprobs, offset in zip(leaves, ranked.logprobs, offsets, strict=True):
-        assert leaf is not None and logprobs is not None
+        assert leaf is not None
+        assert logprobs is not None
         best = float((logprobs + offset).max())
         assert leaf.logprob + offset[leaf.candidate] == pytest.approx(best, abs=1e-4)
         assert leaf.logprob == pytest.approx(float(logprobs[leaf.candidate]), abs=1e-4)
@@ -79,7 +80,9 @@ def test_a_prompt_that_is_too_long_fails_by_name_in_decoding_too(llm: FrozenLLM)
     leaves, failures = decode_constrained(
         llm, requests[:3], [np.zeros(20, dtype=np.float32)] * 3, items, users[:3], 2048
     )
-    assert failures == [None, PROMPT_TOO_LONG, None] and leaves[1] is None and leaves[2] is not None
+    assert failures == [None, PROMPT_TOO_LONG, None]
+    assert leaves[1] is None
+    assert leaves[2] is not None
 
 
 def test_free_generation_is_matched_to_the_titles_and_needs_a_list(llm: FrozenLLM) -> None:

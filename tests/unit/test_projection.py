@@ -33,9 +33,8 @@ def make_rec(llm: FrozenLLM, **settings: object) -> ALLMRec:
     known[[0, 5, 6, 13, 14, 15]] = False
     cf.set_known(known[: NUM_ITEMS + 1])
     texts = torch.randn(NUM_ITEMS + ADDED + 1, 10)
-    return ALLMRec.create(
-        cf, AlignmentNetworks(8, 10, Stage1Config(width=4)), texts, known, llm, Stage2Config(**settings)
-    )  # type: ignore[arg-type]
+    stage2 = Stage2Config.model_validate(settings)
+    return ALLMRec.create(cf, AlignmentNetworks(8, 10, Stage1Config(width=4)), texts, known, llm, stage2)
 
 
 @pytest.mark.parametrize("item_input", ["joint_and_text", "joint", "text", "cf"])
@@ -46,7 +45,8 @@ def test_every_input_gives_tokens_of_the_llms_width_and_norm(
     rec = make_rec(llm, item_input=item_input, user_input=user_input)
     items = rec.soft_items()
     users = rec.soft_users(torch.tensor([[0, 0, 0, 1, 2, 15], [0, 0, 0, 0, 0, 13], [0] * 6]), items)
-    assert items.shape == (16, llm.width) and users.shape == (3, llm.width)
+    assert items.shape == (16, llm.width)
+    assert users.shape == (3, llm.width)
     assert items[0].abs().sum() == 0
     torch.testing.assert_close(items[1:].norm(dim=1), torch.full((15,), llm.token_norm))
     torch.testing.assert_close(users.norm(dim=1), torch.full((3,), llm.token_norm))
@@ -59,7 +59,8 @@ def test_joint_inputs_are_standardised_over_what_is_there_and_zero_where_it_is_n
     assert inputs.shape == (16, 8)
     torch.testing.assert_close(inputs[rec.known, :4].mean(0), torch.zeros(4), atol=1e-5, rtol=0)
     torch.testing.assert_close(inputs[1:, 4:].std(0, unbiased=False), torch.ones(4), atol=1e-5, rtol=0)
-    assert inputs[~rec.known][:, :4].abs().sum() == 0 and inputs[0].abs().sum() == 0
+    assert inputs[~rec.known][:, :4].abs().sum() == 0
+    assert inputs[0].abs().sum() == 0
 
 
 def test_the_papers_inputs_stay_as_they_are_and_unknown_items_have_their_text(llm: FrozenLLM) -> None:
@@ -77,7 +78,8 @@ def test_the_users_token_reads_the_order_and_the_pooled_history(llm: FrozenLLM) 
     one, other, longer = rec.soft_users(
         torch.tensor([[0, 0, 0, 1, 2, 3], [0, 0, 0, 3, 2, 1], [0, 0, 4, 1, 2, 3]]), items
     )
-    assert (one - other).norm() > 1e-3 and (one - longer).norm() > 1e-3
+    assert (one - other).norm() > 1e-3
+    assert (one - longer).norm() > 1e-3
     with_unknown, without = rec.soft_users(torch.tensor([[0, 0, 0, 1, 2, 14], [0, 0, 0, 0, 1, 2]]), items)
     assert (with_unknown - without).norm() > 1e-3  # an item the CF model never saw is pooled all the same
 
@@ -88,7 +90,8 @@ def test_the_e_part_is_dropped_in_training_only(llm: FrozenLLM) -> None:
     rec.projection.train()
     torch.manual_seed(1)
     changed = (rec.soft_items() - rec.soft_items()).abs().sum(dim=1) > 1e-6
-    assert changed[rec.known].any() and not changed[~rec.known].any()
+    assert changed[rec.known].any()
+    assert not changed[~rec.known].any()
 
 
 def test_gradients_reach_the_projections_only(llm: FrozenLLM) -> None:

@@ -64,10 +64,14 @@ def read(llm: FrozenLLM, prompt: Prompt) -> str:
 def test_the_layouts_read_as_the_method_writes_them(llm: FrozenLLM) -> None:
     read_as = {
         "no_list": "Bought together:⟨1⟩ red tent;⟨2⟩ blue socks;⟨u⟩",
-        "token_first": "This user has bought ⟨1⟩red tent, ⟨2⟩blue socks in the previous. Recommend one next item for this user to buy next "
-        "from the following item title set, ⟨4⟩camping chair for two, ⟨3⟩steel bottle. The recommendation is⟨u⟩",
-        "paper": '⟨u⟩ is a user representation. This user has bought "red tent"⟨1⟩, "blue socks"⟨2⟩ in the previous. Recommend one next item for '
-        'this user to buy next from the following item title set, "camping chair for two"⟨4⟩, "steel bottle"⟨3⟩. The recommendation is "',
+        "token_first": "This user has bought ⟨1⟩red tent, ⟨2⟩blue socks in the previous. "
+        "Recommend one next item for this user to buy next "
+        "from the following item title set, ⟨4⟩camping chair for two, ⟨3⟩steel bottle. "
+        "The recommendation is⟨u⟩",
+        "paper": '⟨u⟩ is a user representation. This user has bought "red tent"⟨1⟩, "blue socks"⟨2⟩ '
+        "in the previous. Recommend one next item for "
+        'this user to buy next from the following item title set, "camping chair for two"⟨4⟩, '
+        '"steel bottle"⟨3⟩. The recommendation is "',
     }
     endings = {"no_list": " steel bottle;", "token_first": "steel bottle</s>", "paper": 'steel bottle"</s>'}
     for name, expected in read_as.items():
@@ -82,7 +86,8 @@ def test_without_soft_tokens_the_prompt_is_text_only(llm: FrozenLLM) -> None:
         layout = layout_of(llm, name, soft=False, domain="movie")
         prompt = layout.prompt([1, 2], [3], layout.tokenise_titles(TITLES, None))
         assert not prompt.soft_positions
-        assert "atched" in read(llm, prompt) and "representation" not in read(llm, prompt)
+        assert "atched" in read(llm, prompt)
+        assert "representation" not in read(llm, prompt)
 
 
 def test_only_the_newest_history_is_used_and_padding_is_skipped(llm: FrozenLLM) -> None:
@@ -125,8 +130,11 @@ def test_titles_are_capped_and_a_title_without_tokens_is_refused(llm: FrozenLLM)
     whole, capped = layout.tokenise_titles(TITLES, None), layout.tokenise_titles(TITLES, 2)
     assert [capped.of(idx) for idx in range(5)] == [[], *(whole.of(idx)[:2] for idx in range(1, 5))]
     again = whole.capped(2)
-    assert again.flat.tolist() == capped.flat.tolist() and again.offsets.tolist() == capped.offsets.tolist()
-    assert whole.num_items == 4 and whole.flat.dtype.name == "int32" and whole.offsets.dtype.name == "int64"
+    assert again.flat.tolist() == capped.flat.tolist()
+    assert again.offsets.tolist() == capped.offsets.tolist()
+    assert whole.num_items == 4
+    assert whole.flat.dtype.name == "int32"
+    assert whole.offsets.dtype.name == "int64"
     with pytest.raises(InputError, match="item_idx 2 has no token"):
         layout.tokenise_titles(["red tent", " "], None)
 

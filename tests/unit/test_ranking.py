@@ -1,14 +1,18 @@
 """What a user is served, by which parts, and what the row says about it."""
 
-import time
+from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from allmrec.config import Config
+from allmrec.config import ScoringConfig
 from allmrec.ranking.blend import BlendWeights
-from allmrec.ranking.served import COLUMNS, order_scores, rank
+from allmrec.ranking.candidate_lists import CandidateLists
+from allmrec.ranking.rankers import RANKER_NAMES, rankers, served_order
+from allmrec.ranking.served import COLUMNS, ranked_rows
 
 BLENDS = {
     "without_llm": BlendWeights({"cf": 0.6, "text": 0.2, "alignment": 0.2}, -0.5, 0.5, 100, {"cf": 2.0}),
@@ -18,137 +22,164 @@ BLENDS = {
 }
 
 
-def config(**settings: object) -> Config:
-    base = Config()
-    return base.model_copy(update={"scoring": base.scoring.model_copy(update=settings)})
+PARTS = {
+    "cf": [3.0, 2.0, 1.0],
+    "text": [0.1, 0.9, 0.2],
+    "alignment": [0.0, 0.0, 0.0],
+    "llm_logprob": [-9.0, -8.0, -20.0],
+}
+PARTS |= {"llm": [1.0, 2.0, 9.0], "popularity": [7.0, 0.0, 2.0]}
+MISSING = [None, None, None]
 
 
-def users(**columns: list) -> pd.DataFrame:
-    """One user a row; `a` is best by CF, `b` by text, `c` by the LLM."""
+def user(user_id: str = "u", **changes: Any) -> dict[str, Any]:
+    """One user; `a` is best by CF, `b` by text, `c` by the LLM."""
     row = {
-        "user_id": "u", "history": ["h"], "candidates": ["a", "b", "c"], "cf_scores": [3.0, 2.0, 1.0], "text_scores": [0.1, 0.9, 0.2],
-        "sources": ["cf", "cf", "cf"], "use_llm": True, "alignment_scores": [0.0, 0.0, 0.0], "llm_logprobs": [-9.0, -8.0, -20.0],
-        "llm_choice_scores": [1.0, 2.0, 9.0], "llm_failure": None,
-    }  # fmt: skip
-    number = len(next(iter(columns.values()))) if columns else 1
-    return pd.DataFrame(
-        [row | {name: values[place] for name, values in columns.items()} for place in range(number)]
-    )
+        "user_id": user_id,
+        "ids": ["a", "b", "c"],
+        "sources": ["cf"] * 3,
+        "use_llm": True,
+        "llm_failure": None,
+        **PARTS,
+    }
+    return row | changes
 
 
-def test_the_blend_with_the_llm_orders_users_who_have_it_and_the_one_without_the_others():
-    two = users(
-        user_id=["u1", "u2"],
-        use_llm=[True, False],
-        llm_choice_scores=[[1.0, 2.0, 9.0], None],
-        llm_logprobs=[[-9, -8, -20], None],
+def lists_of(*rows: dict[str, Any]) -> CandidateLists:
+    """Candidate lists of some users."""
+    lists = CandidateLists.of(
+        [row["user_id"] for row in rows],
+        [["h"]] * len(rows),
+        [row["ids"] for row in rows],
+        [row["sources"] for row in rows],
     )
-    ranked = rank(two, BLENDS, config())
-    assert list(ranked.columns) == COLUMNS
-    assert ranked["user_id"].tolist() == ["u1"] * 3 + ["u2"] * 3 and ranked["rank"].tolist() == [1, 2, 3] * 2
-    assert ranked["item_id"].tolist()[0] == "c" and ranked["item_id"].tolist()[3] == "a"
+    values = {
+        part: np.array([value for row in rows for value in row[part]], dtype=np.float64) for part in PARTS
+    }
+    lists = lists.with_parts({part: lists.spread(flat) for part, flat in values.items()})
+    lists.use_llm[:] = [row["use_llm"] for row in rows]
+    lists.llm_failures[:] = [row["llm_failure"] for row in rows]
+    return lists
+
+
+def rank(
+    *rows: dict[str, Any], blends: dict[str, BlendWeights] = BLENDS, top_k: int = 10, **scoring: Any
+) -> pd.DataFrame:
+    """Return what these users are served under these settings."""
+    return ranked_rows(lists_of(*rows), served_order(blends, ScoringConfig(**scoring)), top_k)
+
+
+def test_the_blend_with_the_llm_orders_users_who_have_it_and_the_one_without_the_others() -> None:
+    ranked = rank(user("u1"), user("u2", use_llm=False, llm=MISSING, llm_logprob=MISSING))
+    assert tuple(ranked.columns) == COLUMNS
+    assert ranked["user_id"].tolist() == ["u1"] * 3 + ["u2"] * 3
+    assert ranked["rank"].tolist() == [1, 2, 3] * 2
+    assert ranked["item_id"].tolist()[0] == "c"
+    assert ranked["item_id"].tolist()[3] == "a"
     assert ranked["source"].tolist() == ["llm"] * 3 + ["cf"] * 3
     assert ranked["fallback_reason"].isna().all()
-    assert ranked["llm_logprob"].tolist()[0] == -20 and ranked["llm_logprob"][3:].isna().all()
+    assert ranked["llm_logprob"].tolist()[0] == -20
+    assert ranked["llm_logprob"][3:].isna().all()
     assert ranked.groupby("user_id")["probability"].sum().tolist() == pytest.approx([1, 1])
 
 
-def test_probabilities_are_over_all_candidates_though_only_the_best_are_served():
-    ranked = rank(users(), BLENDS, config(top_k=1))
-    assert len(ranked) == 1 and 0 < ranked["probability"][0] < 1
-    everyone = rank(users(), BLENDS, config())
+def test_probabilities_are_over_all_candidates_though_only_the_best_are_served() -> None:
+    ranked = rank(user(), top_k=1)
+    assert len(ranked) == 1
+    assert 0 < ranked["probability"][0] < 1
+    everyone = rank(user())
     assert ranked["probability"][0] == everyone["probability"][0]
 
 
 @pytest.mark.parametrize("order", ["blend", "llm"])
-def test_a_user_whom_the_llm_failed_gets_the_blend_without_it_and_the_reason(order: str):
-    failed = users(llm_failure=["out_of_memory"], llm_choice_scores=[None], llm_logprobs=[None])
-    ranked = rank(failed, BLENDS, config(order=order))
-    assert (
-        ranked["item_id"][0] == "a"
-        and set(ranked["source"]) == {"cf"}
-        and set(ranked["fallback_reason"]) == {"out_of_memory"}
-    )
+def test_a_user_whom_the_llm_failed_gets_the_blend_without_it_and_the_reason(order: str) -> None:
+    ranked = rank(user(llm_failure="out_of_memory", llm=MISSING, llm_logprob=MISSING), order=order)
+    assert ranked["item_id"][0] == "a"
+    assert set(ranked["source"]) == {"cf"}
+    assert set(ranked["fallback_reason"]) == {"out_of_memory"}
 
 
-def test_the_order_is_a_setting():
-    assert rank(users(), BLENDS, config(order="llm"))["item_id"].tolist() == ["c", "b", "a"]
-    by_cf = rank(users(cf_scores=[[1.0, None, 5.0]]), BLENDS, config(order="cf"))
-    assert (
-        by_cf["item_id"].tolist() == ["c", "a", "b"]
-        and set(by_cf["source"]) == {"cf"}
-        and by_cf["fallback_reason"].isna().all()
-    )
+def test_the_order_is_a_setting() -> None:
+    assert rank(user(), order="llm")["item_id"].tolist() == ["c", "b", "a"]
+    by_cf = rank(user(cf=[1.0, None, 5.0]), order="cf")
+    assert by_cf["item_id"].tolist() == ["c", "a", "b"]
+    assert set(by_cf["source"]) == {"cf"}
+    assert by_cf["fallback_reason"].isna().all()
     assert np.isfinite(by_cf["score"]).all()
 
 
-def test_generate_puts_the_llms_choice_first_and_the_blend_orders_the_rest():
-    chosen = users(llm_choice_scores=[[None, None, -3.0]], llm_logprobs=[[None, None, -3.0]])
-    ranked = rank(chosen, BLENDS, config(mode="generate"))
-    assert ranked["item_id"].tolist() == ["c", "a", "b"] and ranked["score"].is_monotonic_decreasing
+def test_generate_puts_the_llms_choice_first_and_the_blend_orders_the_rest() -> None:
+    ranked = rank(user(llm=[None, None, -3.0], llm_logprob=[None, None, -3.0]), mode="generate")
+    assert ranked["item_id"].tolist() == ["c", "a", "b"]
+    assert ranked["score"].is_monotonic_decreasing
     assert ranked["llm_logprob"].isna().tolist() == [False, True, True]
 
 
-def test_without_history_the_list_stays_as_retrieved_and_has_no_probability():
-    nobody = users(history=[[]], candidates=[["z", "y"]], cf_scores=[[None, None]], text_scores=[[0.0, 0.0]], sources=[["popular"] * 2],
-                   alignment_scores=[[0.3, 0.9]], llm_choice_scores=[None], llm_logprobs=[None], use_llm=[False])  # fmt: skip
-    ranked = rank(nobody, BLENDS, config())
-    assert ranked["item_id"].tolist() == ["z", "y"] and ranked["probability"].isna().all()
-    assert set(ranked["source"]) == {"popular"} and set(ranked["fallback_reason"]) == {"no_history"}
+def test_without_history_the_list_stays_as_retrieved_and_has_no_probability() -> None:
+    unknown: dict[str, Any] = {
+        "cf": [None, None],
+        "llm": [None, None],
+        "llm_logprob": [None, None],
+        "popularity": [5.0, 4.0],
+    }
+    nobody = user(
+        ids=["z", "y"],
+        sources=["popular"] * 2,
+        text=[0.0, 0.0],
+        alignment=[0.3, 0.9],
+        use_llm=False,
+        **unknown,
+    )
+    ranked = rank(nobody)
+    assert ranked["item_id"].tolist() == ["z", "y"]
+    assert ranked["probability"].isna().all()
+    assert set(ranked["source"]) == {"popular"}
+    assert set(ranked["fallback_reason"]) == {"no_history"}
     assert ranked["score"].is_monotonic_decreasing
 
 
-def test_equal_scores_are_ordered_by_cf_score_and_then_by_item_id():
-    flat = dict(text_scores=[[0.0] * 3], alignment_scores=[[0.0] * 3], use_llm=[False])
+def test_equal_scores_are_ordered_by_cf_score_and_then_by_item_id() -> None:
     blends = BLENDS | {"without_llm": BlendWeights({"cf": 0.0, "text": 1.0, "alignment": 0.0}, 0.0, 1.0, 0)}
-    equal = users(candidates=[["c", "b", "a"]], cf_scores=[[1.0, 2.0, 2.0]], **flat)
-    assert rank(equal, blends, config())["item_id"].tolist() == ["a", "b", "c"]
+    equal = user(ids=["c", "b", "a"], cf=[1.0, 2.0, 2.0], text=[0.0] * 3, use_llm=False)
+    assert rank(equal, blends=blends)["item_id"].tolist() == ["a", "b", "c"]
 
 
-def test_an_item_the_cf_model_never_saw_is_neither_first_nor_last_by_cf_but_moved_by_the_offset():
-    new = users(cf_scores=[[3.0, None, 1.0]], text_scores=[[0.0] * 3], use_llm=[False])
-    ranked = rank(new, BLENDS, config())
+def test_an_item_the_cf_model_never_saw_is_neither_first_nor_last_by_cf_but_moved_by_the_offset() -> None:
+    ranked = rank(user(cf=[3.0, None, 1.0], text=[0.0] * 3, use_llm=False))
     assert ranked["item_id"].tolist() == ["a", "b", "c"]
     assert ranked["score"][1] == pytest.approx(-0.5)
     assert np.isnan(ranked["cf_score"][1])
 
 
-def test_users_with_different_numbers_of_candidates_and_none_are_ranked_alike():
-    parts = ("cf_scores", "text_scores", "alignment_scores", "llm_logprobs", "llm_choice_scores")
-    scores = {name: [[1.0, 2.0, 3.0], [], [1.0]] for name in parts}
-    mixed = users(
-        user_id=["u1", "u2", "u3"],
-        candidates=[["a", "b", "c"], [], ["a"]],
-        sources=[["cf"] * 3, [], ["cf"]],
-        **scores,
-    )
-    ranked = rank(mixed, BLENDS, config())
-    assert ranked["user_id"].tolist() == ["u1"] * 3 + ["u3"] and ranked["rank"].tolist() == [1, 2, 3, 1]
+def test_users_with_different_numbers_of_candidates_and_none_are_ranked_alike() -> None:
+    whole = user("u1", **{part: [1.0, 2.0, 3.0] for part in PARTS})
+    nothing = user("u2", ids=[], sources=[], **{part: [] for part in PARTS})
+    single = user("u3", ids=["a"], sources=["cf"], **{part: [1.0] for part in PARTS})
+    ranked = rank(whole, nothing, single)
+    assert ranked["user_id"].tolist() == ["u1"] * 3 + ["u3"]
+    assert ranked["rank"].tolist() == [1, 2, 3, 1]
     assert ranked["probability"].tolist()[-1] == 1.0
-    alone = rank(mixed[:1], BLENDS, config())
-    pd.testing.assert_frame_equal(alone, ranked[:3])
-    assert rank(mixed[1:2], BLENDS, config()).empty and rank(mixed[:0], BLENDS, config()).empty
+    pd.testing.assert_frame_equal(rank(whole), ranked[:3])
+    assert rank(nothing).empty
+    assert rank().empty
 
 
-def test_every_model_of_an_evaluation_scores_every_candidate():
-    frame = users(cf_scores=[[3.0, None, 1.0]])
-    for model in ("popularity", "text", "cf", "blend", "llm", "served"):
-        (scores,) = order_scores(frame, model, BLENDS, {"a": 7, "c": 2}, config())
-        assert np.isfinite(scores).all() and len(scores) == 3
-    assert order_scores(frame, "cf", BLENDS, {}, config())[0].argmin() == 1
-    assert order_scores(frame, "popularity", BLENDS, {"a": 7, "c": 2}, config())[0].tolist() == [7, 0, 2]
+def test_every_ranker_scores_every_candidate() -> None:
+    lists = lists_of(user(cf=[3.0, None, 1.0]))
+    table = rankers(BLENDS, ScoringConfig())
+    assert tuple(table) == RANKER_NAMES
+    for ranker in table.values():
+        scores = ranker.scores(lists)
+        assert scores.shape == (1, 3)
+        assert np.isfinite(scores).all()
+    assert table["cf"].scores(lists)[0].argmin() == 1
+    assert table["popularity"].scores(lists)[0].tolist() == [7, 0, 2]
+    assert table["alignment"].scores(lists)[0].tolist() == [0, 0, 0]
 
 
-def test_22_000_users_are_ranked_in_seconds():
-    random = np.random.default_rng(0)
-    number, size = 22_000, 20
-    frame = pd.DataFrame({"user_id": [f"u{user}" for user in range(number)], "history": [["h"]] * number})
-    frame["candidates"] = [[f"i{item}" for item in row] for row in random.integers(0, 12_000, (number, size))]
-    for column in ("cf_scores", "text_scores", "alignment_scores", "llm_logprobs", "llm_choice_scores"):
-        frame[column] = random.normal(size=(number, size)).tolist()
-    frame = frame.assign(
-        sources=[["cf"] * size] * number, use_llm=random.random(number) < 0.5, llm_failure=None
-    )
-    started = time.perf_counter()
-    ranked = rank(frame, BLENDS, config())
-    assert len(ranked) == number * 10 and time.perf_counter() - started < 20
+def test_the_served_ranker_is_the_order_of_the_rows_that_are_served() -> None:
+    lists = lists_of(user("u1"), user("u2", use_llm=False))
+    scores = rankers(BLENDS, ScoringConfig())["served"].scores(lists)
+    best_first = [[lists.ids[row, column] for column in np.argsort(-scores[row])] for row in range(2)]
+    ranked = rank(user("u1"), user("u2", use_llm=False))
+    assert best_first == ranked.groupby("user_id")["item_id"].agg(list).tolist()

@@ -1,7 +1,8 @@
 """Candidates are the exact best of what may be recommended, each from a named source."""
 
-import time
-from pathlib import Path
+from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,9 +12,12 @@ import torch
 from allmrec.bundle import Bundle
 from allmrec.errors import InputError
 from allmrec.scoring.nearest import nearest
-from allmrec.scoring.retrieval import Retriever, left_padded
+from allmrec.scoring.retrieval import Retriever
+from allmrec.scoring.user_vectors import left_padded
 from tests.unit.tiny_bundle import NUM_UNKNOWN, tiny_bundle
 
+History = tuple[Sequence[str], Sequence[str] | None]
+"""What a user had, and what the user has seen."""
 NOTHING = (np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
@@ -30,18 +34,19 @@ def retriever(bundle: Bundle, available: set[str] | None = None, **settings: obj
     )
 
 
-def users(*rows: tuple[list[str], list[str]]) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "user_id": [f"u{n}" for n in range(len(rows))],
-            "item_ids": [row[0] for row in rows],
-            "seen": [row[1] for row in rows],
-        }
-    )
+def retrieve(found: Retriever, *users: tuple[Sequence[str], Sequence[str] | None]) -> pd.DataFrame:
+    """Candidates of users u0, u1 …, given as (history, seen), as rows of the table `candidates`."""
+    names = [f"u{number}" for number in range(len(users))]
+    return found.retrieve(names, [history for history, _ in users], [seen for _, seen in users]).to_frame()
+
+
+def score(found: Retriever, history: list[str], candidates: list[str]) -> pd.DataFrame:
+    """The scores of given candidates of one user, as a row of the table `candidates`."""
+    return found.score(["u"], [history], [candidates]).to_frame()
 
 
 @pytest.mark.parametrize("block", [1, 7, 64, 1000])
-def test_blocks_give_the_same_top_as_a_full_sort_with_ties_by_item(block: int):
+def test_blocks_give_the_same_top_as_a_full_sort_with_ties_by_item(block: int) -> None:
     random = np.random.default_rng(0)
     vectors = torch.from_numpy(random.integers(-2, 3, (20, 3)).astype(np.float32))
     items = torch.from_numpy(random.integers(-2, 3, (101, 3)).astype(np.float32))
@@ -56,40 +61,41 @@ def test_blocks_give_the_same_top_as_a_full_sort_with_ties_by_item(block: int):
         assert scores[row].tolist() == [full[row, idx] for idx in expected]
 
 
-def test_a_row_with_fewer_items_than_wanted_is_filled_with_zeros():
+def test_a_row_with_fewer_items_than_wanted_is_filled_with_zeros() -> None:
     items = torch.eye(4)
     scores, found = nearest(torch.ones(1, 4), items, np.array([1, 2, 3]), 5, np.array([0]), np.array([2]), 2)
-    assert found.tolist() == [[1, 3, 0, 0, 0]] and np.isneginf(scores[0, 2:]).all()
+    assert found.tolist() == [[1, 3, 0, 0, 0]]
+    assert np.isneginf(scores[0, 2:]).all()
     assert nearest(torch.ones(1, 4), items, np.array([], dtype=np.int64), 2, *NOTHING, 2)[1].tolist() == [
         [0, 0]
     ]
 
 
-def test_left_padding_keeps_the_newest_in_order():
+def test_left_padding_keeps_the_newest_in_order() -> None:
     padded = left_padded(np.array([0, 0, 0, 2]), np.array([5, 6, 7, 9]), 3, 2)
     assert padded.tolist() == [[6, 7], [0, 0], [0, 9]]
 
 
-def test_candidates_are_distinct_unseen_and_available_and_the_quota_goes_to_rare_items(bundle: Bundle):
+def test_candidates_are_distinct_unseen_and_available_and_the_quota_goes_to_rare_items(
+    bundle: Bundle,
+) -> None:
     available = set(bundle.items["item_id"]) - {"i004", "i005", "not in the bundle"}
-    frame = users((["i001", "i002"], ["i001", "i002", "i003", "gone"]), (["i010"], ["i010"]))
-    found = retriever(bundle, available).retrieve(frame)
+    seen_by = (["i001", "i002", "i003", "gone"], ["i010"])
+    found = retrieve(retriever(bundle, available), (["i001", "i002"], seen_by[0]), (["i010"], seen_by[1]))
     counts = bundle.items.set_index("item_id")["num_interactions"]
     assert found["user_id"].tolist() == ["u0", "u1"]
-    for row, seen in zip(found.itertuples(), frame["seen"], strict=True):
+    for row, seen in zip(found.itertuples(), seen_by, strict=True):
         assert len(row.item_ids) == len(set(row.item_ids)) == len(row.cf_scores) == len(row.text_scores) == 10
         assert set(row.item_ids) <= available - set(seen)
         assert row.sources == ["cf"] * 7 + ["text"] * 3
         assert all(counts[item] < 5 for item in row.item_ids[7:])
         assert row.cf_scores[:7] == sorted(row.cf_scores[:7], reverse=True)
-        assert all(
-            (score is None) == (counts[item] == 0)
-            for item, score in zip(row.item_ids, row.cf_scores, strict=True)
-        )
+        for item, cf_score in zip(row.item_ids, row.cf_scores, strict=True):
+            assert (cf_score is None) == (counts[item] == 0)
 
 
-def test_the_cf_part_is_the_cf_models_own_top(bundle: Bundle):
-    found = retriever(bundle, text_quota=0).retrieve(users((["i001", "i002"], ["i001", "i002"])))
+def test_the_cf_part_is_the_cf_models_own_top(bundle: Bundle) -> None:
+    found = retrieve(retriever(bundle, text_quota=0), (["i001", "i002"], ["i001", "i002"]))
     history = torch.tensor([[0, 0, 0, 0, 0, 0, 1, 2]])
     candidates = torch.tensor([[idx for idx in range(3, 31) if bundle.known[idx]]])
     scores, places = bundle.rec.cf.score(history, candidates)[0].topk(10)
@@ -97,110 +103,90 @@ def test_the_cf_part_is_the_cf_models_own_top(bundle: Bundle):
     assert found["cf_scores"][0] == pytest.approx(scores.tolist(), abs=1e-5)
 
 
-def test_text_scores_are_the_cosine_with_the_mean_of_the_last_ten_centred(bundle: Bundle):
+def test_text_scores_are_the_cosine_with_the_mean_of_the_last_ten_centred(bundle: Bundle) -> None:
     history = [f"i{idx:03d}" for idx in range(1, 13)]
-    found = retriever(bundle).score(
-        pd.DataFrame({"user_id": ["u"], "item_ids": [history], "candidates": [["i020", "i030"]]})
-    )
+    found = score(retriever(bundle), history, ["i020", "i030"])
     q = bundle.rec.joint()[1][1:].double()
     q = q - q.mean(dim=0)
     expected = torch.nn.functional.cosine_similarity(q[2:12].mean(dim=0, keepdim=True), q[[19, 29]])
     assert found["text_scores"][0] == pytest.approx(expected.tolist(), abs=1e-5)
-    assert found["cf_scores"][0][1] is None and found["sources"][0] == ["cf", "text"]
+    assert found["cf_scores"][0][1] is None
+    assert found["sources"][0] == ["cf", "text"]
 
 
-def test_without_any_rare_item_the_quota_goes_to_cf(bundle: Bundle):
+def test_the_popularity_of_a_candidate_is_its_number_of_interactions_in_training(bundle: Bundle) -> None:
+    lists = retriever(bundle).score(["u", "v"], [["i001"], []], [["i008", "i030"], ["i002"]])
+    counts = bundle.items.set_index("item_id")["num_interactions"]
+    assert lists.part("popularity")[0].tolist() == [counts["i008"], counts["i030"]]
+    assert lists.part("popularity")[1, 0] == counts["i002"]
+    assert np.isnan(lists.part("popularity")[1, 1])
+
+
+def test_without_any_rare_item_the_quota_goes_to_cf(bundle: Bundle) -> None:
     counts = bundle.items.set_index("item_id")["num_interactions"]
     common = set(counts[counts >= 5].index)
-    found = retriever(bundle, common).retrieve(users((["i001"], ["i001"])))
-    assert found["sources"][0] == ["cf"] * 10
+    assert retrieve(retriever(bundle, common), (["i001"], ["i001"]))["sources"][0] == ["cf"] * 10
 
 
-def test_users_without_known_history_get_popular_items_in_order(bundle: Bundle):
-    frame = users(([], []), (["nobody knows"], ["nobody knows", "i008"]))
-    frame["seen"] = [None, frame["seen"][1]]
-    found = retriever(bundle).retrieve(frame)
-    ordered = bundle.items.sort_values(["num_interactions", "item_idx"], ascending=[False, True])[
-        "item_id"
-    ].tolist()
+def test_users_without_known_history_get_popular_items_in_order(bundle: Bundle) -> None:
+    found = retrieve(retriever(bundle), ([], None), (["nobody knows"], ["nobody knows", "i008"]))
+    by_count = bundle.items.sort_values(["num_interactions", "item_idx"], ascending=[False, True])
+    ordered = by_count["item_id"].tolist()
     assert found["item_ids"][0] == ordered[:10]
     assert found["item_ids"][1] == [item for item in ordered if item != "i008"][:10]
     assert all(source == "popular" for sources in found["sources"] for source in sources)
-    assert all(score is None for scores in found["cf_scores"] for score in scores) and set(
-        found["text_scores"][0]
-    ) == {0.0}
+    assert all(cf_score is None for scores in found["cf_scores"] for cf_score in scores)
+    assert set(found["text_scores"][0]) == {0.0}
 
 
-def test_a_history_of_items_new_to_the_cf_model_is_answered_by_text(bundle: Bundle):
+def test_a_history_of_items_new_to_the_cf_model_is_answered_by_text(bundle: Bundle) -> None:
     new = [f"i{idx:03d}" for idx in range(30 - NUM_UNKNOWN + 1, 30)]
-    found = retriever(bundle).retrieve(users((new, new)))
-    assert found["sources"][0] == ["text"] * 10 and all(score is None for score in found["cf_scores"][0])
+    found = retrieve(retriever(bundle), (new, new))
+    assert found["sources"][0] == ["text"] * 10
+    assert all(cf_score is None for cf_score in found["cf_scores"][0])
     assert found["text_scores"][0] == sorted(found["text_scores"][0], reverse=True)
 
 
-def test_a_user_who_has_seen_everything_gets_nothing_and_others_are_not_touched(bundle: Bundle):
+def test_a_user_who_has_seen_everything_gets_nothing_and_others_are_not_touched(bundle: Bundle) -> None:
     everything = bundle.items["item_id"].tolist()
     long_log = everything * (100_000 // len(everything)) + [f"gone{n}" for n in range(50)]
-    found = retriever(bundle).retrieve(
-        users((everything, long_log), (["i001"], ["i001"]), ([], everything[:-2]))
-    )
+    users: tuple[History, ...] = ((everything, long_log), (["i001"], ["i001"]), ([], everything[:-2]))
+    found = retrieve(retriever(bundle), *users)
     assert found["item_ids"].map(len).tolist() == [0, 10, 2]
     assert found["cf_scores"][0] == found["text_scores"][0] == found["sources"][0] == []
     assert found["item_ids"][2] == everything[-2:]
 
 
-def test_seen_items_stay_when_the_setting_says_so(bundle: Bundle):
+def test_seen_items_stay_when_the_setting_says_so(bundle: Bundle) -> None:
     everything = bundle.items["item_id"].tolist()
-    assert (
-        len(retriever(bundle, exclude_seen=False).retrieve(users((everything, everything)))["item_ids"][0])
-        == 10
-    )
+    found = retrieve(retriever(bundle, exclude_seen=False), (everything, everything))
+    assert len(found["item_ids"][0]) == 10
 
 
-def test_a_catalogue_of_three_items_gives_at_most_three(bundle: Bundle):
-    found = retriever(bundle, {"i001", "i002", "i030"}).retrieve(
-        users((["i005"], ["i005"]), ([], []), (["i001"], ["i001"]))
-    )
-    assert found["item_ids"].map(sorted).tolist() == [
-        ["i001", "i002", "i030"],
-        ["i001", "i002", "i030"],
-        ["i002", "i030"],
-    ]
+def test_a_catalogue_of_three_items_gives_at_most_three(bundle: Bundle) -> None:
+    users: tuple[History, ...] = ((["i005"], ["i005"]), ([], []), (["i001"], ["i001"]))
+    found = retrieve(retriever(bundle, {"i001", "i002", "i030"}), *users)
+    all_three = ["i001", "i002", "i030"]
+    assert found["item_ids"].map(sorted).tolist() == [all_three, all_three, ["i002", "i030"]]
 
 
-def test_no_user_and_no_available_item_are_no_error(bundle: Bundle):
-    assert (
-        retriever(bundle).retrieve(users()).empty
-        and list(retriever(bundle).retrieve(users()).columns)[1] == "item_ids"
-    )
-    assert retriever(bundle, set()).retrieve(users((["i001"], []), ([], [])))["item_ids"].tolist() == [[], []]
+def test_no_user_and_no_available_item_are_no_error(bundle: Bundle) -> None:
+    nobody = retrieve(retriever(bundle))
+    assert nobody.empty
+    assert list(nobody.columns)[1] == "item_ids"
+    assert retrieve(retriever(bundle, set()), (["i001"], []), ([], []))["item_ids"].tolist() == [[], []]
 
 
-def test_candidates_do_not_depend_on_chunks_blocks_or_numpy_lists(bundle: Bundle):
+def test_candidates_do_not_depend_on_chunks_blocks_or_numpy_lists(bundle: Bundle) -> None:
     random = np.random.default_rng(1)
     histories = [[f"i{idx:03d}" for idx in random.integers(1, 31, random.integers(0, 15))] for _ in range(40)]
-    frame = users(*((history, history) for history in histories))
-    once = retriever(bundle).retrieve(frame)
-    again = retriever(bundle, chunk_users=7, block_items=4).retrieve(
-        frame.assign(item_ids=[np.array(one, dtype=object) for one in histories])
-    )
-    assert (
-        once["item_ids"].tolist() == again["item_ids"].tolist()
-        and once["sources"].tolist() == again["sources"].tolist()
-    )
+    once = retrieve(retriever(bundle), *((history, history) for history in histories))
+    arrays = [(np.array(history, dtype=object), history) for history in histories]
+    again = retrieve(retriever(bundle, chunk_users=7, block_items=4), *arrays)  # type: ignore[arg-type]
+    for column in ("item_ids", "sources"):
+        assert once[column].tolist() == again[column].tolist()
 
 
-def test_a_candidate_that_the_bundle_lacks_is_refused_by_name(bundle: Bundle):
+def test_a_candidate_that_the_bundle_lacks_is_refused_by_name(bundle: Bundle) -> None:
     with pytest.raises(InputError, match="'i999' is not in the bundle"):
-        retriever(bundle).score(
-            pd.DataFrame({"user_id": ["u"], "item_ids": [["i001"]], "candidates": [["i001", "i999"]]})
-        )
-
-
-def test_thousands_of_users_over_a_large_catalogue_take_seconds(tmp_path: Path):
-    vectors, items = torch.randn(2048, 64), torch.randn(12_001, 64)
-    random = np.random.default_rng(0)
-    started = time.perf_counter()
-    rows = np.repeat(np.arange(2048), 20)
-    nearest(vectors, items, np.arange(1, 12_001), 20, rows, random.integers(1, 12_001, len(rows)), 8192)
-    assert time.perf_counter() - started < 10
+        score(retriever(bundle), ["i001"], ["i001", "i999"])

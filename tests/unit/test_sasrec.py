@@ -9,6 +9,7 @@ from snapshot_fixture import chain_snapshot, write_snapshot
 from allmrec.config import Config
 from allmrec.errors import InputError
 from allmrec.models.cf import CFModel, build_cf_model
+from allmrec.reporting import Report
 from allmrec.training.cf import evaluate_full_ranking, train_cf
 from allmrec.training.loader import Snapshot
 
@@ -41,16 +42,16 @@ def test_padding_never_changes_a_representation(model: CFModel) -> None:
         model.user_representation(short)[0], model.user_representation(padded)[0], atol=1e-6
     )
     states = model.position_representations(padded)
-    assert states.shape == (2, 6, 16) and not states[0, :3].any()
+    assert states.shape == (2, 6, 16)
+    assert not states[0, :3].any()
     assert torch.allclose(states[:, -1], model.user_representation(padded), atol=1e-6)
     assert torch.allclose(states[0, 3:], model.position_representations(short)[0], atol=1e-6)
 
 
 def test_attention_is_causal(model: CFModel) -> None:
     states = [model.position_representations(torch.tensor([[1, 2, 3, last]]))[0] for last in (4, 9)]
-    assert torch.allclose(states[0][:3], states[1][:3], atol=1e-6) and not torch.allclose(
-        states[0][3], states[1][3], atol=1e-3
-    )
+    assert torch.allclose(states[0][:3], states[1][:3], atol=1e-6)
+    assert not torch.allclose(states[0][3], states[1][3], atol=1e-3)
 
 
 def test_the_order_of_the_history_matters(model: CFModel) -> None:
@@ -82,13 +83,14 @@ def test_unknown_items_are_invisible(model: CFModel) -> None:
 def test_scores_are_the_dot_products_with_the_item_matrix(model: CFModel) -> None:
     histories, candidates = torch.tensor([[1, 2], [0, 5]]), torch.tensor([[3, 4, 5], [9, 1, 2]])
     matrix = model.item_matrix()
-    assert matrix.shape == (10, 16) and not matrix[0].any()
+    assert matrix.shape == (10, 16)
+    assert not matrix[0].any()
     expected = (model.user_representation(histories)[:, None] * matrix[candidates]).sum(-1)
     assert torch.allclose(model.score(histories, candidates), expected, atol=1e-6)
 
 
 def test_heads_must_divide_the_width() -> None:
-    with pytest.raises(ValueError, match="cf.num_heads: 3, expected a divisor of cf.width"):
+    with pytest.raises(ValueError, match=r"cf\.num_heads: 3, expected a divisor of cf.width"):
         build_cf_model(settings(num_heads=3).cf, 5, 5)
 
 
@@ -96,24 +98,26 @@ def test_heads_must_divide_the_width() -> None:
 def test_training_learns_what_follows_what(tmp_path: Path, loss: str) -> None:
     snapshot = Snapshot(chain_snapshot(tmp_path / "s", num_users=120))
     lines: list[str] = []
-    model, figures = train_cf(snapshot, settings(loss=loss, epochs=30), tmp_path / "work", lines.append)
+    config = settings(loss=loss, epochs=30)
+    model, figures = train_cf(snapshot, config, tmp_path / "work", Report(lines.append))
     assert figures["Hit@1"] > 0.7
     assert any("Hit@1" in line and "HR@10" in line and "NDCG@10" in line and "loss" in line for line in lines)
-    assert not model.training and not any(parameter.requires_grad for parameter in model.parameters())
+    assert not model.training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
 
 
 def test_a_training_killed_midway_resumes_with_equal_losses(tmp_path: Path) -> None:
     snapshot, config = Snapshot(chain_snapshot(tmp_path / "s")), settings()
-    whole, figures = train_cf(snapshot, config, tmp_path / "whole", lambda line: None)
+    whole, figures = train_cf(snapshot, config, tmp_path / "whole", Report())
 
     def killed(line: str) -> None:
-        if "step 30/" in line:
+        if line.startswith("cf: 30 / "):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_cf(snapshot, config, tmp_path / "killed", killed)
+        train_cf(snapshot, config, tmp_path / "killed", Report(killed, every_seconds=0))
     lines: list[str] = []
-    resumed, again = train_cf(snapshot, config, tmp_path / "killed", lines.append)
+    resumed, again = train_cf(snapshot, config, tmp_path / "killed", Report(lines.append))
     assert lines[0].startswith("cf: resumes at step 28/")
     assert {**again, "seconds": 0} == pytest.approx({**figures, "seconds": 0}, abs=1e-5)
     assert torch.allclose(whole.item_matrix(), resumed.item_matrix(), atol=1e-5)
@@ -126,27 +130,26 @@ def test_three_items_and_five_users_are_enough(tmp_path: Path) -> None:
         Snapshot(write_snapshot(tmp_path / "s", sequences, ["x", "y", "z"])),
         settings(epochs=60),
         tmp_path / "work",
-        lines.append,
+        Report(lines.append),
     )
-    assert figures["epochs"] == 20 and any(
-        "no user is held back for early stopping" in line for line in lines
-    )
+    assert figures["epochs"] == 20
+    assert any("no user is held back for early stopping" in line for line in lines)
     assert torch.isfinite(model.item_matrix()).all()
 
 
 def test_users_with_one_interaction_each_are_refused(tmp_path: Path) -> None:
     snapshot = Snapshot(write_snapshot(tmp_path / "s", {"a": [1], "b": [2]}, ["x", "y"]))
     with pytest.raises(InputError, match="no user has two interactions"):
-        train_cf(snapshot, settings(), tmp_path / "work", lambda line: None)
+        train_cf(snapshot, settings(), tmp_path / "work", Report())
 
 
 def test_items_without_interactions_are_never_trained(tmp_path: Path) -> None:
     snapshot = Snapshot(write_snapshot(tmp_path / "s", {"a": [1, 2], "b": [2, 3, 1]}, ["x", "y", "z", "new"]))
     models = [
-        train_cf(snapshot, settings(epochs=epochs), tmp_path / f"{epochs}", lambda line: None)[0]
-        for epochs in (1, 5)
+        train_cf(snapshot, settings(epochs=epochs), tmp_path / f"{epochs}", Report())[0] for epochs in (1, 5)
     ]
-    assert torch.equal(models[0].item_matrix()[4], models[1].item_matrix()[4]) and not models[0].known[4]
+    assert torch.equal(models[0].item_matrix()[4], models[1].item_matrix()[4])
+    assert not models[0].known[4]
     assert not torch.equal(models[0].item_matrix()[1], models[1].item_matrix()[1])
 
 

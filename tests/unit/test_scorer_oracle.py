@@ -34,10 +34,17 @@ def llm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 @torch.inference_mode()
+def close(one: np.ndarray | None, other: np.ndarray | list[float] | None) -> None:
+    """Raise AssertionError unless both are there and equal within 1e-4 nats."""
+    assert one is not None
+    assert other is not None
+    np.testing.assert_allclose(one, other, atol=1e-4, rtol=0)
+
+
 def oracle(
     llm: FrozenLLM, request: Request, index: int, soft_items: torch.Tensor, soft_users: torch.Tensor
 ) -> list[float]:
-    """Score each answer by itself: prompt and answer as embeddings, the model's own causal mask and positions."""
+    """Score each answer by itself, as embeddings, with the model's own causal mask and positions."""
     scores = []
     for answer in request.answers:
         ids = torch.tensor([request.prompt.token_ids + answer])
@@ -53,7 +60,7 @@ def oracle(
 def random_request(
     rng: np.random.Generator, prompt_tokens: int, num_answers: int, vocab: int, max_tokens: int = 9
 ) -> Request:
-    """A prompt of any length with soft tokens anywhere, answers of 1 to `max_tokens` tokens with common beginnings, some of them identical."""
+    """A prompt with soft tokens anywhere, and answers with common beginnings, some of them identical."""
     ids = rng.integers(5, vocab, prompt_tokens).tolist()
     places = sorted(rng.choice(prompt_tokens, size=min(3, prompt_tokens), replace=False).tolist())
     answers = [
@@ -82,9 +89,7 @@ def test_scores_equal_those_of_one_candidate_at_a_time(llm: FrozenLLM) -> None:
     scored = score_requests(llm, requests, items, users, token_budget=600)
     assert scored.failures == [None] * len(requests)
     for index, request in enumerate(requests):
-        np.testing.assert_allclose(
-            scored.logprobs[index], oracle(llm, request, index, items, users), atol=1e-4, rtol=0
-        )
+        close(scored.logprobs[index], oracle(llm, request, index, items, users))
 
 
 def test_two_hundred_candidates_over_several_rows_score_as_one_at_a_time(llm: FrozenLLM) -> None:
@@ -94,7 +99,7 @@ def test_two_hundred_candidates_over_several_rows_score_as_one_at_a_time(llm: Fr
     items, users = soft_tokens(llm, 1)
     assert sum(len(batch.token_ids) for batch in pack([request], 1024)) > 1
     scored = score_requests(llm, [request], items, users, token_budget=1024)
-    np.testing.assert_allclose(scored.logprobs[0], oracle(llm, request, 0, items, users), atol=1e-4, rtol=0)
+    close(scored.logprobs[0], oracle(llm, request, 0, items, users))
 
 
 def test_scores_do_not_depend_on_what_is_packed_together(llm: FrozenLLM) -> None:
@@ -108,7 +113,7 @@ def test_scores_do_not_depend_on_what_is_packed_together(llm: FrozenLLM) -> None
     for budget in (1, 200):
         apart = score_requests(llm, requests, items, users, token_budget=budget)
         for one, other in zip(together.logprobs, apart.logprobs, strict=True):
-            np.testing.assert_allclose(one, other, atol=1e-4, rtol=0)
+            close(one, other)
 
 
 def test_priors_are_the_scores_after_the_bare_opening(llm: FrozenLLM) -> None:
@@ -121,7 +126,7 @@ def test_priors_are_the_scores_after_the_bare_opening(llm: FrozenLLM) -> None:
     expected = oracle(llm, request, 0, *soft_tokens(llm, 1))
     priors = item_priors(llm, layout, titles, idxs, 512)
     assert priors.dtype == np.float32
-    np.testing.assert_allclose(priors, expected * 30, atol=1e-4, rtol=0)
+    close(priors, expected * 30)
 
 
 def test_gradients_reach_the_soft_tokens_and_nothing_else(llm: FrozenLLM) -> None:
@@ -129,9 +134,11 @@ def test_gradients_reach_the_soft_tokens_and_nothing_else(llm: FrozenLLM) -> Non
     items, users = (tensor.requires_grad_() for tensor in soft_tokens(llm, 1))
     [batch] = pack([request], 4096)
     score_batch(llm, batch, items, users).sum().backward()
-    assert items.grad is not None and users.grad is not None
+    assert items.grad is not None
+    assert users.grad is not None
     used = items.grad.abs().sum(dim=1) > 0
-    assert used.nonzero().flatten().tolist() == [3, 5] and users.grad.abs().sum() > 0
+    assert used.nonzero().flatten().tolist() == [3, 5]
+    assert users.grad.abs().sum() > 0
     assert all(parameter.grad is None for parameter in llm.model.parameters())
 
 
@@ -158,10 +165,11 @@ def test_a_pass_without_enough_memory_is_split_and_its_largest_user_falls_back(l
     small.limit = 150
     scored = score_requests(small, requests, items, users, token_budget=2000)
     assert scored.failures == [None, None, None, OUT_OF_MEMORY, None]
-    assert scored.logprobs[3] is None and small.refusals > 1
+    assert scored.logprobs[3] is None
+    assert small.refusals > 1
     whole = score_requests(llm, requests, items, users, token_budget=2000)
     for index in (0, 1, 2, 4):
-        np.testing.assert_allclose(scored.logprobs[index], whole.logprobs[index], atol=1e-4, rtol=0)
+        close(scored.logprobs[index], whole.logprobs[index])
 
 
 def test_too_long_prompts_and_scores_that_are_no_numbers_fail_alone(llm: FrozenLLM) -> None:
@@ -171,6 +179,4 @@ def test_too_long_prompts_and_scores_that_are_no_numbers_fail_alone(llm: FrozenL
     users[2] = float("nan")
     scored = score_requests(llm, requests, items, users, token_budget=1000)
     assert scored.failures == [None, PROMPT_TOO_LONG, NON_FINITE]
-    np.testing.assert_allclose(
-        scored.logprobs[0], oracle(llm, requests[0], 0, items, users), atol=1e-4, rtol=0
-    )
+    close(scored.logprobs[0], oracle(llm, requests[0], 0, items, users))

@@ -1,4 +1,4 @@
-"""Without Java or Delta's JARs a session is refused in one line; a packaged Java runs behind a wrapper."""
+"""Without Java or Delta's JARs a session is refused in one line; a Java from pip runs behind a wrapper."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from allmrec.tables.session import find_java, java_version
+from allmrec.tables.java import find_java, java_version
 
 START = """
 from allmrec.config import SparkConfig
@@ -35,6 +35,7 @@ def refused(environment: dict[str, str]) -> str:
         check=True,
     )
     assert len(done.stdout.splitlines()) == 1
+    assert not done.stderr
     return done.stdout
 
 
@@ -44,25 +45,28 @@ needs_no_packaged_java = pytest.mark.skipif(
 
 
 @needs_no_packaged_java
-def test_no_java_is_told_with_what_to_install(tmp_path: Path) -> None:
+def test_no_java_is_refused_with_what_to_install(tmp_path: Path) -> None:
     assert "no Java found" in refused({"PATH": str(tmp_path), "JAVA_HOME": str(tmp_path)})
 
 
 def fake_java(home: Path, version: str) -> Path:
-    """Write a `java` that only tells its version, and return it."""
+    """Write a `java` that only prints its version and fails at anything else, and return it."""
     java = home / "bin" / "java"
     java.parent.mkdir(parents=True)
-    java.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\"' >&2\n")
+    java.write_text(
+        f'#!/bin/sh\n[ "$*" != -version ] || {{ echo \'openjdk version "{version}"\' >&2; exit; }}\n'
+        "echo 'Error: this JVM is broken' >&2\nexit 1\n"
+    )
     java.chmod(0o755)
     return java
 
 
 @needs_no_packaged_java
-def test_an_old_java_is_told_with_its_version(tmp_path: Path) -> None:
+def test_an_old_java_is_refused_with_its_version(tmp_path: Path) -> None:
     java = fake_java(tmp_path, "11.0.2")
     assert java_version(java) == 11
-    told = refused({"JAVA_HOME": str(tmp_path), "PATH": str(java.parent)})
-    assert "Java 11 found, expected 17 or 21" in told
+    message = refused({"JAVA_HOME": str(tmp_path), "PATH": str(java.parent)})
+    assert "Java 11 found, expected 17 or 21" in message
 
 
 def test_an_old_java_does_not_hide_a_newer_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,8 +77,17 @@ def test_an_old_java_does_not_hide_a_newer_one(tmp_path: Path, monkeypatch: pyte
     assert find_java() == new
 
 
+def test_a_jvm_that_does_not_start_is_quoted_and_its_log_kept(tmp_path: Path) -> None:
+    fake_java(tmp_path, "17.0.1")
+    message = refused({"JAVA_HOME": str(tmp_path), "TMPDIR": str(tmp_path)})
+    [log] = tmp_path.glob("allmrec-spark-*.log")
+    assert "Spark's JVM did not start" in message
+    assert f"its last words (all are in {log}): " in message
+    assert "Error: this JVM is broken" in message
+
+
 @pytest.mark.skipif(find_java() is None, reason="needs Java")
-def test_a_folder_without_deltas_jars_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_deltas_jars_is_refused(tmp_path: Path) -> None:
     assert "holds no delta-spark_2.13" in refused({"ALLMREC_JARS": str(tmp_path)})
 
 
@@ -92,7 +105,8 @@ def test_a_java_from_pip_runs_without_the_module_it_lacks(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for _ in range(2):
         java = find_java()
-        assert java is not None and java.name == "java" and java.parent.name == "bin"
+        assert java is not None
+        assert (java.parent.name, java.name) == ("bin", "java")
     command = [str(java), "--add-modules=jdk.incubator.vector", "-cp", "a b"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines() == [
         "-cp",

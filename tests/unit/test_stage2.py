@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
+from snapshot_fixture import group_snapshot
 
 from allmrec.config import CFConfig, Config, LLMConfig, Stage1Config, load
 from allmrec.llm.frozen import FrozenLLM
 from allmrec.llm.multi_item import item_priors
 from allmrec.llm.prompt import PromptLayout
-from allmrec.llm.requests import RequestBuilder
 from allmrec.models.a_llmrec import ALLMRec
 from allmrec.models.alignment import AlignmentNetworks
 from allmrec.models.cf import build_cf_model
+from allmrec.reporting import Report
 from allmrec.training.checkpoint import copied_weights
 from allmrec.training.loader import Snapshot
+from allmrec.training.stage2 import PromptParts, train_stage2
 from allmrec.training.stage2.examples import Examples
-from allmrec.training.stage2.through_llm import _Stage2, train_stage2
+from allmrec.training.stage2.llm_objective import LLMObjective
 from allmrec.weights import hash_parameters
 from tests.tiny_models import make_tiny_llm
 
 NUM_ITEMS, LENGTH, GROUPS = 40, 8, 4
-COLOURS = ("red", "blue", "green", "black")
 SETTINGS = (
-    "stage2.warm_start_steps=60", "stage2.warm_start_batch=32", "stage2.epochs=1", "stage2.max_examples=24", "stage2.evaluate_every=3",
-    "stage2.evaluation_users=8", "stage2.num_candidates=5", "training.num_threads=1", "training.checkpoint_every=2", "prompt.history_items=3",
-)  # fmt: skip
+    "stage2.warm_start_steps=60",
+    "stage2.warm_start_batch=32",
+    "stage2.epochs=1",
+    "stage2.max_examples=24",
+    "stage2.evaluate_every=3",
+    "stage2.evaluation_users=8",
+    "stage2.num_candidates=5",
+    "training.num_threads=1",
+    "training.checkpoint_every=2",
+    "prompt.history_items=3",
+)
 
 
 @pytest.fixture(scope="module")
@@ -44,53 +49,8 @@ def llm(tmp_path_factory: pytest.TempPathFactory) -> FrozenLLM:
 
 @pytest.fixture(scope="module")
 def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
-    """Users who keep to one of four groups of items, in a snapshot as Spark writes it."""
-    return write_snapshot(tmp_path_factory.mktemp("snapshot"), 120)
-
-
-def write_snapshot(folder: Path, num_users: int) -> Snapshot:
-    random = np.random.default_rng(0)
-    rows = []
-    for number in range(num_users):
-        own = random.permutation(NUM_ITEMS // GROUPS)[: random.integers(2, 7)] * GROUPS + number % GROUPS + 1
-        history = [0] * (LENGTH - len(own) + 1) + own[:-1].tolist()
-        rows.append(
-            (
-                f"u{number:03}",
-                history,
-                len(own) - 1,
-                int(own[-1]),
-                ("stage2", "stage2", "early_stop")[number // 4 % 3],
-                history[-len(own) + 1 :],
-            )
-        )
-    kinds = (pa.string(), pa.list_(pa.int32()), pa.int32(), pa.int32(), pa.string(), pa.list_(pa.int32()))
-    names = ("user_id", "item_idx", "length", "held_back", "role", "seen")
-    table = pa.table(
-        {
-            name: pa.array([row[place] for row in rows], kind)
-            for place, (name, kind) in enumerate(zip(names, kinds, strict=True))
-        }
-    )
-    items = pa.table(
-        {
-            "item_idx": pa.array(range(1, NUM_ITEMS + 1), pa.int32()),
-            "title": [f"{COLOURS[i % GROUPS]} tent {i}" for i in range(NUM_ITEMS)],
-            "num_interactions": [5] * NUM_ITEMS,
-        }
-    )
-    for name, content in (("items", items), ("sequences", table.drop(["seen"])), ("held_back", table)):
-        (folder / name).mkdir()
-        pq.write_table(content, folder / name / "part-0.parquet")
-    manifest = {
-        "num_users": num_users,
-        "num_items": NUM_ITEMS,
-        "num_sequences": num_users,
-        "max_history": LENGTH,
-        "purpose": "evaluation",
-    }
-    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
-    return Snapshot(folder)
+    """Users who keep to one of four groups of items."""
+    return Snapshot(group_snapshot(tmp_path_factory.mktemp("snapshot"), 120, NUM_ITEMS, GROUPS))
 
 
 def make_rec(llm: FrozenLLM, config: Config) -> ALLMRec:
@@ -107,16 +67,20 @@ def make_rec(llm: FrozenLLM, config: Config) -> ALLMRec:
     )
 
 
+def prompt_parts(snapshot: Snapshot, llm: FrozenLLM, config: Config) -> PromptParts:
+    layout = PromptLayout.of(config.prompt, llm)
+    titles = layout.tokenise_titles(snapshot.items()["title"].tolist(), config.prompt.title_tokens)
+    priors = item_priors(llm, layout, titles, None, 1024) if config.prompt.layout == "no_list" else None
+    return PromptParts(layout, titles, priors)
+
+
 def trained(
     snapshot: Snapshot, llm: FrozenLLM, work: Path, *settings: str, rec: ALLMRec | None = None
 ) -> tuple[ALLMRec, dict[str, float], list[str]]:
     config = load([], [*SETTINGS, *settings])
     rec = rec or make_rec(llm, config)
-    layout = PromptLayout.of(config.prompt, llm)
-    titles = layout.tokenise_titles(snapshot.items()["title"], config.prompt.title_tokens)
-    priors = item_priors(llm, layout, titles, None, 1024) if config.prompt.layout == "no_list" else None
-    lines: list[str] = []
-    return rec, train_stage2(snapshot, rec, llm, layout, titles, priors, config, work, lines.append), lines
+    prompt, lines = prompt_parts(snapshot, llm, config), list[str]()
+    return rec, train_stage2(snapshot, rec, llm, prompt, config, work, Report(lines.append)), lines
 
 
 def test_the_warm_start_learns_and_only_the_projections_change(
@@ -126,16 +90,16 @@ def test_the_warm_start_learns_and_only_the_projections_change(
     rec, figures, lines = trained(snapshot, llm, tmp_path)
     fresh = make_rec(llm, load([], SETTINGS))
     assert hash_parameters(llm.model) == frozen
-    assert hash_parameters(rec.cf) == hash_parameters(fresh.cf) and hash_parameters(
-        rec.alignment
-    ) == hash_parameters(fresh.alignment)
+    assert hash_parameters(rec.cf) == hash_parameters(fresh.cf)
+    assert hash_parameters(rec.alignment) == hash_parameters(fresh.alignment)
     assert hash_parameters(rec.projection) != hash_parameters(fresh.projection)
-    assert figures["cosine_NDCG@10"] > 0.5 and figures["users"] == 80 and figures["examples"] == 24
-    assert (
-        figures["loss_after"] <= figures["loss_before"]
-        and {"Hit@1_before", "Hit@1_after", "seconds"} <= figures.keys()
-    )
-    assert any("max_examples" in line for line in lines) and any("s left" in line for line in lines)
+    assert figures["cosine_NDCG@10"] > 0.5
+    assert figures["users"] == 80
+    assert figures["examples"] == 24
+    assert figures["loss_after"] <= figures["loss_before"]
+    assert {"Hit@1_before", "Hit@1_after", "seconds"} <= figures.keys()
+    assert any("max_examples" in line for line in lines)
+    assert len([line for line in lines if line.startswith("stage2 warm start: ")]) == 1
 
 
 @pytest.mark.parametrize(
@@ -159,7 +123,8 @@ def test_every_layout_and_objective_trains(
         "stage2.evaluate_every=10",
         "stage2.patience=9",
     )
-    assert figures["examples"] == 80 and figures["loss_after"] < figures["loss_before"]
+    assert figures["examples"] == 80
+    assert figures["loss_after"] < figures["loss_before"]
 
 
 def test_training_that_makes_it_worse_leaves_the_start(
@@ -175,9 +140,8 @@ def test_training_that_makes_it_worse_leaves_the_start(
     start = copied_weights({"projection": rec.projection})["projection"]
     changes = ("stage2.warm_start_steps=0", "stage2.learning_rate=10.0")
     _, figures, lines = trained(snapshot, llm, tmp_path / "badly", *changes, rec=rec)
-    assert figures["loss_after"] == figures["loss_before"] and any(
-        "the start is kept" in line for line in lines
-    )
+    assert figures["loss_after"] == figures["loss_before"]
+    assert any("the start is kept" in line for line in lines)
     assert {
         name for name, value in rec.projection.state_dict().items() if not torch.equal(value, start[name])
     } <= {"log_temperature_listwise"}
@@ -188,20 +152,17 @@ def test_a_training_that_was_cut_off_ends_with_the_same_weights(
 ) -> None:
     whole, _, _ = trained(snapshot, llm, tmp_path / "whole")
     config = load([], SETTINGS)
-    layout = PromptLayout.of(config.prompt, llm)
-    titles = layout.tokenise_titles(snapshot.items()["title"], config.prompt.title_tokens)
-    priors = item_priors(llm, layout, titles, None, 1024)
 
     class Killed(Exception):
         pass
 
     def cut(line: str) -> None:
-        if line.startswith("stage2: step 3/"):
+        if line.startswith("stage2: 3 / "):
             raise Killed
 
-    rec = make_rec(llm, config)
+    rec, prompt = make_rec(llm, config), prompt_parts(snapshot, llm, config)
     with pytest.raises(Killed):
-        train_stage2(snapshot, rec, llm, layout, titles, priors, config, tmp_path / "cut", cut)
+        train_stage2(snapshot, rec, llm, prompt, config, tmp_path / "cut", Report(cut, every_seconds=0))
     resumed, _, lines = trained(snapshot, llm, tmp_path / "cut")
     assert any("resumes at step 2" in line for line in lines)
     for name, value in whole.projection.state_dict().items():
@@ -209,9 +170,10 @@ def test_a_training_that_was_cut_off_ends_with_the_same_weights(
 
 
 def test_without_stage2_users_nothing_is_trained_and_that_is_said(llm: FrozenLLM, tmp_path: Path) -> None:
-    empty = write_snapshot(tmp_path, 0)
+    empty = Snapshot(group_snapshot(tmp_path / "snapshot", 0, NUM_ITEMS, GROUPS))
     rec, figures, lines = trained(empty, llm, tmp_path / "work")
-    assert figures["users"] == 0 and figures["examples"] == 0
+    assert figures["users"] == 0
+    assert figures["examples"] == 0
     assert hash_parameters(rec.projection) == hash_parameters(make_rec(llm, load([], SETTINGS)).projection)
     assert "not trained" in lines[-1]
 
@@ -228,7 +190,8 @@ def test_candidates_are_a_function_of_user_and_draw_and_never_what_the_user_had(
     for row in range(5, 20):
         own = examples.candidates(row, 12, NUM_ITEMS, 1, 0)
         assert own.tolist() == tail.candidates(row - 5, 12, NUM_ITEMS, 1, 0).tolist()
-        assert len(set(own.tolist())) == 12 and int(examples.targets[row]) in own
+        assert len(set(own.tolist())) == 12
+        assert int(examples.targets[row]) in own
         assert not set(own.tolist()) & set(examples.seen[row].tolist())
     assert (
         examples.candidates(0, 12, NUM_ITEMS, 1, 0).tolist()
@@ -243,17 +206,14 @@ def test_the_listwise_loss_starts_at_the_temperature_where_it_is_least(
 ) -> None:
     config = load([], SETTINGS)
     rec = make_rec(llm, config)
-    layout = PromptLayout.of(config.prompt, llm)
-    titles = layout.tokenise_titles(snapshot.items()["title"], config.prompt.title_tokens)
-    stage2 = _Stage2(
-        rec, llm, RequestBuilder(layout, titles, llm.max_positions), None, rec.item_inputs(), config
-    )
-    judged = Examples.of(snapshot.held_back("early_stop"), rec, torch.device("cpu"))
-    read = stage2.read(judged, range(len(judged)))
-    stage2.start_temperature(read)
+    prompt = prompt_parts(snapshot, llm, config)
+    objective = LLMObjective(rec, llm, PromptParts(prompt.layout, prompt.titles, None), config)
+    early_stopping = Examples.of(snapshot.held_back("early_stop"), rec, torch.device("cpu"))
+    choices = objective.choice_scores(early_stopping, range(len(early_stopping)))
+    objective.start_temperature(choices)
     started = rec.projection.log_temperature_listwise.item()
     losses = []
     for change in (-0.4, 0.0, 0.4):
         rec.projection.log_temperature_listwise.data.fill_(started + change)
-        losses.append(stage2.figures(read)["listwise"])
+        losses.append(objective.figures(choices)["listwise"])
     assert min(losses) == losses[1]

@@ -1,6 +1,10 @@
 """Titles and descriptions become plain text, whatever a shop put into them."""
 
+import unicodedata
+
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from allmrec.data.importers.amazon import literal_to_json
 from allmrec.data.text import TITLE_CHARACTERS, clean, clean_title
@@ -41,6 +45,67 @@ def test_text_is_cleaned_and_nothing_else_is_lost(dirty: str, plain: str) -> Non
 
 def test_a_title_of_ten_thousand_characters_is_cut() -> None:
     assert len(clean_title("word " * 2000)) <= TITLE_CHARACTERS
+
+
+MARKUP = st.sampled_from(
+    [
+        "<b>",
+        "</p>",
+        "<",
+        ">",
+        "<a ",
+        "href=",
+        "<!--",
+        "-->",
+        "<script>",
+        "</script>",
+        "&",
+        "amp;",
+        "lt;",
+        "gt;",
+        "&#38;",
+        "&nbsp;",
+        "&zwj;",
+        "\u200b",
+        "\u200d",
+        "\u202e",
+        "\x00",
+        "\t",
+        "\x1f",
+        "\x85",
+        "\u2028",
+        "क",
+        "☃",
+    ]
+)
+DIRTY = st.lists(MARKUP | st.text(max_size=3), max_size=12).map("".join) | st.text()
+"""Any text, and texts put together of what `clean` looks for."""
+
+
+@given(DIRTY)
+@example("&amp;amp;amp;amp;lt;b&gt;")
+@example("<\u200bb>")
+@example("<a b=<c d=")
+def test_a_cleaned_text_stays_as_it_is(text: str) -> None:
+    assert clean(clean(text)) == clean(text)
+
+
+@given(DIRTY)
+def test_no_text_keeps_control_or_invisible_characters_or_unfolded_white_space(text: str) -> None:
+    plain = clean(text)
+    assert "  " not in plain
+    assert plain == plain.strip()
+    assert not [letter for letter in plain if letter.isspace() and letter != " "]
+    assert not [letter for letter in plain if unicodedata.category(letter) == "Cc"]
+    assert not set(plain) & set("\u00ad\u200b\u200e\u200f\u202a\u202d\u202e\u2060\u2066\u2069\ufeff")
+
+
+@given(DIRTY, st.integers(0, 2 * TITLE_CHARACTERS))
+@example("<b x=5 <", TITLE_CHARACTERS - 7)
+def test_a_title_is_never_too_long_and_stays_as_it_is(text: str, num_words: int) -> None:
+    title = clean_title("w" * num_words + text + " more" * 200)
+    assert len(title) <= TITLE_CHARACTERS
+    assert clean_title(title) == title
 
 
 def test_python_literals_are_read_and_never_run() -> None:

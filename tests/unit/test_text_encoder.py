@@ -30,19 +30,34 @@ def test_the_text_of_an_item_is_the_papers() -> None:
 
 def test_the_packaged_model_gives_its_raw_output_and_means_something(encoder: TextEncoder) -> None:
     vectors = encoder.encode(["Title: running shoe", "Title: sneaker for runners", "Title: cast iron pan"])
-    assert vectors.shape == (3, encoder.width) == (3, 384) and vectors.dtype == np.float32
+    assert vectors.shape == (3, encoder.width) == (3, 384)
+    assert vectors.dtype == np.float32
     assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2] + 0.2
     assert encoder.model.max_seq_length == 128
+
+
+def test_the_librarys_own_progress_bars_are_not_shown(
+    tmp_path: Path, cache: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    TextEncoder.load(TextEncoderConfig(), cache).save(tmp_path / "saved")
+    TextEncoder.load(TextEncoderConfig(), cache, tmp_path / "saved").encode(TEXTS)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_only_new_texts_are_computed(encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     first = encoder.encode(TEXTS)
     computed: list[list[str]] = []
-    original = encoder._computed
-    monkeypatch.setattr(encoder, "_computed", lambda texts: computed.append(texts) or original(texts))
+    original = encoder.compute
+
+    def recorded(texts: list[str]) -> np.ndarray:
+        computed.append(texts)
+        return original(texts)
+
+    monkeypatch.setattr(encoder, "compute", recorded)
     again = encoder.encode([TEXTS[2], "Title: new", TEXTS[0], "Title: new"])
     assert computed == [["Title: new"]]
-    assert np.array_equal(again[[0, 2]], first[[2, 0]]) and np.array_equal(again[1], again[3])
+    assert np.array_equal(again[[0, 2]], first[[2, 0]])
+    assert np.array_equal(again[1], again[3])
     assert encoder.encode([]).shape == (0, 384)
 
 
@@ -63,7 +78,7 @@ def test_a_damaged_cache_is_computed_anew(tmp_path: Path, encoder: TextEncoder) 
 
 def test_a_cache_that_cannot_be_written_is_a_clear_error(tmp_path: Path, encoder: TextEncoder) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(SetupError, match="set llm.cache to another"):
+    with pytest.raises(SetupError, match=r"set llm\.cache to another"):
         TextEncoder(encoder.model, encoder.config, tmp_path / "file").encode(TEXTS)
 
 

@@ -1,4 +1,4 @@
-"""A tiny bundle of real parts: SASRec, alignment networks and projections with random weights, a tiny LLM, and the packaged sentence encoder."""
+"""A tiny bundle of real parts with random weights, a tiny LLM, and the packaged sentence encoder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from allmrec.models.a_llmrec import ALLMRec
 from allmrec.models.alignment import AlignmentNetworks
 from allmrec.models.cf import build_cf_model
 from allmrec.models.text_encoder import TextEncoder, item_text
-from allmrec.ranking.blend import fit_blend
+from allmrec.ranking.blend import BlendWeights
 from tests.tiny_models import make_tiny_llm
 
 NOUNS = (
@@ -36,6 +36,16 @@ NUM_UNKNOWN = 6
 """Items at the end of the catalogue that nobody had in training."""
 
 
+PRIOR = {"cf": 1.0, "text": 0.3, "alignment": 0.5, "llm": 0.1}
+"""The blend's weights before any user was looked at, temperature included."""
+
+
+def blend(prior: dict[str, float]) -> BlendWeights:
+    """Return the blend that nobody was fitted on."""
+    total = sum(prior.values())
+    return BlendWeights({part: weight / total for part, weight in prior.items()}, 0.0, 1.0 / total, 0)
+
+
 def tiny_catalogue(num_items: int = 30) -> pd.DataFrame:
     """Items 1..num_items as a snapshot has them; the last ones have no interactions."""
     numbers = range(1, num_items + 1)
@@ -44,7 +54,9 @@ def tiny_catalogue(num_items: int = 30) -> pd.DataFrame:
         "item_idx": np.arange(1, num_items + 1, dtype=np.int32),
         "item_id": [f"i{number:03d}" for number in numbers],
         "title": titles,
-        "description": [f"A good {title}." if number % 2 else "" for number, title in zip(numbers, titles, strict=True)],
+        "description": [
+            f"A good {title}." if number % 2 else "" for number, title in zip(numbers, titles, strict=True)
+        ],
         "categories": [[] for _ in numbers],
         "num_interactions": [0 if number > num_items - NUM_UNKNOWN else 1 + number % 9 for number in numbers],
     })  # fmt: skip
@@ -105,18 +117,6 @@ def tiny_bundle(folder: Path, num_items: int = 30) -> Bundle:
     titles = layout.tokenise_titles(items["title"].tolist(), config.prompt.title_tokens)
     priors = item_priors(llm, layout, titles, None, config.scoring.token_budget)
     bundle = assemble_bundle(rec, config, items, titles, priors, llm, encoder)
-    nobody = pd.DataFrame(
-        {
-            "user_id": [],
-            "candidates": [],
-            "cf_scores": [],
-            "text_scores": [],
-            "alignment_scores": [],
-            "llm_choice_scores": [],
-        }
-    )
-    bundle.blends = {
-        "with_llm": fit_blend(nobody, [], True)[0],
-        "without_llm": fit_blend(nobody, [], False)[0],
-    }
+    without = {part: weight for part, weight in PRIOR.items() if part != "llm"}
+    bundle.blends = {"with_llm": blend(PRIOR), "without_llm": blend(without)}
     return bundle

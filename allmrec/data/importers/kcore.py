@@ -1,4 +1,4 @@
-"""The k-core of the interactions: users and items with few interactions are left out, again and again until none are left."""
+"""The k-core of the interactions: users and items with few interactions are left out, round after round."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from pyspark.sql import functions as F
 
 
 def k_core(interactions: DataFrame, k: int) -> DataFrame:
-    """Return the largest part of `interactions` in which every user and every item has at least `k`; all of it for k ≤ 1.
+    """Return the largest part of `interactions` in which every user and every item has at least `k` rows.
 
-    Each round shuffles pairs of ids only. The result is unique: it does not depend on the order in which rows are dropped.
+    That is all of it for k ≤ 1. The result is unique: it does not depend on the order in which rows are
+    dropped. Each round shuffles pairs of ids only.
     """
     if k <= 1:
         return interactions
     pairs = (
         interactions.groupBy("user_id", "item_id")
-        .agg(F.count(F.lit(1)).alias("n"))
+        .agg(F.count(F.lit(1)).alias("num_rows"))
         .persist(StorageLevel.MEMORY_AND_DISK)
     )
-    left = pairs.count()
+    num_pairs = pairs.count()
     while True:
         smaller = pairs
         for side in ("item_id", "user_id"):
-            enough = (
-                smaller.groupBy(side).agg(F.sum("n").alias("total")).where(F.col("total") >= k).select(side)
-            )
-            smaller = smaller.join(enough, side, "left_semi")
-        # A checkpoint a round: the plan would double with each.
+            totals = smaller.groupBy(side).agg(F.sum("num_rows").alias("total"))
+            smaller = smaller.join(totals.where(F.col("total") >= k).select(side), side, "left_semi")
+        # One checkpoint per round: the plan would double with each.
         smaller = smaller.localCheckpoint()
         pairs.unpersist()
-        pairs, before, left = smaller, left, smaller.count()
-        if left == before:
+        num_pairs_before, num_pairs = num_pairs, smaller.count()
+        pairs = smaller
+        if num_pairs == num_pairs_before:
             return interactions.join(pairs.select("user_id", "item_id"), ["user_id", "item_id"], "left_semi")

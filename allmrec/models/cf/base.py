@@ -1,8 +1,8 @@
-"""The contract that every collaborative-filtering backbone meets: an item matrix E and a user representation x_u of a sequence.
+"""The contract of collaborative-filtering backbones: an item matrix E and a user representation x_u.
 
-Histories are [B, L] int64 item_idx, oldest first, LEFT-padded with 0. Items the model was not trained on (`known` false, or an index beyond
-its catalogue, as for items added since) are invisible in a history, score 0 as candidates, and must be told apart by the caller through
-`known`.
+Histories are [B, L] int64 item_idx, oldest first, LEFT-padded with 0. Items the model was not trained on
+(`known` false, or an index beyond its catalogue, as for items added since) are invisible in a history, score
+0 as candidates, and must be told apart by the caller through `known`.
 """
 
 from __future__ import annotations
@@ -27,10 +27,14 @@ class CFModel(nn.Module, ABC):
         self.register_buffer("known", known)
 
     def set_known(self, known: Tensor) -> None:
-        """Say which items have interactions in training ([I+1] bool; false at 0). Saved with the weights."""
+        """Say which items have interactions in training ([I+1] bool; false at 0). Saved with the weights.
+
+        Raises ValueError for another shape, or where the padding item is known.
+        """
         if known.shape != self.known.shape or bool(known[0]):
             raise ValueError(
-                f"known has shape {tuple(known.shape)}, expected {tuple(self.known.shape)} with false at the padding index 0"
+                f"known has shape {tuple(known.shape)}, expected {tuple(self.known.shape)} "
+                "with false at the padding index 0"
             )
         self.known.copy_(known)
 
@@ -42,7 +46,8 @@ class CFModel(nn.Module, ABC):
     def position_representations(self, histories_BL: Tensor) -> Tensor:
         """[B, L, D]: the state after every position of the history, zeros at padding and at unknown items.
 
-        The newest one is x_u. An older one may depend on how many items follow it (SASRec's positions do), never on which.
+        The newest one is x_u. An older one may depend on how many items follow it (SASRec's positions do),
+        never on which.
         """
 
     @abstractmethod

@@ -1,10 +1,11 @@
 """SASRec: self-attentive sequential recommendation (Kang & McAuley, ICDM 2018, §III).
 
-As published: learned position embeddings, causal self-attention and point-wise feed-forward blocks, item embeddings shared between input
-and output, scaled by √D at the input. Deviations: layer norms before each sub-layer and at the end (pre-norm, as the authors' code does for
-the query) on all of query, key and value; no dropout on the attention weights (so that attention is one fused kernel); positions are
-counted from the newest item, so that they do not depend on the padding; everything but attention is computed on real items only (sequences
-are short, most of [B, L] is padding).
+As published: learned position embeddings, causal self-attention and point-wise feed-forward blocks, item
+embeddings shared between input and output, scaled by √D at the input. Deviations: layer norms before each
+sub-layer and at the end (pre-norm, as the authors' code does for the query) on all of query, key and value;
+no dropout on the attention weights (so that attention is one fused kernel); positions are counted from the
+newest item, so that they do not depend on the padding; everything but attention is computed on real items
+only (sequences are short, most of [B, L] is padding).
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from torch import Tensor, nn
 from allmrec.models.cf.base import CFModel
 
 
-class Places(NamedTuple):
-    """Where the N real items of a batch lie: N numbers each, and the mask of attention [B, 1, L, L] (true: may look)."""
+class RealItems(NamedTuple):
+    """Where the N real items of a batch lie: [N] int64 each, and attention's mask [B, 1, L, L] bool."""
 
     row_N: Tensor
     column_N: Tensor
@@ -28,7 +29,10 @@ class Places(NamedTuple):
 
 
 class SASRec(CFModel):
-    """Item and position embeddings, `num_blocks` attention blocks, a final layer norm; scores are x_u · E_i."""
+    """Item and position embeddings, `num_blocks` attention blocks, a final layer norm.
+
+    Scores are x_u · E_i.
+    """
 
     def __init__(
         self, num_items: int, max_history: int, width: int, num_blocks: int, num_heads: int, dropout: float
@@ -52,34 +56,42 @@ class SASRec(CFModel):
         return self.item_embedding.weight
 
     def position_representations(self, histories_BL: Tensor) -> Tensor:
-        """[B, L, D]: the state at every position, zeros at padding and at unknown items. L may be anything; the newest `max_history`
-        count."""
-        places, states_ND = self.states(histories_BL)
+        """[B, L, D]: the state at every position, zeros at padding and at unknown items.
+
+        L may be anything; the newest `max_history` count.
+        """
+        real, states_ND = self.states(histories_BL)
         out_BLD = states_ND.new_zeros(*histories_BL.shape, self.width)
         return out_BLD.index_put(
-            (places.row_N, places.column_N + histories_BL.shape[1] - places.mask_B1LL.shape[-1]), states_ND
+            (real.row_N, real.column_N + histories_BL.shape[1] - real.mask_B1LL.shape[-1]), states_ND
         )
 
     def user_representation(self, histories_BL: Tensor) -> Tensor:
         """x_u: [B, D], the state at the newest known item, zeros where there is none."""
-        places, states_ND = self.states(histories_BL)
-        newest = places.from_newest_N == 0
+        real, states_ND = self.states(histories_BL)
+        newest = real.from_newest_N == 0
         out_BD = states_ND.new_zeros(len(histories_BL), self.width)
-        return out_BD.index_put((places.row_N[newest],), states_ND[newest])
+        return out_BD.index_put((real.row_N[newest],), states_ND[newest])
 
-    def states(self, histories_BL: Tensor) -> tuple[Places, Tensor]:
-        """Return where the batch's N real items lie (columns of the histories cut to the longest one) and their states [N, D]."""
+    def states(self, histories_BL: Tensor) -> tuple[RealItems, Tensor]:
+        """Return where the batch's N real items lie, and their states [N, D].
+
+        Columns are those of the histories cut to the longest one.
+        """
         items_BL = _cut(self.visible(histories_BL)[:, -self.max_history :])
-        places = _places(items_BL)
-        embedded_ND = self.item_embedding(items_BL[places.row_N, places.column_N]) * math.sqrt(self.width)
-        hidden_ND = self.dropout(embedded_ND + self.position_embedding(places.from_newest_N))
+        real = _real_items(items_BL)
+        embedded_ND = self.item_embedding(items_BL[real.row_N, real.column_N]) * math.sqrt(self.width)
+        hidden_ND = self.dropout(embedded_ND + self.position_embedding(real.from_newest_N))
         for block in self.blocks:
-            hidden_ND = block(hidden_ND, places)
-        return places, self.final_norm(hidden_ND)
+            hidden_ND = block(hidden_ND, real)
+        return real, self.final_norm(hidden_ND)
 
 
 class Block(nn.Module):
-    """Causal self-attention and a point-wise feed-forward network (width D inside), each normed before, with dropout and a residual."""
+    """Causal self-attention and a point-wise feed-forward network of width D.
+
+    Each is normed before, with dropout and a residual.
+    """
 
     def __init__(self, width: int, num_heads: int, dropout: float) -> None:
         super().__init__()
@@ -92,19 +104,19 @@ class Block(nn.Module):
         self.outer = nn.Linear(width, width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, hidden_ND: Tensor, places: Places) -> Tensor:
+    def forward(self, hidden_ND: Tensor, real: RealItems) -> Tensor:
         """[N, D] → [N, D]."""
         hidden_ND = hidden_ND + self.dropout(
-            self.attended(self.attention(self.attention_norm(hidden_ND), places))
+            self.attended(self.attention(self.attention_norm(hidden_ND), real))
         )
         return hidden_ND + self.dropout(
             self.outer(self.dropout(nn.functional.relu(self.inner(self.forward_norm(hidden_ND)))))
         )
 
-    def attention(self, normed_ND: Tensor, places: Places) -> Tensor:
+    def attention(self, normed_ND: Tensor, real: RealItems) -> Tensor:
         """[N, D] → [N, D]: every item looks at itself and the older items of its own history."""
-        batch, length, width = len(places.mask_B1LL), places.mask_B1LL.shape[-1], normed_ND.shape[1]
-        where = (places.row_N, places.column_N)
+        batch, length, width = len(real.mask_B1LL), real.mask_B1LL.shape[-1], normed_ND.shape[1]
+        where = (real.row_N, real.column_N)
         query, key, value = (
             normed_ND.new_zeros(batch, length, width)
             .index_put(where, part_ND)
@@ -112,18 +124,19 @@ class Block(nn.Module):
             .transpose(1, 2)
             for part_ND in self.query_key_value(normed_ND).chunk(3, dim=1)
         )
-        attended = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=places.mask_B1LL)
+        attended = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=real.mask_B1LL)
         return attended.transpose(1, 2)[where].reshape(-1, width)
 
 
 def _cut(items_BL: Tensor) -> Tensor:
-    """Drop the leading columns in which no history has an item (at least one column stays)."""
+    """Return [B, L] without the leading columns in which no history has an item (at least one stays)."""
     used = items_BL.any(dim=0).nonzero()
     first = int(used[0]) if len(used) else items_BL.shape[1] - 1
     return items_BL[:, first:]
 
 
-def _places(items_BL: Tensor) -> Places:
+def _real_items(items_BL: Tensor) -> RealItems:
+    """Return where items [B, L] int64 are not padding (0), and who may look where."""
     real_BL = items_BL > 0
     length = items_BL.shape[1]
     from_newest_BL = real_BL.flip(1).cumsum(1).flip(1) - 1
@@ -132,4 +145,4 @@ def _places(items_BL: Tensor) -> Places:
     # Padding looks at itself: a row that may look nowhere would be NaN.
     itself_LL = torch.eye(length, dtype=torch.bool, device=items_BL.device)
     mask_B1LL = ((causal_LL & real_BL[:, None, :]) | itself_LL)[:, None]
-    return Places(row_N, column_N, from_newest_BL[row_N, column_N], mask_B1LL)
+    return RealItems(row_N, column_N, from_newest_BL[row_N, column_N], mask_B1LL)

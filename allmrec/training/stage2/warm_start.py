@@ -1,9 +1,11 @@
-"""The warm start of stage 2 (ours, method §10): user and item tokens matched by cosine, a minute without the LLM."""
+"""The warm start of stage 2: user and item tokens are matched by cosine, without the LLM.
+
+It takes about a minute and is not in the paper.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,116 +14,125 @@ from torch import Tensor, nn
 from allmrec import metrics, seeds
 from allmrec.config import Config
 from allmrec.models.a_llmrec import ALLMRec
+from allmrec.reporting import Report
 from allmrec.training.checkpoint import Checkpointer
-from allmrec.training.loop import Evaluation, History, fit
+from allmrec.training.loop import Evaluation, History, Training, fit
 from allmrec.training.stage2.examples import Examples
+from allmrec.training.stage2.tokens import batch_tokens
 
 NUM_NEGATIVES = 256
-"""Uniform negatives shared by a batch. The other users' targets are none: as negatives they would punish popular items."""
-JUDGED_CANDIDATES = 100
+"""Uniform negatives, shared by a batch. Other users' targets are none: that would punish popular items."""
+NUM_EVALUATION_CANDIDATES = 100
 EVALUATE_EVERY = 25
+"""Steps between two evaluations."""
 PATIENCE = 6
+"""Evaluations without a lower loss before the warm start stops."""
+WEIGHT_DECAY = 0.01
 
 
 def warm_start(
     rec: ALLMRec,
-    inputs: Tensor,
+    item_inputs_IK: Tensor,
     train: Examples,
-    judged: Examples,
+    early_stopping: Examples,
     config: Config,
-    work: Path,
-    fingerprint: str,
-    report: Callable[[str], None],
+    checkpointer: Checkpointer,
+    report: Report,
 ) -> History:
-    """Train `rec.projection` so that O_u is nearest to the held-back item's O_i; the best weights on `judged` are kept.
+    """Train `rec.projection` in place so that O_u is nearest to the held-back item's O_i; return the history.
 
-    Loss: softmax cross-entropy of cos(O_u, O_i) / temperature over the target and sampled items, a user's own items left out.
+    `item_inputs_IK` [I+1, K] float are `rec.item_inputs()`. The weights that are best for the users of
+    `early_stopping` are restored.
     """
-    settings = config.stage2
-    judge = judge_by_cosine(rec, inputs, judged, config.seed)
-    return fit(
+    settings, projection = config.stage2, rec.projection
+    evaluation = Evaluation(
+        cosine_measure(rec, item_inputs_IK, early_stopping, config.seed),
+        "loss",
+        EVALUATE_EVERY,
+        PATIENCE,
+        higher_is_better=False,
+    )
+    training = Training(
         "stage2",
-        {"projection": rec.projection},
+        {"projection": projection},
         torch.optim.AdamW(
-            rec.projection.parameters(), lr=settings.warm_start_learning_rate, weight_decay=0.01
+            projection.parameters(), lr=settings.warm_start_learning_rate, weight_decay=WEIGHT_DECAY
         ),
         lambda epoch: _batches(len(train), settings.warm_start_batch, config.seed, epoch),
-        lambda rows: cosine_loss(rec, inputs, train, rows),
+        lambda rows_B: cosine_loss(rec, item_inputs_IK, train, rows_B),
         total_steps=settings.warm_start_steps,
         seed=config.seed,
-        checkpointer=Checkpointer(work / "warm_start", config.training.checkpoint_every, fingerprint),
-        report=lambda line: report(line.replace("stage2:", "stage2 warm start:", 1)),
-        evaluation=Evaluation(judge, "loss", EVALUATE_EVERY, PATIENCE, higher_is_better=False)
-        if len(judged)
-        else None,
+        evaluation=evaluation if len(early_stopping) else None,
         clip_norm=1.0,
+        label="stage2 warm start",
     )
+    return fit(training, checkpointer, report)
 
 
-def tokens_of(
-    rec: ALLMRec, inputs: Tensor, examples: Examples, rows: Tensor, more_items: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return (items, tokens, users): the distinct items of the rows' histories and `more_items`, sorted and 0 first, their soft tokens, and O_u."""
-    histories = examples.histories[rows]
-    items, places = torch.unique(
-        torch.cat([torch.zeros_like(histories[:1, 0]), histories.flatten(), more_items.flatten()]),
-        return_inverse=True,
-    )
-    tokens = rec.soft_items(items, inputs)
-    users = rec.user_tokens(
-        examples.x[rows], examples.known[rows], places[1 : 1 + histories.numel()].view_as(histories), tokens
-    )
-    return items, tokens, users
+def cosine_loss(rec: ALLMRec, item_inputs_IK: Tensor, examples: Examples, rows_B: Tensor) -> Tensor:
+    """Return the softmax cross-entropy of the target among itself and NUM_NEGATIVES uniform items, a scalar.
 
+    The logits are cos(O_u, O_i) / temperature. A negative that is in the user's history, or the target
+    itself, is left out.
 
-def cosine_loss(rec: ALLMRec, inputs: Tensor, examples: Examples, rows: Tensor) -> Tensor:
-    """Softmax cross-entropy of each row's target among itself and NUM_NEGATIVES uniform items; scalar."""
-    targets = examples.targets[rows]
-    negatives = torch.randint(1, len(inputs), (NUM_NEGATIVES,)).to(targets.device)
-    items, tokens, users = tokens_of(rec, inputs, examples, rows, torch.cat([targets, negatives]))
-    users, tokens = nn.functional.normalize(users, dim=1), nn.functional.normalize(tokens, dim=1)
+    | input | shape |
+    |---|---|
+    | item_inputs_IK | [I+1, K] float: `ALLMRec.item_inputs` |
+    | rows_B | [B] int64: the users' rows in `examples` |
+    """
+    targets_B = examples.targets[rows_B]
+    negatives_M = torch.randint(1, len(item_inputs_IK), (NUM_NEGATIVES,)).to(targets_B.device)
+    tokens = batch_tokens(rec, item_inputs_IK, examples, rows_B, torch.cat([targets_B, negatives_M]))
+    users_BH = nn.functional.normalize(tokens.users, dim=1)
+    items_NH = nn.functional.normalize(tokens.items, dim=1)
     temperature = rec.projection.log_temperature_cosine.exp()
-    positive_B1 = (users * tokens[torch.searchsorted(items, targets)]).sum(dim=1, keepdim=True) / temperature
-    had_BN = (examples.histories[rows][:, None, :] == negatives[None, :, None]).any(dim=2) | (
-        targets[:, None] == negatives
-    )
-    negative_BN = (users @ tokens[torch.searchsorted(items, negatives)].T / temperature).masked_fill(
-        had_BN, float("-inf")
-    )
-    logits = torch.cat([positive_B1, negative_BN], dim=1)
-    return nn.functional.cross_entropy(logits, torch.zeros_like(targets))
+    positive_B1 = (users_BH * items_NH[tokens.rows(targets_B)]).sum(dim=1, keepdim=True) / temperature
+    in_history_BM = (examples.histories[rows_B][:, None, :] == negatives_M[None, :, None]).any(dim=2)
+    left_out_BM = in_history_BM | (targets_B[:, None] == negatives_M)
+    cosines_BM = users_BH @ items_NH[tokens.rows(negatives_M)].T
+    negative_BM = (cosines_BM / temperature).masked_fill(left_out_BM, float("-inf"))
+    logits = torch.cat([positive_B1, negative_BM], dim=1)
+    return nn.functional.cross_entropy(logits, torch.zeros_like(targets_B))
 
 
-def judge_by_cosine(
-    rec: ALLMRec, inputs: Tensor, judged: Examples, seed: int
+def cosine_measure(
+    rec: ALLMRec, item_inputs_IK: Tensor, users: Examples, seed: int
 ) -> Callable[[], dict[str, float]]:
-    """Return a function that measures loss, Hit@1 and NDCG@10 of the targets by cosine among up to 99 sampled items."""
-    num_items = len(inputs) - 1
-    size = min(JUDGED_CANDIDATES, max(num_items // 2, 2))
-    lists = [judged.candidates(row, size, num_items, seed, -1) for row in range(len(judged))]
-    padded = np.zeros((len(lists), max(map(len, lists), default=1)), dtype=np.int64)
-    for row, own in enumerate(lists):
-        padded[row, : len(own)] = own
-    candidates = torch.from_numpy(padded).to(inputs.device)
+    """Return a function that measures loss, Hit@1 and NDCG@10 of the users' targets by cosine.
+
+    Each is ranked among NUM_EVALUATION_CANDIDATES − 1 sampled items (fewer in a small catalogue), which never
+    change. `item_inputs_IK` [I+1, K] float are `rec.item_inputs()`.
+    """
+    candidates_BC = _evaluation_candidates(users, len(item_inputs_IK) - 1, seed).to(item_inputs_IK.device)
+    targets_B = (candidates_BC == users.targets[:, None]).int().argmax(dim=1)
+    rows_B = torch.arange(len(users), device=item_inputs_IK.device)
 
     def measure() -> dict[str, float]:
-        items, tokens, users = tokens_of(
-            rec, inputs, judged, torch.arange(len(judged), device=inputs.device), candidates
-        )
-        found = torch.einsum(
+        tokens = batch_tokens(rec, item_inputs_IK, users, rows_B, candidates_BC)
+        cosines_BC = torch.einsum(
             "bh,bch->bc",
-            nn.functional.normalize(users, dim=1),
-            nn.functional.normalize(tokens, dim=1)[torch.searchsorted(items, candidates)],
-        )
-        scores = found.masked_fill(candidates == 0, float("-inf"))
-        places = (candidates == judged.targets[:, None]).int().argmax(dim=1)
-        loss = nn.functional.cross_entropy(scores / rec.projection.log_temperature_cosine.exp(), places)
-        every = metrics.figures(metrics.ranks_of_target(scores.cpu().numpy(), places.cpu().numpy()))
-        return {"loss": float(loss), "Hit@1": every["Hit@1"], "NDCG@10": every["NDCG@10"]}
+            nn.functional.normalize(tokens.users, dim=1),
+            nn.functional.normalize(tokens.items, dim=1)[tokens.rows(candidates_BC)],
+        ).masked_fill(candidates_BC == 0, float("-inf"))
+        logits_BC = cosines_BC / rec.projection.log_temperature_cosine.exp()
+        loss = nn.functional.cross_entropy(logits_BC, targets_B)
+        figures = metrics.figures(metrics.ranks_of_target(cosines_BC.cpu().numpy(), targets_B.cpu().numpy()))
+        return {"loss": float(loss), "Hit@1": figures["Hit@1"], "NDCG@10": figures["NDCG@10"]}
 
     return measure
 
 
-def _batches(number: int, size: int, seed: int, epoch: int) -> Iterator[Tensor]:
-    order = torch.from_numpy(seeds.generator(seed, "stage2", "warm start", epoch).permutation(number))
-    yield from order.split(size)
+def _evaluation_candidates(users: Examples, num_items: int, seed: int) -> Tensor:
+    """Return each user's candidates, the target among them: item_idx [B, C] int64, 0 is padding."""
+    size = min(NUM_EVALUATION_CANDIDATES, max(num_items // 2, 2))
+    lists = [users.candidates(row, size, num_items, seed, -1) for row in range(len(users))]
+    candidates_BC = np.zeros((len(lists), max(map(len, lists), default=1)), dtype=np.int64)
+    for row, candidates in enumerate(lists):
+        candidates_BC[row, : len(candidates)] = candidates
+    return torch.from_numpy(candidates_BC)
+
+
+def _batches(num_users: int, batch_size: int, seed: int, epoch: int) -> Iterator[Tensor]:
+    """Yield one epoch's rows of users in seeded order: [batch_size] int64 each, the last may be shorter."""
+    order = torch.from_numpy(seeds.generator(seed, "stage2", "warm start", epoch).permutation(num_users))
+    yield from order.split(batch_size)

@@ -1,0 +1,54 @@
+"""The whole configuration: one frozen tree of sections, every field documented and checked before a run.
+
+YAML files are overlays on the defaults (`load`): later ones win, and `--set section.key=value` wins over all.
+Unknown keys and bad values are refused by their path. `reference` writes the table of conf/README.md.
+"""
+
+from allmrec.config.fingerprints import fingerprint
+from allmrec.config.loading import from_dict, load
+from allmrec.config.reference import reference
+from allmrec.config.sections import (
+    CandidatesConfig,
+    CFConfig,
+    ColumnMapping,
+    Config,
+    EvaluationConfig,
+    ImportingConfig,
+    LLMConfig,
+    PromptConfig,
+    PublishConfig,
+    ScoringConfig,
+    Section,
+    SequencesConfig,
+    SparkConfig,
+    Stage1Config,
+    Stage2Config,
+    TablesConfig,
+    TextEncoderConfig,
+    TrainingConfig,
+)
+
+__all__ = [
+    "CFConfig",
+    "CandidatesConfig",
+    "ColumnMapping",
+    "Config",
+    "EvaluationConfig",
+    "ImportingConfig",
+    "LLMConfig",
+    "PromptConfig",
+    "PublishConfig",
+    "ScoringConfig",
+    "Section",
+    "SequencesConfig",
+    "SparkConfig",
+    "Stage1Config",
+    "Stage2Config",
+    "TablesConfig",
+    "TextEncoderConfig",
+    "TrainingConfig",
+    "fingerprint",
+    "from_dict",
+    "load",
+    "reference",
+]

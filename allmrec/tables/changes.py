@@ -1,0 +1,32 @@
+"""What a merge would change: only that is written, so that a merge that changes nothing makes no commit."""
+
+from __future__ import annotations
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from allmrec.tables.specification import TableSpec
+
+
+def changed_rows(spec: TableSpec, rows: DataFrame, target: DataFrame, update: bool) -> DataFrame:
+    """Return the `rows` that are not in `target` by their key and, with `update`, those that differ there.
+
+    `rows` and `target` have exactly the table's columns, and `target` every key at most once.
+    """
+    key = list(spec.key)
+    others = [column for column in spec.schema if column.name not in spec.key]
+    if not update or not others:
+        return rows.join(target, key, "left_anti")
+    old = target.withColumnsRenamed({column.name: f"_old_{column.name}" for column in others})
+    same = F.lit(True)
+    for column in others:
+        new_value, old_value = F.col(column.name), F.col(f"_old_{column.name}")
+        same = same & _comparable(new_value, column).eqNullSafe(_comparable(old_value, column))
+    joined = rows.join(old.withColumn("_known", F.lit(True)), key, "left")
+    return joined.where(F.col("_known").isNull() | ~same).select(*rows.columns)
+
+
+def _comparable(value: Column, column: T.StructField) -> Column:
+    """Return what values are compared by: a map's sorted entries (Spark compares no maps), else the value."""
+    return F.array_sort(F.map_entries(value)) if isinstance(column.dataType, T.MapType) else value

@@ -1,0 +1,55 @@
+"""The file into which Spark's JVM and its Python workers write, so that a terminal shows nothing of them.
+
+The commands show its end where something fails.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+NUM_CAUSES = 3
+"""How many lines of the log an error quotes."""
+MAX_CAUSE_CHARACTERS = 300
+_CAUSE = re.compile(r"error|exception|could not|invalid|not found|no such|denied|no space left", re.I)
+
+_log: Path | None = None
+
+
+def spark_log() -> Path | None:
+    """Return the log of the JVM that this process started; None where it started none (spark-submit)."""
+    return _log
+
+
+def new_spark_log() -> Path:
+    """Create an empty log, readable for this user only, and make it the one that `spark_log` returns."""
+    global _log
+    # Another user of this machine could have put a link at a name that is known beforehand.
+    descriptor, name = tempfile.mkstemp(prefix=f"allmrec-spark-{os.getpid()}-", suffix=".log")
+    os.close(descriptor)
+    _log = Path(name)
+    return _log
+
+
+def remove_at_exit(log: Path) -> None:
+    """Remove the log when this process ends, unless an exception that nobody caught ends it."""
+
+    def remove() -> None:
+        # The interpreter keeps here what it printed a traceback of.
+        if not hasattr(sys, "last_value"):
+            log.unlink(missing_ok=True)
+
+    atexit.register(remove)
+
+
+def causes(log: Path) -> str:
+    """Return the last lines of the log that say what failed, in one line; where none does, its last lines."""
+    text = log.read_text(encoding="utf-8", errors="replace")
+    # Neither empty lines nor those of a stack trace.
+    lines = [line for line in map(str.strip, text.splitlines()) if line and not line.startswith("at ")]
+    telling = [line for line in lines if _CAUSE.search(line)] or lines
+    return " | ".join(line[:MAX_CAUSE_CHARACTERS] for line in telling[-NUM_CAUSES:]) or "none"

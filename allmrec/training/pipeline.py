@@ -1,0 +1,69 @@
+"""The training of a bundle on a snapshot, without Spark: CF model → stage 1 → stage 2 → blend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from allmrec.bundle import Bundle, assemble_bundle
+from allmrec.cache import cache_folder
+from allmrec.config import Config
+from allmrec.llm.frozen import FrozenLLM
+from allmrec.llm.multi_item import item_priors
+from allmrec.llm.prompt import PromptLayout, TitleTokens
+from allmrec.models.a_llmrec import ALLMRec
+from allmrec.models.text_encoder import TextEncoder
+from allmrec.reporting import Report
+from allmrec.training.blend import fit_blends
+from allmrec.training.catalogue import embed_catalogue
+from allmrec.training.cf import train_cf
+from allmrec.training.loader import Snapshot
+from allmrec.training.stage1 import train_stage1
+from allmrec.training.stage2 import PromptParts, train_stage2
+
+
+def train_bundle(
+    snapshot: Snapshot, config: Config, folder: Path, report: Report
+) -> tuple[Bundle, dict[str, float]]:
+    """Train every part on a snapshot and return the bundle (not saved yet) and its figures.
+
+    Checkpoints lie in `folder`: called again after a kill, with the same snapshot and settings, the training
+    goes on from them. Figures are named by their part: `cf_…`, `stage1_…`, `stage2_…`, `blend_…`. Raises
+    InputError where no user has two interactions, SetupError where a model or petastorm cannot be loaded.
+    """
+    items = snapshot.items()
+    with report.part("llm", f"load the frozen LLM {config.llm.model}"):
+        llm = FrozenLLM.load(config.llm, report)
+    with report.part("texts", f"embed {len(items):,} titles and descriptions"):
+        encoder = TextEncoder.load(config.text_encoder, cache_folder(config.llm))
+        text_embeddings = embed_catalogue(encoder, items)
+    with report.part("cf", f"train {config.cf.model} on who had what"):
+        cf, cf_figures = train_cf(snapshot, config, folder / "cf", report)
+    with report.part("stage 1", "align what users did with what titles say"):
+        stage1 = train_stage1(snapshot, cf, encoder, text_embeddings, config, folder / "stage1", report)
+    layout = PromptLayout.of(config.prompt, llm)
+    titles = layout.tokenise_titles(items["title"].tolist(), config.prompt.title_tokens)
+    priors = _priors(llm, layout, titles, config, report)
+    with report.part("stage 2", "teach the projections to speak to the LLM"):
+        known, texts = torch.from_numpy(snapshot.known_items()), torch.from_numpy(stage1.text_embeddings)
+        rec = ALLMRec.create(cf, stage1.networks, texts, known, llm, config.stage2, config.seed)
+        prompt = PromptParts(layout, titles, priors)
+        stage2_figures = train_stage2(snapshot, rec, llm, prompt, config, folder / "stage2", report)
+    bundle = assemble_bundle(rec, config, items, titles, priors, llm, encoder, stage1.encoder_folder)
+    with report.part("blend", "fit the served order on held-back items"):
+        bundle.blends, blend_figures = fit_blends(bundle, snapshot, llm, config, report)
+    figures = {"cf": cf_figures, "stage1": stage1.figures, "stage2": stage2_figures}
+    named = {f"{part}_{name}": value for part, own in figures.items() for name, value in own.items()}
+    return bundle, named | blend_figures
+
+
+def _priors(
+    llm: FrozenLLM, layout: PromptLayout, titles: TitleTokens, config: Config, report: Report
+) -> np.ndarray | None:
+    """Return each title's log-probability by itself, [I+1] float32 nats; None where none is subtracted."""
+    if config.prompt.layout != "no_list" or not config.prompt.subtract_prior:
+        return None
+    with report.part("priors", "ask the LLM how likely each title is by itself"):
+        return item_priors(llm, layout, titles, None, config.scoring.token_budget, report)

@@ -1,0 +1,168 @@
+"""What every step is given: frames that are released, runs that are recorded whatever happens. No JVM."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from datetime import date
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from py4j.protocol import Py4JNetworkError
+from pyspark.sql import DataFrame, SparkSession
+
+from allmrec.config import Config
+from allmrec.errors import InputError, TableError
+from allmrec.reporting import Report
+from allmrec.runtime import progress
+from allmrec.runtime.context import Context
+from allmrec.runtime.runs import recorded
+from allmrec.tables.cached_frames import CachedFrames
+from allmrec.tables.delta import Tables
+
+DAY = date(2026, 6, 1)
+
+
+class FakeFrame:
+    """Stands in for a frame; says what was done to it."""
+
+    def __init__(self, log: list[str], name: str, broken: bool = False) -> None:
+        self.log, self.name, self.broken = log, name, broken
+
+    def persist(self, level: object) -> FakeFrame:
+        self.log.append(f"persist {self.name}")
+        return self
+
+    def unpersist(self) -> None:
+        self.log.append(f"unpersist {self.name}")
+        if self.broken:
+            raise Py4JNetworkError("the JVM has ended")
+
+
+class FakeTables:
+    """Keeps the rows that are put; from `fails_at` on, putting one fails."""
+
+    def __init__(self, fails_at: int | None = None) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.fails_at = fails_at
+
+    def put(self, name: str, row: Mapping[str, Any]) -> None:
+        assert name == "runs"
+        if self.fails_at is not None and len(self.rows) >= self.fails_at:
+            raise TableError("runs: the disk is full")
+        self.rows.append(dict(row))
+
+
+def context_of(tables: FakeTables, report: Report) -> Context:
+    return Context(cast(SparkSession, None), Config(), report, "run-1", cast(Tables, tables), CachedFrames())
+
+
+def frame(log: list[str], name: str, broken: bool = False) -> DataFrame:
+    return cast(DataFrame, FakeFrame(log, name, broken))
+
+
+def test_frames_are_released_in_reverse_order_also_after_an_error() -> None:
+    log: list[str] = []
+
+    def fail() -> None:
+        with CachedFrames() as frames:
+            frames.keep(frame(log, "a"))
+            frames.keep(frame(log, "b", broken=True))
+            raise InputError("first")
+
+    with pytest.raises(InputError, match="first"):
+        fail()
+    assert log == ["persist a", "persist b", "unpersist b", "unpersist a"]
+
+
+def test_a_named_frame_is_made_once_and_again_after_its_release() -> None:
+    log: list[str] = []
+    frames = CachedFrames()
+    for _ in range(2):
+        with frames:
+            assert frames.keep_once("a", lambda: frame(log, "a")) is frames.keep_once(
+                "a", lambda: frame(log, "b")
+            )
+    assert log == ["persist a", "unpersist a"] * 2
+
+
+def test_a_step_leaves_a_started_and_then_a_done_row() -> None:
+    tables, lines, log = FakeTables(), list[str](), list[str]()
+    with recorded(context_of(tables, Report(lines.append)), "score", DAY, "f" * 16, {"items": 3}) as run:
+        with run.part("write", "write it"):
+            run.keep(frame(log, "a"))
+        run.counts, run.figures, run.bundle_id = {"users_in": 2}, {"loss": 0.5}, "b" * 16
+    started, done = tables.rows
+    assert (started["status"], done["status"]) == ("started", "done")
+    assert started["finished_at"] is None
+    assert started["counts"] is None
+    assert done["finished_at"] >= done["started_at"] == started["started_at"]
+    assert (done["run_id"], done["step"], done["run_date"], done["fingerprint"]) == (
+        "run-1",
+        "score",
+        DAY,
+        "f" * 16,
+    )
+    assert (done["counts"], done["figures"], done["bundle_id"]) == ({"users_in": 2}, {"loss": 0.5}, "b" * 16)
+    assert done["input_versions"] == {"items": 3}
+    assert set(done["timings"]) == {"write", "all"}
+    assert log == ["persist a", "unpersist a"]
+    assert lines[:2] == ["score 2026-06-01: started", "score 2026-06-01: write: write it"]
+
+
+def test_a_step_that_fails_leaves_its_error_and_its_timings() -> None:
+    tables, log = FakeTables(), list[str]()
+
+    def fail() -> None:
+        with (
+            recorded(context_of(tables, Report()), "score", DAY, "f" * 16, {}) as run,
+            run.part("read", "read it"),
+        ):
+            run.keep(frame(log, "a"))
+            raise InputError("no user")
+
+    with pytest.raises(InputError, match="no user"):
+        fail()
+    failed = tables.rows[-1]
+    assert (failed["status"], failed["message"]) == ("failed", "InputError: no user")
+    assert set(failed["timings"]) == {"read", "all"}
+    assert failed["counts"] is failed["bundle_id"] is None
+    assert log == ["persist a", "unpersist a"]
+
+
+def test_a_failure_that_cannot_be_recorded_does_not_hide_the_first_error() -> None:
+    lines: list[str] = []
+    context = context_of(FakeTables(fails_at=1), Report(lines.append))
+    with pytest.raises(InputError, match="no user"), recorded(context, "score", DAY, "f" * 16, {}):
+        raise InputError("no user")
+    assert lines[-1] == "score 2026-06-01: failed, and runs cannot be written: runs: the disk is full"
+
+
+def test_a_new_run_shares_all_but_the_id() -> None:
+    context = context_of(FakeTables(), Report())
+    again = context.with_new_run()
+    assert again.run_id != context.run_id
+    assert again.frames is context.frames
+    assert again.tables is context.tables
+
+
+def test_what_tasks_have_counted_is_reported_until_the_block_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LOOKS", 0.001)
+    counter = SimpleNamespace(value=0)
+    spark = cast(
+        SparkSession, SimpleNamespace(sparkContext=SimpleNamespace(accumulator=lambda start: counter))
+    )
+    halfway, lines = threading.Event(), list[str]()
+
+    def write(line: str) -> None:
+        lines.append(line)
+        if "5 / 10 users" in line:
+            halfway.set()
+
+    before = threading.active_count()
+    with progress.counting(spark, Report(write, every_seconds=0), "score", 10, "users"):
+        counter.value = 5
+        assert halfway.wait(10), lines
+    assert threading.active_count() == before
+    assert all(line.startswith("score: ") for line in lines)
