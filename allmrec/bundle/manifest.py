@@ -105,8 +105,9 @@ class Manifest:
 
     def of_child(self, num_items: int) -> Manifest:
         """Return the manifest of a child with `num_items` items, not written yet."""
-        child = replace(self, parent_id=self.bundle_id, num_items=num_items)
-        return replace(child, bundle_id="", created_at="", files={})
+        return replace(
+            self, parent_id=self.bundle_id, num_items=num_items, bundle_id="", created_at="", files={}
+        )
 
 
 def content_id(values: Mapping[str, Any]) -> str:

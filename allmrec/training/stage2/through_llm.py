@@ -28,9 +28,9 @@ def train_through_llm(
 
     It ends after its last step, or earlier where the loss of the early-stopping users no longer falls.
     Where that loss never fell below the start's, the projections stay as they were (but for the listwise
-    temperature, whose start is set first). Figures: steps, examples,
-    llm_seconds, loss, and the early-stopping users' loss, title, listwise and Hit@1 before and after (absent
-    where nobody was held back for early stopping).
+    temperature, whose start is set first). Figures: steps, examples, llm_seconds, loss, and the
+    early-stopping users' loss, title, listwise and Hit@1 before and after (absent where nobody was held back
+    for early stopping).
     """
     settings, projection = config.stage2, objective.rec.projection
     evaluated = range(min(settings.evaluation_users, len(early_stopping)))
