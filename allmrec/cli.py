@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import sys
 from collections.abc import Callable
@@ -13,16 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import click
-from pyspark.errors import PySparkException
 from rich.console import Console
 
-from allmrec.config import Config, load
+from allmrec.config import Config, GatesConfig, load
 from allmrec.errors import SetupError, UserError
 from allmrec.reporting import Report, Screen
-from allmrec.runtime.context import Context
+from allmrec.runtime.context import Context, RunOptions
 from allmrec.runtime.inputs import Inputs, day_after_last_event
+from allmrec.runtime.runs import begin
 from allmrec.tables.session import create_session
 from allmrec.tables.spark_log import spark_log
+from allmrec.tables.troubles import as_user_error
 
 Command = Callable[..., None]
 
@@ -30,50 +30,56 @@ OUT = Console(width=None if sys.stdout.isatty() else 120)
 """What a command is asked for: a terminal's own width, 120 characters in a file or pipe."""
 LOG = Console(stderr=True, soft_wrap=True, highlight=False)
 """What is said while it works."""
+AS_JSON = "allmrec.as_json"
+"""Where a command's context notes that it speaks in lines of JSON."""
 SPARK_LOG_LINES = 30
 """Lines of Spark's own log that are shown when something unexpected fails."""
 
 
 class _Commands(click.Group):
-    """A group whose commands end with one line and exit code 1 on a mistake the user can mend."""
+    """A group whose commands end with one line and an exit code that says whether trying again helps.
+
+    2 is a mistake in what was asked, 3 are data or a gate, 4 is trouble that passes; 1 is a defect of the
+    program, with its traceback.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; raises what nobody can mend by a setting, after the end of Spark's log."""
+        """Run the command; raises what is a defect of the program, after the end of Spark's log."""
         try:
             return super().invoke(ctx)
-        except UserError as error:
-            _fail(str(error))
-        except PySparkException as error:
-            _show_spark_log()
-            _fail(f"Spark: {' '.join(str(error).split())[:1000]}")
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
-            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-                _fail(
-                    f"no space left on the disk ({error.filename or 'unknown file'}); "
-                    "free some, then run the same command again"
-                )
-            _show_spark_log()
+            known = as_user_error(error)
+            if known is not error:
+                _show_spark_log(_report(bool(ctx.meta.get(AS_JSON))))
+            if known is not None:
+                _fail(ctx, known)
             raise
 
 
-def _fail(message: str) -> None:
-    LOG.print(f"error: {message}", style="red", markup=False)
-    sys.exit(1)
+def _fail(ctx: click.Context, error: UserError) -> None:
+    """Say the error as the last line and end with its exit code."""
+    if ctx.meta.get(AS_JSON):
+        _report(as_json=True).of(level="error", exit_code=str(error.exit_code))(str(error))
+    else:
+        LOG.print(f"error: {error}", style="red", markup=False)
+    sys.exit(error.exit_code)
 
 
-def _show_spark_log() -> None:
+def _show_spark_log(report: Report) -> None:
     """Show the end of what Spark wrote where a terminal does not show it (see `allmrec.tables.spark_log`)."""
     path = spark_log()
     if path is not None and path.is_file():
-        LOG.print(f"the end of Spark's log, {path}:", markup=False)
+        report(f"the end of Spark's log, {path}:")
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines()[-SPARK_LOG_LINES:]:
-            LOG.print(f"  {line}", markup=False)
+            report(f"  {line}")
 
 
-def _report() -> Report:
-    """Return the report of a command: live at a terminal, lines in a file or pipe."""
+def _report(as_json: bool) -> Report:
+    """Return the report of a command: live at a terminal, lines in a file or pipe, or lines of JSON."""
+    if as_json:
+        return Report(lambda line: print(line, file=sys.stderr, flush=True), as_json=True)
     return Report(
         lambda line: LOG.print(f"{datetime.now():%H:%M:%S} {line}", markup=False),
         Screen(LOG) if LOG.is_terminal else None,
@@ -105,9 +111,54 @@ def configured(function: Command) -> Command:
     )
     @functools.wraps(function)
     def command(config: tuple[str, ...], overrides: tuple[str, ...], **others: Any) -> None:
-        function(load(config, overrides), **others)
+        settings = load(config, overrides)
+        click.get_current_context().meta[AS_JSON] = settings.reporting.json_lines
+        function(settings, **others)
 
     return command
+
+
+NO_OPTIONS = RunOptions()
+RUN_OPTIONS = {
+    "force": click.option("--force", is_flag=True, help="Repeat what is there already."),
+    "refresh": click.option(
+        "--refresh",
+        is_flag=True,
+        help="Read the newest versions of the input tables, not those of the date's last run.",
+    ),
+    "full": click.option("--full", is_flag=True, help="Score everybody; keep no list of the night before."),
+    "max_minutes": click.option(
+        "--max-minutes",
+        type=click.FloatRange(min=0),
+        help="After so many minutes nobody else is read by the LLM.",
+    ),
+    "override": click.option(
+        "--override",
+        multiple=True,
+        type=click.Choice(list(GatesConfig.model_fields)),
+        metavar="RULE",
+        help="A rule of the section `gates` that may be broken; may be repeated, and is recorded.",
+    ),
+}
+"""Options of commands that run a date: what is asked of this one run, and belongs into no configuration."""
+
+
+def run_options(*names: str) -> Callable[[Command], Command]:
+    """Return the decorator that gives a command some of `RUN_OPTIONS`, and passes it `RunOptions` instead."""
+
+    def decorate(function: Command) -> Command:
+        @functools.wraps(function)
+        def command(*positional: Any, **others: Any) -> None:
+            asked = {name: others.pop(name) for name in names}
+            if "override" in asked:
+                asked["override"] = frozenset(asked["override"])
+            function(*positional, options=RunOptions(**asked), **others)
+
+        for name in reversed(names):
+            command = RUN_OPTIONS[name](command)
+        return command
+
+    return decorate
 
 
 def run_date_option(required: bool = False) -> Callable[[Command], Command]:
@@ -117,12 +168,12 @@ def run_date_option(required: bool = False) -> Callable[[Command], Command]:
     return click.option("--run-date", callback=_run_date, required=required, help=help_text)
 
 
-def _context(config: Config, name: str) -> Context:
-    report = _report()
+def _context(config: Config, name: str, options: RunOptions = NO_OPTIONS) -> Context:
+    report = _report(config.reporting.json_lines)
     # A first start fetches Delta's JARs: at a terminal somebody waits for it.
     with report.screen.task("start Spark") if report.screen else nullcontext():
         session = create_session(config.spark, f"allmrec {name}")
-    return Context.open(session, config, report)
+    return Context.open(session, config, report, options)
 
 
 @click.group(cls=_Commands)
@@ -183,37 +234,49 @@ def import_movielens(config: Config, folder: str) -> None:
 
 
 STEPS = {
-    "sequences": "interactions → user_sequences as of the run date.",
-    "candidates": "user_sequences → candidates.",
-    "score": "candidates → recommendations.",
-    "publish": "recommendations → email_recommendations and feed_recommendations.",
-    "train": "interactions, items → a model bundle trained on events before the run date.",
+    "sequences": ("interactions → user_sequences as of the run date.", ("force", "refresh")),
+    "candidates": ("user_sequences → candidates.", ("force",)),
+    "score": ("candidates → recommendations.", ("force", "full", "max_minutes", "override")),
+    "publish": (
+        "recommendations → email_recommendations and feed_recommendations.",
+        ("force", "override"),
+    ),
+    "train": (
+        "interactions, items → a model bundle trained on events before the run date.",
+        ("force", "refresh"),
+    ),
 }
-"""Steps of one run date, and what they do: `allmrec <step>` calls `run_<step>` of `allmrec.steps.<step>`."""
+"""Steps of one run date, what they do, and their options.
+
+`allmrec <step>` calls `run_<step>` of `allmrec.steps.<step>`.
+"""
 
 
-def _add_step(name: str, purpose: str) -> None:
+def _add_step(name: str, purpose: str, options_of_step: tuple[str, ...]) -> None:
     @cli.command(name, help=purpose)
     @configured
+    @run_options(*options_of_step)
     @run_date_option()
-    def command(config: Config, run_date: date | None) -> None:
+    def command(config: Config, run_date: date | None, options: RunOptions) -> None:
         run_step = getattr(import_module(f"allmrec.steps.{name}"), f"run_{name}")
-        with _context(config, name) as context:
-            run_step(context, run_date or day_after_last_event(Inputs.newest(context)))
+        with _context(config, name, options) as context:
+            day = run_date or day_after_last_event(Inputs.newest(context))
+            run_step(begin(context, day), day)
 
 
-for _name, _purpose in STEPS.items():
-    _add_step(_name, _purpose)
+for _name, (_purpose, _options) in STEPS.items():
+    _add_step(_name, _purpose, _options)
 
 
 @cli.command()
 @configured
+@run_options("force", "refresh", "full", "max_minutes", "override")
 @run_date_option(required=True)
-def nightly(config: Config, run_date: date) -> None:
+def nightly(config: Config, run_date: date, options: RunOptions) -> None:
     """Run sequences → candidates → score → publish for one date; finished steps are skipped."""
     from allmrec.steps.nightly import run_nightly
 
-    with _context(config, "nightly") as context:
+    with _context(config, "nightly", options) as context:
         run_nightly(context, run_date)
 
 
@@ -221,12 +284,25 @@ def nightly(config: Config, run_date: date) -> None:
 @click.option("--from", "first", callback=_run_date, required=True, help="First run date.")
 @click.option("--to", "last", callback=_run_date, required=True, help="Last run date, included.")
 @configured
-def backfill(config: Config, first: date, last: date) -> None:
+@run_options("force", "refresh", "full", "max_minutes", "override")
+def backfill(config: Config, first: date, last: date, options: RunOptions) -> None:
     """The nightly run for every date of a range, in order."""
     from allmrec.steps.nightly import run_backfill
 
-    with _context(config, "backfill") as context:
+    with _context(config, "backfill", options) as context:
         run_backfill(context, first, last)
+
+
+@cli.command("runs")
+@configured
+@click.option("--run-date", callback=_run_date, help="The night in detail. Default: the newest.")
+@click.option("--last", type=click.IntRange(min=1), default=10, show_default=True, help="Nights listed.")
+def show_runs(config: Config, run_date: date | None, last: int) -> None:
+    """What ran: counts, sources, fallbacks, gates and durations, against the night before."""
+    from allmrec.steps.history import nights
+
+    with _context(config, "runs") as context:
+        OUT.print(nights(context, run_date, last))
 
 
 @cli.command()

@@ -6,10 +6,12 @@ pipe a progress line is written every ten seconds. What is reported never decide
 
 from __future__ import annotations
 
+import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime, timezone
 
 from rich.console import Console
 from rich.markup import escape
@@ -33,20 +35,34 @@ class Report:
         screen: Screen | None = None,
         prefix: str = "",
         every_seconds: float = SECONDS_BETWEEN_LINES,
+        fields: Mapping[str, str] | None = None,
+        as_json: bool = False,
     ) -> None:
         self.write, self.screen, self.prefix, self.every_seconds = write, screen, prefix, every_seconds
+        self.fields, self.as_json = dict(fields or {}), as_json
         self.seconds: dict[str, float] = {}
 
     def __call__(self, line: str) -> None:
-        """Say one line."""
-        self.write(self.prefix + line)
+        """Say one line: as text, or as a JSON object with the time and this report's fields."""
+        if not self.as_json:
+            self.write(self.prefix + line)
+            return
+        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        self.write(json.dumps({"time": now, **self.fields, "message": line}, ensure_ascii=False))
 
-    def under(self, prefix: str) -> Report:
+    def of(self, **fields: str) -> Report:
+        """Return a report to the same place whose JSON lines have these fields too; `seconds` are its own."""
+        known = {**self.fields, **fields}
+        return Report(self.write, self.screen, self.prefix, self.every_seconds, known, self.as_json)
+
+    def under(self, prefix: str, **fields: str) -> Report:
         """Return a report to the same place whose lines begin with this one's prefix and `prefix`.
 
-        Its `seconds` are its own.
+        JSON lines have `fields` instead. Its `seconds` are its own.
         """
-        return Report(self.write, self.screen, self.prefix + prefix, self.every_seconds)
+        report = self.of(**fields)
+        report.prefix = self.prefix + prefix
+        return report
 
     @contextmanager
     def whole(self) -> Iterator[None]:

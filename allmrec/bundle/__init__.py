@@ -13,10 +13,10 @@ No pickle anywhere. Items added or reworded since training make a child bundle w
 """
 
 from allmrec.bundle.bundle import Bundle, assemble_bundle, text_hash
-from allmrec.bundle.extension import extend_bundle
+from allmrec.bundle.extension import changed_items, extend_bundle
 from allmrec.bundle.folder import verify_bundle
 from allmrec.bundle.manifest import EncoderIdentity, LLMIdentity, Manifest
-from allmrec.bundle.store import load_bundle, save_bundle, select_bundle
+from allmrec.bundle.store import check_llm, load_bundle, save_bundle, select_bundle
 
 __all__ = [
     "Bundle",
@@ -24,6 +24,8 @@ __all__ = [
     "LLMIdentity",
     "Manifest",
     "assemble_bundle",
+    "changed_items",
+    "check_llm",
     "extend_bundle",
     "load_bundle",
     "save_bundle",

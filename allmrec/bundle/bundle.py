@@ -63,6 +63,11 @@ class Bundle:
         """item_id → item_idx."""
         return dict(zip(self.items["item_id"], self.items["item_idx"].tolist(), strict=True))
 
+    @cached_property
+    def text_hash_of_item(self) -> dict[str, str]:
+        """item_id → `text_hash` of its title and description."""
+        return dict(zip(self.items["item_id"], self.items["text_hash"], strict=True))
+
     @property
     def known(self) -> np.ndarray:
         """Bool [I+1]: items the CF model was trained on."""

@@ -37,8 +37,8 @@ def extend_bundle(
     bundle's.
     """
     if llm is not None:
-        check_llm(bundle.manifest, llm)
-    changed = _changed_items(bundle, catalogue)
+        check_llm(bundle.manifest, llm.name, llm.weight_hash)
+    changed = changed_items(bundle, catalogue)
     if changed.empty:
         return bundle
     texts = json.dumps(changed[["item_id", "text_hash"]].to_numpy().tolist())
@@ -70,10 +70,10 @@ def extend_bundle(
     return load_bundle(folder, llm)
 
 
-def _changed_items(bundle: Bundle, catalogue: pd.DataFrame) -> pd.DataFrame:
-    """Return the new and reworded items of the catalogue with their text_hash, by item_id.
+def changed_items(bundle: Bundle, catalogue: pd.DataFrame) -> pd.DataFrame:
+    """Return the items of the catalogue that are new or reworded since training, with their text_hash.
 
-    Raises BundleError.
+    They stand in order of item_id. Raises BundleError where less than half of the items are shared.
     """
     catalogue = catalogue.reset_index(drop=True).assign(text_hash=text_hashes(catalogue))
     num_shared = int(catalogue["item_id"].isin(bundle.index).sum())

@@ -87,14 +87,15 @@ def verify_bundle(folder: Path) -> Manifest:
 def checksums(folder: Path) -> dict[str, str]:
     """Return relative path → sha256 of every file but the manifest.
 
-    The `.crc` files that Hadoop's local file system leaves are passed over.
+    Names that begin with "." are passed over: checksums of Hadoop's local file system, and temporary files of
+    another run that stores the same bundle.
     """
     digests = {}
     for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        is_hadoops = path.name.startswith(".") and path.name.endswith(".crc")
-        if path.is_file() and name != MANIFEST and not is_hadoops:
-            digests[name] = hash_file(path)
+        relative = path.relative_to(folder)
+        is_hidden = any(part.startswith(".") for part in relative.parts)
+        if path.is_file() and relative.as_posix() != MANIFEST and not is_hidden:
+            digests[relative.as_posix()] = hash_file(path)
     return digests
 
 

@@ -49,7 +49,7 @@ def load_bundle(folder: Path, llm: FrozenLLM | None) -> Bundle:
     folder = Path(folder)
     manifest = verify_bundle(folder)
     if llm is not None:
-        check_llm(manifest, llm)
+        check_llm(manifest, llm.name, llm.weight_hash)
     try:
         config = Config.model_validate_json((folder / "config.json").read_text(encoding="utf-8"))
     except ValidationError as error:
@@ -93,13 +93,13 @@ def select_bundle(manifests: Sequence[Manifest], run_date: date) -> Manifest:
     return max(old_enough, key=lambda manifest: (manifest.trained_before, manifest.created_at))
 
 
-def check_llm(manifest: Manifest, llm: FrozenLLM) -> None:
-    """Raise BundleError where `llm` has other weights than the one the bundle was trained with."""
+def check_llm(manifest: Manifest, name: str, weight_hash: str) -> None:
+    """Raise BundleError where the LLM `name` has other weights than the one the bundle was trained with."""
     trained = manifest.llm
-    if trained.weight_hash != llm.weight_hash:
+    if trained.weight_hash != weight_hash:
         raise BundleError(
             f"bundle {manifest.bundle_id}: trained with the LLM {trained.name} ({trained.weight_hash[:12]}), "
-            f"found {llm.name} ({llm.weight_hash[:12]}); "
+            f"found {name} ({weight_hash[:12]}); "
             "set llm.model to the former, or train with the latter"
         )
 

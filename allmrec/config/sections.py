@@ -297,14 +297,46 @@ class ScoringConfig(Section):
     """Bundle to use; null: the newest serving bundle with `trained_before` ≤ run_date."""
     active_within_days: Count | None = 7
     """The LLM reads only users with an interaction in this many days before the run date; null: all users."""
+    deadline: Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] | None = None
+    """UTC time of the run date, such as `05:30`, after which nobody else is read by the LLM: who was active
+    last is read first, the others get the order without it. Later days' runs of the date have none."""
     chunk_users: Count = 64
-    """Users per chunk with the LLM."""
+    """Users per chunk with the LLM; a finished chunk outlives a killed night."""
     chunk_users_without_llm: Count = 4096
     """Users per chunk without the LLM."""
     token_budget: Count = 4096
     """Maximum number of tokens per forward pass, padding included."""
     num_threads: Count = 1
     """Torch threads per worker."""
+
+
+class GatesConfig(Section):
+    """Rules that a night must keep to be published; null turns one off, `--override` breaks it once."""
+
+    max_lost_users: Annotated[int, Field(ge=0)] | None = 0
+    """Users who have candidates and no list, or a list and no place in the night."""
+    max_unservable_share: Fraction | None = 0.05
+    """Share of the night's users for whom nothing could be recommended."""
+    max_fallback_share: Fraction | None = 0.1
+    """Share of the users the LLM was asked about whose list it could not order (`prompt_too_long`,
+    `out_of_memory`, `non_finite_score`)."""
+    max_short_share: Fraction | None = 0.1
+    """Share of the served users with fewer than `scoring.top_k` items."""
+    max_disordered_lists: Annotated[int, Field(ge=0)] | None = 0
+    """Lists with a score that is no number or higher than the one before it, or with a gap in the ranks."""
+    max_forbidden_items: Annotated[int, Field(ge=0)] | None = 0
+    """Recommendations of items that are not available, or that the user has seen (where
+    `candidates.exclude_seen` is set)."""
+    max_rejected_share: Fraction | None = 0.25
+    """Share of the rows of log and catalogue that were rejected."""
+    max_users_change: NonNegative | None = 0.5
+    """Change of the number of served users against the last published night, as a share of it."""
+    max_coverage_drop: Fraction | None = 0.5
+    """Drop of the number of different recommended items against the last published night, as a share."""
+    max_top1_rise: Fraction | None = 0.2
+    """Rise of the share of users who have the most frequent first item, against the last published night."""
+    max_unpublished_share: Fraction | None = 0.05
+    """Share of the served users without any item left when e-mails and feeds are written."""
 
 
 class PublishConfig(Section):
@@ -329,17 +361,24 @@ class EvaluationConfig(Section):
     """Share of items that are warm (most training interactions) and share that are cold (fewest)."""
 
 
+class ReportingConfig(Section):
+    """What a command says while it works."""
+
+    json_lines: bool = False
+    """One JSON object per line instead of text: time, run_id, step, run_date and message."""
+
+
 class SparkConfig(Section):
-    """The Spark session that a command starts; under spark-submit `conf/spark-defaults.conf` rules."""
+    """The Spark session that a command starts; under spark-submit what was submitted wins."""
 
     master: str | None = None
-    """Master URL; null: the environment's, else `local[*]`."""
+    """Master URL; null: the environment's, else `local[*]`. Under spark-submit its own counts."""
     driver_memory: str = "4g"
-    """Memory of the driver's JVM."""
+    """Memory of the driver's JVM. Under spark-submit its own counts."""
     shuffle_partitions: Count = 8
-    """Number of shuffle partitions."""
+    """Number of shuffle partitions, where spark-submit was not given one."""
     settings: dict[str, str] = {}
-    """Further Spark settings by their Spark names."""
+    """Further Spark settings by their Spark names, where spark-submit was not given them."""
 
 
 class Config(Section):
@@ -371,10 +410,14 @@ class Config(Section):
     """The prompt."""
     scoring: ScoringConfig = ScoringConfig()
     """Scoring."""
+    gates: GatesConfig = GatesConfig()
+    """Rules before publishing."""
     publish: PublishConfig = PublishConfig()
     """Publishing."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """Evaluation."""
+    reporting: ReportingConfig = ReportingConfig()
+    """What is said."""
     spark: SparkConfig = SparkConfig()
     """Spark."""
 

@@ -19,6 +19,12 @@
       seen                array<int>     sorted: all items the user had before the cut-off that are in items/,
                                          but for the held-back item and the test item
 
+    targets/*.parquet     where purpose is evaluation: one row per user with a test item
+      user_id             string
+      history             array<string>  the newest max_history items before the test item, oldest first
+      target              string         the test item
+      seen                array<string>  sorted: all items the user had before the cut-off, the target too
+
     manifest.json         one JSON object, written last: a folder without it is no snapshot
       num_users           users with a counted interaction before the cut-off
       num_items           I, the rows of items/
@@ -31,8 +37,9 @@
       fingerprint         of everything that this was made of
 
 `splits.split` decides which items train, are held back or tested; a test item is in no row of sequences/ and
-held_back/, not even in `seen`. A file of sequences/ or held_back/ is one row group of at most
-`training.row_group_rows` rows. Which rows lie in which file, and in what order, depends on the rows alone.
+held_back/, not even in `seen`. targets/ is for `evaluate` alone: training never opens it. A file of
+sequences/ or held_back/ is one row group of at most `training.row_group_rows` rows. Which rows lie in which
+file, and in what order, depends on the rows alone.
 """
 
 from __future__ import annotations
@@ -52,6 +59,24 @@ from allmrec.tables.cached_frames import CachedFrames
 
 _ROW_GROUPS_PER_TASK = 10
 """About how many files one Spark task writes."""
+
+
+def snapshot_uri(root: str, name: str) -> str:
+    """Return the folder of the snapshot of that name (a training's fingerprint) below `tables.root`."""
+    return f"{root.rstrip('/')}/_snapshots/{name}"
+
+
+def held_out_users(users: DataFrame, seen: DataFrame, max_history: int) -> DataFrame:
+    """Return the rows of targets/: `users` is what `split` returns, `seen` (user_id, seen).
+
+    The history's last item is the one that training held back, which only stage 2, early stopping and the
+    blend may have seen.
+    """
+    whole = F.concat("train_items", F.array("held_back"))
+    history = F.slice(whole, -F.least(F.size(whole), F.lit(max_history)), max_history)
+    rows = users.where(F.col("test").isNotNull())
+    rows = rows.select("user_id", history.alias("history"), F.col("test").alias("target"))
+    return rows.join(seen, "user_id")
 
 
 def write_snapshot(
@@ -87,6 +112,8 @@ def write_snapshot(
         num_held_back = _write_rows(
             held_back, f"{folder_uri}/held_back", num_sequences, training.row_group_rows
         )
+        if training.purpose == "evaluation":
+            held_out_users(users, seen, config.sequences.max_history).write.parquet(f"{folder_uri}/targets")
         manifest = {
             "num_users": users.count(),
             "num_items": num_items,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
@@ -58,14 +59,8 @@ class FrozenLLM:
         answers in one pass exactly.
         """
         folder = model_folder(settings, report)
-        files = sorted(folder.glob("*.safetensors"))
-        if not files:
-            raise SetupError(
-                f"llm.model: no *.safetensors in {folder}, expected them (pickled weights are not read); "
-                "save it with safetensors"
-            )
+        weight_hash = _weight_hash(folder, settings)
         model, tokenizer = _load_folder(folder, settings)
-        weight_hash = hash_safetensors(files, cache_folder(settings) / "llm" / "weight_hashes")
         llm = cls(model, tokenizer, settings.model, weight_hash)
         llm.check_multi_item()
         return llm
@@ -177,6 +172,42 @@ class FrozenLLM:
             return self.logits(self.hidden(embeddings_1TH, mask_11TT, positions_1T))[0, -1]
         except TypeError:
             return torch.full((self.vocab_size,), torch.inf, device=self.device)
+
+
+def llm_weight_hash(settings: LLMConfig, report: Callable[[str], None] = lambda line: None) -> str:
+    """Return the hash of the LLM's weights without loading it; a model that is missing here is fetched.
+
+    Raises SetupError where it is missing or has no safetensors.
+    """
+    return _weight_hash(model_folder(settings, report), settings)
+
+
+def resolved_dtype(settings: LLMConfig, on_gpu: bool | None = None) -> str:
+    """Return the number type that `llm.dtype` means, never `auto`.
+
+    `on_gpu` says where the LLM will compute; None: on this machine's device.
+    """
+    if settings.dtype != "auto":
+        return settings.dtype
+    device = torch.device("cuda") if on_gpu else _device(settings.device)
+    return str(_dtype("auto", device)).removeprefix("torch.")
+
+
+def _weight_hash(folder: Path, settings: LLMConfig) -> str:
+    """Return the hash of the weights in a model's folder; raises SetupError where there are none."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise SetupError(
+            f"llm.model: no *.safetensors in {folder}, expected them (pickled weights are not read); "
+            "save it with safetensors"
+        )
+    try:
+        return hash_safetensors(files, cache_folder(settings) / "llm" / "weight_hashes")
+    except SafetensorError as error:
+        raise SetupError(
+            f"llm.model: {settings.model} cannot be loaded ({first_line(error)}), "
+            "expected whole safetensors; copy the model again"
+        ) from error
 
 
 def _load_folder(folder: Path, settings: LLMConfig) -> tuple[Any, Any]:

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from datetime import date
 from pathlib import Path
 
 import pandas as pd
 
-from allmrec.bundle import Bundle, Manifest, extend_bundle, load_bundle, select_bundle
+from allmrec.bundle import (
+    Bundle,
+    Manifest,
+    changed_items,
+    check_llm,
+    extend_bundle,
+    load_bundle,
+    select_bundle,
+    verify_bundle,
+)
+from allmrec.bundle.folder import MANIFEST
 from allmrec.cache import cache_folder
-from allmrec.errors import BundleError
-from allmrec.llm.frozen import FrozenLLM
+from allmrec.errors import BundleError, ConfigError, UserError
+from allmrec.llm.frozen import FrozenLLM, llm_weight_hash
 from allmrec.models.text_encoder import TextEncoder
+from allmrec.reporting import Report
 from allmrec.runtime.context import Context
 from allmrec.runtime.inputs import Inputs
 from allmrec.tables import filesystem
@@ -21,7 +34,8 @@ def manifests(context: Context) -> list[Manifest]:
     """Return the manifest of every bundle under `tables.root`; raises BundleError for one that is damaged."""
     root = _root(context)
     names = filesystem.list_folders(context.spark, root) if filesystem.exists(context.spark, root) else []
-    paths = [f"{root}/{name}/manifest.json" for name in names if not name.startswith(".")]
+    # Names with a dot are temporary: version 0.1.0 left `<bundle_id>.<uuid>.tmp` where it was killed.
+    paths = [f"{root}/{name}/{MANIFEST}" for name in names if "." not in name]
     return [_read_manifest(context, path) for path in paths if filesystem.exists(context.spark, path)]
 
 
@@ -29,10 +43,12 @@ def choose_bundle(context: Context, run_date: date) -> Manifest:
     """Return the manifest of the bundle that a night uses.
 
     It is the one that `scoring.bundle_id` names, else the newest for serving that run_date may use. Raises
-    BundleError where there is none.
+    BundleError where there is none, ConfigError where it was trained with other settings of `sequences`.
     """
     known = manifests(context)
-    return _named_bundle(context, known) or select_bundle(known, run_date)
+    chosen = _named_bundle(context, known) or select_bundle(known, run_date)
+    check_settings(context, chosen.bundle_id)
+    return chosen
 
 
 def choose_evaluation_bundle(context: Context, run_date: date | None) -> Manifest:
@@ -62,50 +78,81 @@ def choose_evaluation_bundle(context: Context, run_date: date | None) -> Manifes
 def fetch_bundle(context: Context, bundle_id: str) -> Path:
     """Return the local folder of a bundle.
 
-    One that is not on this machine's disk is copied into the cache first. Raises BundleError where there is
-    no such bundle.
+    One that is not on this machine's disk is copied into the cache first, again where the copy is damaged.
+    Raises BundleError where there is no such bundle.
     """
     uri = f"{_root(context)}/{bundle_id}"
-    if not filesystem.exists(context.spark, uri):
+    if not filesystem.exists(context.spark, f"{uri}/{MANIFEST}"):
         raise BundleError(f"{uri}: no such bundle; train one (allmrec train)")
     local = Path(uri.removeprefix("file:"))
     if local.is_dir():
         return local
     local = cache_folder(context.config.llm) / "bundles" / bundle_id
-    if not local.is_dir():
-        filesystem.download(context.spark, uri, local)
-    return local
+    if local.is_dir():
+        try:
+            verify_bundle(local)
+            return local
+        except BundleError:
+            shutil.rmtree(local, ignore_errors=True)  # a cache: what is damaged is copied again
+    return filesystem.download(context.spark, uri, local)
 
 
 def store_bundle(context: Context, folder: Path, bundle_id: str) -> None:
-    """Copy a bundle's folder to `tables.root` in one rename; one that is already there is left as it is."""
-    uri = f"{_root(context)}/{bundle_id}"
-    if not filesystem.exists(context.spark, uri):
-        filesystem.upload(context.spark, folder, uri)
+    """Make a bundle's folder under `tables.root` equal to the local one; nothing is written where it is.
+
+    It is a bundle once its manifest is there, which comes last. A damaged one is repaired.
+    """
+    filesystem.publish_folder(context.spark, folder, f"{_root(context)}/{bundle_id}", last=MANIFEST)
 
 
-def bundle_of_night(inputs: Inputs, manifest: Manifest, llm: FrozenLLM) -> Bundle:
+def bundle_of_night(inputs: Inputs, manifest: Manifest, report: Report) -> Bundle:
     """Return the chosen bundle, or its child that also knows the items added or reworded since.
 
-    The child is stored, so that a rerun finds it. Raises BundleError where the bundle is damaged, or of
-    another LLM or catalogue.
+    The child is stored, so that a rerun finds it. The LLM is loaded only where there is something for it to
+    read. Raises BundleError where the bundle is damaged, or of another LLM or catalogue.
     """
     context = inputs.context
-    parent = load_bundle(fetch_bundle(context, manifest.bundle_id), llm)
+    parent = load_bundle(fetch_bundle(context, manifest.bundle_id), None)
+    require_llm(context, manifest.bundle_id, report)
     good, _ = inputs.catalogue()
     items: pd.DataFrame = good.select("item_id", "title", "description").toPandas()
     items = items.sort_values("item_id", ignore_index=True)
+    if changed_items(parent, items).empty:
+        return parent
     cache = cache_folder(context.config.llm)
     encoder = TextEncoder.load(parent.config.text_encoder, cache, parent.text_encoder_folder)
+    llm = FrozenLLM.load(context.config.llm, report)
     bundle = extend_bundle(parent, items, encoder, llm, cache / "bundles")
-    if bundle.bundle_id != parent.bundle_id:
-        num_new = bundle.num_items - parent.num_items
-        context.report(
-            f"bundle {parent.bundle_id} extended to {bundle.bundle_id}: "
-            f"{num_new} new items, the rest reworded"
-        )
-        store_bundle(context, bundle.folder, bundle.bundle_id)
+    num_new = bundle.num_items - parent.num_items
+    report(
+        f"bundle {parent.bundle_id} extended to {bundle.bundle_id}: {num_new} new items, the rest reworded"
+    )
+    store_bundle(context, bundle.folder, bundle.bundle_id)
     return bundle
+
+
+def require_llm(context: Context, bundle_id: str, report: Report) -> None:
+    """Raise BundleError where the LLM of the settings is not the bundle's; one that is missing is fetched."""
+    manifest = _read_manifest(context, f"{_root(context)}/{bundle_id}/{MANIFEST}")
+    check_llm(manifest, context.config.llm.model, llm_weight_hash(context.config.llm, report))
+
+
+def check_settings(context: Context, bundle_id: str) -> None:
+    """Raise ConfigError, naming them, where `sequences` settings differ from those a bundle was trained with.
+
+    Its CF model and blend know histories of that kind only.
+    """
+    path = f"{_root(context)}/{bundle_id}/config.json"
+    try:
+        trained = json.loads(filesystem.read_text(context.spark, path)).get("sequences", {})
+    except (UserError, ValueError):
+        return  # a bundle that cannot be read is refused, by file, when it is loaded
+    for key, value in context.config.sequences.model_dump(mode="json").items():
+        if key in trained and trained[key] != value:
+            raise ConfigError(
+                f"sequences.{key}: {value}, but bundle {bundle_id} was trained with {trained[key]}; "
+                f"set sequences.{key} to that, or train a bundle with the new setting (allmrec train)"
+            )
 
 
 def _root(context: Context) -> str:

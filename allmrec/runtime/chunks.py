@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 import pandas as pd
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 MAX_PARTITIONS = 2000
@@ -21,13 +21,41 @@ def in_chunks(rows: DataFrame, num_rows: int, chunk_users: int) -> DataFrame:
     Users hash into a number of chunks that depends on the number of rows and on `chunk_users`, the users per
     chunk, alone.
     """
-    num_chunks = -(-num_rows // chunk_users) or 1
+    num_chunks = number_of_chunks(num_rows, chunk_users)
+    return partitioned(hashed(rows, num_chunks), num_chunks)
+
+
+def hashed(rows: DataFrame, num_chunks: int, first: int = 0) -> DataFrame:
+    """Return `rows` with a column `chunk`, from `first` on: the user's hash."""
+    chunk = F.pmod(F.xxhash64("user_id"), F.lit(num_chunks)).cast("int") + F.lit(first)
+    return rows.withColumn("chunk", chunk)
+
+
+def numbered_by_activity(rows: DataFrame, chunk_users: int) -> DataFrame:
+    """Return `rows` (user_id, last_event_time, …) with a column `chunk`: 0 has those who were active last.
+
+    Chunks of `chunk_users` users follow each other in that order, ties by user_id. Only the two columns go
+    through one task for it.
+    """
+    latest_first = Window.orderBy(F.col("last_event_time").desc_nulls_last(), "user_id")
+    chunk = ((F.row_number().over(latest_first) - 1) / chunk_users).cast("int")
+    return rows.join(rows.select("user_id", chunk.alias("chunk")), "user_id")
+
+
+def partitioned(rows: DataFrame, num_chunks: int) -> DataFrame:
+    """Return rows with a column `chunk` with each chunk in one partition, sorted by user_id.
+
+    `num_chunks` is how many different chunks there are; their numbers may be any that follow each other.
+    """
     num_partitions = min(num_chunks, MAX_PARTITIONS)
-    chunk = F.pmod(F.xxhash64("user_id"), F.lit(num_chunks)).cast("int")
     keys = F.array(*map(F.lit, _partition_keys(rows.sparkSession, num_partitions)))
     key = keys[F.pmod("chunk", F.lit(num_partitions))]
-    chunks = rows.withColumn("chunk", chunk).repartition(num_partitions, key)
-    return chunks.sortWithinPartitions("chunk", "user_id")
+    return rows.repartition(num_partitions, key).sortWithinPartitions("chunk", "user_id")
+
+
+def number_of_chunks(num_rows: int, chunk_users: int) -> int:
+    """Return how many chunks of at most `chunk_users` rows, on average, there are; at least 1."""
+    return -(-num_rows // chunk_users) or 1
 
 
 def by_chunk(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:

@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 import uuid
-from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta, timezone
+from typing import Any
 
 from pyspark.sql import SparkSession
 
 from allmrec.config import Config
+from allmrec.llm.frozen import resolved_dtype
 from allmrec.reporting import Report
 from allmrec.tables.cached_frames import CachedFrames
 from allmrec.tables.delta import Tables
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How this one run is asked for, beside the configuration: options of the command line."""
+
+    force: bool = False
+    """Repeat steps whose rows are there already."""
+    refresh: bool = False
+    """Read the newest versions of the input tables, not those that the date's last run read."""
+    full: bool = False
+    """Score everybody, also users whose list of the night before could be kept."""
+    max_minutes: float | None = None
+    """After so many minutes nobody else is read by the LLM."""
+    override: frozenset[str] = frozenset()
+    """Rules of the section `gates` that may be broken."""
 
 
 @dataclass(frozen=True)
@@ -25,15 +46,62 @@ class Context:
     tables: Tables
     frames: CachedFrames
     """Frames that all steps of the run read; a step's own frames belong to its `StepRun`."""
+    options: RunOptions = RunOptions()
+    order: int = 0
+    """The run's place among those of its date: the highest may write (`allmrec.runtime.runs.begin`)."""
+    commits: Iterator[int] = field(default_factory=itertools.count)
+    """The places of the run's commits, from `order` on: no two are the same."""
+    records: dict[date, tuple[int, list[Any]]] = field(default_factory=dict)
+    """Rows of `runs` by run date, with the version of the table that has them (`allmrec.runtime.runs`)."""
+    said: set[str] = field(default_factory=set)
+    """Warnings that were given: once is enough, also for the nights of a backfill."""
 
     @classmethod
-    def open(cls, spark: SparkSession, config: Config, report: Report) -> Context:
+    def open(
+        cls, spark: SparkSession, config: Config, report: Report, options: RunOptions = RunOptions()
+    ) -> Context:
         """Return the context of a new run on the tables below `tables.root`."""
-        return cls(spark, config, report, new_run_id(), Tables(spark, config.tables.root), CachedFrames())
+        tables = Tables(spark, config.tables.root)
+        return cls(spark, config, report, "", tables, CachedFrames(), options).with_new_run()
 
-    def with_new_run(self) -> Context:
-        """Return this context under a new run_id; the cached frames are shared."""
-        return replace(self, run_id=new_run_id())
+    def with_new_run(self, after: int = 0) -> Context:
+        """Return this context under a new run_id, ordered after the run `after`; cached frames are shared."""
+        order = max(time.time_ns(), after + 1)
+        run_id = new_run_id()
+        return replace(
+            self,
+            run_id=run_id,
+            order=order,
+            commits=itertools.count(order),
+            report=self.report.of(run_id=run_id),
+        )
+
+    @property
+    def started_at(self) -> datetime:
+        """When the run began, UTC."""
+        return datetime.fromtimestamp(self.order / 1e9, timezone.utc)
+
+    def with_resolved_dtype(self) -> Context:
+        """Return this context with `llm.dtype` as it is meant here, never `auto`.
+
+        It is resolved once, on the driver, for all workers: on a mixed cluster each would choose its own, and
+        the rows would depend on who scored them.
+        """
+        gpus = self.spark.conf.get("spark.task.resource.gpu.amount", "0")
+        dtype = resolved_dtype(self.config.llm, on_gpu=float(gpus or 0) > 0)
+        llm = self.config.llm.model_copy(update={"dtype": dtype})
+        return replace(self, config=self.config.model_copy(update={"llm": llm}))
+
+    def latest_end(self) -> datetime | None:
+        """Return when `--max-minutes` are over; None where there is no such limit."""
+        minutes = self.options.max_minutes
+        return None if minutes is None else self.started_at + timedelta(minutes=minutes)
+
+    def warn_once(self, line: str) -> None:
+        """Say a line that starts with `warning:`, where this command has not said it yet."""
+        if line not in self.said:
+            self.said.add(line)
+            self.report(f"warning: {line}")
 
     def __enter__(self) -> Context:
         return self

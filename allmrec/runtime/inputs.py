@@ -17,6 +17,7 @@ from allmrec.data.rejection import split_rejected
 from allmrec.data.user_sequences import seen_items
 from allmrec.errors import InputError
 from allmrec.runtime.context import Context
+from allmrec.runtime.runs import latest
 
 
 class CheckedLog(NamedTuple):
@@ -44,9 +45,34 @@ class Inputs:
         names = ["interactions", "items", *(["users"] if context.tables.exists("users") else [])]
         return cls(context, {name: context.tables.version(name) for name in names})
 
-    def with_newest_items(self) -> Inputs:
-        """Return the same inputs with the catalogue as it stands now."""
-        return replace(self, versions={**self.versions, "items": self.context.tables.version("items")})
+    @classmethod
+    def of_date(cls, context: Context, run_date: date) -> Inputs:
+        """Return the newest log, with catalogue and users as they stood at the end of `run_date` (UTC).
+
+        For a night of today that is how they stand now; for a past date it is what their history still has,
+        and how they stand now, with a warning, where it does not reach back so far. Raises TableError where
+        interactions or items are missing.
+        """
+        newest = cls.newest(context)
+        return replace(newest, versions={**newest.versions, **_at_end_of(run_date, newest)})
+
+    @classmethod
+    def pinned(cls, context: Context, step: str, run_date: date) -> Inputs:
+        """Return the versions that the newest run of this step and date read, whatever became of it.
+
+        So a live table does not undo a night, nor a killed training: what was appended since is read with
+        `--refresh`, or by a date's first run, as `of_date` says.
+        """
+        row = None if context.options.refresh else latest(context, step, run_date)
+        if row is not None and row.input_versions:
+            return cls(context, dict(row.input_versions))
+        return cls.of_date(context, run_date)
+
+    def with_items_of(self, run_date: date) -> Inputs:
+        """Return the same inputs with the catalogue as `of_date` reads it now."""
+        versions = {"items": self.context.tables.version("items")}
+        current = replace(self, versions={**self.versions, **versions})
+        return replace(current, versions={**current.versions, **_at_end_of(run_date, current, ("items",))})
 
     def interactions(self) -> DataFrame:
         """Return the raw log, bad rows included."""
@@ -85,6 +111,20 @@ class Inputs:
 
     def _read(self, name: str) -> DataFrame:
         return self.context.tables.read(name, self.versions[name])
+
+
+def _at_end_of(run_date: date, newest: Inputs, names: tuple[str, ...] = ("items", "users")) -> dict[str, int]:
+    """Return the versions of tables without event times at the end of run_date, where that is past."""
+    context, tables = newest.context, newest.context.tables
+    end = datetime.combine(run_date + timedelta(days=1), datetime.min.time(), timezone.utc)
+    if end > datetime.now(timezone.utc):
+        return {}
+    found = {name: tables.version_at(name, end) for name in names if name in newest.versions}
+    for name in (name for name, version in found.items() if version is None):
+        context.warn_once(
+            f"{name}: its history does not reach back to a past run date; it is read as it stands now"
+        )
+    return {name: version for name, version in found.items() if version is not None}
 
 
 def day_after_last_event(inputs: Inputs) -> date:

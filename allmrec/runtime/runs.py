@@ -1,4 +1,8 @@
-"""The table `runs`: what ran, on what, with what outcome; and whether a step's output is there already."""
+"""The table `runs`: what ran, on what, with what outcome; whether a step's rows are there, who may write.
+
+A step adds a row when it begins and one when it ends. Rows are only ever added, so that runs at work at the
+same time never meet there.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timezone
+from typing import Any, NamedTuple
 
 from py4j.protocol import Py4JError
 from pyspark import StorageLevel
@@ -14,13 +19,17 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from allmrec.config import fingerprint
-from allmrec.errors import InputError, UserError
+from allmrec.errors import InputError, SupersededError, UserError
 from allmrec.reporting import Report
 from allmrec.runtime.context import Context
 from allmrec.tables.cached_frames import CachedFrames
+from allmrec.tables.delta import Written
+from allmrec.tables.troubles import as_user_error
 
 MAX_MESSAGE = 2000
 """Characters of an error that `runs.message` holds at most."""
+NIGHT = ("sequences", "candidates", "score", "publish")
+"""The steps of a night, in order."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,20 @@ class RunRow:
     figures: Mapping[str, float] | None = None
     message: str | None = None
     """What went wrong, where the status is failed."""
+    run_order: int | None = None
+    outputs: Mapping[str, Written] | None = None
+    """What the step left in each table."""
+    gates: Mapping[str, float] | None = None
+    overridden: list[str] | None = None
+    llm_dtype: str | None = None
+
+
+class Finished(NamedTuple):
+    """A step that is done, and where its rows are."""
+
+    row: RunRow
+    versions: Mapping[str, int]
+    """By table: a version that holds the rows which the record names."""
 
 
 @dataclass
@@ -56,6 +79,9 @@ class StepRun:
     counts: dict[str, int] = field(default_factory=dict)
     figures: dict[str, float] = field(default_factory=dict)
     bundle_id: str | None = None
+    outputs: dict[str, Written] = field(default_factory=dict)
+    gates: dict[str, float] = field(default_factory=dict)
+    overridden: list[str] = field(default_factory=list)
 
     def part(self, name: str, purpose: str) -> AbstractContextManager[None]:
         """Return the context manager of a part of the step: it says what the part is for and times it."""
@@ -66,34 +92,107 @@ class StepRun:
         return self.frames.keep(frame, level)
 
 
-def latest(context: Context, step: str, run_date: date) -> RunRow | None:
-    """Return the newest row of this step and run_date, whatever its status; None where there is none."""
-    if not context.tables.exists("runs"):
-        return None
-    rows = context.tables.read("runs").where((F.col("step") == step) & (F.col("run_date") == F.lit(run_date)))
-    row = rows.orderBy(F.col("started_at").desc(), F.col("run_id").desc()).first()
-    return None if row is None else RunRow(**row.asDict(recursive=True))
+def begin(context: Context, run_date: date) -> Context:
+    """Return the context of a new run for this date, which supersedes every run of it that is at work.
 
-
-def finished(context: Context, step: str, run_date: date) -> RunRow:
-    """Return the newest row of a step that is done; raises InputError, naming its command, for any other."""
-    row = latest(context, step, run_date)
-    if row is None or row.status != "done":
-        raise InputError(
-            f"{step} of {run_date}: {row.status if row else 'not run'}, expected done; "
-            f"run `allmrec {step} --run-date {run_date}`"
-        )
-    return row
-
-
-def already_there(context: Context, step: str, run_date: date, step_fingerprint: str, table: str) -> bool:
-    """Return whether `table` holds the step's output for this fingerprint, and say so where it does.
-
-    A step counts as done only if its newest row for the run_date says so: one that failed later is repeated.
+    Its place is after theirs, also where this machine's clock is behind.
     """
-    row = latest(context, step, run_date)
-    same = row is not None and row.status == "done" and row.fingerprint == step_fingerprint
-    if row is None or not same or not context.tables.exists(table):
+    return context.with_new_run(
+        after=max((row.run_order or 0 for row in of_date(context, run_date)), default=0)
+    )
+
+
+def require_newest(context: Context, run_date: date) -> None:
+    """Raise SupersededError, naming the winner, where a newer run works on a night of this date."""
+    others = [row for row in of_date(context, run_date) if row.step in NIGHT and row.run_id != context.run_id]
+    newest = max(others, key=place, default=None)
+    if newest is not None and (newest.run_order or 0) > context.order:
+        raise SupersededError(
+            f"run {context.run_id} of {run_date}: run {newest.run_id} ({newest.step}, "
+            f"{newest.started_at:%Y-%m-%d %H:%M:%S} UTC) is newer and works on the same date; "
+            "this one stops and writes nothing more"
+        )
+
+
+def of_date(context: Context, run_date: date) -> list[RunRow]:
+    """Return the rows of a run date as they stand now; read again only where the table has changed."""
+    if not context.tables.exists("runs"):
+        return []
+    version = context.tables.version("runs")
+    known = context.records.get(run_date)
+    if known is None or known[0] != version:
+        rows = context.tables.read("runs", version).where(F.col("run_date") == F.lit(run_date))
+        known = version, [as_run_row(row.asDict()) for row in rows.collect()]
+        context.records[run_date] = known
+    return known[1]
+
+
+def place(row: RunRow) -> tuple[Any, ...]:
+    """Return the place of a row among those of its date: newest run last, a step's end after its start."""
+    return (row.run_order or 0, row.started_at, row.run_id, row.status != "started")
+
+
+def replace_date(context: Context, run: StepRun, table: str, rows: DataFrame, run_date: date) -> None:
+    """Replace a date's rows in one commit and note them as the step's output.
+
+    Raises SupersededError where a newer run works on the date, and what `Tables.replace_date` raises.
+    """
+    require_newest(context, run_date)
+    try:
+        run.outputs[table] = context.tables.replace_date(table, rows, run_date, next(context.commits))
+    except SupersededError:
+        require_newest(context, run_date)
+        raise
+
+
+def latest(context: Context, step: str, run_date: date, status: str | None = None) -> RunRow | None:
+    """Return the newest row of this step, run_date and status (by default any); None where there is none."""
+    rows = (row for row in of_date(context, run_date) if row.step == step and status in (None, row.status))
+    return max(rows, key=place, default=None)
+
+
+def as_run_row(values: Mapping[str, object]) -> RunRow:
+    """Return a row of the table as a `RunRow`."""
+    row = RunRow(**values)  # type: ignore[arg-type]
+    outputs = {table: Written(*written) for table, written in (row.outputs or {}).items()}
+    return replace(row, outputs=outputs)
+
+
+def finished(context: Context, step: str, run_date: date) -> Finished:
+    """Return the newest record of a step that is done, and where its rows are.
+
+    Raises InputError, naming its command, where there is none, or where its rows are no longer there.
+    """
+    row = latest(context, step, run_date, "done")
+    command = f"run `allmrec {step} --run-date {run_date}`"
+    if row is None:
+        other = latest(context, step, run_date)
+        raise InputError(
+            f"{step} of {run_date}: {other.status if other else 'not run'}, expected done; {command}"
+        )
+    versions = _where_rows_are(context, row)
+    if versions is None:
+        tables = ", ".join(row.outputs or {}) or "its tables"
+        raise InputError(
+            f"{step} of {run_date}: {tables} hold other rows than run {row.run_id} left there; {command}"
+        )
+    return Finished(row, versions)
+
+
+def already_there(context: Context, step: str, run_date: date, fingerprint: str) -> bool:
+    """Return whether the step's rows for this fingerprint are in their tables, and say so where they are.
+
+    What counts are the rows: a later run that failed before it wrote undoes nothing, and one that was killed
+    after it wrote left other rows.
+    """
+    row = None if context.options.force else latest(context, step, run_date, "done")
+    if row is None or row.fingerprint != fingerprint:
+        return False
+    if context.options.full and (row.counts or {}).get("carried"):
+        return False
+    if _where_rows_are(context, row) is None:
+        found = f"other rows than those of run {row.run_id} are there"
+        context.report(f"{step} {run_date}: {found}, so it is repeated")
         return False
     context.report(f"{step} {run_date}: already there ({row.run_id}), skipped")
     return True
@@ -101,9 +200,17 @@ def already_there(context: Context, step: str, run_date: date, step_fingerprint:
 
 @contextmanager
 def recorded(
-    context: Context, step: str, run_date: date, step_fingerprint: str, versions: Mapping[str, int]
+    context: Context,
+    step: str,
+    run_date: date,
+    step_fingerprint: str,
+    versions: Mapping[str, int],
 ) -> Iterator[StepRun]:
-    """Record the block as a run of the step: started, and then done with what the block set, or failed."""
+    """Record the block as a run of the step: started, and then done with what the block set, or failed.
+
+    Every commit inside the block names run, step, fingerprint and input versions in its `userMetadata`.
+    Raises what the block raises; what Delta, Spark or the disk raised there as UserError.
+    """
     row = RunRow(
         run_id=context.run_id,
         step=step,
@@ -113,18 +220,60 @@ def recorded(
         fingerprint=step_fingerprint,
         input_versions=dict(versions),
         config_hash=fingerprint(config=context.config),
+        run_order=context.order,
+        llm_dtype=context.config.llm.dtype,
     )
-    _put(context, row)
-    report = context.report.under(f"{step} {run_date}: ")
-    try:
-        with CachedFrames() as frames, report.whole():
-            run = StepRun(report, frames)
-            yield run
-    except BaseException as error:
-        _put_failed(context, replace(row, timings=report.seconds), error)
-        raise
-    done = replace(row, status="done", finished_at=_now(), timings=report.seconds)
-    _put(context, replace(done, counts=run.counts, figures=run.figures, bundle_id=run.bundle_id))
+    report = context.report.under(f"{step} {run_date}: ", step=step, run_date=str(run_date))
+    run = StepRun(report, CachedFrames())
+    with context.tables.marked_commits(_mark_of(row)):
+        _put(context, row)
+        try:
+            with run.frames, report.whole():
+                yield run
+        except BaseException as error:
+            known = as_user_error(error)
+            report(f"failed ({type(known or error).__name__})")
+            failed = replace(
+                row, timings=report.seconds, counts=run.counts or None, figures=run.figures or None
+            )
+            failed = replace(failed, gates=run.gates or None, overridden=run.overridden or None)
+            _put_failed(context, failed, known or error)
+            if known is not None and known is not error:
+                raise known from error
+            raise
+        done = replace(row, status="done", finished_at=_now(), timings=report.seconds, outputs=run.outputs)
+        done = replace(done, counts=run.counts, figures=run.figures, bundle_id=run.bundle_id)
+        _put(context, replace(done, gates=run.gates, overridden=run.overridden))
+
+
+def _mark_of(row: RunRow) -> dict[str, object]:
+    """Return what every commit of a step says of its origin."""
+    return {
+        "run_id": row.run_id,
+        "step": row.step,
+        "run_date": str(row.run_date),
+        "fingerprint": row.fingerprint,
+        "input_versions": row.input_versions,
+    }
+
+
+def _where_rows_are(context: Context, row: RunRow) -> Mapping[str, int] | None:
+    """Return a version of each of the step's tables that holds the record's rows; None where one has others.
+
+    A record without outputs, as version 0.1.0 left it, cannot be believed.
+    """
+    versions = {}
+    for table, written in (row.outputs or {}).items():
+        if not context.tables.exists(table):
+            return None
+        versions[table] = context.tables.version(table)
+        # A version that is still the newest holds what was just written; later ones are looked into.
+        if versions[table] != written.version:
+            assert row.run_date is not None
+            now = context.tables.written(table, row.run_date, versions[table])
+            if now[1:] != written[1:]:
+                return None
+    return versions or None
 
 
 def _put_failed(context: Context, row: RunRow, error: BaseException) -> None:
@@ -137,7 +286,7 @@ def _put_failed(context: Context, row: RunRow, error: BaseException) -> None:
 
 
 def _put(context: Context, row: RunRow) -> None:
-    context.tables.put("runs", vars(row))
+    context.tables.append("runs", vars(row))
 
 
 def _now() -> datetime:

@@ -1,15 +1,15 @@
 """What a Spark Python worker keeps between tasks: bundle, retriever and scorer, loaded once per process.
 
-A bundle travels as one tar file by `SparkContext.addFile` (Spark sends no folders to executors) and is
-unpacked once per machine.
+A bundle travels as one zip file, not compressed, by `SparkContext.addFile` (Spark sends no folders to
+executors) and is unpacked once per machine.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import tarfile
 import tempfile
+import zipfile
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,10 +44,12 @@ class WorkerModel:
     @staticmethod
     def ship(context: SparkContext, folder: Path, bundle_id: str, config: Config) -> WorkerModel:
         """Send a bundle's folder to every executor, once per session, and return what tasks load it with."""
-        path = Path(_SHIPPED.name) / f"{bundle_id}.tar"
+        path = Path(_SHIPPED.name) / f"{bundle_id}.zip"
         if not any(Path(shipped).name == path.name for shipped in context.listFiles):
-            with tarfile.open(path, "w") as tar:
-                tar.add(folder, bundle_id)
+            # Weights do not compress; files of an image may be dated 1970, which zip cannot say.
+            with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, strict_timestamps=False) as archive:
+                for file in sorted(folder.rglob("*")):
+                    archive.write(file, Path(bundle_id) / file.relative_to(folder))
             context.addFile(str(path))
         return WorkerModel(bundle_id, config)
 
@@ -74,7 +76,7 @@ class WorkerModel:
         if not with_llm:
             return Scorer(self.bundle(), None, self.config)
         llm = FrozenLLM.load(_on_task_gpu(self.config.llm))
-        check_llm(self.bundle().manifest, llm)
+        check_llm(self.bundle().manifest, llm.name, llm.weight_hash)
         return Scorer(self.bundle(), llm, self.config)
 
     def _set_threads(self) -> None:
@@ -82,12 +84,12 @@ class WorkerModel:
 
     def _folder(self) -> Path:
         """Return the unpacked bundle on this machine."""
-        tar_path = Path(SparkFiles.get(f"{self.bundle_id}.tar"))
-        folder = tar_path.with_name(f"{self.bundle_id}.bundle") / self.bundle_id
+        path = Path(SparkFiles.get(f"{self.bundle_id}.zip"))
+        folder = path.with_name(f"{self.bundle_id}.bundle") / self.bundle_id
         if not folder.is_dir():
-            scratch = Path(tempfile.mkdtemp(dir=tar_path.parent))
-            with tarfile.open(tar_path) as tar:
-                tar.extractall(scratch, filter="data")
+            scratch = Path(tempfile.mkdtemp(dir=path.parent))
+            with zipfile.ZipFile(path) as archive:
+                archive.extractall(scratch)
             try:
                 os.rename(scratch, folder.parent)
             except OSError:  # another worker of this machine was first

@@ -15,9 +15,10 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from allmrec import seeds
-from allmrec.bundle import Bundle, load_bundle
-from allmrec.config import Config, fingerprint
+from allmrec.bundle import Bundle, Manifest, load_bundle
+from allmrec.config import Config
 from allmrec.data.interactions import counted
+from allmrec.data.snapshot import held_out_users, snapshot_uri
 from allmrec.data.splits import split
 from allmrec.data.user_sequences import full_sequences
 from allmrec.evaluation.leave_one_out import lists_with_target, ranks_of_candidates
@@ -27,10 +28,12 @@ from allmrec.ranking.rankers import rankers
 from allmrec.runtime import bundle_store
 from allmrec.runtime.chunks import by_chunk, in_chunks
 from allmrec.runtime.context import Context
+from allmrec.runtime.decides import step_fingerprint
 from allmrec.runtime.inputs import Inputs
 from allmrec.runtime.progress import counting
 from allmrec.runtime.runs import StepRun, recorded
 from allmrec.runtime.workers import WorkerModel
+from allmrec.tables import filesystem
 from allmrec.tables.schemas import TABLES
 
 RANKED = "user_id string, target string, candidates array<string>, model string, ranks array<int>"
@@ -40,24 +43,24 @@ RANKED = "user_id string, target string, candidates array<string>, model string,
 def run_evaluate(context: Context, run_date: date | None) -> str:
     """Write `evaluation_predictions` and `evaluation_results` and return the report as text.
 
-    The tables are read at the versions that the bundle was trained on. Raises BundleError where every bundle
-    has seen the targets, or, where `run_date` is given, the bundle was not trained before that date.
+    The rows of other bundles stay. Raises BundleError where every bundle has seen the targets, or, where
+    `run_date` is given, the bundle was not trained before that date.
     """
+    context = context.with_resolved_dtype()
     manifest = bundle_store.choose_evaluation_bundle(context, run_date)
     cut_off = date.fromisoformat(manifest.trained_before)
-    inputs = Inputs(context, manifest.table_versions)
-    step_fingerprint = fingerprint(step="evaluate", run_date=str(cut_off), bundle=manifest.bundle_id)
-    with recorded(context, "evaluate", cut_off, step_fingerprint, inputs.versions) as run:
+    mark = step_fingerprint("evaluate", context.config, cut_off, bundle=manifest.bundle_id)
+    with recorded(context, "evaluate", cut_off, mark, manifest.table_versions) as run:
         llm = FrozenLLM.load(context.config.llm, run.report)
         bundle = load_bundle(bundle_store.fetch_bundle(context, manifest.bundle_id), llm)
         with run.part("targets", "take every user's last item, draw the same negatives for all models"):
-            users = run.keep(held_out_users(inputs, bundle.config, cut_off, run.keep))
+            users = run.keep(sampled_users(context, manifest, bundle.config, run))
             num_users = users.count()
         num_candidates = context.config.evaluation.num_negatives + 1
         with run.part("score", f"let every model rank {num_candidates} candidates for {num_users:,} users"):
             ranked = ranked_users(context, run, bundle, users, num_users)
         with run.part("write", "store predictions and figures"):
-            figures = write_tables(context, ranked, bundle.items)
+            figures = write_tables(context, ranked, bundle)
         run.bundle_id = bundle.bundle_id
         run.counts = {"users_in": num_users}
         of_all_users = figures[figures["scenario"] == "all"]
@@ -65,25 +68,24 @@ def run_evaluate(context: Context, run_date: date | None) -> str:
     return table(figures)
 
 
-def held_out_users(
-    inputs: Inputs, trained: Config, run_date: date, keep: Callable[[DataFrame], DataFrame]
-) -> DataFrame:
+def sampled_users(context: Context, manifest: Manifest, trained: Config, run: StepRun) -> DataFrame:
     """Return (user_id, history, target, seen) of a seeded sample of the users with a held-out last item.
 
-    The history is everything before the target, cut to `max_history`; its last item is the one that training
-    held back, which only stage 2, early stopping and the blend may have seen. `seen` holds all that the user
-    had before `run_date`, the target included. `trained` is the bundle's configuration.
+    They are read from the snapshot that the bundle was trained on. Where it holds none, as version 0.1.0 left
+    it, they are made from the tables at the versions it was trained on; raises TableError where those were
+    vacuumed. `trained` is the bundle's configuration.
     """
-    log = counted(inputs.good_interactions(run_date, keep).interactions, trained.sequences)
-    sequences = full_sequences(log, trained.sequences)
-    parts = split(sequences, "evaluation", trained.training.held_back_share, trained.seed)
-    whole, max_history = F.concat("train_items", F.array("held_back")), trained.sequences.max_history
-    history = F.slice(whole, -F.least(F.size(whole), F.lit(max_history)), max_history)
-    users = parts.where(F.col("test").isNotNull()).select(
-        "user_id", history.alias("history"), F.col("test").alias("target")
-    )
-    users = users.join(inputs.seen(run_date), "user_id")
-    config = inputs.context.config
+    uri = f"{snapshot_uri(context.tables.root, manifest.fingerprint)}/targets"
+    if filesystem.exists(context.spark, uri):
+        users = context.spark.read.parquet(uri)
+    else:
+        inputs = Inputs(context, manifest.table_versions)
+        cut_off = date.fromisoformat(manifest.trained_before)
+        log = counted(inputs.good_interactions(cut_off, run.keep).interactions, trained.sequences)
+        sequences = full_sequences(log, trained.sequences)
+        parts = split(sequences, "evaluation", trained.training.held_back_share, trained.seed)
+        users = held_out_users(parts, inputs.seen(cut_off), trained.sequences.max_history)
+    config = context.config
     if config.evaluation.num_users is None:
         return users
     drawn = F.sha2(F.concat(F.lit(f"{config.seed}:evaluate:"), "user_id"), 256)
@@ -131,14 +133,18 @@ def ranking(
     return rank
 
 
-def write_tables(context: Context, ranked: DataFrame, items: pd.DataFrame) -> pd.DataFrame:
-    """Write both tables, one commit each, and return the figures (`evaluation_results` as a frame)."""
-    predictions = ranked.withColumn("scenario", F.lit("leave_one_out"))
+def write_tables(context: Context, ranked: DataFrame, bundle: Bundle) -> pd.DataFrame:
+    """Write the bundle's rows of both tables, one commit each, and return the figures.
+
+    They are the rows of `evaluation_results` as a frame.
+    """
+    bundle_id, replace_where = bundle.bundle_id, context.tables.replace_where
+    predictions = ranked.withColumns({"scenario": F.lit("leave_one_out"), "bundle_id": F.lit(bundle_id)})
     columns = TABLES["evaluation_predictions"].schema.fieldNames()
-    context.tables.overwrite("evaluation_predictions", predictions.select(*columns))
+    replace_where("evaluation_predictions", predictions.select(*columns), "bundle_id", bundle_id)
     settings, seed = context.config.evaluation, seeds.derive(context.config.seed, "bootstrap")
-    figures = results(ranked.toPandas(), items, settings, seed)
+    figures = results(ranked.toPandas(), bundle.items, settings, seed).assign(bundle_id=bundle_id)
     schema = TABLES["evaluation_results"].schema
     rows = context.spark.createDataFrame(figures[schema.fieldNames()], schema)
-    context.tables.overwrite("evaluation_results", rows)
+    replace_where("evaluation_results", rows, "bundle_id", bundle_id)
     return figures

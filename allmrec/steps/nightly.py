@@ -4,37 +4,36 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 
-from allmrec.errors import InputError
+from allmrec.errors import ConfigError
 from allmrec.runtime.bundle_store import choose_bundle
 from allmrec.runtime.context import Context
-from allmrec.runtime.inputs import Inputs
+from allmrec.runtime.runs import begin
 from allmrec.steps.candidates import run_candidates
 from allmrec.steps.publish import run_publish
 from allmrec.steps.score import run_score
 from allmrec.steps.sequences import run_sequences
 
 
-def run_nightly(context: Context, run_date: date, inputs: Inputs | None = None) -> None:
-    """Run the four steps, each skipped when its output for the same inputs is there.
+def run_nightly(context: Context, run_date: date) -> None:
+    """Run the four steps as one run, each skipped when its output for the same inputs is there.
 
-    All read the same versions of the tables: `inputs`, by default the newest. Raises BundleError, before
-    anything is written, where no bundle is old enough.
+    All read the versions of the input tables that the date's first run read (with `--refresh` the newest).
+    Raises BundleError, before anything is written, where no bundle is old enough.
     """
-    chosen = choose_bundle(context, run_date)
-    inputs = inputs or Inputs.newest(context)
-    run_sequences(context, run_date, inputs)
-    run_candidates(context, run_date, chosen)
-    run_score(context, run_date)
-    run_publish(context, run_date, inputs)
+    choose_bundle(context, run_date)
+    run = begin(context, run_date)
+    run_sequences(run, run_date)
+    run_candidates(run, run_date)
+    run_score(run, run_date)
+    run_publish(run, run_date)
 
 
 def run_backfill(context: Context, first: date, last: date) -> None:
-    """Run the nights from `first` to `last`, both included, on the input tables as they stand at the start.
+    """Run the nights from `first` to `last`, both included, in order, each a run of its own in `runs`.
 
-    Each night is a run of its own in `runs`. Raises InputError where `last` is before `first`.
+    Raises ConfigError where `last` is before `first`.
     """
     if last < first:
-        raise InputError(f"--from {first} --to {last}: the last date is before the first")
-    inputs = Inputs.newest(context)
+        raise ConfigError(f"--from {first} --to {last}: the last date is before the first; exchange them")
     for day in range((last - first).days + 1):
-        run_nightly(context.with_new_run(), first + timedelta(days=day), inputs)
+        run_nightly(context, first + timedelta(days=day))

@@ -7,51 +7,58 @@ from datetime import date
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from allmrec.config import fingerprint
+from allmrec.runtime import gates
 from allmrec.runtime.context import Context
+from allmrec.runtime.decides import step_fingerprint
 from allmrec.runtime.inputs import Inputs
-from allmrec.runtime.runs import already_there, finished, recorded
+from allmrec.runtime.runs import already_there, finished, recorded, replace_date
 
 
-def run_publish(context: Context, run_date: date, inputs: Inputs | None = None) -> None:
-    """Write both tables of run_date, one commit each; raises InputError where the date is not scored.
+def run_publish(context: Context, run_date: date) -> None:
+    """Write both tables of run_date, one commit each.
 
-    Titles and availability are those of the catalogue as it stands now, whatever version the night read;
-    `inputs` (by default the tables as they stand) only says which versions the run's record names.
+    Titles and availability are those of the catalogue as it stands now (for a past date: as it stood at its
+    end), whatever version the night read. Raises InputError where the date is not scored, GateError where too
+    few of the recommended items can still be had: before anything is written.
     """
     score = finished(context, "score", run_date)
-    inputs = inputs or Inputs.newest(context)
-    current = inputs.with_newest_items()
     settings, top_k = context.config.publish, context.config.scoring.top_k
-    step_fingerprint = fingerprint(
-        step="publish",
-        run_date=str(run_date),
-        settings=settings,
-        top_k=top_k,
-        items=current.versions["items"],
-        previous=score.fingerprint,
-    )
-    if already_there(context, "publish", run_date, step_fingerprint, "feed_recommendations"):
+    mark = step_fingerprint("publish", context.config, run_date, previous=score.row.fingerprint)
+    if already_there(context, "publish", run_date, mark):
         return
-    with recorded(context, "publish", run_date, step_fingerprint, inputs.versions) as run:
+    current = Inputs(context, score.row.input_versions or {}).with_items_of(run_date)
+    with recorded(context, "publish", run_date, mark, current.versions) as run:
         with run.part("write", "join titles, leave out what cannot be had any more, fill the slots"):
-            rows = available_recommendations(current, run_date)
+            recommended = context.tables.read_date(
+                "recommendations", run_date, score.versions["recommendations"]
+            )
+            rows = run.keep(available_recommendations(current, recommended))
+            feeds = run.keep(slots(rows, top_k, None))
+            num_served, num_published = int((score.row.figures or {})["users"]), feeds.count()
+            gates.check(context, run, run_date, [unpublished(num_served, num_published)])
             emails = slots(rows, settings.email_slots, settings.max_per_category)
-            context.tables.replace_date("email_recommendations", emails, run_date)
-            context.tables.replace_date("feed_recommendations", slots(rows, top_k, None), run_date)
-        run.bundle_id = score.bundle_id
+            replace_date(context, run, "email_recommendations", emails, run_date)
+            replace_date(context, run, "feed_recommendations", feeds, run_date)
+        run.bundle_id = score.row.bundle_id
         run.counts = {
-            f"{name}_users": context.tables.read_date(f"{name}_recommendations", run_date).count()
-            for name in ("email", "feed")
+            f"{name}_users": run.outputs[f"{name}_recommendations"].num_rows for name in ("email", "feed")
         }
+        run.figures = dict(score.row.figures or {})
 
 
-def available_recommendations(inputs: Inputs, run_date: date) -> DataFrame:
-    """Return the date's recommendations of items that are available, with their title and leaf category."""
+def unpublished(num_served: int, num_published: int) -> gates.Measured:
+    """Return what the rule on users without any item left measures."""
+    without = num_served - num_published
+    words = f"{without:,} of {num_served:,} users have no recommended item that can still be had"
+    return gates.Measured("max_unpublished_share", gates.share(without, num_served), words)
+
+
+def available_recommendations(inputs: Inputs, recommended: DataFrame) -> DataFrame:
+    """Return the rows of `recommendations` whose items are available, with their title and leaf category."""
     items, _ = inputs.catalogue()
     leaf = F.when(F.size("categories") > 0, F.element_at("categories", -1))
     items = items.where("available").select("item_id", "title", leaf.alias("leaf"))
-    return inputs.context.tables.read_date("recommendations", run_date).join(items, "item_id", "inner")
+    return recommended.join(items, "item_id", "inner")
 
 
 def slots(rows: DataFrame, num_slots: int, max_per_category: int | None) -> DataFrame:

@@ -2,78 +2,111 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 
-import pandas as pd
-from pyspark import Accumulator, StorageLevel
+from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql import types as T
 
-from allmrec.config import ScoringConfig, fingerprint
-from allmrec.errors import InputError
-from allmrec.llm.frozen import FrozenLLM
-from allmrec.ranking.candidate_lists import CandidateLists
-from allmrec.ranking.rankers import served_order
-from allmrec.ranking.served import ranked_rows
-from allmrec.runtime import bundle_store
-from allmrec.runtime.chunks import by_chunk, in_chunks
+from allmrec.config import Config, ScoringConfig, fingerprint
+from allmrec.data.interactions import before
+from allmrec.runtime import bundle_store, gates
+from allmrec.runtime.carried import LastNight, carried_rows, last_night, with_carried
 from allmrec.runtime.context import Context
-from allmrec.runtime.progress import counting
-from allmrec.runtime.runs import StepRun, already_there, finished, recorded
+from allmrec.runtime.decides import CODE_VERSIONS, decisive_settings, step_fingerprint
+from allmrec.runtime.inputs import Inputs
+from allmrec.runtime.runs import Finished, StepRun, already_there, finished, recorded, replace_date
+from allmrec.runtime.waves import STAGED, Waves
 from allmrec.runtime.workers import WorkerModel
 from allmrec.tables.schemas import TABLES
+from allmrec.tables.staging import Staging
 
-SPEED_ONLY = {"chunk_users", "chunk_users_without_llm", "token_budget", "num_threads", "bundle_id"}
-"""Settings of `scoring` that change no row, and `bundle_id`, which is a part of the fingerprint by itself."""
+COLUMNS = TABLES["recommendations"].schema.fieldNames()
 
-SCHEMA = TABLES["recommendations"].schema
-RANKED = T.StructType([field for field in SCHEMA if field.name not in ("run_date", "scored_at")])
-"""What workers return of it."""
+
+@dataclass(frozen=True)
+class Night:
+    """What a date's scoring reads: the steps before it, with the versions that hold their rows."""
+
+    context: Context
+    run_date: date
+    sequences: Finished
+    candidates: Finished
+
+    @classmethod
+    def of(cls, context: Context, run_date: date) -> Night:
+        """Return the night of a date; raises InputError where a step before scoring is not done."""
+        candidates = finished(context, "candidates", run_date)
+        return cls(context, run_date, finished(context, "sequences", run_date), candidates)
+
+    @property
+    def inputs(self) -> Inputs:
+        """The input tables at the versions that the night pinned."""
+        return Inputs(self.context, self.candidates.row.input_versions or {})
+
+    def read(self, table: str) -> DataFrame:
+        """Return the date's rows of `user_sequences` or `candidates`."""
+        step = self.sequences if table == "user_sequences" else self.candidates
+        return self.context.tables.read_date(table, self.run_date, step.versions[table])
 
 
 def run_score(context: Context, run_date: date) -> None:
     """Write `recommendations` of run_date in one commit.
 
-    Raises InputError, before anything is written, where the date has no candidates, or users in ≠ users out +
-    unservable.
+    Chunks that a killed run finished are not scored again, and lists that nothing has changed for are kept.
+    Raises InputError where the date has no candidates; GateError, before anything is written, where a rule
+    of `gates` is broken.
     """
-    candidates = finished(context, "candidates", run_date)
-    bundle_id = str(candidates.bundle_id)
-    step_fingerprint = fingerprint(
-        step="score",
-        run_date=str(run_date),
-        bundle=bundle_id,
-        previous=candidates.fingerprint,
-        settings=context.config.scoring.model_dump(exclude=SPEED_ONLY),
+    context = context.with_resolved_dtype()
+    night = Night.of(context, run_date)
+    previous, bundle_id = night.candidates.row, str(night.candidates.row.bundle_id)
+    mark = step_fingerprint(
+        "score", context.config, run_date, bundle=bundle_id, previous=previous.fingerprint
     )
-    if already_there(context, "score", run_date, step_fingerprint, "recommendations"):
+    if already_there(context, "score", run_date, mark):
         return
-    with recorded(context, "score", run_date, step_fingerprint, candidates.input_versions or {}) as run:
+    with recorded(context, "score", run_date, mark, previous.input_versions or {}) as run:
         with run.part("bundle", "send the model bundle to the workers, make sure the LLM is ready"):
-            FrozenLLM.load(context.config.llm, run.report)
+            bundle_store.require_llm(context, bundle_id, run.report)
             folder = bundle_store.fetch_bundle(context, bundle_id)
             model = WorkerModel.ship(context.spark.sparkContext, folder, bundle_id, context.config)
         with run.part("score", "let the LLM and the blend order every user's candidates"):
-            users = run.keep(users_to_score(context, run_date), StorageLevel.DISK_ONLY)
-            rows = scored_rows(context, run, model, users)
-        with run.part("write", "check that no user is lost, then replace the date in one commit"):
-            run.counts = counts(context, rows, run_date)
-            raise_if_users_are_lost(run.counts, run_date)
-            stamped = rows.withColumns({"run_date": F.lit(run_date), "scored_at": F.current_timestamp()})
-            context.tables.replace_date("recommendations", stamped.select(*SCHEMA.fieldNames()), run_date)
+            last = last_night(context, run_date)
+            users = run.keep(users_to_score(night, last), StorageLevel.DISK_ONLY)
+            staging = staging_of(context, run_date, mark, last)
+            scored = Waves(context, run, model, run_date, staging).rows(users.where("NOT is_carried"))
+            rows = run.keep(with_kept_lists(scored, users, last, run_date), StorageLevel.DISK_ONLY)
+        with run.part("gates", "check that nobody is lost, and that the lists may be published"):
+            run.counts, run.figures = counts(night, rows), gates.shape_of(rows)
+            gates.check(context, run, run_date, measured(night, run, rows))
+        with run.part("write", "replace the date in one commit"):
+            replace_date(context, run, "recommendations", rows.select(*COLUMNS), run_date)
+            staging.delete()
         run.bundle_id = bundle_id
 
 
-def users_to_score(context: Context, run_date: date) -> DataFrame:
-    """Return one row per user with at least one candidate: what `CandidateLists.from_frame` reads."""
-    sequences = context.tables.read_date("user_sequences", run_date)
-    users = sequences.select("user_id", F.col("item_ids").alias("history"), "last_event_time")
-    candidates = context.tables.read_date("candidates", run_date)
-    lists = candidates.select("user_id", "item_ids", "cf_scores", "text_scores", "sources")
-    rows = lists.where(F.size("item_ids") > 0).join(users, "user_id", "inner")
-    return rows.withColumn("use_llm", uses_llm(context.config.scoring, run_date)).drop("last_event_time")
+def users_to_score(night: Night, last: LastNight | None) -> DataFrame:
+    """Return one row per user with at least one candidate: what `CandidateLists.from_frame` reads.
+
+    Beside it: last_event_time; inputs_hash, of all that decides the list; is_carried, whether it is kept.
+    """
+    config = night.context.config
+    users = night.read("user_sequences").select(
+        "user_id", F.col("item_ids").alias("history"), "last_event_time"
+    )
+    lists = night.read("candidates").where(F.size("item_ids") > 0).drop("run_date")
+    rows = lists.join(users, "user_id", "inner")
+    rows = rows.withColumn("use_llm", uses_llm(config.scoring, night.run_date))
+    inputs_hash = F.sha2(F.concat_ws(":", "inputs_hash", F.lit(settings_of_lists(config))), 256)
+    return with_carried(rows.withColumn("inputs_hash", F.substring(inputs_hash, 1, 16)), last)
+
+
+def settings_of_lists(config: Config) -> str:
+    """Return the fingerprint of code and settings by which one list is ordered, whoever else is scored."""
+    settings = decisive_settings("score", config)
+    del settings["scoring.active_within_days"]
+    return fingerprint(code=CODE_VERSIONS["score"], settings=settings)
 
 
 def uses_llm(settings: ScoringConfig, run_date: date) -> Column:
@@ -87,76 +120,78 @@ def uses_llm(settings: ScoringConfig, run_date: date) -> Column:
     return F.coalesce(F.col("last_event_time") >= F.lit(since), F.lit(False)) & (F.size("history") > 0)
 
 
-def scored_rows(context: Context, run: StepRun, model: WorkerModel, users: DataFrame) -> DataFrame:
-    """Return the ranked rows of all users, computed, and kept until the step ends."""
-    settings = context.config.scoring
-    with_llm, without_llm = users.where("use_llm"), users.where("NOT use_llm")
-    num_with_llm, num_without_llm = with_llm.count(), without_llm.count()
-    chunks = in_chunks(with_llm, num_with_llm, settings.chunk_users).unionByName(
-        in_chunks(without_llm, num_without_llm, settings.chunk_users_without_llm)
-    )
-    with (
-        counting(context.spark, run.report, "score", num_with_llm, "users with the LLM") as with_llm_done,
-        counting(context.spark, run.report, "score", num_without_llm, "users without it") as without_llm_done,
-    ):
-        score = scoring(model, {True: with_llm_done, False: without_llm_done}, context.run_id)
-        rows = run.keep(chunks.mapInPandas(score, RANKED), StorageLevel.DISK_ONLY)
-        rows.count()
-    return rows
+def staging_of(context: Context, run_date: date, mark: str, last: LastNight | None) -> Staging:
+    """Return where chunks of this scoring are staged; another one, also of this date, has another place.
 
-
-def scoring(
-    model: WorkerModel, num_done: Mapping[bool, Accumulator[int]], run_id: str
-) -> Callable[[Iterable[pd.DataFrame]], Iterator[pd.DataFrame]]:
-    """Return the function for `mapInPandas`: chunks of users in, ranked rows of `recommendations` out.
-
-    `num_done` counts the users, under True those with the LLM.
+    Which users are in which chunk depends on all that is in the name.
     """
-    settings = model.config.scoring
-
-    def score(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        for users in by_chunk(batches):
-            use_llm = bool(users["use_llm"].iat[0])
-            scorer = model.scorer(use_llm)
-            served = served_order(scorer.bundle.blends, settings)
-            rows = ranked_rows(scorer.score(CandidateLists.from_frame(users)), served, settings.top_k)
-            num_done[use_llm].add(len(users))
-            yield rows.assign(bundle_id=model.bundle_id, run_id=run_id)
-
-    return score
+    settings = context.config.scoring
+    name = fingerprint(
+        mark=mark,
+        kept=None if last is None else [str(last.run_date), last.digest],
+        chunk_users=[settings.chunk_users, settings.chunk_users_without_llm],
+    )
+    return Staging(context.spark, f"{context.tables.root}/_staging/{run_date}/{name}", STAGED)
 
 
-def counts(context: Context, rows: DataFrame, run_date: date) -> dict[str, int]:
-    """Return the numbers of users in, out (by source and fallback) and unservable (by reason)."""
-    groups = rows.where("rank = 1").groupBy("source", "fallback_reason").count().collect()
-    numbers = {
-        "users_in": context.tables.read_date("user_sequences", run_date).count(),
-        "users_out": sum(group["count"] for group in groups),
-    }
-    for group in groups:
-        names = [f"source_{group['source']}"]
+def with_kept_lists(scored: DataFrame, users: DataFrame, last: LastNight | None, run_date: date) -> DataFrame:
+    """Return the rows of `recommendations`: those scored tonight and those kept of the last night."""
+    rows = scored.withColumn("carried_from", F.lit(None).cast("date"))
+    if last is not None:
+        rows = rows.unionByName(carried_rows(last, users.where("is_carried")))
+    return rows.withColumn("run_date", F.lit(run_date)).select(*COLUMNS)
+
+
+def counts(night: Night, rows: DataFrame) -> dict[str, int]:
+    """Return the numbers of users in, out (by source and fallback), kept and unservable (by reason)."""
+    kept = F.col("carried_from").isNotNull()
+    first = rows.where("rank = 1").groupBy("source", "fallback_reason", kept.alias("kept"))
+    numbers = {"users_in": (night.sequences.row.outputs or {})["user_sequences"].num_rows, "users_out": 0}
+    for group in first.count().collect():
+        names = ["users_out", f"source_{group['source']}"]
         names += [f"fallback_{group['fallback_reason']}"] if group["fallback_reason"] else []
+        names += ["carried"] if group["kept"] else [f"scored_{group['source']}"]
         for name in names:
             numbers[name] = numbers.get(name, 0) + group["count"]
-    reasons = unservable(context, run_date)
+    reasons = unservable(night)
     return numbers | reasons | {"unservable": sum(reasons.values())}
 
 
-def unservable(context: Context, run_date: date) -> dict[str, int]:
+def unservable(night: Night) -> dict[str, int]:
     """Return how many users of the date have no candidate, by reason."""
-    candidates = context.tables.read_date("candidates", run_date)
-    users = candidates.where(F.size("item_ids") == 0).select("user_id")
-    sequences = context.tables.read_date("user_sequences", run_date).select("user_id", "num_interactions")
-    has_history = F.col("num_interactions") > 0
-    reason = F.when(has_history, "unservable_saw_every_item").otherwise("unservable_no_item_available")
-    return {row[0]: row[1] for row in users.join(sequences, "user_id").groupBy(reason).count().collect()}
+    counted = night.candidates.row.counts or {}
+    number = counted.get("users_without_candidates", 0)
+    reason = "saw_every_item" if counted.get("available_items") else "no_item_available"
+    return {f"unservable_{reason}": number} if number else {}
 
 
-def raise_if_users_are_lost(numbers: Mapping[str, int], run_date: date) -> None:
-    """Raise InputError unless users in = users out + unservable."""
-    if numbers["users_in"] != numbers["users_out"] + numbers["unservable"]:
-        raise InputError(
-            f"score of {run_date}: {numbers['users_in']} users in, {numbers['users_out']} out and "
-            f"{numbers['unservable']} unservable, expected none lost; nothing was written; "
-            "run the night again (allmrec nightly)"
-        )
+def measured(night: Night, run: StepRun, rows: DataFrame) -> list[gates.Measured]:
+    """Return what the rules measure before `recommendations` is written."""
+    context, numbers, inputs = night.context, run.counts, night.inputs
+    unservable_users = night.read("candidates").where(F.size("item_ids") == 0)
+    servable = night.read("user_sequences").join(unservable_users, "user_id", "left_anti").select("user_id")
+    items, _ = inputs.catalogue()
+    seen = before(inputs.interactions(), night.run_date) if context.config.candidates.exclude_seen else None
+    failed = sum(numbers.get(f"fallback_{reason}", 0) for reason in gates.FAILURES)
+    asked, read = numbers.get("scored_llm", 0) + failed, night.sequences.row.counts or {}
+    num_read = read["good_rows"] + read["rejected_rows"]
+    return [
+        *gates.measured_lists(rows, servable, context.config.scoring.top_k),
+        gates.measured_forbidden(rows, items.where("available"), seen),
+        gates.Measured(
+            "max_unservable_share",
+            gates.share(numbers["unservable"], numbers["users_in"]),
+            f"{numbers['unservable']:,} of {numbers['users_in']:,} users are unservable",
+        ),
+        gates.Measured(
+            "max_fallback_share",
+            gates.share(failed, asked),
+            f"the LLM failed for {failed:,} of {asked:,} users",
+        ),
+        gates.Measured(
+            "max_rejected_share",
+            gates.share(read["rejected_rows"], num_read),
+            f"{read['rejected_rows']:,} of {num_read:,} rows of log and catalogue were rejected",
+        ),
+        *gates.measured_change(run.figures, gates.last_published(context, night.run_date)),
+    ]

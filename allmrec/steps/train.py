@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -11,21 +15,23 @@ import torch
 
 from allmrec.bundle import save_bundle
 from allmrec.cache import cache_folder
-from allmrec.config import Config, fingerprint
 from allmrec.data.interactions import counted
 from allmrec.data.rejection import merge_rejected
-from allmrec.data.snapshot import write_snapshot
+from allmrec.data.snapshot import snapshot_uri, write_snapshot
 from allmrec.data.user_sequences import full_sequences
+from allmrec.errors import PassingError
+from allmrec.llm.frozen import llm_weight_hash
 from allmrec.runtime.bundle_store import manifests, store_bundle
 from allmrec.runtime.context import Context
+from allmrec.runtime.decides import step_fingerprint
 from allmrec.runtime.inputs import Inputs
 from allmrec.runtime.runs import StepRun, recorded
 from allmrec.tables import filesystem
 from allmrec.training.loader import Snapshot
 from allmrec.training.pipeline import train_bundle
 
-SECTIONS = ("seed", "sequences", "text_encoder", "cf", "stage1", "stage2", "training", "prompt", "candidates")
-"""Sections of the configuration that decide what is trained."""
+CHECKPOINTS = "checkpoints"
+"""Folder of a training's checkpoints, in its folder in the cache."""
 PACKAGES = ("torch", "transformers", "sentence-transformers", "pyspark", "delta-spark", "petastorm", "numpy")
 """Packages whose versions a bundle's manifest names."""
 
@@ -33,28 +39,30 @@ PACKAGES = ("torch", "transformers", "sentence-transformers", "pyspark", "delta-
 def run_train(context: Context, run_date: date) -> str:
     """Train on events before run_date, store the bundle and return its id.
 
-    A bundle of the same inputs and settings is not trained again.
+    A bundle of the same inputs and settings is not trained again. A killed training goes on from its last
+    checkpoint, on the versions of the tables that it began with. Raises PassingError where another process of
+    this machine trains the same.
     """
-    config, inputs = context.config, Inputs.newest(context)
-    training_fingerprint = fingerprint(
-        step="train",
-        trained_before=str(run_date),
-        settings=trained_settings(config),
-        versions=dict(inputs.versions),
-    )
+    context = context.with_resolved_dtype()
+    config, inputs = context.config, Inputs.pinned(context, "train", run_date)
+    training_fingerprint = fingerprint_of_training(inputs, run_date)
     for manifest in manifests(context):
-        if manifest.fingerprint == training_fingerprint and manifest.parent_id is None:
+        is_same = manifest.fingerprint == training_fingerprint and manifest.parent_id is None
+        if is_same and not context.options.force:
             context.report(f"train {run_date}: bundle {manifest.bundle_id} is already there, skipped")
             return manifest.bundle_id
     torch.set_num_threads(config.training.num_threads or torch.get_num_threads())
-    # The part is called `mark` since version 0.1.0: another name would be another fingerprint.
-    step_fingerprint = fingerprint(step="train", run_date=str(run_date), mark=training_fingerprint)
-    with recorded(context, "train", run_date, step_fingerprint, inputs.versions) as run:
-        # The folder outlives a killed run: the next one resumes there.
-        folder = cache_folder(config.llm) / "training" / training_fingerprint
+    # The folder outlives a killed run: the next one resumes there.
+    folder = cache_folder(config.llm) / "training" / training_fingerprint
+    with (
+        alone_in(folder, context.run_id),
+        recorded(context, "train", run_date, training_fingerprint, inputs.versions) as run,
+    ):
+        if context.options.force:
+            shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
         with run.part("snapshot", "write the training data, pinned to the versions it came from"):
             snapshot = make_snapshot(inputs, run, run_date, training_fingerprint, folder)
-        bundle, run.figures = train_bundle(snapshot, config, folder, run.report)
+        bundle, run.figures = train_bundle(snapshot, config, folder / CHECKPOINTS, run.report)
         with run.part("save", "write the bundle with a checksum for every file"):
             origin = bundle_origin(inputs, run_date, training_fingerprint, run.figures)
             run.bundle_id = save_bundle(folder / "bundle", bundle, origin)
@@ -64,10 +72,32 @@ def run_train(context: Context, run_date: date) -> str:
     return run.bundle_id
 
 
-def trained_settings(config: Config) -> dict[str, Any]:
-    """Return the settings that decide what is trained."""
-    settings = {section: getattr(config, section) for section in SECTIONS} | {"llm": config.llm.model}
-    return settings | ({"evaluation": config.evaluation} if config.training.purpose == "evaluation" else {})
+def fingerprint_of_training(inputs: Inputs, run_date: date) -> str:
+    """Return the fingerprint of a training: the LLM by the hash of its weights, wherever it lies."""
+    config = inputs.context.config
+    weights = llm_weight_hash(config.llm, inputs.context.report)
+    return step_fingerprint("train", config, run_date, versions=dict(inputs.versions), llm=weights)
+
+
+@contextmanager
+def alone_in(folder: Path, run_id: str) -> Iterator[None]:
+    """Keep other processes of this machine out of a training's folder while the block runs.
+
+    Raises PassingError, naming the run at work, where one is there already. The lock ends with its process.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise PassingError(
+                f"train: run {lock.read().strip() or '?'} trains the same in {folder}; wait for it"
+            ) from None
+        lock.truncate(0)
+        lock.write(run_id)
+        lock.flush()
+        yield
 
 
 def make_snapshot(
@@ -75,7 +105,7 @@ def make_snapshot(
 ) -> Snapshot:
     """Write the snapshot of run_date below `<tables.root>` unless it is there; return its local copy."""
     context, config = inputs.context, inputs.context.config
-    uri = f"{config.tables.root.rstrip('/')}/_snapshots/{training_fingerprint}"
+    uri = snapshot_uri(context.tables.root, training_fingerprint)
     if not filesystem.exists(context.spark, f"{uri}/manifest.json"):
         log = inputs.good_interactions(run_date, run.keep)
         merge_rejected(context.tables, log.rejected, "train", context.run_id)
@@ -85,7 +115,10 @@ def make_snapshot(
             "table_versions": dict(inputs.versions),
             "fingerprint": training_fingerprint,
         }
-        write_snapshot(sequences, log.items, inputs.seen(run_date), uri, config, origin)
+        # Another machine may train the same: each writes a snapshot of its own, and the first one counts.
+        partial = snapshot_uri(context.tables.root, f".{training_fingerprint}-{context.run_id}")
+        write_snapshot(sequences, log.items, inputs.seen(run_date), partial, config, origin)
+        filesystem.rename_new(context.spark, partial, uri)
     local = Path(uri.removeprefix("file:"))
     if not local.is_dir():
         local = folder / "snapshot"

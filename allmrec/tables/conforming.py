@@ -13,10 +13,11 @@ from allmrec.tables.specification import ColumnSpec, TableSpec
 def as_read(spec: TableSpec, frame: DataFrame, path: str) -> DataFrame:
     """Return the table's columns of `frame`, which was read at `path`; further columns are left out.
 
-    An input table may lack the columns that are not required (they are null then). Any number is taken for a
-    DOUBLE. Raises TableError where another column is missing or has another type.
+    It may lack the columns that are not required (they are null then): an input table never had them, or an
+    older version of this program wrote the table. Any number is taken for a DOUBLE. Raises TableError where
+    another column is missing or has another type.
     """
-    return _selected(spec, frame, path, may_lack=not spec.owned, widens=True)
+    return _selected(spec, frame, path, widens=True)
 
 
 def to_write(spec: TableSpec, rows: DataFrame) -> DataFrame:
@@ -29,17 +30,17 @@ def to_write(spec: TableSpec, rows: DataFrame) -> DataFrame:
         raise TableError(
             f"{spec.name}: columns {', '.join(extra)} to be written, which the table does not have; drop them"
         )
-    return _selected(spec, rows, "the rows to be written", may_lack=True, widens=False)
+    return _selected(spec, rows, "the rows to be written", widens=False)
 
 
-def _selected(spec: TableSpec, frame: DataFrame, source: str, *, may_lack: bool, widens: bool) -> DataFrame:
+def _selected(spec: TableSpec, frame: DataFrame, source: str, *, widens: bool) -> DataFrame:
     """Return the table's columns of `frame`; `source` says in errors where the frame comes from."""
     types = {column.name: column.dataType for column in frame.schema}
     columns: list[Column] = []
     for column in spec.columns:
         actual, expected = types.get(column.name), column.type.simpleString()
         if actual is None:
-            if column.required or not may_lack:
+            if column.required:
                 raise TableError(
                     f"{spec.name}: no column {column.name} in {source}, "
                     f"expected {column.name} {expected}; add it"

@@ -1,33 +1,42 @@
 """The only reader and writer of Delta tables.
 
-Reads are checked and of one version, a run date is replaced in one commit, and a merge that changes nothing
-makes no commit.
+Reads are checked and of one version, a run date is replaced in one commit that a newer run's cannot follow,
+and a merge that changes nothing makes no commit. A commit that met another one is tried again.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
-from typing import Any
+import json
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, NamedTuple, TypeVar
 
 from delta.tables import DeltaTable
+from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark import StorageLevel
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from allmrec.errors import TableError
-from allmrec.tables import filesystem
+from allmrec.errors import SupersededError, TableError
+from allmrec.tables import delta_log, filesystem
 from allmrec.tables.cached_frames import CachedFrames
 from allmrec.tables.changes import changed_rows
 from allmrec.tables.conforming import as_read, to_write
-from allmrec.tables.folders import newest_commit, require_files
+from allmrec.tables.migration import migrate
 from allmrec.tables.schemas import TABLES
 from allmrec.tables.specification import TableSpec
-from allmrec.tables.troubles import explained
+from allmrec.tables.troubles import explained, is_conflict
 
+Result = TypeVar("Result")
+
+_COMMIT_MARK = "spark.databricks.delta.commitInfo.userMetadata"
+MAX_TRIES = 12
+"""How often a commit is tried that other commits come before."""
 _HOW_TO_GET = {
     "interactions": "import it (`allmrec import`) or set tables.root",
     "items": "import it (`allmrec import`) or set tables.root",
@@ -35,6 +44,16 @@ _HOW_TO_GET = {
     "candidates": "run `allmrec candidates` for that date first",
     "recommendations": "run `allmrec score` for that date first",
 }
+
+
+class Written(NamedTuple):
+    """The rows of one run date, as a step's record names them."""
+
+    version: int
+    """A version of the table that holds them."""
+    num_rows: int
+    digest: str
+    """Sum of the rows' hashes: other rows have another one."""
 
 
 def read_delta_folder(spark: SparkSession, uri: str) -> DataFrame:
@@ -68,72 +87,123 @@ class Tables:
 
     def exists(self, name: str) -> bool:
         """Return whether the table exists. Raises TableError where its folder holds files but no commit."""
-        return newest_commit(self.spark, name, self.path(name)) is not None
+        return self._newest(name) is not None
 
     def version(self, name: str) -> int:
         """Return the table's newest version. Raises TableError where it is missing or half-written."""
-        newest = newest_commit(self.spark, name, self.path(name))
+        newest = self._newest(name)
         if newest is None:
             advice = _HOW_TO_GET.get(name, "run the step that writes it first")
             raise TableError(f"{name}: no Delta table at {self.path(name)}, expected one; {advice}")
         return newest
 
+    def version_at(self, name: str, moment: dt.datetime) -> int | None:
+        """Return the last version before `moment` (with a zone) that can be read; None where there is none.
+
+        Raises TableError where the table is missing.
+        """
+        self.version(name)
+        with self._explained(name):
+            version = delta_log.version_at(self.spark, self.path(name), moment)
+        return version if version is not None and self._has_files(name, version) else None
+
+    @contextmanager
+    def marked_commits(self, mark: Mapping[str, Any]) -> Iterator[None]:
+        """Let every commit of the block carry `mark` as JSON in its `userMetadata`."""
+        self.spark.conf.set(_COMMIT_MARK, json.dumps(mark, sort_keys=True))
+        try:
+            yield
+        finally:
+            try:
+                self.spark.conf.unset(_COMMIT_MARK)
+            except (Py4JError, OSError):
+                # Spark's JVM has ended, and the setting with it; this must not hide the error that ended it.
+                pass
+
     def create(self, name: str) -> None:
         """Create the table where it is missing; an owned one with its NOT NULL and CHECK constraints.
 
-        Raises TableError where its folder holds files but no commit.
+        A table that an older version of this program made gets the columns that are new since. Raises
+        TableError where its folder holds files but no commit.
         """
         if name in self._created:
             return
+        spec = _spec(name)
         if not self.exists(name):
-            self._create(_spec(name))
+            self._retried(name, lambda: self._create(spec))
+        elif spec.owned:
+            self._retried(name, lambda: migrate(self.spark, spec, self.path(name)))
         self._created.add(name)
 
     def read(self, name: str, version: int | None = None) -> DataFrame:
         """Return the table at `version` (the newest by default) with exactly its specified columns.
 
-        Columns that an input table may lack, and lacks, are null. Raises TableError where the table is
-        missing or half-written, or has other columns or types.
+        Columns that the table may lack, and lacks, are null. Raises TableError where the table is missing or
+        half-written, or has other columns or types.
         """
-        frame = self._read(name, version)
-        self._require_files(name, frame)
-        return frame
+        newest = self.version(name)
+        version = newest if version is None else version
+        path = self.path(name)
+        if version > newest:
+            raise TableError(f"{name}: version {version} asked, but {path} ends at version {newest}")
+        with self._explained(name):
+            frame = self.spark.read.format("delta").option("versionAsOf", version).load(path)
+            return as_read(_spec(name), frame, path)
 
-    def read_date(self, name: str, run_date: dt.date) -> DataFrame:
+    def read_date(self, name: str, run_date: dt.date, version: int | None = None) -> DataFrame:
         """Return the rows of one run date of a nightly table, if any. Raises TableError as `read` does."""
-        frame = self._read(name, None).where(F.col("run_date") == F.lit(run_date))
-        self._require_files(name, frame)
-        return frame
+        return self.read(name, version).where(F.col("run_date") == F.lit(run_date))
 
-    def replace_date(self, name: str, rows: DataFrame, run_date: dt.date) -> None:
+    def written(self, name: str, run_date: dt.date, version: int | None = None) -> Written:
+        """Return what the table holds of a run date. Raises TableError as `read` does."""
+        version = self.version(name) if version is None else version
+        row_hash = F.xxhash64("*").cast("decimal(38,0)")
+        sums = self.read_date(name, run_date, version).agg(F.count(F.lit(1)), F.sum(row_hash)).first()
+        assert sums is not None
+        return Written(version, sums[0], str(sums[1] or 0))
+
+    def replace_date(self, name: str, rows: DataFrame, run_date: dt.date, order: int) -> Written:
         """Replace all rows of `run_date` by `rows` in one commit, creating the table first.
 
-        A column `run_date` that `rows` lack is added. Raises TableError where the columns or types are wrong,
-        a constraint is broken, or a row is of another date.
+        `order` is the run's place among those of this date: the commit is refused with SupersededError where
+        one with a higher number was there first, also where it comes in between. A column `run_date` that
+        `rows` lack is added. Raises TableError where the columns or types are wrong, a constraint is broken,
+        or a row is of another date; PassingError where other commits kept coming first.
         """
         self.create(name)
         if "run_date" not in rows.columns:
             rows = rows.withColumn("run_date", F.lit(run_date).cast("date"))
-        self._replace(name, to_write(_spec(name), rows), f"run_date = DATE'{run_date.isoformat()}'")
-
-    def overwrite(self, name: str, rows: DataFrame) -> None:
-        """Replace the whole table by `rows` in one commit, creating it first. Raises like `replace_date`."""
-        self.create(name)
+        application = f"allmrec/{run_date.isoformat()}"
         writer = to_write(_spec(name), rows).write.format("delta").mode("overwrite")
+        writer = writer.option("replaceWhere", f"run_date = DATE'{run_date.isoformat()}'")
+        writer = writer.option("txnAppId", application).option("txnVersion", order)
+        self._retried(name, lambda: writer.save(self.path(name)))
         with self._explained(name):
-            writer.save(self.path(name))
+            version, newest_order = delta_log.transaction(self.spark, self.path(name), application)
+        if newest_order != order:
+            raise SupersededError(f"{name} of {run_date}: a newer run wrote it meanwhile")
+        return self.written(name, run_date, version)
 
-    def put(self, name: str, row: Mapping[str, Any]) -> None:
-        """Insert one row, or replace the one of its key, in one commit: for a run's own record.
+    def replace_where(self, name: str, rows: DataFrame, column: str, value: str) -> None:
+        """Replace the rows whose `column` holds the text `value` by `rows`, all of which hold it.
 
-        The key's columns hold texts; columns that are not given are null. Raises TableError as `replace_date`
-        does.
+        One commit, creating the table first. Raises like `replace_date`.
+        """
+        self.create(name)
+        condition = f"{column} = '{_quoted(value)}'"
+        writer = to_write(_spec(name), rows).write.format("delta").mode("overwrite")
+        self._retried(name, lambda: writer.option("replaceWhere", condition).save(self.path(name)))
+
+    def append(self, name: str, row: Mapping[str, Any]) -> None:
+        """Add one row in one commit, creating the table first; columns that are not given are null.
+
+        Appends of several runs at once never conflict. Raises TableError as `replace_date` does.
         """
         self.create(name)
         spec = _spec(name)
         values = tuple(row.get(column.name) for column in spec.columns)
-        key = " AND ".join(f"{column} = '{_quoted(row[column])}'" for column in spec.key)
-        self._replace(name, self.spark.createDataFrame([values], spec.schema), key)
+        frame = self.spark.createDataFrame([values], spec.schema)
+        self._retried(name, lambda: frame.write.format("delta").mode("append").save(self.path(name)))
 
     def merge(self, name: str, rows: DataFrame, update: bool = True) -> int:
         """Insert the `rows` with new keys and, with `update`, change those that differ.
@@ -141,20 +211,15 @@ class Tables:
         Return how many rows were written. No commit is made where nothing changes. `rows` hold every key at
         most once. Raises TableError where they do not, and as `replace_date` does.
         """
-        is_new = not self.exists(name)
         self.create(name)
         spec = _spec(name)
         rows = to_write(spec, rows)
-        if not is_new:
-            rows = changed_rows(spec, rows, self._read(name, None), update)
-        with CachedFrames() as frames, self._explained(name):
-            rows = frames.keep(rows, StorageLevel.MEMORY_AND_DISK)
-            num_rows = rows.count()
-            if num_rows and is_new:
-                rows.write.format("delta").mode("append").save(self.path(name))
-            elif num_rows:
-                self._merge(spec, rows, update)
-            return num_rows
+        return self._retried(name, lambda: self._merge_changes(spec, rows, update))
+
+    def _newest(self, name: str) -> int | None:
+        """Return the newest version, None where there is no table; raises TableError as `exists` does."""
+        with self._explained(name):
+            return delta_log.newest_version(self.spark, name, self.path(name))
 
     def _create(self, spec: TableSpec) -> None:
         """Create a table that does not exist, in one commit."""
@@ -168,22 +233,15 @@ class Tables:
             builder = builder.property(f"delta.constraints.{constraint.name}", constraint.condition)
         builder.execute()
 
-    def _read(self, name: str, version: int | None) -> DataFrame:
-        """Return the table's columns as `read` does, without a look at its data files."""
-        newest = self.version(name)
-        version = newest if version is None else version
-        path = self.path(name)
-        if version > newest:
-            raise TableError(f"{name}: version {version} asked, but {path} ends at version {newest}")
-        with self._explained(name):
-            frame = self.spark.read.format("delta").option("versionAsOf", version).load(path)
-            return as_read(_spec(name), frame, path)
-
-    def _replace(self, name: str, rows: DataFrame, condition: str) -> None:
-        """Replace the rows that meet a SQL condition by `rows`, which must meet it too, in one commit."""
-        writer = rows.write.format("delta").mode("overwrite").option("replaceWhere", condition)
-        with self._explained(name):
-            writer.save(self.path(name))
+    def _merge_changes(self, spec: TableSpec, rows: DataFrame, update: bool) -> int:
+        """Merge what differs from the newest version, and return how many rows that is."""
+        with CachedFrames() as frames:
+            changes = changed_rows(spec, rows, self.read(spec.name), update)
+            changes = frames.keep(changes, StorageLevel.MEMORY_AND_DISK)
+            num_rows = changes.count()
+            if num_rows:
+                self._merge(spec, changes, update)
+            return num_rows
 
     def _merge(self, spec: TableSpec, changes: DataFrame, update: bool) -> None:
         """Insert `changes` in one commit; with `update` they replace the rows of their keys."""
@@ -192,14 +250,36 @@ class Tables:
         merge = target.merge(changes.alias("source"), condition).whenNotMatchedInsertAll()
         (merge.whenMatchedUpdateAll() if update else merge).execute()
 
-    def _require_files(self, name: str, frame: DataFrame) -> None:
-        """Raise TableError where data files are gone from which `frame` is to be read."""
+    def _has_files(self, name: str, version: int) -> bool:
+        """Return whether the data files of a version are still there: VACUUM deletes those of old ones."""
+        try:
+            uris = self.read(name, version).inputFiles()
+        except (PySparkException, Py4JJavaError, TableError):
+            return False
+        folders = {uri.rpartition("/")[0] for uri in uris}
+        there = {
+            f"{folder}/{file}" for folder in folders for file in filesystem.list_names(self.spark, folder)
+        }
+        return set(uris) <= there
+
+    def _retried(self, name: str, commit: Callable[[], Result]) -> Result:
+        """Return what `commit` returns; it is called again where another commit came first.
+
+        Raises PassingError where that never ends, and what else is wrong with the table by `explained`.
+        """
         with self._explained(name):
-            uris = frame.inputFiles()
-        require_files(self.spark, name, self.path(name), uris)
+            for tries in range(1, MAX_TRIES + 1):
+                try:
+                    return commit()
+                except (PySparkException, Py4JJavaError) as error:
+                    if tries == MAX_TRIES or not is_conflict(error):
+                        raise
+                # Those who met once would meet again: each waits another while.
+                time.sleep(random.uniform(0, min(0.1 * 2**tries, 5.0)))
+            raise AssertionError("unreachable")
 
     def _explained(self, name: str) -> AbstractContextManager[None]:
-        """Return the context in which what Delta says about the table becomes a TableError."""
+        """Return the context in which what Delta says about the table becomes a UserError."""
         return explained(name, self.path(name))
 
 

@@ -26,6 +26,14 @@ _SLOTS = T.ArrayType(
     )
 )
 
+_WRITTEN = T.StructType(
+    [
+        T.StructField("version", LONG),
+        T.StructField("num_rows", LONG),
+        T.StructField("digest", STRING),
+    ]
+)
+
 _RUN_DATE = ColumnSpec("run_date", DATE, "the knowledge cut-off: no event at or after its midnight was read")
 _USER_ID = ColumnSpec("user_id", STRING, "the user")
 
@@ -107,6 +115,12 @@ CANDIDATES = TableSpec(
         ),
         ColumnSpec("text_scores", DOUBLES, "cosine of each with the user's last ten items; 0 without any"),
         ColumnSpec("sources", STRINGS, "what found each: `cf`, `text` or `popular`"),
+        ColumnSpec(
+            "inputs_hash",
+            STRING,
+            "hash of what scoring reads of the user: trained bundle, history, candidates, texts of both",
+            required=False,
+        ),
     ),
     key=("run_date", "user_id"),
     partitioned_by=("run_date",),
@@ -161,12 +175,25 @@ RECOMMENDATIONS = TableSpec(
             "fallback_reason",
             STRING,
             "why the list was not ordered as the settings say: `no_history`, `prompt_too_long`, "
-            "`out_of_memory` or `non_finite_score`; null where it was",
+            "`out_of_memory`, `non_finite_score` or `deadline`; null where it was",
             required=False,
         ),
         ColumnSpec("bundle_id", STRING, "the model bundle that scored"),
-        ColumnSpec("run_id", STRING, "the run that wrote the row"),
-        ColumnSpec("scored_at", TIME, "when the row was written"),
+        ColumnSpec("run_id", STRING, "the run that scored the list"),
+        ColumnSpec("scored_at", TIME, "when it was scored"),
+        ColumnSpec(
+            "carried_from",
+            DATE,
+            "the run date whose list was kept, because nothing that decides it has changed since; "
+            "null where the list was scored for this date",
+            required=False,
+        ),
+        ColumnSpec(
+            "inputs_hash",
+            STRING,
+            "hash of all that decides the list, but for whether the LLM was asked; an equal one keeps it",
+            required=False,
+        ),
     ),
     key=("run_date", "user_id", "rank"),
     partitioned_by=("run_date",),
@@ -227,11 +254,15 @@ REJECTED_ROWS = TableSpec(
 )
 RUNS = TableSpec(
     "runs",
-    "A step of a run: on what it ran and with what outcome.",
+    "A step of a run begins, or ends: on what it ran and with what outcome.",
     (
         ColumnSpec("run_id", STRING, "the run: its start in UTC and eight hexadecimal digits"),
         ColumnSpec("step", STRING, "the step, such as `score`"),
-        ColumnSpec("status", STRING, "`started`, `done` or `failed`"),
+        ColumnSpec(
+            "status",
+            STRING,
+            "`started`; then, in a row of its own, `done` or `failed` (a run that was killed has none)",
+        ),
         ColumnSpec("started_at", TIME, "when the step began"),
         ColumnSpec("run_date", DATE, "the run date it worked for", required=False),
         ColumnSpec("finished_at", TIME, "when it ended", required=False),
@@ -257,8 +288,32 @@ RUNS = TableSpec(
             "figures", T.MapType(STRING, DOUBLE), "what training and evaluation measured", required=False
         ),
         ColumnSpec("message", STRING, "what went wrong", required=False),
+        ColumnSpec(
+            "run_order",
+            LONG,
+            "the run's place among those of its date: one with a higher number supersedes it; "
+            "nanoseconds since 1970 at its start",
+            required=False,
+        ),
+        ColumnSpec(
+            "outputs",
+            T.MapType(STRING, _WRITTEN),
+            "what it left in each table: a version that holds its rows, their number and the sum of their "
+            "hashes",
+            required=False,
+        ),
+        ColumnSpec(
+            "gates",
+            T.MapType(STRING, DOUBLE),
+            "what each rule of the section `gates` measured",
+            required=False,
+        ),
+        ColumnSpec(
+            "overridden", STRINGS, "the rules that were broken and overridden by `--override`", required=False
+        ),
+        ColumnSpec("llm_dtype", STRING, "the number type that the LLM computed in", required=False),
     ),
-    key=("run_id", "step"),
+    key=("run_id", "run_date", "step", "status"),
     constraints=(
         Constraint(
             "known_status",
@@ -267,9 +322,12 @@ RUNS = TableSpec(
         ),
     ),
 )
+_EVALUATED = ColumnSpec(
+    "bundle_id", STRING, "the evaluated bundle; null in rows of version 0.1.0", required=False
+)
 EVALUATION_PREDICTIONS = TableSpec(
     "evaluation_predictions",
-    "How one model ranks a user's held-out item among others; the whole table is of the newest evaluation.",
+    "How one model ranks a user's held-out item among others; a bundle's newest evaluation.",
     (
         ColumnSpec("scenario", STRING, "how items were held out: `leave_one_out`"),
         ColumnSpec("model", STRING, "the ranker, such as `cf`, `llm` or `served`"),
@@ -277,15 +335,16 @@ EVALUATION_PREDICTIONS = TableSpec(
         ColumnSpec("target", STRING, "the held-out item"),
         ColumnSpec("candidates", STRINGS, "what was ranked: the target first, then sampled negatives"),
         ColumnSpec("ranks", INTS, "rank of each candidate, from 1"),
+        _EVALUATED,
     ),
-    key=("scenario", "model", "user_id"),
+    key=("bundle_id", "scenario", "model", "user_id"),
     constraints=(
         Constraint("one_rank_a_candidate", "size(candidates) = size(ranks)", "every candidate has one rank"),
     ),
 )
 EVALUATION_RESULTS = TableSpec(
     "evaluation_results",
-    "A figure of the newest evaluation.",
+    "A figure of a bundle's newest evaluation.",
     (
         ColumnSpec(
             "scenario", STRING, "which users: `all`, or those whose target is `warm`, `middle` or `cold`"
@@ -296,8 +355,9 @@ EVALUATION_RESULTS = TableSpec(
         ColumnSpec("value", DOUBLE, "mean over the users", required=False),
         ColumnSpec("low", DOUBLE, "lower end of its 95 % bootstrap interval", required=False),
         ColumnSpec("high", DOUBLE, "upper end of its 95 % bootstrap interval", required=False),
+        _EVALUATED,
     ),
-    key=("scenario", "model", "metric"),
+    key=("bundle_id", "scenario", "model", "metric"),
 )
 
 _INPUTS = (INTERACTIONS, ITEMS, USERS)

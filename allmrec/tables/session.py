@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,15 @@ from allmrec.tables.java import use_java
 from allmrec.tables.spark_log import causes, new_spark_log, remove_at_exit
 
 DELTA_PACKAGE = "io.delta:delta-spark_2.13:4.0.1"
-_SQL_SETTINGS = {
+_ROW_SETTINGS = {
     # Rows must not change with the machine's time zone, and a wrong cast must never become a silent null.
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.ansi.enabled": "true",
     # Readers other than Spark want plain timestamps, not INT96.
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
 }
-_JVM_SETTINGS = {
+"""What rows depend on: every session has these, whatever else is configured."""
+_DEFAULTS = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
     # The default of 50 makes every small commit slow.
@@ -42,9 +44,12 @@ _JVM_SETTINGS = {
 def create_session(config: SparkConfig, app_name: str = "allmrec") -> SparkSession:
     """Return the running Spark session, or start one with Delta as the configuration says.
 
-    Under `spark-submit` the JVM already runs, so packages and memory are what its properties file says. A JVM
-    that is started here writes into the file `spark_log()`, and so do its Python workers. Raises SetupError
-    where Java or Delta's JARs are missing, or the JVM does not start.
+    Under `spark-submit` the JVM already runs: what was submitted (`--conf`, `--properties-file`) wins, and
+    the configuration fills what that leaves open. Only what rows depend on (UTC, ANSI mode, plain timestamps)
+    is always set.
+
+    A JVM that is started here writes into the file `spark_log()`, and so do its Python workers. Raises
+    SetupError where Java or Delta's JARs are missing, or the JVM does not start.
     """
     # Spark takes Python's naive datetimes to be in the process's zone; in UTC they mean what the tables mean.
     os.environ["TZ"] = "UTC"
@@ -52,7 +57,7 @@ def create_session(config: SparkConfig, app_name: str = "allmrec") -> SparkSessi
     session = SparkSession.getActiveSession()
     if session is None:
         session = _start(config, app_name)
-    for key, value in _SQL_SETTINGS.items():
+    for key, value in _ROW_SETTINGS.items():
         session.conf.set(key, value)
     if not isinstance(jvm(session).io.delta.tables.DeltaTable, JavaClass):
         raise SetupError(
@@ -69,17 +74,20 @@ def jvm(session: SparkSession) -> Any:
 
 def _start(config: SparkConfig, app_name: str) -> SparkSession:
     """Start a session, and the JVM too where there is none yet."""
-    submitted = "PYSPARK_GATEWAY_PORT" in os.environ
-    if not submitted:
-        use_java()
+    is_submitted = "PYSPARK_GATEWAY_PORT" in os.environ
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    settings = SparkConf(loadDefaults=False).setAppName(app_name)
-    settings.setAll(list(_settings(config, submitted).items()))
-    if not submitted and SparkContext._gateway is None:
-        SparkContext._ensure_initialized(gateway=_launch_jvm(settings))
-    session = SparkSession.builder.config(conf=settings).getOrCreate()
+    if is_submitted:
+        SparkContext._ensure_initialized()
+        settings = settings_left_open(config, app_name, dict(SparkConf().getAll()))
+    else:
+        use_java()
+        settings = _settings(config, app_name)
+    conf = SparkConf(loadDefaults=False).setAll(list(settings.items()))
+    if not is_submitted and SparkContext._gateway is None:
+        SparkContext._ensure_initialized(gateway=_launch_jvm(conf))
+    session = SparkSession.builder.config(conf=conf).getOrCreate()
     # What fails comes as an exception; stack traces say nothing more to a person. A cluster's log keeps them.
-    session.sparkContext.setLogLevel("ERROR" if submitted else "FATAL")
+    session.sparkContext.setLogLevel("ERROR" if is_submitted else "FATAL")
     return session
 
 
@@ -102,19 +110,24 @@ def _launch_jvm(settings: SparkConf) -> JavaGateway:
     return gateway
 
 
-def _settings(config: SparkConfig, submitted: bool) -> dict[str, str]:
-    """Return the session's settings.
+def settings_left_open(config: SparkConfig, app_name: str, submitted: Mapping[str, str]) -> dict[str, str]:
+    """Return the session's settings that `submitted` does not name, and those that rows depend on."""
+    settings = _settings_of_any_jvm(config, app_name)
+    return {name: value for name, value in settings.items() if name not in submitted} | _ROW_SETTINGS
 
-    Under spark-submit those that count only before the JVM starts are left out. Raises SetupError where
-    ALLMREC_JARS names a folder without Delta's JARs.
+
+def _settings_of_any_jvm(config: SparkConfig, app_name: str) -> dict[str, str]:
+    """Return the settings that also count in a JVM that already runs."""
+    shuffle_partitions = {"spark.sql.shuffle.partitions": str(config.shuffle_partitions)}
+    return {"spark.app.name": app_name, **_ROW_SETTINGS, **_DEFAULTS, **shuffle_partitions, **config.settings}
+
+
+def _settings(config: SparkConfig, app_name: str) -> dict[str, str]:
+    """Return the settings of a session whose JVM is started here.
+
+    Raises SetupError where ALLMREC_JARS names a folder without Delta's JARs.
     """
-    settings = {
-        **_SQL_SETTINGS,
-        **_JVM_SETTINGS,
-        "spark.sql.shuffle.partitions": str(config.shuffle_partitions),
-    }
-    if submitted:
-        return {**settings, **config.settings}
+    settings = _settings_of_any_jvm(config, app_name)
     master = config.master or os.environ.get("MASTER") or "local[*]"
     settings["spark.master"] = master
     settings["spark.driver.memory"] = config.driver_memory

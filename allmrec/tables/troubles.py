@@ -1,49 +1,145 @@
-"""What Delta and Spark say about the state of a table, in words that say what is wrong with it."""
+"""What Delta, Spark and the disk say, in words that say what is wrong and whether trying again helps."""
 
 from __future__ import annotations
 
+import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from py4j.protocol import Py4JJavaError
+from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError
 from pyspark.errors import PySparkException
 
-from allmrec.errors import TableError
+from allmrec import errors
+from allmrec.errors import PassingError, SetupError, TableError, UserError
 
 MAX_LINE_CHARACTERS = 300
-"""How much of Delta's own line an error quotes."""
-_LOG_GAPS = "half-written: its transaction log has gaps"
-_MEANINGS = {
-    "CHECK constraint EXPRESSION": "a row belongs to another run date",
-    "DELTA_VIOLATE_CONSTRAINT_WITH_VALUES": "a row breaks a constraint",
-    "DELTA_NOT_NULL_CONSTRAINT_VIOLATED": "a row has no value where one must be",
-    "NOT_NULL_CONSTRAINT_VIOLATION": "a row has no value where one must be",
-    "DELTA_REPLACE_WHERE_MISMATCH": "a row belongs to another run date",
-    "DELTA_MULTIPLE_SOURCE_ROW_MATCHING_TARGET_ROW_IN_MERGE": "the rows to be written hold a key twice",
-    "FAILED_READ_FILE.FILE_NOT_EXIST": "half-written: a data file that its log names is missing",
-    "DELTA_TRUNCATED_TRANSACTION_LOG": _LOG_GAPS,
-    "DELTA_VERSIONS_NOT_CONTIGUOUS": _LOG_GAPS,
-    "DELTA_LOG_FILE_NOT_FOUND": _LOG_GAPS,
-    "DELTA_NO_RECREATABLE_HISTORY_FOUND": _LOG_GAPS,
-    "DELTA_STATE_RECOVER_ERROR": "half-written: its transaction log is damaged",
-    "DELTA_SCHEMA_NOT_SET": "half-written: its transaction log has no schema",
-    "MALFORMED_RECORD_IN_PARSING": "half-written: its transaction log is damaged",
-    "No space left on device": "the disk is full",
+"""How much of Delta's or Spark's own line an error quotes."""
+
+CONFLICTS = (
+    "DELTA_CONCURRENT_",
+    "DELTA_METADATA_CHANGED",
+    "DELTA_PROTOCOL_CHANGED",
+    "ConcurrentAppendException",
+    "ConcurrentDeleteReadException",
+    "ConcurrentDeleteDeleteException",
+    "ConcurrentTransactionException",
+    "ConcurrentWriteException",
+    "MetadataChangedException",
+    "ProtocolChangedException",
+    "DELTA_PATH_EXISTS",
+    "DELTA_TABLE_ALREADY_EXISTS",
+)
+"""What Delta says where another commit came first; the same commit on the new version may do."""
+
+_LOG_GAPS = "half-written: its transaction log has gaps; restore the missing files of its _delta_log"
+_DAMAGED = "half-written: its transaction log is damaged; restore it"
+_GONE = (
+    "a data file of it is missing: the version that is read was vacuumed, or the file was deleted; "
+    "--refresh reads the newest version; where that fails too, the table is half-written: restore it"
+)
+_NO_VERSION = "the version that is read is no longer in its history; --refresh reads the newest version"
+_NO_ROOM = "the disk is full; free some space, then run the same command again"
+_NO_RIGHT = "may not be written: the folder is read-only or belongs to somebody else; give it the right"
+_MEANINGS: dict[str, tuple[type[UserError], str]] = {
+    "No space left on device": (PassingError, _NO_ROOM),
+    "Permission denied": (SetupError, _NO_RIGHT),
+    "Read-only file system": (SetupError, _NO_RIGHT),
+    "AccessControlException": (SetupError, _NO_RIGHT),
+    "Mkdirs failed to create": (SetupError, _NO_RIGHT),
+    "DELTA_CANNOT_CREATE_LOG_PATH": (SetupError, _NO_RIGHT),
+    "CHECK constraint EXPRESSION": (TableError, "a row belongs to another run date"),
+    "DELTA_VIOLATE_CONSTRAINT_WITH_VALUES": (TableError, "a row breaks a constraint"),
+    "DELTA_NOT_NULL_CONSTRAINT_VIOLATED": (TableError, "a row has no value where one must be"),
+    "NOT_NULL_CONSTRAINT_VIOLATION": (TableError, "a row has no value where one must be"),
+    "DELTA_REPLACE_WHERE_MISMATCH": (TableError, "a row belongs to another run date"),
+    "DELTA_MULTIPLE_SOURCE_ROW_MATCHING_TARGET_ROW_IN_MERGE": (
+        TableError,
+        "the rows to be written hold a key twice",
+    ),
+    "FAILED_READ_FILE.FILE_NOT_EXIST": (TableError, _GONE),
+    "DELTA_FILE_NOT_FOUND": (TableError, _GONE),
+    "DELTA_VERSION_NOT_FOUND": (TableError, _NO_VERSION),
+    "DELTA_TRUNCATED_TRANSACTION_LOG": (TableError, _LOG_GAPS),
+    "DELTA_VERSIONS_NOT_CONTIGUOUS": (TableError, _LOG_GAPS),
+    "DELTA_LOG_FILE_NOT_FOUND": (TableError, _LOG_GAPS),
+    "DELTA_NO_RECREATABLE_HISTORY_FOUND": (TableError, _LOG_GAPS),
+    "DELTA_STATE_RECOVER_ERROR": (TableError, _DAMAGED),
+    "DELTA_SCHEMA_NOT_SET": (TableError, "half-written: its transaction log has no schema; restore it"),
+    "MALFORMED_RECORD_IN_PARSING": (TableError, _DAMAGED),
+    **dict.fromkeys(CONFLICTS, (PassingError, "another run wrote to it at the same time; try again")),
 }
 """Part of a message → what it means for a table. The first that a message contains counts."""
+
+_FROM_WORKER = re.compile(r"^allmrec\.errors\.(\w+): (.+)$", re.MULTILINE)
+"""The last line of a Python worker's traceback, where what it raised is one of ours."""
+_TABLE_IN_PATH = re.compile(r"([^/\s:'\"]+)/(?:_delta_log|[^/\s]+=[^/\s]+|part-)")
 
 
 @contextmanager
 def explained(table: str, path: str) -> Iterator[None]:
-    """Raise TableError, in one line, where the block fails for a reason that lies in the table."""
+    """Raise UserError, in one line, where the block fails for a reason that lies in the table or the disk."""
     try:
         yield
     except (PySparkException, Py4JJavaError) as error:
-        message = str(error)
-        for sign, meaning in _MEANINGS.items():
-            if sign in message:
-                raise TableError(f"{table}: {meaning}: {_line_with(sign, message)} ({path})") from error
-        raise
+        known = _known(error)
+        if known is None:
+            raise
+        kind, meaning, line = known
+        raise kind(f"{table}: {meaning}: {line} ({path})") from error
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Return whether Delta refused a commit because another one came first."""
+    return isinstance(error, PySparkException | Py4JJavaError) and any(
+        sign in str(error) for sign in CONFLICTS
+    )
+
+
+def as_user_error(error: BaseException) -> UserError | None:
+    """Return what Spark, Delta or the disk raised as an error of one line; None for anything else.
+
+    What nobody named yet counts as trouble that passes: a lost executor, a process that was killed.
+    """
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, Py4JNetworkError | ConnectionError):
+        return PassingError("Spark's JVM has ended (killed, or out of memory); run the same command again")
+    if isinstance(error, OSError):
+        return _of_the_disk(error)
+    if not isinstance(error, PySparkException | Py4JError):
+        return None
+    known = _known(error)
+    if known is None:
+        before_the_trace = str(error).split("\tat ", 1)[0]
+        return PassingError(f"Spark: {' '.join(before_the_trace.split())[:1000]}; run the same command again")
+    kind, meaning, line = known
+    table = _TABLE_IN_PATH.search(line)
+    return kind(
+        f"{table.group(1)}: {meaning}: {line}" if table else f"{meaning}: {line}" if meaning else line
+    )
+
+
+def _known(error: BaseException) -> tuple[type[UserError], str, str] | None:
+    """Return (class, meaning, line that says so) of what is known; a worker's own error has no meaning."""
+    message = str(error)
+    raised = _FROM_WORKER.findall(message)
+    if raised and hasattr(errors, raised[-1][0]):
+        return getattr(errors, raised[-1][0]), "", raised[-1][1].strip()
+    for sign, (kind, meaning) in _MEANINGS.items():
+        if sign in message:
+            return kind, meaning, _line_with(sign, message)
+    return None
+
+
+def _of_the_disk(error: OSError) -> UserError:
+    """Return what a failed file operation of this process means."""
+    where = error.filename or "unknown file"
+    if error.errno == errno.ENOSPC:
+        return PassingError(f"No space left on the disk ({where}): {_NO_ROOM}")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return SetupError(f"{where}: {_NO_RIGHT}")
+    return PassingError(f"{where}: {error.strerror or error}; run the same command again")
 
 
 def _line_with(sign: str, message: str) -> str:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
+import itertools
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable as IndependentTable
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from allmrec.errors import TableError
 from allmrec.tables import filesystem
 from allmrec.tables.delta import Tables
 from allmrec.tables.schemas import TABLES
+from allmrec.tables.troubles import as_user_error
 
 DAY, NEXT_DAY = dt.date(2014, 7, 21), dt.date(2014, 7, 22)
 NOW = dt.datetime(2014, 7, 21, 12)
+ORDERS = itertools.count(1)
+"""Every commit of these tests is a newer run's."""
 
 
 def sequences(spark: SparkSession, *users: str, run_date: dt.date = DAY) -> DataFrame:
@@ -47,10 +52,10 @@ def one_line(error: pytest.ExceptionInfo[BaseException]) -> str:
 def test_replacing_a_date_is_one_commit_and_leaves_other_dates_alone(
     spark: SparkSession, tables: Tables
 ) -> None:
-    tables.replace_date("user_sequences", sequences(spark, "u1", "u2"), DAY)
-    tables.replace_date("user_sequences", sequences(spark, "u1", run_date=NEXT_DAY), NEXT_DAY)
+    tables.replace_date("user_sequences", sequences(spark, "u1", "u2"), DAY, next(ORDERS))
+    tables.replace_date("user_sequences", sequences(spark, "u1", run_date=NEXT_DAY), NEXT_DAY, next(ORDERS))
     before = tables.version("user_sequences")
-    tables.replace_date("user_sequences", sequences(spark, "u3"), DAY)
+    tables.replace_date("user_sequences", sequences(spark, "u3"), DAY, next(ORDERS))
     assert tables.version("user_sequences") == before + 1
     assert [row.user_id for row in tables.read_date("user_sequences", DAY).collect()] == ["u3"]
     assert [row.user_id for row in tables.read_date("user_sequences", NEXT_DAY).collect()] == ["u1"]
@@ -59,37 +64,39 @@ def test_replacing_a_date_is_one_commit_and_leaves_other_dates_alone(
 
 def test_replacing_a_date_twice_leaves_the_same_rows(spark: SparkSession, tables: Tables) -> None:
     for _ in range(2):
-        tables.replace_date("user_sequences", sequences(spark, "u1", "u2").drop("run_date"), DAY)
+        tables.replace_date(
+            "user_sequences", sequences(spark, "u1", "u2").drop("run_date"), DAY, next(ORDERS)
+        )
     assert sorted(row.user_id for row in tables.read("user_sequences").collect()) == ["u1", "u2"]
 
 
 def test_an_empty_night_replaces_a_date_by_nothing(spark: SparkSession, tables: Tables) -> None:
-    tables.replace_date("user_sequences", sequences(spark, "u1"), DAY)
-    tables.replace_date("user_sequences", sequences(spark), DAY)
+    tables.replace_date("user_sequences", sequences(spark, "u1"), DAY, next(ORDERS))
+    tables.replace_date("user_sequences", sequences(spark), DAY, next(ORDERS))
     assert tables.read_date("user_sequences", DAY).isEmpty()
 
 
 def test_constraints_refuse_bad_rows_and_leave_the_table_as_it_was(
     spark: SparkSession, tables: Tables
 ) -> None:
-    tables.replace_date("user_sequences", sequences(spark, "u1"), DAY)
+    tables.replace_date("user_sequences", sequences(spark, "u1"), DAY, next(ORDERS))
     before = tables.version("user_sequences")
     schema = TABLES["user_sequences"].schema
     for bad in ((DAY, "u2", ["a"], [], 1, NOW), (DAY, "u2", ["a", "b"], [NOW, NOW], 1, NOW)):
+        frame, order = spark.createDataFrame([bad], schema), next(ORDERS)
         with pytest.raises(TableError, match="breaks a constraint") as error:
-            tables.replace_date("user_sequences", spark.createDataFrame([bad], schema), DAY)
+            tables.replace_date("user_sequences", frame, DAY, order)
         one_line(error)
     nullable = (
         "run_date date, user_id string, item_ids array<string>, event_times array<timestamp>, "
         "num_interactions long, last_event_time timestamp"
     )
+    frame = spark.createDataFrame([(DAY, None, [], [], 0, None)], nullable)
     with pytest.raises(TableError, match="no value where one must be") as error:
-        tables.replace_date(
-            "user_sequences", spark.createDataFrame([(DAY, None, [], [], 0, None)], nullable), DAY
-        )
+        tables.replace_date("user_sequences", frame, DAY, next(ORDERS))
     one_line(error)
     with pytest.raises(TableError, match="another run date") as error:
-        tables.replace_date("user_sequences", sequences(spark, "u9", run_date=NEXT_DAY), DAY)
+        tables.replace_date("user_sequences", sequences(spark, "u9", run_date=NEXT_DAY), DAY, next(ORDERS))
     one_line(error)
     assert tables.version("user_sequences") == before
 
@@ -98,24 +105,23 @@ def test_recommendations_refuse_unknown_sources_and_probabilities_of_popular_lis
     spark: SparkSession, tables: Tables
 ) -> None:
     schema = TABLES["recommendations"].schema
-    good = (DAY, "u", 1, "i", 0.5, 0.3, None, None, None, None, "cf", None, "b", "r", NOW)
-    tables.replace_date("recommendations", spark.createDataFrame([good], schema), DAY)
+    good = (DAY, "u", 1, "i", 0.5, 0.3, None, None, None, None, "cf", None, "b", "r", NOW, None, "h")
+    tables.replace_date("recommendations", spark.createDataFrame([good], schema), DAY, next(ORDERS))
     for position, value in ((10, "carried"), (10, "popular"), (2, 0), (4, float("nan")), (5, 1.5)):
         bad = (*good[:position], value, *good[position + 1 :])
         with pytest.raises(TableError, match="breaks a constraint"):
-            tables.replace_date("recommendations", spark.createDataFrame([bad], schema), DAY)
+            tables.replace_date("recommendations", spark.createDataFrame([bad], schema), DAY, next(ORDERS))
 
 
 def test_columns_and_types_to_be_written_are_checked_by_name(spark: SparkSession, tables: Tables) -> None:
     good = sequences(spark, "u1")
     with pytest.raises(TableError, match="no column item_ids"):
-        tables.replace_date("user_sequences", good.drop("item_ids"), DAY)
+        tables.replace_date("user_sequences", good.drop("item_ids"), DAY, next(ORDERS))
     with pytest.raises(TableError, match="columns surplus"):
-        tables.replace_date("user_sequences", good.selectExpr("*", "1 AS surplus"), DAY)
+        tables.replace_date("user_sequences", good.selectExpr("*", "1 AS surplus"), DAY, next(ORDERS))
+    narrow = good.withColumn("num_interactions", good.num_interactions.cast("int"))
     with pytest.raises(TableError, match="num_interactions is int"):
-        tables.replace_date(
-            "user_sequences", good.withColumn("num_interactions", good.num_interactions.cast("int")), DAY
-        )
+        tables.replace_date("user_sequences", narrow, DAY, next(ORDERS))
 
 
 def test_a_merge_inserts_and_updates_and_makes_no_commit_when_nothing_changes(
@@ -171,6 +177,7 @@ def test_rows_with_maps_are_merged_without_a_commit_when_they_are_the_same(
             None,
             None,
             None,
+            *(7, {"candidates": (3, 2, "12")}, {"max_short_share": 0.5}, ["max_short_share"], "float32"),
         )
     ]
     frame = spark.createDataFrame(run, TABLES["runs"].schema)
@@ -191,17 +198,15 @@ def test_a_version_is_read_as_it_was(spark: SparkSession, tables: Tables) -> Non
         tables.read("interactions", 99)
 
 
-def test_a_row_is_put_in_or_replaced_by_its_key_in_one_commit(tables: Tables) -> None:
-    for run_id, step, status in (
-        ("a", "score", "started"),
-        ("it's", "score", "started"),
-        ("a", "publish", "started"),
-        ("it's", "score", "done"),
-    ):
-        tables.put("runs", {"run_id": run_id, "step": step, "status": status, "started_at": NOW})
-    statuses = {(row.run_id, row.step): row.status for row in tables.read("runs").collect()}
-    assert statuses == {("a", "score"): "started", ("it's", "score"): "done", ("a", "publish"): "started"}
-    assert tables.version("runs") == 4, "one commit to create it, and one per row"
+def test_a_row_is_added_in_one_commit_and_columns_that_are_not_given_are_null(tables: Tables) -> None:
+    for status in ("started", "done"):
+        tables.append("runs", {"run_id": "it's", "step": "score", "status": status, "started_at": NOW})
+    rows = tables.read("runs").collect()
+    assert {(row.run_id, row.step, row.status, row.counts) for row in rows} == {
+        ("it's", "score", "started", None),
+        ("it's", "score", "done", None),
+    }
+    assert tables.version("runs") == 2, "one commit to create it, and one per row"
 
 
 def test_an_input_table_may_lack_optional_columns_and_may_have_more(
@@ -255,15 +260,21 @@ def test_a_folder_without_a_log_is_half_written(spark: SparkSession, tables: Tab
         one_line(error)
 
 
-def test_a_log_without_its_data_files_is_half_written(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_data_file_that_is_gone_is_told_by_table_with_what_to_do(
+    spark: SparkSession, tmp_path: Path
+) -> None:
     tables = Tables(spark, str(tmp_path / "a folder with spaces"))
     tables.merge("interactions", interactions(spark, ("u", "i", NOW, 5.0, None)))
     assert tables.read("interactions").count() == 1
     for file in Path(tables.path("interactions")).glob("*.parquet"):
         file.unlink()
-    with pytest.raises(TableError, match="half-written") as error:
-        tables.read("interactions")
-    one_line(error)
+    with pytest.raises((PySparkException, Py4JJavaError)) as raised:
+        tables.read("interactions").collect()
+    error = as_user_error(raised.value)
+    assert isinstance(error, TableError)
+    assert str(error).startswith("interactions: a data file of it is missing")
+    assert "--refresh" in str(error)
+    assert "\n" not in str(error)
 
 
 def test_a_damaged_log_is_half_written(spark: SparkSession, tables: Tables) -> None:
@@ -277,23 +288,13 @@ def test_a_damaged_log_is_half_written(spark: SparkSession, tables: Tables) -> N
     one_line(error)
 
 
-def test_folders_go_up_and_down_whole(spark: SparkSession, tmp_path: Path) -> None:
-    source = tmp_path / "bundle"
-    (source / "inner").mkdir(parents=True)
-    (source / "manifest.json").write_text(json.dumps({"a": "ü"}), encoding="utf-8")
-    (source / "inner" / "x").write_text("1")
-    uri = str(tmp_path / "root" / "_bundles" / "b1")
-    for _ in range(2):
-        filesystem.upload(spark, source, uri)
-    assert filesystem.exists(spark, uri)
+def test_a_file_is_written_read_replaced_and_deleted(spark: SparkSession, tmp_path: Path) -> None:
+    uri = str(tmp_path / "folder" / "note")
+    for text in ("kleiner", "größer"):
+        filesystem.write_text(spark, text, uri)
+        assert filesystem.exists(spark, uri)
+        assert filesystem.read_text(spark, uri) == text
     assert not filesystem.exists(spark, uri + "x")
-    assert filesystem.list_folders(spark, str(tmp_path / "root" / "_bundles")) == ["b1"]
-    assert filesystem.list_names(spark, uri) == ["inner", "manifest.json"]
-    assert filesystem.read_text(spark, uri + "/manifest.json") == '{"a": "\\u00fc"}'
-    copy = filesystem.download(spark, uri, tmp_path / "copy")
-    assert (copy / "inner" / "x").read_text() == "1"
-    assert sorted(p.name for p in copy.rglob("*")) == ["inner", "manifest.json", "x"]
-    filesystem.write_text(spark, "größer", uri + "/note")
-    assert filesystem.read_text(spark, uri + "/note") == "größer"
+    assert filesystem.list_names(spark, str(tmp_path / "folder")) == ["note"]
     filesystem.delete(spark, uri)
     assert not filesystem.exists(spark, uri)

@@ -101,7 +101,7 @@ def test_users_whose_events_do_not_count_and_users_without_events_have_empty_row
         [],
     )
     frame_to_write = user_sequences(counted(log, settings), users, seen_items(log), settings, RUN_DATE)
-    tables.replace_date("user_sequences", frame_to_write, RUN_DATE)
+    tables.replace_date("user_sequences", frame_to_write, RUN_DATE, order=1)
     assert tables.read_date("user_sequences", RUN_DATE).count() == 4
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
@@ -14,7 +15,7 @@ from pyspark.sql import SparkSession
 from allmrec.config import Config, load
 from allmrec.demo.generator import write_shop
 from allmrec.reporting import Report
-from allmrec.runtime.context import Context
+from allmrec.runtime.context import Context, RunOptions
 from allmrec.steps.importing import import_files
 from allmrec.steps.nightly import run_nightly
 from allmrec.steps.train import run_train
@@ -60,6 +61,11 @@ def small_config(folder: Path, *overrides: str) -> Config:
     if not (folder.parent / "tiny_llm").is_dir():
         make_tiny_llm(folder.parent / "tiny_llm")
     return load([], [*settings(folder), *overrides])
+
+
+def asked(context: Context, **options: Any) -> Context:
+    """Return the context of a run with these options of the command line, such as `refresh=True`."""
+    return Context.open(context.spark, context.config, context.report, RunOptions(**options))
 
 
 def copied_shop(shop: Path, folder: Path) -> Path:

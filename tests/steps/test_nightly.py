@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from allmrec.errors import BundleError, InputError
+from allmrec.errors import BundleError, ConfigError
 from allmrec.steps.nightly import run_backfill, run_nightly
 from tests.steps.conftest import RUN_DATE, NewContext
 from tests.steps.reading import rows, version
@@ -191,7 +191,7 @@ def test_a_backfill_runs_every_date_and_sees_no_later_event(
 
 
 def test_a_backfill_of_a_reversed_range_is_refused(shop: Path, new_context: NewContext) -> None:
-    with pytest.raises(InputError, match="before the first"):
+    with pytest.raises(ConfigError, match="before the first"):
         run_backfill(new_context(shop), date(2026, 5, 30), date(2026, 5, 29))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,24 +11,39 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+from py4j.protocol import Py4JNetworkError
+from pyspark.errors import PySparkException
 from rich.console import Console
 
 from allmrec.cli import SPARK_LOG_LINES, cli
-from allmrec.errors import SetupError
+from allmrec.errors import (
+    BundleError,
+    ConfigError,
+    GateError,
+    InputError,
+    PassingError,
+    SetupError,
+    SupersededError,
+    TableError,
+)
 
 OPTIONS = {
     "demo": {"config", "overrides"},
     "import files": {"config", "overrides", "interactions", "items", "users"},
     "import amazon": {"config", "overrides", "reviews", "metadata"},
     "import movielens": {"config", "overrides", "folder"},
-    "sequences": {"config", "overrides", "run_date"},
-    "candidates": {"config", "overrides", "run_date"},
-    "score": {"config", "overrides", "run_date"},
-    "publish": {"config", "overrides", "run_date"},
-    "train": {"config", "overrides", "run_date"},
-    "nightly": {"config", "overrides", "run_date"},
-    "backfill": {"config", "overrides", "first", "last"},
+    "sequences": {"config", "overrides", "run_date", "force", "refresh"},
+    "candidates": {"config", "overrides", "run_date", "force"},
+    "score": {"config", "overrides", "run_date", "force", "full", "max_minutes", "override"},
+    "publish": {"config", "overrides", "run_date", "force", "override"},
+    "train": {"config", "overrides", "run_date", "force", "refresh"},
+    "nightly": {"config", "overrides", "run_date", "force", "refresh", "full", "max_minutes", "override"},
+    "backfill": {
+        *("config", "overrides", "first", "last"),
+        *("force", "refresh", "full", "max_minutes", "override"),
+    },
     "evaluate": {"config", "overrides", "run_date"},
+    "runs": {"config", "overrides", "run_date", "last"},
     "show": {"config", "overrides", "run_date", "user"},
     "doctor": {"config", "overrides"},
 }
@@ -55,7 +71,7 @@ def test_every_command_explains_itself(name: str) -> None:
     assert "--config" in result.output
 
 
-def test_a_bad_setting_is_one_line_and_exit_code_1() -> None:
+def test_a_bad_setting_is_one_line_and_exit_code_2() -> None:
     command = [
         str(Path(sys.executable).parent / "allmrec"),
         "nightly",
@@ -65,7 +81,7 @@ def test_a_bad_setting_is_one_line_and_exit_code_1() -> None:
         "scoring.top_k=0",
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.strip() == "error: scoring.top_k: 0, expected an integer ≥ 1"
 
 
@@ -110,24 +126,62 @@ def test_an_unexpected_error_is_raised_after_the_end_of_sparks_log(
     assert isinstance(error, RuntimeError)
     title, *lines = output.splitlines()
     assert str(spark_log) in title
-    assert [line.strip() for line in lines] == [
+    assert [line.split(maxsplit=1)[1].strip() for line in lines] == [
         f"line {number}" for number in range(40 - SPARK_LOG_LINES, 40)
     ]
 
 
 @pytest.mark.parametrize(
-    ("error", "line"),
+    ("error", "code", "line"),
     [
-        (SetupError("no Java found"), "error: no Java found"),
-        (OSError(28, "No space left on device", "/data/x"), "error: no space left on the disk (/data/x)"),
+        (ConfigError("scoring.top_k: 0"), 2, "scoring.top_k: 0"),
+        (SetupError("no Java found"), 2, "no Java found"),
+        (SupersededError("run a: run b is newer"), 2, "run a: run b is newer"),
+        (PermissionError(13, "Permission denied", "/data/x"), 2, "/data/x: may not be written"),
+        (TableError("items: half-written"), 3, "items: half-written"),
+        (InputError("score of 2026-06-01: not run"), 3, "score of 2026-06-01: not run"),
+        (BundleError("bundle b: damaged"), 3, "bundle b: damaged"),
+        (GateError("gates.max_short_share: 1"), 3, "gates.max_short_share: 1"),
+        (PassingError("runs: conflict"), 4, "runs: conflict"),
+        (OSError(28, "No space left on device", "/data/x"), 4, "No space left on the disk (/data/x)"),
+        (ConnectionRefusedError(111, "Connection refused"), 4, "Spark's JVM has ended"),
+        (Py4JNetworkError("Answer from Java side is empty"), 4, "Spark's JVM has ended"),
+        (PySparkException("Job 3 cancelled"), 4, "Spark: Job 3 cancelled"),
+        (PySparkException("x [DELTA_CONCURRENT_APPEND.X] y"), 4, "another run wrote to it"),
+        (PySparkException("Caused: No space left on device"), 4, "the disk is full"),
+        (PySparkException("(DELTA_VERSIONS_NOT_CONTIGUOUS) y"), 3, "half-written"),
+        (
+            PySparkException("Traceback\nallmrec.errors.BundleError: bundle b: x is missing\n\tat java"),
+            3,
+            "bundle b: x is missing",
+        ),
     ],
 )
 @pytest.mark.usefixtures("spark_log")
-def test_an_error_that_the_user_can_mend_is_one_line(
-    error: Exception, line: str, monkeypatch: pytest.MonkeyPatch
+def test_every_error_that_somebody_can_mend_or_wait_out_is_one_line_with_its_exit_code(
+    error: Exception, code: int, line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output, raised = failing(error, monkeypatch)
     assert isinstance(raised, SystemExit)
-    assert raised.code == 1
-    [only] = output.splitlines()
-    assert only.startswith(line)
+    assert raised.code == code
+    last = output.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert line in last
+    assert "Traceback" not in output
+
+
+def test_lines_of_json_name_run_step_and_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise SetupError("no Java found")
+
+    monkeypatch.setattr("allmrec.cli.create_session", fail)
+    result = CliRunner().invoke(cli, ["show", "somebody", "--set", "reporting.json_lines=true"])
+    [line] = result.stderr.splitlines()
+    assert json.loads(line) | {"time": ""} == {
+        "time": "",
+        "level": "error",
+        "exit_code": "2",
+        "message": "no Java found",
+    }

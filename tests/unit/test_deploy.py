@@ -10,7 +10,9 @@ import re
 import shutil
 import subprocess
 from datetime import datetime, timezone
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -26,10 +28,26 @@ def _run(command: list[str], **environment: str) -> subprocess.CompletedProcess[
     )
 
 
-def _pin(package: str) -> str:
+def _requirements(section: str, key: str) -> list[str]:
     settings = configparser.ConfigParser()
     settings.read(ROOT / "setup.cfg", encoding="utf-8")
-    return re.search(rf"^{package}==(\S+)$", settings["options"]["install_requires"], re.MULTILINE).group(1)  # type: ignore[union-attr]
+    return settings[section][key].split("\n")[1:]
+
+
+def _pin(package: str) -> str:
+    pins = dict(line.split("==") for line in _requirements("options.extras_require", "runtime"))
+    return pins[package]
+
+
+def _name(requirement: str) -> str:
+    return re.split(r"[^\w.-]", requirement)[0].lower().replace("_", "-")
+
+
+def _bundle_tasks() -> list[dict[str, Any]]:
+    bundle = yaml.safe_load((DEPLOY / "databricks" / "databricks.yml").read_text(encoding="utf-8"))
+    return [
+        task["spark_python_task"] for job in bundle["resources"]["jobs"].values() for task in job["tasks"]
+    ]
 
 
 def _executable(path: Path, text: str) -> None:
@@ -66,12 +84,50 @@ def test_the_yaml_files_name_files_that_exist() -> None:
     ):
         assert (ROOT / path.split("/opt/allmrec/")[1]).is_file()
     assert template["sparkVersion"] == _pin("pyspark")
+    for task in _bundle_tasks():
+        assert (DEPLOY / "databricks" / task["python_file"]).resolve().is_file(), task
+
+
+def test_the_databricks_bundle_names_its_configurations_where_it_uploads_them() -> None:
+    workspace = "${workspace.file_path}/"  # what `sync` uploads; in parameters no relative path is translated
     bundle = yaml.safe_load((DEPLOY / "databricks" / "databricks.yml").read_text(encoding="utf-8"))
-    tasks = [
-        task["spark_python_task"] for job in bundle["resources"]["jobs"].values() for task in job["tasks"]
-    ]
-    for path in [task["python_file"] for task in tasks] + [task["parameters"][1] for task in tasks]:
-        assert (DEPLOY / "databricks" / path).resolve().is_file(), path
+    uploaded = [(DEPLOY / "databricks" / path).resolve() for path in bundle["sync"]["paths"]]
+    for task in _bundle_tasks():
+        given = task["parameters"]
+        configurations = [value for option, value in pairwise(given) if option == "--config"]
+        assert configurations
+        assert all(value.startswith(workspace) for value in configurations), configurations
+        files = [ROOT / value.removeprefix(workspace) for value in configurations]
+        files.append((DEPLOY / "databricks" / task["python_file"]).resolve())
+        for file in files:
+            assert file.is_file()
+            assert any(file.is_relative_to(folder) for folder in uploaded), file
+
+
+def test_the_wheel_alone_replaces_nothing_that_a_managed_runtime_brings() -> None:
+    always = {_name(line) for line in _requirements("options", "install_requires")}
+    pinned = {_name(line) for line in _requirements("options.extras_require", "runtime")}
+    assert pinned == {"delta-spark", "numpy", "pandas", "pyarrow", "pyspark", "torch"}
+    assert always.isdisjoint(pinned)
+    assert {"pydantic", "transformers", "sentence-transformers"} <= always
+
+
+def test_whoever_installs_by_extras_installs_the_runtime() -> None:
+    for path in (ROOT / "Makefile", DEPLOY / "Dockerfile", DEPLOY / "constraints.txt"):
+        extras = re.findall(r"[.=]\[(\w+(?:,\w+)*)\]", path.read_text(encoding="utf-8"))
+        assert extras, path
+        assert all("runtime" in named.split(",") for named in extras), path
+
+
+def test_every_requirement_has_one_tested_version() -> None:
+    constraints = (DEPLOY / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    tested = {_name(line) for line in constraints if not line.startswith("#")}
+    required = _requirements("options", "install_requires")
+    for extra in ("runtime", "train", "test"):
+        required += _requirements("options.extras_require", extra)
+    assert {_name(line) for line in required} <= tested
+    pins = {line for line in required if "==" in line and "*" not in line}
+    assert pins <= set(constraints)
 
 
 def test_versions_agree_with_the_pins() -> None:

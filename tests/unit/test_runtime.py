@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import date
 from types import SimpleNamespace
 from typing import Any, cast
@@ -41,17 +42,24 @@ class FakeFrame:
 
 
 class FakeTables:
-    """Keeps the rows that are put; from `fails_at` on, putting one fails."""
+    """Keeps the rows that are added; from `fails_at` on, adding one fails."""
 
     def __init__(self, fails_at: int | None = None) -> None:
         self.rows: list[dict[str, Any]] = []
+        self.marks: list[dict[str, Any]] = []
         self.fails_at = fails_at
 
-    def put(self, name: str, row: Mapping[str, Any]) -> None:
+    def append(self, name: str, row: Mapping[str, Any]) -> None:
         assert name == "runs"
         if self.fails_at is not None and len(self.rows) >= self.fails_at:
             raise TableError("runs: the disk is full")
         self.rows.append(dict(row))
+
+    @contextmanager
+    def marked_commits(self, mark: Mapping[str, Any]) -> Iterator[None]:
+        """Keeps the mark."""
+        self.marks.append(dict(mark))
+        yield
 
 
 def context_of(tables: FakeTables, report: Report) -> Context:
@@ -106,6 +114,15 @@ def test_a_step_leaves_a_started_and_then_a_done_row() -> None:
     )
     assert (done["counts"], done["figures"], done["bundle_id"]) == ({"users_in": 2}, {"loss": 0.5}, "b" * 16)
     assert done["input_versions"] == {"items": 3}
+    assert tables.marks == [
+        {
+            "run_id": "run-1",
+            "step": "score",
+            "run_date": "2026-06-01",
+            "fingerprint": "f" * 16,
+            "input_versions": {"items": 3},
+        }
+    ]
     assert set(done["timings"]) == {"write", "all"}
     assert log == ["persist a", "unpersist a"]
     assert lines[:2] == ["score 2026-06-01: started", "score 2026-06-01: write: write it"]
@@ -127,7 +144,7 @@ def test_a_step_that_fails_leaves_its_error_and_its_timings() -> None:
     failed = tables.rows[-1]
     assert (failed["status"], failed["message"]) == ("failed", "InputError: no user")
     assert set(failed["timings"]) == {"read", "all"}
-    assert failed["counts"] is failed["bundle_id"] is None
+    assert failed["counts"] is failed["bundle_id"] is failed["outputs"] is None
     assert log == ["persist a", "unpersist a"]
 
 

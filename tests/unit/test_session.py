@@ -1,4 +1,7 @@
-"""Without Java or Delta's JARs a session is refused in one line; a Java from pip runs behind a wrapper."""
+"""Without Java or Delta's JARs a session is refused in one line; what is submitted wins over our settings.
+
+A Java from pip runs behind a wrapper.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from allmrec.config import SparkConfig
 from allmrec.tables.java import find_java, java_version
+from allmrec.tables.session import settings_left_open
 
+FORCED = {
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.ansi.enabled": "true",
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+}
 START = """
 from allmrec.config import SparkConfig
 from allmrec.errors import SetupError
@@ -112,3 +122,33 @@ def test_a_java_from_pip_runs_without_the_module_it_lacks(
         "-cp",
         "a b",
     ]
+
+
+def test_what_is_submitted_is_not_set_again() -> None:
+    configured = SparkConfig(shuffle_partitions=8, settings={"spark.sql.adaptive.enabled": "false"})
+    everything = settings_left_open(configured, "ours", {})
+    assert everything["spark.app.name"] == "ours"
+    assert everything["spark.sql.shuffle.partitions"] == "8"
+    assert everything["spark.sql.adaptive.enabled"] == "false"
+    submitted = {name: "theirs" for name in everything}
+    assert settings_left_open(configured, "ours", submitted) == FORCED
+
+
+@pytest.mark.parametrize("name", ["spark.ui.enabled", "spark.databricks.delta.snapshotPartitions"])
+def test_the_configuration_wins_over_a_default_and_a_submission_over_both(name: str) -> None:
+    configured = SparkConfig(settings={name: "ours"})
+    assert settings_left_open(SparkConfig(), "a", {})[name] not in ("ours", "theirs")
+    assert settings_left_open(configured, "a", {})[name] == "ours"
+    assert name not in settings_left_open(configured, "a", {name: "theirs"})
+
+
+@pytest.mark.parametrize("name", FORCED)
+def test_what_rows_depend_on_nobody_changes(name: str) -> None:
+    configured = SparkConfig(settings={name: "ours"})
+    assert settings_left_open(configured, "a", {name: "theirs"})[name] == FORCED[name]
+    assert settings_left_open(configured, "a", {})[name] == FORCED[name]
+
+
+def test_memory_and_packages_come_too_late_for_a_jvm_that_runs() -> None:
+    names = settings_left_open(SparkConfig(driver_memory="9g", master="local[9]"), "a", {}).keys()
+    assert names.isdisjoint({"spark.driver.memory", "spark.master", "spark.jars", "spark.jars.packages"})

@@ -1,0 +1,69 @@
+"""Lists that are kept: a user for whom nothing changed since the last night needs no LLM tonight."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import NamedTuple
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from allmrec.errors import InputError
+from allmrec.runtime.context import Context
+from allmrec.runtime.runs import finished
+
+
+class LastNight(NamedTuple):
+    """The night whose lists can be kept."""
+
+    run_date: date
+    digest: str
+    """Of its rows."""
+    rows: DataFrame
+    """Its rows of `recommendations`."""
+
+
+def last_night(context: Context, run_date: date) -> LastNight | None:
+    """Return the newest scored night before `run_date`, None where there is none, or `--full` asks for none.
+
+    One whose rows are no longer those of its record is not kept.
+    """
+    if context.options.full:
+        return None
+    done = (F.col("step") == "score") & (F.col("status") == "done") & (F.col("run_date") < F.lit(run_date))
+    newest = context.tables.read("runs").where(done).agg(F.max("run_date")).first()
+    if newest is None or newest[0] is None:
+        return None
+    try:
+        score = finished(context, "score", newest[0])
+    except InputError as error:
+        context.warn_once(f"no list of the night before is kept: {error}")
+        return None
+    version = score.versions["recommendations"]
+    rows = context.tables.read_date("recommendations", newest[0], version)
+    return LastNight(newest[0], (score.row.outputs or {})["recommendations"].digest, rows)
+
+
+def with_carried(users: DataFrame, last: LastNight | None) -> DataFrame:
+    """Return `users` (user_id, inputs_hash, use_llm, …) with the column `is_carried`.
+
+    A list is kept where its inputs_hash is the same and tonight could make no better one: it was ordered with
+    the LLM, or the LLM is not asked tonight either; and no failure or deadline is in it.
+    """
+    if last is None:
+        return users.withColumn("is_carried", F.lit(False))
+    first = last.rows.where("rank = 1").select(
+        "user_id", F.col("inputs_hash").alias("_hash"), F.col("source").alias("_source"), "fallback_reason"
+    )
+    whole = F.col("fallback_reason").isNull() | (F.col("fallback_reason") == "no_history")
+    as_good = F.col("_source").isin("llm", "popular") | ~F.col("use_llm")
+    same = F.col("_hash") == F.col("inputs_hash")
+    rows = users.join(first, "user_id", "left")
+    is_carried = F.coalesce(same & as_good & whole, F.lit(False))
+    return rows.withColumn("is_carried", is_carried).drop("_hash", "_source", "fallback_reason")
+
+
+def carried_rows(last: LastNight, users: DataFrame) -> DataFrame:
+    """Return last night's rows of the `users` (user_id), with the date on which they were scored."""
+    kept = last.rows.join(users.select("user_id"), "user_id", "left_semi")
+    return kept.withColumn("carried_from", F.coalesce("carried_from", "run_date")).drop("run_date")

@@ -1,0 +1,159 @@
+"""The scoring of a night in waves: what a wave finishes is staged, so that a killed night goes on from there.
+
+Users whom the LLM reads are divided into chunks by when they were active last, so that a deadline finds the
+most active ones done; the others hash into larger chunks. A wave is some chunks for every task slot. Before
+each wave the run looks whether a newer one has taken its place.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timezone
+
+import numpy as np
+import pandas as pd
+from pyspark import Accumulator, StorageLevel
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from allmrec.ranking.candidate_lists import CandidateLists
+from allmrec.ranking.rankers import served_order
+from allmrec.ranking.served import ranked_rows
+from allmrec.runtime.chunks import by_chunk, hashed, number_of_chunks, numbered_by_activity, partitioned
+from allmrec.runtime.context import Context
+from allmrec.runtime.progress import counting
+from allmrec.runtime.runs import StepRun, require_newest
+from allmrec.runtime.workers import WorkerModel
+from allmrec.tables.schemas import TABLES
+from allmrec.tables.staging import Staging
+
+CHUNKS_PER_SLOT = 8
+"""Chunks of a wave for every task slot: at most so much is lost by a kill, at most 1/16 of a slot idles."""
+
+_SCHEMA = TABLES["recommendations"].schema
+STAGED = T.StructType([field for field in _SCHEMA if field.name not in ("run_date", "carried_from")])
+"""What is staged of a row of `recommendations`."""
+_SCORED = T.StructType([field for field in STAGED if field.name != "scored_at"]).add("chunk", T.IntegerType())
+"""What workers return."""
+
+
+@dataclass(frozen=True)
+class Waves:
+    """The scoring of one date with one bundle."""
+
+    context: Context
+    run: StepRun
+    model: WorkerModel
+    run_date: date
+    staging: Staging
+
+    def rows(self, users: DataFrame) -> DataFrame:
+        """Return the rows of `STAGED` for all `users`, scored unless they are staged already.
+
+        `users` has the columns that `CandidateLists.from_frame` reads, last_event_time and inputs_hash. Whom
+        the LLM has not read by the deadline gets the order without it. Raises SupersededError where a newer
+        run works on the date.
+        """
+        settings = self.context.config.scoring
+        asked, others = users.where("use_llm"), users.where("NOT use_llm")
+        num_asked, num_others = asked.count(), others.count()
+        num_llm_chunks = number_of_chunks(num_asked, settings.chunk_users) if num_asked else 0
+        num_other_chunks = number_of_chunks(num_others, settings.chunk_users_without_llm) if num_others else 0
+        chunks = numbered_by_activity(asked, settings.chunk_users)
+        chunks = chunks.unionByName(hashed(others, num_other_chunks or 1, first=num_llm_chunks))
+        chunks = self.run.keep(chunks, StorageLevel.DISK_ONLY)
+        with_llm = range(num_llm_chunks)
+        self._stage(chunks, "users with the LLM", with_llm)
+        self._stage(chunks, "users without it", range(num_llm_chunks, num_llm_chunks + num_other_chunks))
+        late = sorted(set(with_llm) - self.staging.chunks())
+        rows = self.staging.rows()
+        return rows.unionByName(self._late_rows(chunks, late)) if late else rows
+
+    def _stage(self, chunks: DataFrame, unit: str, numbers: range) -> None:
+        """Score and stage the chunks of these numbers that are not staged yet, wave by wave."""
+        staged = self.staging.chunks() & set(numbers)
+        todo = [number for number in numbers if number not in staged]
+        if staged:
+            self.run.report(f"score: {len(staged):,} of {len(numbers):,} chunks of {unit} are there already")
+        num_users = chunks.where(F.col("chunk").isin(todo)).count() if todo else 0
+        size = CHUNKS_PER_SLOT * self.context.spark.sparkContext.defaultParallelism
+        with counting(self.context.spark, self.run.report, "score", num_users, unit) as num_done:
+            score = scoring(self.model, num_done, self.context.run_id, self._deadline())
+            for start in range(0, len(todo), size):
+                require_newest(self.context, self.run_date)
+                wave = todo[start : start + size]
+                rows = _of(chunks, wave).mapInPandas(score, _SCORED)
+                rows = rows.withColumn("scored_at", F.current_timestamp())
+                self.staging.add(rows, f"{self.context.run_id}-{wave[0]}")
+
+    def _late_rows(self, chunks: DataFrame, late: list[int]) -> DataFrame:
+        """Return the rows of chunks that the LLM has not read by the deadline, ordered without it."""
+        users = _of(chunks, late)
+        with counting(
+            self.context.spark, self.run.report, "score", users.count(), "users after the deadline"
+        ) as n:
+            score = scoring(self.model, n, self.context.run_id, deadline=None, is_late=True)
+            rows = users.mapInPandas(score, _SCORED).withColumn("scored_at", F.current_timestamp())
+            rows = self.run.keep(rows.drop("chunk"), StorageLevel.DISK_ONLY)
+            rows.count()
+        return rows
+
+    def _deadline(self) -> float | None:
+        """Return the Unix time after which the LLM reads nobody else; None where there is no deadline."""
+        ends = [self.context.latest_end(), deadline_of(self.context, self.run_date)]
+        return min((end.timestamp() for end in ends if end is not None), default=None)
+
+
+def deadline_of(context: Context, run_date: date) -> datetime | None:
+    """Return when `scoring.deadline` is on the run date (UTC); None where none is set.
+
+    A run that begins on a later day is too late for it, or a backfill, and has none.
+    """
+    setting = context.config.scoring.deadline
+    if setting is None or context.started_at.date() > run_date:
+        return None
+    return datetime.combine(run_date, datetime.strptime(setting, "%H:%M").time(), timezone.utc)
+
+
+def scoring(
+    model: WorkerModel,
+    num_done: Accumulator[int],
+    run_id: str,
+    deadline: float | None,
+    is_late: bool = False,
+) -> Callable[[Iterable[pd.DataFrame]], Iterator[pd.DataFrame]]:
+    """Return the function for `mapInPandas`: chunks of users in, rows of `_SCORED` out.
+
+    `num_done` counts the users. A chunk for the LLM that is begun after the `deadline` (Unix time) gives no
+    rows; with `is_late` it gives the order without the LLM, and that as the reason.
+    """
+    settings = model.config.scoring
+
+    def score(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        for users in by_chunk(batches):
+            use_llm = bool(users["use_llm"].iat[0])
+            if use_llm and deadline is not None and time.time() >= deadline:
+                continue
+            scorer = model.scorer(use_llm and not is_late)
+            lists = scorer.score(CandidateLists.from_frame(users))
+            if is_late:
+                lists = replace(lists, llm_failures=np.full(len(lists), "deadline", dtype=object))
+            rows = ranked_rows(lists, served_order(scorer.bundle.blends, settings), settings.top_k)
+            num_done.add(len(users))
+            yield rows.assign(**_of_chunk(users, rows), bundle_id=model.bundle_id, run_id=run_id)
+
+    return score
+
+
+def _of_chunk(users: pd.DataFrame, rows: pd.DataFrame) -> Mapping[str, object]:
+    """Return the columns of a chunk's rows that come with its users."""
+    hashes = users.set_index("user_id")["inputs_hash"]
+    return {"inputs_hash": rows["user_id"].map(hashes), "chunk": users["chunk"].iat[0]}
+
+
+def _of(chunks: DataFrame, numbers: list[int]) -> DataFrame:
+    """Return the users of some chunks, each chunk in one partition."""
+    return partitioned(chunks.where(F.col("chunk").isin(numbers)), len(numbers))

@@ -1,0 +1,118 @@
+"""Gates: each rule measures what it says, a broken one names both numbers, an overridden one is recorded."""
+
+from __future__ import annotations
+
+import math
+from datetime import date
+from typing import Any, cast
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from allmrec.config import GatesConfig, load
+from allmrec.errors import GateError
+from allmrec.reporting import Report
+from allmrec.runtime import gates
+from allmrec.runtime.context import Context, RunOptions
+from allmrec.runtime.gates import Measured
+from allmrec.runtime.runs import StepRun
+from allmrec.tables.cached_frames import CachedFrames
+
+DAY = date(2026, 6, 1)
+
+
+def lists(spark: SparkSession, **scores: list[float]) -> DataFrame:
+    """Lists of recommendations, one item after another from rank 1, by user."""
+    rows = [
+        (user, rank, f"item-{rank}", score)
+        for user, of_user in scores.items()
+        for rank, score in enumerate(of_user, start=1)
+    ]
+    return spark.createDataFrame(rows, "user_id string, rank int, item_id string, score double")
+
+
+def users(spark: SparkSession, *names: str) -> DataFrame:
+    return spark.createDataFrame([(name,) for name in names], "user_id string")
+
+
+def values(measured: list[Measured]) -> dict[str, float]:
+    return {one.rule: one.value for one in measured}
+
+
+def context(*overrides: str, override: frozenset[str] = frozenset()) -> Context:
+    config, nothing = load([], overrides), cast(Any, None)
+    return Context(nothing, config, Report(), "r", nothing, CachedFrames(), RunOptions(override=override))
+
+
+def checked(measured: list[Measured], *overrides: str, override: frozenset[str] = frozenset()) -> StepRun:
+    run = StepRun(Report(), CachedFrames())
+    gates.check(context(*overrides, override=override), run, DAY, measured)
+    return run
+
+
+def test_lost_and_surplus_users_are_counted_by_name_though_the_totals_agree(spark: SparkSession) -> None:
+    found = values(gates.measured_lists(lists(spark, a=[2.0, 1.0], x=[2.0, 1.0]), users(spark, "a", "b"), 2))
+    assert found == {"max_lost_users": 2, "max_short_share": 0.0, "max_disordered_lists": 0}
+
+
+def test_short_lists_and_lists_out_of_order_are_counted(spark: SparkSession) -> None:
+    rows = lists(spark, a=[3.0, 2.0, 2.0], b=[1.0, 2.0], c=[1.0, math.nan], d=[1.0])
+    found = values(gates.measured_lists(rows, users(spark, "a", "b", "c", "d"), 2))
+    assert found == {"max_lost_users": 0, "max_short_share": 0.25, "max_disordered_lists": 2}
+
+
+def test_a_list_that_is_there_twice_is_out_of_order(spark: SparkSession) -> None:
+    rows = lists(spark, a=[2.0, 1.0])
+    found = values(gates.measured_lists(rows.unionAll(rows), users(spark, "a"), 2))
+    assert found["max_disordered_lists"] == 1
+
+
+def test_unavailable_and_seen_items_are_counted(spark: SparkSession) -> None:
+    rows = lists(spark, a=[2.0, 1.0], b=[2.0, 1.0])
+    available = spark.createDataFrame([("item-1",)], "item_id string")
+    seen = spark.createDataFrame(
+        [("a", "item-1"), ("a", "item-9"), ("a", "item-1")], "user_id string, item_id string"
+    )
+    assert gates.measured_forbidden(rows, available, seen).value == 3
+    assert gates.measured_forbidden(rows, available, None).value == 2
+
+
+def test_a_night_is_compared_with_the_last_published_one(spark: SparkSession) -> None:
+    shape = gates.shape_of(lists(spark, a=[2.0, 1.0], b=[2.0, 1.0], c=[2.0]))
+    assert shape == {"users": 3.0, "coverage": 2.0, "top1_share": 1.0}
+    assert gates.measured_change(shape, None) == []
+    before = {"users": 2.0, "coverage": 8.0, "top1_share": 0.4}
+    assert values(gates.measured_change(shape, before)) == {
+        "max_users_change": 0.5,
+        "max_coverage_drop": 0.75,
+        "max_top1_rise": 0.6,
+    }
+
+
+@pytest.mark.parametrize("rule", GatesConfig.model_fields)
+def test_a_broken_rule_names_itself_both_numbers_and_what_to_do(rule: str) -> None:
+    limit = getattr(GatesConfig(), rule)
+    with pytest.raises(GateError) as error:
+        checked([Measured(rule, limit + 1, "3 of 4 users")])
+    text = str(error.value)
+    for part in (
+        f"gates.{rule}",
+        "3 of 4 users",
+        f"{limit + 1:.4g}",
+        f"at most {limit:.4g}",
+        f"--override {rule}",
+    ):
+        assert part in text
+    assert gates.ADVICE[rule] in text
+    assert "\n" not in text
+
+
+def test_a_rule_is_kept_at_its_limit_off_by_null_and_broken_once_by_an_override() -> None:
+    broken = [Measured("max_short_share", 0.5, "half"), Measured("max_lost_users", 0, "nobody")]
+    assert checked(broken, "gates.max_short_share=0.5").overridden == []
+    assert checked(broken, "gates.max_short_share=null").overridden == []
+    run = checked(broken, override=frozenset({"max_short_share"}))
+    assert run.overridden == ["max_short_share"]
+    assert run.gates == {"max_short_share": 0.5, "max_lost_users": 0.0}
+    with pytest.raises(GateError, match="max_short_share"):
+        checked(broken, override=frozenset({"max_lost_users"}))

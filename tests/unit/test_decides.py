@@ -1,0 +1,77 @@
+"""What decides rows: every setting has its place in the one list, and changes the fingerprints it must."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+import pytest
+
+from allmrec.config import Config, load
+from allmrec.runtime import decides
+from allmrec.runtime.decides import DECIDED_ELSEWHERE, DECIDES_NOTHING, SETTINGS, is_named, leaves
+
+DAY = date(2026, 6, 1)
+
+
+def marks(*overrides: str, **inputs: Any) -> dict[str, str]:
+    """The fingerprint of every step under a configuration."""
+    config = load([], overrides)
+    return {step: decides.step_fingerprint(step, config, DAY, **inputs) for step in SETTINGS}
+
+
+def changed(*overrides: str) -> set[str]:
+    """The steps whose fingerprints are other ones under these settings."""
+    before, after = marks(), marks(*overrides)
+    return {step for step in SETTINGS if before[step] != after[step]}
+
+
+def test_every_setting_is_in_exactly_one_list() -> None:
+    decisive = tuple(name for names in SETTINGS.values() for name in names)
+    for path in leaves(Config()):
+        places = [
+            is_named(path, decisive),
+            is_named(path, tuple(DECIDED_ELSEWHERE)) and not is_named(path, decisive),
+            is_named(path, DECIDES_NOTHING),
+        ]
+        assert sum(places) == 1, path
+
+
+def test_every_name_in_the_lists_is_a_setting() -> None:
+    paths = set(leaves(Config()))
+    sections = {path.partition(".")[0] for path in paths}
+    names = [*(name for names in SETTINGS.values() for name in names), *DECIDED_ELSEWHERE, *DECIDES_NOTHING]
+    for name in names:
+        assert name in paths or (name.endswith(".*") and name[:-2] in sections), name
+
+
+@pytest.mark.parametrize(
+    ("override", "steps"),
+    [
+        ("seed=7", {"score", "train", "evaluate"}),
+        ("llm.dtype=float32", {"score", "train", "evaluate"}),
+        ("importing.rating_range=[1.0, 5.0]", {"sequences", "train"}),
+        ("sequences.max_history=20", {"sequences", "train"}),
+        ("scoring.top_k=5", {"score", "publish"}),
+        ("publish.email_slots=3", {"publish"}),
+        ("candidates.exclude_seen=false", {"candidates"}),
+        ("scoring.chunk_users=7", set()),
+        ("scoring.deadline=05:30", set()),
+        ("gates.max_short_share=null", set()),
+        ("spark.shuffle_partitions=3", set()),
+    ],
+)
+def test_a_setting_changes_the_fingerprints_of_the_steps_whose_rows_it_decides(
+    override: str, steps: set[str]
+) -> None:
+    assert changed(override) == steps
+
+
+def test_another_code_date_bundle_or_input_is_another_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Config()
+    one = decides.step_fingerprint("score", config, DAY, bundle="b")
+    assert one == decides.step_fingerprint("score", config, DAY, bundle="b")
+    assert one != decides.step_fingerprint("score", config, date(2026, 6, 2), bundle="b")
+    assert one != decides.step_fingerprint("score", config, DAY, bundle="c")
+    monkeypatch.setitem(decides.CODE_VERSIONS, "score", decides.CODE_VERSIONS["score"] + 1)
+    assert one != decides.step_fingerprint("score", config, DAY, bundle="b")
