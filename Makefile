@@ -1,4 +1,4 @@
-# install, demo, unit, test, lint, docs, bench, clean. Another Python: `make install PYTHON=python3.12`.
+# install, demo, unit, test, lint, docs, bench, chaos, clean. Another Python: `make install PYTHON=python3.12`.
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -6,7 +6,7 @@ CONSTRAINTS := deploy/constraints.txt
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --progress-bar off
 PYTEST := $(BIN)/python -m pytest -q --numprocesses 2
 
-.PHONY: install demo unit test lint docs bench clean
+.PHONY: install demo unit test production lint docs bench chaos clean
 
 install: $(STAMP)
 
@@ -33,6 +33,11 @@ unit: install
 test: install
 	$(PYTEST) --dist loadfile --no-loadscope-reorder --cov=allmrec --cov-report=term
 
+# A night with the session that the program starts: adaptive queries, code generation, both compilers.
+production: install
+	ALLMREC_TEST_PRODUCTION=1 $(BIN)/python -m pytest -q tests/spark/test_user_sequences.py tests/steps/test_nightly.py \
+		-k 'not backfill and not chunking and not generation and not cf_model'
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -46,6 +51,10 @@ docs: install
 # Some two minutes; a whole night on files of your own is `python -m tests.bench.bench_night`.
 bench: install
 	$(BIN)/python -m tests.bench.bench_scoring
+
+# Nights killed at random moments, nights at the same time, full disks: some 50 minutes.
+chaos: install
+	$(BIN)/python -m tests.chaos
 
 clean:
 	rm -rf .venv build dist *.egg-info tables spark-warehouse metastore_db derby.log .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage*

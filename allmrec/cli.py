@@ -18,8 +18,8 @@ from allmrec.config import Config, GatesConfig, load
 from allmrec.errors import SetupError, UserError
 from allmrec.reporting import Report, Screen
 from allmrec.runtime.context import Context, RunOptions
+from allmrec.runtime.fencing import begin
 from allmrec.runtime.inputs import Inputs, day_after_last_event
-from allmrec.runtime.runs import begin
 from allmrec.tables.session import create_session
 from allmrec.tables.spark_log import spark_log
 from allmrec.tables.troubles import as_user_error

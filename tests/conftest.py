@@ -18,6 +18,16 @@ SHORT_RUNS = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSer
 """Java options for many tiny jobs: the quick compiler only. By itself it gets a fifth of the usual code
 cache; once that is full, it stops.
 """
+QUICK = {
+    "spark.driver.extraJavaOptions": SHORT_RUNS,
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.adaptive.enabled": "false",
+    "spark.databricks.delta.snapshotPartitions": "1",
+    "spark.sql.autoBroadcastJoinThreshold": "-1",
+}
+"""Tiny frames spend their time in compilers and plans; results do not depend on these."""
+PRODUCTION = "ALLMREC_TEST_PRODUCTION"
+"""Set in the environment, the shared session is as the program starts it: `make production`."""
 REAL_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 
 
@@ -31,7 +41,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     Beside the documents' commands another process runs all the rest (`make test` uses two).
     """
-    first = ("test_docs.py", "test_bad_input.py", "test_nightly.py", "test_evaluate.py", "test_standalone.py")
+    steps = ("contract", "bad_input", "chaos", "nightly", "evaluate", "concurrency", "standalone")
+    first = ["test_docs.py", *(f"test_{step}.py" for step in steps)]
     items.sort(key=lambda item: first.index(item.path.name) if item.path.name in first else len(first))
 
 
@@ -41,15 +52,9 @@ def spark() -> Iterator[SparkSession]:
     from allmrec.config import SparkConfig
     from allmrec.tables.session import create_session
 
-    # Tiny frames spend their time in compilers; results do not depend on these.
-    quick = {"spark.driver.extraJavaOptions": SHORT_RUNS, "spark.sql.codegen.wholeStage": "false"}
-    quick |= {
-        "spark.sql.adaptive.enabled": "false",
-        "spark.databricks.delta.snapshotPartitions": "1",
-        "spark.sql.autoBroadcastJoinThreshold": "-1",
-    }
+    settings = {} if os.environ.get(PRODUCTION) else QUICK
     session = create_session(
-        SparkConfig(master="local[2]", driver_memory="3g", shuffle_partitions=2, settings=quick),
+        SparkConfig(master="local[2]", driver_memory="3g", shuffle_partitions=2, settings=settings),
         "allmrec-tests",
     )
     yield session

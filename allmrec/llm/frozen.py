@@ -189,7 +189,8 @@ def resolved_dtype(settings: LLMConfig, on_gpu: bool | None = None) -> str:
     """
     if settings.dtype != "auto":
         return settings.dtype
-    device = torch.device("cuda") if on_gpu else _device(settings.device)
+    is_cuda = on_gpu or settings.device.startswith("cuda")  # of the workers: the driver may have none
+    device = torch.device("cuda") if is_cuda else _device(settings.device)
     return str(_dtype("auto", device)).removeprefix("torch.")
 
 

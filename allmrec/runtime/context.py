@@ -48,7 +48,7 @@ class Context:
     """Frames that all steps of the run read; a step's own frames belong to its `StepRun`."""
     options: RunOptions = RunOptions()
     order: int = 0
-    """The run's place among those of its date: the highest may write (`allmrec.runtime.runs.begin`)."""
+    """The run's place among those of its date: the highest may write (`allmrec.runtime.fencing.begin`)."""
     commits: Iterator[int] = field(default_factory=itertools.count)
     """The places of the run's commits, from `order` on: no two are the same."""
     records: dict[date, tuple[int, list[Any]]] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The table `runs`: what ran, on what, with what outcome; whether a step's rows are there, who may write.
+"""The table `runs`: what ran, on what, with what outcome; and whether a step's rows are there.
 
 A step adds a row when it begins and one when it ends. Rows are only ever added, so that runs at work at the
 same time never meet there.
@@ -19,7 +19,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from allmrec.config import fingerprint
-from allmrec.errors import InputError, SupersededError, UserError
+from allmrec.errors import InputError, UserError
 from allmrec.reporting import Report
 from allmrec.runtime.context import Context
 from allmrec.tables.cached_frames import CachedFrames
@@ -92,28 +92,6 @@ class StepRun:
         return self.frames.keep(frame, level)
 
 
-def begin(context: Context, run_date: date) -> Context:
-    """Return the context of a new run for this date, which supersedes every run of it that is at work.
-
-    Its place is after theirs, also where this machine's clock is behind.
-    """
-    return context.with_new_run(
-        after=max((row.run_order or 0 for row in of_date(context, run_date)), default=0)
-    )
-
-
-def require_newest(context: Context, run_date: date) -> None:
-    """Raise SupersededError, naming the winner, where a newer run works on a night of this date."""
-    others = [row for row in of_date(context, run_date) if row.step in NIGHT and row.run_id != context.run_id]
-    newest = max(others, key=place, default=None)
-    if newest is not None and (newest.run_order or 0) > context.order:
-        raise SupersededError(
-            f"run {context.run_id} of {run_date}: run {newest.run_id} ({newest.step}, "
-            f"{newest.started_at:%Y-%m-%d %H:%M:%S} UTC) is newer and works on the same date; "
-            "this one stops and writes nothing more"
-        )
-
-
 def of_date(context: Context, run_date: date) -> list[RunRow]:
     """Return the rows of a run date as they stand now; read again only where the table has changed."""
     if not context.tables.exists("runs"):
@@ -130,19 +108,6 @@ def of_date(context: Context, run_date: date) -> list[RunRow]:
 def place(row: RunRow) -> tuple[Any, ...]:
     """Return the place of a row among those of its date: newest run last, a step's end after its start."""
     return (row.run_order or 0, row.started_at, row.run_id, row.status != "started")
-
-
-def replace_date(context: Context, run: StepRun, table: str, rows: DataFrame, run_date: date) -> None:
-    """Replace a date's rows in one commit and note them as the step's output.
-
-    Raises SupersededError where a newer run works on the date, and what `Tables.replace_date` raises.
-    """
-    require_newest(context, run_date)
-    try:
-        run.outputs[table] = context.tables.replace_date(table, rows, run_date, next(context.commits))
-    except SupersededError:
-        require_newest(context, run_date)
-        raise
 
 
 def latest(context: Context, step: str, run_date: date, status: str | None = None) -> RunRow | None:

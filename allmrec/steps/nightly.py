@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from allmrec.errors import ConfigError
 from allmrec.runtime.bundle_store import choose_bundle
 from allmrec.runtime.context import Context
-from allmrec.runtime.runs import begin
+from allmrec.runtime.fencing import begin
 from allmrec.steps.candidates import run_candidates
 from allmrec.steps.publish import run_publish
 from allmrec.steps.score import run_score

@@ -10,8 +10,9 @@ from pyspark.sql import functions as F
 from allmrec.runtime import gates
 from allmrec.runtime.context import Context
 from allmrec.runtime.decides import step_fingerprint
+from allmrec.runtime.fencing import replace_date
 from allmrec.runtime.inputs import Inputs
-from allmrec.runtime.runs import already_there, finished, recorded, replace_date
+from allmrec.runtime.runs import already_there, finished, recorded
 
 
 def run_publish(context: Context, run_date: date) -> None:

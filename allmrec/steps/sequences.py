@@ -11,8 +11,9 @@ from allmrec.data.rejection import merge_rejected
 from allmrec.data.user_sequences import user_sequences
 from allmrec.runtime.context import Context
 from allmrec.runtime.decides import step_fingerprint
+from allmrec.runtime.fencing import replace_date
 from allmrec.runtime.inputs import Inputs
-from allmrec.runtime.runs import already_there, recorded, replace_date
+from allmrec.runtime.runs import already_there, recorded
 
 
 def run_sequences(context: Context, run_date: date) -> None:

@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 
 from allmrec.errors import ConfigError, GateError, SupersededError, TableError
 from allmrec.runtime.context import Context
-from allmrec.runtime.runs import begin
+from allmrec.runtime.fencing import begin
 from allmrec.steps import nightly, train
 from allmrec.steps.evaluate import run_evaluate
 from allmrec.steps.nightly import run_nightly

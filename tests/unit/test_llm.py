@@ -12,7 +12,7 @@ import torch
 from allmrec.cache import cache_folder
 from allmrec.config import LLMConfig
 from allmrec.errors import NotFrozenError, SetupError
-from allmrec.llm.frozen import FrozenLLM
+from allmrec.llm.frozen import FrozenLLM, llm_weight_hash, resolved_dtype
 from allmrec.llm.multi_item import score_requests
 from allmrec.llm.packing import Request
 from allmrec.llm.prompt import Prompt
@@ -152,3 +152,21 @@ def test_the_packaged_llm_converts_once_and_knows_english(tmp_path_factory: pyte
     )
     assert scored.logprobs[0] is not None
     assert np.argmax(scored.logprobs[0]) == 0
+
+
+def test_the_number_type_is_resolved_once_and_by_where_the_llm_computes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for has_bfloat16, on_cpu in ((True, "bfloat16"), (False, "float32")):
+        flags = "flags: avx2 avx512_bf16" if has_bfloat16 else "flags: avx2"
+        monkeypatch.setattr(Path, "read_text", lambda *_, text=flags, **__: text)
+        assert resolved_dtype(LLMConfig(device="cpu"), on_gpu=False) == on_cpu
+        assert resolved_dtype(LLMConfig(device="cpu"), on_gpu=True) == "bfloat16"
+        assert resolved_dtype(LLMConfig(dtype="float16"), on_gpu=True) == "float16"
+
+
+def test_the_hash_of_the_weights_needs_no_loading(tmp_path: Path) -> None:
+    folder = make_tiny_llm(tmp_path / "one")
+    assert llm_weight_hash(settings(folder)) == FrozenLLM.load(settings(folder)).weight_hash
+    other = make_tiny_llm(tmp_path / "two", seed=1)
+    assert llm_weight_hash(settings(other)) != llm_weight_hash(settings(folder))
