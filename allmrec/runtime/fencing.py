@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame
 
 from allmrec.errors import SupersededError
 from allmrec.runtime.context import Context
-from allmrec.runtime.runs import NIGHT, StepRun, of_date, place
+from allmrec.runtime.runs import NIGHT, RunRow, StepRun, of_date, place
 
 
 def begin(context: Context, run_date: date) -> Context:
@@ -26,14 +26,20 @@ def begin(context: Context, run_date: date) -> Context:
     )
 
 
-def require_newest(context: Context, run_date: date) -> None:
-    """Raise SupersededError, naming the winner, where a newer run works on a night of this date."""
+def newer_run(context: Context, run_date: date) -> RunRow | None:
+    """Return a row of the newest run on a night of this date, None where no other is newer than this one."""
     others = [row for row in of_date(context, run_date) if row.step in NIGHT and row.run_id != context.run_id]
     newest = max(others, key=place, default=None)
-    if newest is not None and (newest.run_order or 0) > context.order:
+    return newest if newest is not None and (newest.run_order or 0) > context.order else None
+
+
+def require_newest(context: Context, run_date: date) -> None:
+    """Raise SupersededError, naming the winner, where a newer run works on a night of this date."""
+    newer = newer_run(context, run_date)
+    if newer is not None:
         raise SupersededError(
-            f"run {context.run_id} of {run_date}: run {newest.run_id} ({newest.step}, "
-            f"{newest.started_at:%Y-%m-%d %H:%M:%S} UTC) is newer and works on the same date; "
+            f"run {context.run_id} of {run_date}: run {newer.run_id} ({newer.step}, "
+            f"{newer.started_at:%Y-%m-%d %H:%M:%S} UTC) is newer and works on the same date; "
             "this one stops and writes nothing more"
         )
 

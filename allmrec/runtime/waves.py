@@ -67,25 +67,30 @@ class Waves:
         chunks = chunks.unionByName(hashed(others, num_other_chunks or 1, first=num_llm_chunks))
         chunks = self.run.keep(chunks, StorageLevel.DISK_ONLY)
         with_llm = range(num_llm_chunks)
-        self._stage(chunks, "users with the LLM", with_llm)
-        self._stage(chunks, "users without it", range(num_llm_chunks, num_llm_chunks + num_other_chunks))
+        without_llm = range(num_llm_chunks, num_llm_chunks + num_other_chunks)
+        self._stage(chunks, "users with the LLM", with_llm, self._deadline())
+        self._stage(chunks, "users without it", without_llm, deadline=None)
         late = sorted(set(with_llm) - self.staging.chunks())
         rows = self.staging.rows()
         return rows.unionByName(self._late_rows(chunks, late)) if late else rows
 
-    def _stage(self, chunks: DataFrame, unit: str, numbers: range) -> None:
-        """Score and stage the chunks of these numbers that are not staged yet, wave by wave."""
+    def _stage(self, chunks: DataFrame, unit: str, numbers: range, deadline: float | None) -> None:
+        """Score and stage the chunks of these numbers that are not staged yet, wave by wave.
+
+        None is begun after the `deadline` (Unix time).
+        """
         staged = self.staging.chunks() & set(numbers)
         todo = [number for number in numbers if number not in staged]
         if staged:
             self.run.report(f"score: {len(staged):,} of {len(numbers):,} chunks of {unit} are there already")
         num_users = chunks.where(F.col("chunk").isin(todo)).count() if todo else 0
-        size = CHUNKS_PER_SLOT * self.context.spark.sparkContext.defaultParallelism
         with counting(self.context.spark, self.run.report, "score", num_users, unit) as num_done:
-            score = scoring(self.model, num_done, self.context.run_id, self._deadline())
-            for start in range(0, len(todo), size):
+            score = scoring(self.model, num_done, self.context.run_id, deadline)
+            while todo and (deadline is None or time.time() < deadline):
                 require_newest(self.context, self.run_date)
-                wave = todo[start : start + size]
+                # Asked again for every wave: a cluster grows with the work that waits.
+                size = CHUNKS_PER_SLOT * self.context.spark.sparkContext.defaultParallelism
+                wave, todo = todo[:size], todo[size:]
                 rows = _of(chunks, wave).mapInPandas(score, _SCORED)
                 rows = rows.withColumn("scored_at", F.current_timestamp())
                 self.staging.add(rows, f"{self.context.run_id}-{wave[0]}")
@@ -128,15 +133,15 @@ def scoring(
 ) -> Callable[[Iterable[pd.DataFrame]], Iterator[pd.DataFrame]]:
     """Return the function for `mapInPandas`: chunks of users in, rows of `_SCORED` out.
 
-    `num_done` counts the users. A chunk for the LLM that is begun after the `deadline` (Unix time) gives no
-    rows; with `is_late` it gives the order without the LLM, and that as the reason.
+    `num_done` counts the users. A chunk that is begun after the `deadline` (Unix time) gives no rows; with
+    `is_late` it gives the order without the LLM, and that as the reason.
     """
     settings = model.config.scoring
 
     def score(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         for users in by_chunk(batches):
             use_llm = bool(users["use_llm"].iat[0])
-            if use_llm and deadline is not None and time.time() >= deadline:
+            if deadline is not None and time.time() >= deadline:
                 continue
             scorer = model.scorer(use_llm and not is_late)
             lists = scorer.score(CandidateLists.from_frame(users))

@@ -10,9 +10,11 @@ from pyspark.sql import functions as F
 from allmrec.runtime import gates
 from allmrec.runtime.context import Context
 from allmrec.runtime.decides import step_fingerprint
-from allmrec.runtime.fencing import replace_date
+from allmrec.runtime.fencing import newer_run, replace_date
 from allmrec.runtime.inputs import Inputs
-from allmrec.runtime.runs import already_there, finished, recorded
+from allmrec.runtime.runs import already_there, finished, latest, recorded
+from allmrec.runtime.waves import STAGED
+from allmrec.tables.staging import Staging, staging_of_date
 
 
 def run_publish(context: Context, run_date: date) -> None:
@@ -26,6 +28,7 @@ def run_publish(context: Context, run_date: date) -> None:
     settings, top_k = context.config.publish, context.config.scoring.top_k
     mark = step_fingerprint("publish", context.config, run_date, previous=score.row.fingerprint)
     if already_there(context, "publish", run_date, mark):
+        delete_staged(context, run_date)
         return
     current = Inputs(context, score.row.input_versions or {}).with_items_of(run_date)
     with recorded(context, "publish", run_date, mark, current.versions) as run:
@@ -40,11 +43,20 @@ def run_publish(context: Context, run_date: date) -> None:
             emails = slots(rows, settings.email_slots, settings.max_per_category)
             replace_date(context, run, "email_recommendations", emails, run_date)
             replace_date(context, run, "feed_recommendations", feeds, run_date)
+        delete_staged(context, run_date)
         run.bundle_id = score.row.bundle_id
         run.counts = {
             f"{name}_users": run.outputs[f"{name}_recommendations"].num_rows for name in ("email", "feed")
         }
         run.figures = dict(score.row.figures or {})
+
+
+def delete_staged(context: Context, run_date: date) -> None:
+    """Delete what scoring has staged for a date, unless another run is still at it."""
+    score = latest(context, "score", run_date)
+    at_work = newer_run(context, run_date) is not None or score is None or score.status == "started"
+    if not at_work:
+        Staging(context.spark, staging_of_date(context.tables.root, run_date), STAGED).delete()
 
 
 def unpublished(num_served: int, num_published: int) -> gates.Measured:

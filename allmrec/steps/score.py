@@ -21,7 +21,7 @@ from allmrec.runtime.runs import Finished, StepRun, already_there, finished, rec
 from allmrec.runtime.waves import STAGED, Waves
 from allmrec.runtime.workers import WorkerModel
 from allmrec.tables.schemas import TABLES
-from allmrec.tables.staging import Staging
+from allmrec.tables.staging import Staging, staging_of_date
 
 COLUMNS = TABLES["recommendations"].schema.fieldNames()
 
@@ -56,6 +56,7 @@ def run_score(context: Context, run_date: date) -> None:
     """Write `recommendations` of run_date in one commit.
 
     Chunks that a killed run finished are not scored again, and lists that nothing has changed for are kept.
+    What is staged is left for `publish` to delete: a newer run of the date may be reading it.
     Raises InputError where the date has no candidates; GateError, before anything is written, where a rule
     of `gates` is broken.
     """
@@ -83,7 +84,6 @@ def run_score(context: Context, run_date: date) -> None:
             gates.check(context, run, run_date, measured(night, run, rows))
         with run.part("write", "replace the date in one commit"):
             replace_date(context, run, "recommendations", rows.select(*COLUMNS), run_date)
-            staging.delete()
         run.bundle_id = bundle_id
 
 
@@ -124,15 +124,16 @@ def uses_llm(settings: ScoringConfig, run_date: date) -> Column:
 def staging_of(context: Context, run_date: date, mark: str, last: LastNight | None) -> Staging:
     """Return where chunks of this scoring are staged; another one, also of this date, has another place.
 
-    Which users are in which chunk depends on all that is in the name.
+    Which users are in which chunk depends on all that is in the name. `--force` scores everybody again.
     """
     settings = context.config.scoring
     name = fingerprint(
         mark=mark,
         kept=None if last is None else [str(last.run_date), last.digest],
         chunk_users=[settings.chunk_users, settings.chunk_users_without_llm],
+        forced_by=context.run_id if context.options.force else None,
     )
-    return Staging(context.spark, f"{context.tables.root}/_staging/{run_date}/{name}", STAGED)
+    return Staging(context.spark, f"{staging_of_date(context.tables.root, run_date)}/{name}", STAGED)
 
 
 def with_kept_lists(scored: DataFrame, users: DataFrame, last: LastNight | None, run_date: date) -> DataFrame:

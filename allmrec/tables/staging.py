@@ -6,11 +6,18 @@ files; Spark's marker `_SUCCESS` is written last, so that a piece without it is 
 
 from __future__ import annotations
 
+from datetime import date
+
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from allmrec.tables import filesystem
+
+
+def staging_of_date(root: str, run_date: date) -> str:
+    """Return the folder below `tables.root` that holds all that is staged for a run date."""
+    return f"{root}/_staging/{run_date}"
 
 
 class Staging:
@@ -38,7 +45,7 @@ class Staging:
         return rows.join(first, ["chunk", "_piece"], "left_semi").drop("chunk", "_piece")
 
     def delete(self) -> None:
-        """Delete the folder."""
+        """Delete the folder with all that is below it."""
         filesystem.delete(self.spark, self.uri)
 
     def _all(self) -> DataFrame:

@@ -286,14 +286,16 @@ def test_a_run_that_was_superseded_stops_and_names_the_winner(
 ) -> None:
     zombie = begin(asked(new_context(copy_of_shop), force=True), RUN_DATE)
     winner = begin(asked(new_context(copy_of_shop), force=True), RUN_DATE)
-    run_publish(winner, RUN_DATE)
-    before = versions(copy_of_shop)
+    run_score(winner, RUN_DATE)
+    before, staged = versions(copy_of_shop), copy_of_shop / "_staging" / str(RUN_DATE)
     with pytest.raises(SupersededError, match=winner.run_id):
         run_score(zombie, RUN_DATE)
     with pytest.raises(SupersededError, match=winner.run_id):
         run_publish(zombie, RUN_DATE)
     assert versions(copy_of_shop) == before
-    run_nightly(new_context(copy_of_shop), RUN_DATE)
+    assert staged.exists(), "the winner may still be reading what is staged"
+    run_publish(winner, RUN_DATE)
+    assert not staged.exists()
     assert_same_night(copy_of_shop, shop)
 
 
