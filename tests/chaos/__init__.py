@@ -1,0 +1,1 @@
+"""Nights that are killed, doubled and starved, and what must be in the tables afterwards."""

@@ -1,0 +1,58 @@
+"""The short form of `python -m tests.chaos`: a few nights that are killed, and two pairs at the same time."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from tests.bench.compare import NIGHTLY
+from tests.chaos.injected import injected_kills
+from tests.chaos.shop import TRAINED, Shop, add_events, night, several_waves
+from tests.chaos.signals import hit_and_run_again, kill_driver_and_jvm
+from tests.chaos.thread_pairs import two_threads
+from tests.steps.conftest import RUN_DATE
+
+SEED = 20261125
+TONIGHT = night(TRAINED, RUN_DATE, full=True)
+TOMORROW = night(TRAINED, RUN_DATE + timedelta(days=1), full=True)
+
+
+@pytest.fixture(scope="module")
+def small_shop(shop: Path, spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """The shop as it was before its night, with bad events in the log, for nights of several waves."""
+    folder = tmp_path_factory.mktemp("chaos")
+    for name in ("tiny_llm", "cache"):
+        (folder / name).symlink_to(shop.parent / name)
+    shutil.copytree(
+        shop, folder / TRAINED, ignore=shutil.ignore_patterns(*NIGHTLY, "rejected_rows", "_staging")
+    )
+    spark.sql(f"DELETE FROM delta.`{folder / TRAINED / 'runs'}` WHERE step <> 'train'")
+    few = ("scoring.active_within_days=7", "scoring.chunk_users=4")
+    small = Shop(spark, folder, folder / "cases", few)
+    add_events(small, folder / TRAINED, {"item_id": "no such item"})
+    with several_waves(chunks_per_slot=1):
+        yield small
+
+
+def test_nights_killed_at_a_write_are_right_after_a_rerun(small_shop: Shop) -> None:
+    for case in injected_kills(small_shop, 4, random.Random(SEED), works=(TONIGHT,)):
+        case.do()
+
+
+def test_a_night_whose_driver_and_jvm_are_killed_is_right_after_a_rerun(small_shop: Shop) -> None:
+    seconds = random.Random(SEED).uniform(2, 10)
+    hit_and_run_again(small_shop, TONIGHT, lambda one: kill_driver_and_jvm(one, seconds))
+
+
+def test_of_two_nights_of_one_date_at_once_one_wins(small_shop: Shop) -> None:
+    two_threads(small_shop, (TONIGHT, TONIGHT), delay=0.0)
+
+
+def test_two_nights_of_two_dates_at_once_both_end_well(small_shop: Shop) -> None:
+    two_threads(small_shop, (TONIGHT, TOMORROW), delay=0.0)
