@@ -22,7 +22,8 @@ def newest_version(spark: SparkSession, name: str, path: str) -> int | None:
         version = DeltaTable.forPath(spark, path)._jdt.deltaLog().update(*_defaults(spark)).version()
     if version >= 0:
         return version
-    if filesystem.list_names(spark, path):
+    # A log without a commit is a table that somebody is just creating.
+    if any(name != "_delta_log" for name in filesystem.list_names(spark, path)):
         raise TableError(
             f"{name}: half-written: {path} holds files but no Delta commit, "
             "expected a Delta table; move them away"

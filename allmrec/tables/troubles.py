@@ -29,6 +29,9 @@ CONFLICTS = (
     "ProtocolChangedException",
     "DELTA_PATH_EXISTS",
     "DELTA_TABLE_ALREADY_EXISTS",
+    # A table that another run is just creating is neither there nor not.
+    "DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION",
+    "DELTA_TABLE_NOT_FOUND",
 )
 """What Delta says where another commit came first; the same commit on the new version may do."""
 
