@@ -18,14 +18,15 @@ SHORT_RUNS = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSer
 """Java options for many tiny jobs: the quick compiler only. By itself it gets a fifth of the usual code
 cache; once that is full, it stops.
 """
-QUICK = {
-    "spark.driver.extraJavaOptions": SHORT_RUNS,
+QUICK_SQL = {
     "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     "spark.sql.adaptive.enabled": "false",
     "spark.databricks.delta.snapshotPartitions": "1",
     "spark.sql.autoBroadcastJoinThreshold": "-1",
 }
 """Tiny frames spend their time in compilers and plans; results do not depend on these."""
+QUICK = {"spark.driver.extraJavaOptions": SHORT_RUNS, **QUICK_SQL}
 PRODUCTION = "ALLMREC_TEST_PRODUCTION"
 """Set in the environment, the shared session is as the program starts it: `make production`."""
 REAL_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"

@@ -94,9 +94,9 @@ class StepRun:
 
 def of_date(context: Context, run_date: date) -> list[RunRow]:
     """Return the rows of a run date as they stand now; read again only where the table has changed."""
-    if not context.tables.exists("runs"):
+    version = context.tables.newest("runs")
+    if version is None:
         return []
-    version = context.tables.version("runs")
     known = context.records.get(run_date)
     if known is None or known[0] != version:
         rows = context.tables.read("runs", version).where(F.col("run_date") == F.lit(run_date))
@@ -229,15 +229,16 @@ def _where_rows_are(context: Context, row: RunRow) -> Mapping[str, int] | None:
     """
     versions = {}
     for table, written in (row.outputs or {}).items():
-        if not context.tables.exists(table):
+        newest = context.tables.newest(table)
+        if newest is None:
             return None
-        versions[table] = context.tables.version(table)
         # A version that is still the newest holds what was just written; later ones are looked into.
-        if versions[table] != written.version:
+        if newest != written.version:
             assert row.run_date is not None
-            now = context.tables.written(table, row.run_date, versions[table])
+            now = context.tables.written(table, row.run_date, newest)
             if now[1:] != written[1:]:
                 return None
+        versions[table] = newest
     return versions or None
 
 

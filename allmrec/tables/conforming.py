@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F
+from pyspark.sql import DataFrame
 from pyspark.sql import types as T
 
 from allmrec.errors import TableError
@@ -36,7 +35,8 @@ def to_write(spec: TableSpec, rows: DataFrame) -> DataFrame:
 def _selected(spec: TableSpec, frame: DataFrame, source: str, *, widens: bool) -> DataFrame:
     """Return the table's columns of `frame`; `source` says in errors where the frame comes from."""
     types = {column.name: column.dataType for column in frame.schema}
-    columns: list[Column] = []
+    # As SQL texts it is one call of the JVM; a call for every column would cost a night a second.
+    columns: list[str] = []
     for column in spec.columns:
         actual, expected = types.get(column.name), column.type.simpleString()
         if actual is None:
@@ -45,17 +45,17 @@ def _selected(spec: TableSpec, frame: DataFrame, source: str, *, widens: bool) -
                     f"{spec.name}: no column {column.name} in {source}, "
                     f"expected {column.name} {expected}; add it"
                 )
-            columns.append(F.lit(None).cast(column.type).alias(column.name))
+            columns.append(f"CAST(NULL AS {expected}) AS `{column.name}`")
         elif actual.simpleString() == expected:
-            columns.append(F.col(f"`{column.name}`"))
+            columns.append(f"`{column.name}`")
         elif widens and _is_number_for(column, actual):
-            columns.append(F.col(f"`{column.name}`").cast("double"))
+            columns.append(f"CAST(`{column.name}` AS DOUBLE) AS `{column.name}`")
         else:
             raise TableError(
                 f"{spec.name}: column {column.name} is {actual.simpleString()} in {source}, "
                 f"expected {expected}; cast it"
             )
-    return frame.select(*columns)
+    return frame.selectExpr(*columns)
 
 
 def _is_number_for(column: ColumnSpec, actual: T.DataType) -> bool:

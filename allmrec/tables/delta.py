@@ -87,11 +87,16 @@ class Tables:
 
     def exists(self, name: str) -> bool:
         """Return whether the table exists. Raises TableError where its folder holds files but no commit."""
-        return self._newest(name) is not None
+        return self.newest(name) is not None
+
+    def newest(self, name: str) -> int | None:
+        """Return the newest version, None where there is no table; raises TableError as `exists` does."""
+        with self._explained(name):
+            return delta_log.newest_version(self.spark, name, self.path(name))
 
     def version(self, name: str) -> int:
         """Return the table's newest version. Raises TableError where it is missing or half-written."""
-        newest = self._newest(name)
+        newest = self.newest(name)
         if newest is None:
             advice = _HOW_TO_GET.get(name, "run the step that writes it first")
             raise TableError(f"{name}: no Delta table at {self.path(name)}, expected one; {advice}")
@@ -215,11 +220,6 @@ class Tables:
         spec = _spec(name)
         rows = to_write(spec, rows)
         return self._retried(name, lambda: self._merge_changes(spec, rows, update))
-
-    def _newest(self, name: str) -> int | None:
-        """Return the newest version, None where there is no table; raises TableError as `exists` does."""
-        with self._explained(name):
-            return delta_log.newest_version(self.spark, name, self.path(name))
 
     def _create(self, spec: TableSpec) -> None:
         """Create a table that does not exist, in one commit."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from delta.tables import DeltaTable
 from pyspark.sql import SparkSession
@@ -17,9 +18,7 @@ def newest_version(spark: SparkSession, name: str, path: str) -> int | None:
 
     Raises TableError where the folder holds files but no commit.
     """
-    version = -1
-    if DeltaTable.isDeltaTable(spark, path):
-        version = DeltaTable.forPath(spark, path)._jdt.deltaLog().update(*_defaults(spark)).version()
+    version = int(_snapshot(spark, path).version())
     if version >= 0:
         return version
     # A log without a commit is a table that somebody is just creating.
@@ -36,7 +35,7 @@ def transaction(spark: SparkSession, path: str, application: str) -> tuple[int, 
 
     See `txnAppId` and `txnVersion` of Delta's idempotent writes.
     """
-    snapshot = DeltaTable.forPath(spark, path)._jdt.deltaLog().update(*_defaults(spark))
+    snapshot = _snapshot(spark, path)
     number = snapshot.transactions().get(application)
     return snapshot.version(), number.get() if number.isDefined() else None
 
@@ -51,7 +50,9 @@ def version_at(spark: SparkSession, path: str, moment: datetime) -> int | None:
     return None if newest is None else newest[0]
 
 
-def _defaults(spark: SparkSession) -> tuple[object, ...]:
-    """Return the arguments of Delta's `DeltaLog.update` that ask for the newest state."""
-    none = getattr(getattr(spark.sparkContext._jvm.scala, "None$"), "MODULE$")  # type: ignore[union-attr]
-    return False, none, none
+def _snapshot(spark: SparkSession, path: str) -> Any:
+    """Return Delta's newest `Snapshot` of the table at `path`; its version is -1 where there is no commit."""
+    jvm: Any = spark.sparkContext._jvm
+    none = getattr(getattr(jvm.scala, "None$"), "MODULE$")
+    log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, path)
+    return log.update(False, none, none)

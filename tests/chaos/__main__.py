@@ -30,12 +30,11 @@ from tests.chaos.pairs import PAIRS, pairs
 from tests.chaos.places import special_places
 from tests.chaos.shop import Shop, make_shop, several_waves
 from tests.chaos.signals import signalled_nights
+from tests.conftest import QUICK_SQL
 
 KINDS = ("injected", *PAIRS, "places", "signals", "cluster")
 MAX_SECONDS = 900
 """After so long a case hangs: the stacks of all threads are shown, and everything ends."""
-# As in production, but for the same query of another night: it is compiled once.
-SPARK = {"spark.sql.codegen.cache.maxEntries": "2000", "spark.databricks.delta.snapshotPartitions": "1"}
 
 
 def shares(num_kills: int) -> dict[str, int]:
@@ -57,7 +56,7 @@ def cases_of(kind: str, shop: Shop, num_kills: int, num_pairs: int, rng: random.
 def main(seed: int, num_kills: int, num_pairs: int, kinds: tuple[str, ...]) -> int:
     """Do all cases of these kinds; return the exit code."""
     folder, start = Path(tempfile.mkdtemp(prefix="allmrec-chaos-")), time.monotonic()
-    config = SparkConfig(master="local[2]", driver_memory="2g", shuffle_partitions=2, settings=SPARK)
+    config = SparkConfig(master="local[2]", driver_memory="2g", shuffle_partitions=2, settings=QUICK_SQL)
     spark = create_session(config, "allmrec-chaos")
     outcomes: list[Outcome] = []
     with several_waves():

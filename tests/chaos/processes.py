@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import psutil
 
 from tests.chaos.cases import Broken
 from tests.chaos.shop import Shop, Work
-from tests.conftest import SHORT_RUNS
+from tests.conftest import QUICK_SQL, SHORT_RUNS
 
 SECONDS = 400
 """After so long a process counts as hanging."""
@@ -109,5 +110,6 @@ def arguments(shop: Shop, root: Path, work: Work) -> list[str]:
     days = ["--run-date", str(work.first)]
     if work.first != work.last:
         days = ["--from", str(work.first), "--to", str(work.last)]
-    sets = [part for value in shop.settings(root) for part in ("--set", value)]
+    settings = [*shop.settings(root), f"spark.settings={json.dumps(QUICK_SQL)}"]
+    sets = [part for value in settings for part in ("--set", value)]
     return [*days, *(["--full"] if work.full else []), *sets]

@@ -34,7 +34,7 @@ SETTINGS = (
     "spark.master=local[2]",
     "spark.driver_memory=1g",
     # Many small chunks: a kill finds some of them staged and others not.
-    "scoring.chunk_users=3",
+    "scoring.chunk_users=4",
     "scoring.active_within_days=null",
 )
 CHUNKS_PER_SLOT = 3
