@@ -39,7 +39,7 @@ MAX_SECONDS = 900
 
 def shares(num_kills: int) -> dict[str, int]:
     """Return how many nights are killed how: by an injected fault, by a signal, by a lost executor."""
-    few = {"signals": num_kills * 12 // 50, "cluster": num_kills * 2 // 50}
+    few = {"signals": num_kills * 8 // 50, "cluster": num_kills * 2 // 50}
     return {**few, "injected": num_kills - sum(few.values())}
 
 

@@ -44,6 +44,10 @@ class Night:
     def text(self) -> str:
         return self.said.read_text(encoding="utf-8", errors="replace")
 
+    @property
+    def num_lines(self) -> int:
+        return self.text.count("\n")
+
     def wait_for(self, words: str) -> None:
         """Wait until the process says `words`, or ends. Raises Broken where it does neither."""
         until = time.monotonic() + SECONDS

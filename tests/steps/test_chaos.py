@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 from tests.bench.compare import NIGHTLY
 from tests.chaos.injected import injected_kills
 from tests.chaos.shop import TRAINED, Shop, add_events, night, several_waves
-from tests.chaos.signals import hit_and_run_again, kill_driver_and_jvm
+from tests.chaos.signals import Moment, hit_and_run_again, kill_driver_and_jvm
 from tests.chaos.thread_pairs import two_threads
 from tests.steps.conftest import RUN_DATE
 
@@ -46,8 +46,8 @@ def test_nights_killed_at_a_write_are_right_after_a_rerun(small_shop: Shop) -> N
 
 
 def test_a_night_whose_driver_and_jvm_are_killed_is_right_after_a_rerun(small_shop: Shop) -> None:
-    seconds = random.Random(SEED).uniform(2, 10)
-    hit_and_run_again(small_shop, TONIGHT, lambda one: kill_driver_and_jvm(one, seconds))
+    moment = Moment(random.Random(SEED).randrange(2, 20), seconds=0.1)
+    hit_and_run_again(small_shop, TONIGHT, lambda one: kill_driver_and_jvm(one, moment))
 
 
 def test_of_two_nights_of_one_date_at_once_one_wins(small_shop: Shop) -> None:
