@@ -17,7 +17,7 @@ from allmrec.config.reference import fields
 from allmrec.demo.generator import write_shop
 from allmrec.tables.schemas import TABLES
 from tests.command_lines import commands, mistakes
-from tests.conftest import SHORT_RUNS
+from tests.conftest import QUICK_SQL, SHORT_RUNS
 from tests.documents import LANGUAGES, ROOT, Document, documents
 
 DOCUMENTS = documents()
@@ -133,7 +133,7 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     os.symlink(ROOT / "jobs", folder / "jobs")
     (folder / "conf").mkdir()
     (folder / "conf" / "spark-defaults.conf").write_text((ROOT / "conf" / "spark-defaults.conf").read_text())
-    small: dict[str, dict[str, object]] = {}
+    small: dict[str, dict[str, object]] = {"spark": {"settings": QUICK_SQL}}
     for line in [*SMALL, f"llm.model={make_tiny_llm(folder / 'llm')}", f"llm.cache={folder / 'cache'}"]:
         key, value = line.split("=", 1)
         section, name = key.split(".")

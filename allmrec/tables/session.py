@@ -18,6 +18,7 @@ from pyspark.sql import SparkSession
 
 from allmrec.config import SparkConfig
 from allmrec.errors import SetupError
+from allmrec.tables.ended_jvm import say_it_once
 from allmrec.tables.java import use_java
 from allmrec.tables.spark_log import causes, new_spark_log, remove_at_exit
 
@@ -54,6 +55,7 @@ def create_session(config: SparkConfig, app_name: str = "allmrec") -> SparkSessi
     # Spark takes Python's naive datetimes to be in the process's zone; in UTC they mean what the tables mean.
     os.environ["TZ"] = "UTC"
     time.tzset()
+    say_it_once()
     session = SparkSession.getActiveSession()
     if session is None:
         session = _start(config, app_name)

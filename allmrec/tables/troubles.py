@@ -106,7 +106,7 @@ def as_user_error(error: BaseException) -> UserError | None:
     """
     if isinstance(error, UserError):
         return error
-    if isinstance(error, Py4JNetworkError | ConnectionError):
+    if _says_that_the_jvm_ended(error):
         return PassingError("Spark's JVM has ended (killed, or out of memory); run the same command again")
     if isinstance(error, OSError):
         return _of_the_disk(error)
@@ -121,6 +121,12 @@ def as_user_error(error: BaseException) -> UserError | None:
     return kind(
         f"{table.group(1)}: {meaning}: {line}" if table else f"{meaning}: {line}" if meaning else line
     )
+
+
+def _says_that_the_jvm_ended(error: BaseException) -> bool:
+    """Return whether the connection to the JVM is lost; py4j finds no class there from then on."""
+    is_without_class = isinstance(error, Py4JError) and "does not exist in the JVM" in str(error)
+    return is_without_class or isinstance(error, Py4JNetworkError | ConnectionError)
 
 
 def _known(error: BaseException) -> tuple[type[UserError], str, str] | None:

@@ -41,7 +41,7 @@ def small_shop(shop: Path, spark: SparkSession, tmp_path_factory: pytest.TempPat
 
 
 def test_nights_killed_at_a_write_are_right_after_a_rerun(small_shop: Shop) -> None:
-    for case in injected_kills(small_shop, 4, random.Random(SEED), works=(TONIGHT,)):
+    for case in injected_kills(small_shop, 3, random.Random(SEED), works=(TONIGHT,)):
         case.do()
 
 
