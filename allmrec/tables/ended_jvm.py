@@ -14,7 +14,7 @@ _OF_PY4J = "Exception while sending command."
 def say_it_once() -> None:
     """Keep the libraries' tracebacks about an ended JVM off the screen; what they raise is unchanged."""
     logging.getLogger().addFilter(_is_news)
-    AccumulatorServer.handle_error = _handle_error
+    AccumulatorServer.handle_error = _handle_error  # type: ignore[method-assign, assignment]
 
 
 def _is_news(record: logging.LogRecord) -> bool:
