@@ -75,11 +75,13 @@ class Stage1Objective:
         e_MJ, q_MJ = networks.item_encoder(E_MD), networks.text_projector(Q_MS)
         decoded_MD = networks.item_decoder(e_MJ)
         positive_ND, negative_ND = decoded_MD[rows_2N].chunk(2)
+        # The text is a target here, without a gradient as in the authors' code: a tuned encoder would lower
+        # this loss the easy way, by giving all texts the same embedding.
         terms = {
             "item_reconstruction": settings.item_reconstruction
             * nn.functional.mse_loss(decoded_MD[rows_2N], E_MD[rows_2N]),
             "text_reconstruction": settings.text_reconstruction
-            * nn.functional.mse_loss(networks.text_decoder(q_MJ)[rows_2N], Q_MS[rows_2N]),
+            * nn.functional.mse_loss(networks.text_decoder(q_MJ)[rows_2N], Q_MS[rows_2N].detach()),
             "recommendation": settings.recommendation * recommendation_loss(x_ND, positive_ND, negative_ND),
         }
         if settings.matching == "mse":
