@@ -20,13 +20,13 @@ from pyspark import StorageLevel
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql import types as T
 
 from allmrec.errors import SupersededError, TableError
 from allmrec.tables import delta_log, filesystem
 from allmrec.tables.cached_frames import CachedFrames
 from allmrec.tables.changes import changed_rows
 from allmrec.tables.conforming import as_read, to_write
+from allmrec.tables.creation import create_table
 from allmrec.tables.migration import migrate
 from allmrec.tables.schemas import TABLES
 from allmrec.tables.specification import TableSpec
@@ -135,7 +135,7 @@ class Tables:
             return
         spec = _spec(name)
         if not self.exists(name):
-            self._retried(name, lambda: self._create(spec))
+            self._retried(name, lambda: create_table(self.spark, spec, self.path(name)))
         elif spec.owned:
             self._retried(name, lambda: migrate(self.spark, spec, self.path(name)))
         self._created.add(name)
@@ -220,18 +220,6 @@ class Tables:
         spec = _spec(name)
         rows = to_write(spec, rows)
         return self._retried(name, lambda: self._merge_changes(spec, rows, update))
-
-    def _create(self, spec: TableSpec) -> None:
-        """Create a table that does not exist, in one commit."""
-        columns = spec.schema
-        if not spec.owned:
-            columns = T.StructType([T.StructField(column.name, column.type) for column in spec.columns])
-        builder = DeltaTable.createIfNotExists(self.spark).location(self.path(spec.name))
-        builder = builder.addColumns(columns).partitionedBy(*spec.partitioned_by)
-        for constraint in spec.constraints:
-            # As a property it is part of the commit that creates the table, which so never exists without it.
-            builder = builder.property(f"delta.constraints.{constraint.name}", constraint.condition)
-        builder.execute()
 
     def _merge_changes(self, spec: TableSpec, rows: DataFrame, update: bool) -> int:
         """Merge what differs from the newest version, and return how many rows that is."""

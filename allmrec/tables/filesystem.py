@@ -138,6 +138,16 @@ def delete(spark: SparkSession, uri: str) -> None:
     fs.delete(path, True)
 
 
+def delete_names(spark: SparkSession, folder: str, names: list[str]) -> None:
+    """Delete these files and folders in `folder`, and `folder` itself where nothing else is in it then."""
+    fs, path = _open(spark, folder)
+    for name in names:
+        fs.delete(_path(spark, f"{folder}/{name}"), True)
+    if not _listed(fs, path):
+        # Not recursively: what comes in between stays.
+        fs.delete(path, False)
+
+
 def _path(spark: SparkSession, uri: str) -> Any:
     """Return Hadoop's Path of `uri`."""
     return jvm(spark).org.apache.hadoop.fs.Path(uri)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+import shutil
+import threading
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -298,3 +300,34 @@ def test_a_file_is_written_read_replaced_and_deleted(spark: SparkSession, tmp_pa
     assert filesystem.list_names(spark, str(tmp_path / "folder")) == ["note"]
     filesystem.delete(spark, uri)
     assert not filesystem.exists(spark, uri)
+
+
+@pytest.fixture
+def killed_creation(tables: Tables, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The log folder of `runs` as a killed writer leaves it, with a commit that never got its name."""
+    monkeypatch.setattr("allmrec.tables.creation.SECONDS_TO_CREATE", 2.0)
+    log = Path(tables.path("runs")) / "_delta_log"
+    (log / "_staged_commits").mkdir(parents=True)
+    (log / ".00000000000000000000.json.d8d21ce3-c88a-4f7e-807e-fa7d96e46659.tmp").touch()
+    return log
+
+
+def test_a_table_whose_creation_was_killed_is_created(tables: Tables, killed_creation: Path) -> None:
+    assert not tables.exists("runs")
+    tables.create("runs")
+    assert tables.version("runs") == 0
+    assert not list(killed_creation.glob("*.tmp"))
+
+
+def test_a_table_that_another_run_is_just_creating_is_left_to_it(
+    spark: SparkSession, tables: Tables, tmp_path: Path, killed_creation: Path
+) -> None:
+    other = Tables(spark, str(tmp_path / "other"))
+    other.create("runs")
+    commit = Path(other.path("runs")) / "_delta_log" / f"{0:020d}.json"
+    timer = threading.Timer(0.5, shutil.copy, (commit, killed_creation / commit.name))
+    timer.start()
+    tables.create("runs")
+    timer.join()
+    assert (killed_creation / commit.name).read_bytes() == commit.read_bytes()
+    assert tables.version("runs") == 0
