@@ -150,8 +150,9 @@ class CFConfig(Section):
     """Users per step."""
     epochs: Count = 60
     """Maximum number of epochs."""
-    patience: Count = 5
-    """Evaluations in a row without a better NDCG@10 of the early-stopping users before training stops."""
+    patience: Count | None = 5
+    """Evaluations in a row without a better NDCG@10 of the early-stopping users before training stops; null:
+    all epochs are trained, and the last weights are the result."""
     evaluate_every: Count = 2
     """Epochs between two evaluations."""
 
@@ -220,8 +221,9 @@ class Stage2Config(Section):
     max_examples: Count | None = 3000
     """Maximum number of examples through the LLM on a CPU (3,000: about half an hour with SmolLM2 on two
     cores); null: no maximum. Ignored on a GPU."""
-    patience: Count = 2
-    """Evaluations in a row without a lower loss of the early-stopping users before training stops."""
+    patience: Count | None = 2
+    """Evaluations in a row without a lower loss of the early-stopping users before training stops; null: all
+    epochs are trained, and the last weights are the result (the paper)."""
     evaluate_every: Count = 100
     """Steps between two evaluations."""
     evaluation_users: Count = 64

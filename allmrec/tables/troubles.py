@@ -76,6 +76,8 @@ _MEANINGS: dict[str, tuple[type[UserError], str]] = {
 
 _FROM_WORKER = re.compile(r"^allmrec\.errors\.(\w+): (.+)$", re.MULTILINE)
 """The last line of a Python worker's traceback, where what it raised is one of ours."""
+_LOST_CALL = re.compile(r"^An error occurred while calling \S+$|does not exist in the JVM")
+"""What py4j says where the JVM ended during a call, and of every class from then on."""
 _TABLE_IN_PATH = re.compile(r"([^/\s:'\"]+)/(?:_delta_log|[^/\s]+=[^/\s]+|part-)")
 
 
@@ -125,8 +127,10 @@ def as_user_error(error: BaseException) -> UserError | None:
 
 def _says_that_the_jvm_ended(error: BaseException) -> bool:
     """Return whether the connection to the JVM is lost; py4j finds no class there from then on."""
-    is_without_class = isinstance(error, Py4JError) and "does not exist in the JVM" in str(error)
-    return is_without_class or isinstance(error, Py4JNetworkError | ConnectionError)
+    if isinstance(error, Py4JNetworkError | ConnectionError):
+        return True
+    # A call that came to nothing has no trace of a Java exception.
+    return isinstance(error, Py4JError) and _LOST_CALL.search(str(error)) is not None
 
 
 def _known(error: BaseException) -> tuple[type[UserError], str, str] | None:

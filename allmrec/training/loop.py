@@ -29,7 +29,7 @@ RECENT_STEPS = 100
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a training is evaluated and when it stops early; the best weights are restored at its end."""
+    """How a training is evaluated, when it stops early, and which weights are its result."""
 
     measure: Callable[[], Mapping[str, float]]
     """Returns figures by name; called with the modules in eval mode and without gradients."""
@@ -41,6 +41,8 @@ class Evaluation:
     """Evaluations in a row without a better figure after which training stops; None: it never stops early."""
     higher_is_better: bool = True
     """Whether the higher figure is the better one."""
+    keep_best: bool = True
+    """Whether the best weights are restored at the end; else the last ones are the result."""
 
     def is_better(self, figure: float, best: float | None) -> bool:
         """Return whether `figure` is better than the best so far; the first one is."""
@@ -84,7 +86,7 @@ class History:
     evaluations: list[dict[str, float]] = field(default_factory=list)
     """The figures of every evaluation, with its `step`."""
     best: dict[str, float] | None = None
-    """The best one of them."""
+    """The one whose weights are kept: the best one, or the newest where the last weights are the result."""
     since_best: int = 0
     """Evaluations since the best one."""
     epoch: int = 0
@@ -210,7 +212,7 @@ class _Run(Generic[Batch]):
         figures["step"] = history.step
         history.evaluations.append(figures)
         best = history.best[evaluation.select] if history.best else None
-        if evaluation.is_better(figures[evaluation.select], best):
+        if not evaluation.keep_best or evaluation.is_better(figures[evaluation.select], best):
             history.best, history.since_best = figures, 0
             self.best_weights = copied_weights(self.training.modules)
         else:

@@ -6,7 +6,9 @@ import subprocess
 import sys
 
 import pytest
+from py4j.protocol import Py4JError
 
+from allmrec.tables.troubles import as_user_error
 from tests.conftest import SHORT_RUNS
 
 PROGRAM = f"""
@@ -48,3 +50,17 @@ def test_a_killed_jvm_is_one_line_whatever_is_asked_of_it_then() -> None:
     assert len(lines) == 3, done.stdout + done.stderr
     assert all(line.startswith("Spark's JVM has ended") for line in lines), lines
     assert "Traceback" not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("says", "has_ended"),
+    [
+        ("An error occurred while calling o1483.write", True),
+        ("org.apache.spark.sql.catalyst.trees.PySparkCurrentOrigin does not exist in the JVM", True),
+        ("An error occurred while calling o7.collectToPython.\n: java.lang.OutOfMemoryError", False),
+    ],
+)
+def test_what_py4j_says_of_a_lost_connection_is_told_from_a_failure(says: str, has_ended: bool) -> None:
+    line = str(as_user_error(Py4JError(says)))
+    assert line.startswith("Spark's JVM has ended") == has_ended
+    assert line.endswith("run the same command again")

@@ -37,6 +37,7 @@ def train(
     total_steps: int = 23,
     patience: int | None = None,
     report: Report | None = None,
+    keep_best: bool = True,
 ) -> tuple[History, nn.Module]:
     model = network()
 
@@ -59,7 +60,7 @@ def train(
         loss,
         total_steps=total_steps,
         seed=4,
-        evaluation=Evaluation(measure, "error", every_steps=4, patience=patience, higher_is_better=False),
+        evaluation=Evaluation(measure, "error", 4, patience, higher_is_better=False, keep_best=keep_best),
     )
     return fit(training, Checkpointer(folder, every), report or Report()), model
 
@@ -97,6 +98,16 @@ def test_the_best_weights_are_restored_and_training_stops_when_nothing_improves(
     assert float(nn.functional.mse_loss(model(fixed).squeeze(1), fixed.sum(dim=1)).detach()) == pytest.approx(
         history.best["error"], abs=1e-6
     )
+
+
+def test_the_last_weights_are_the_result_where_the_best_ones_are_not_asked_for(tmp_path: Path) -> None:
+    history, model = train(tmp_path, total_steps=100, keep_best=False)
+    errors = [figures["error"] for figures in history.evaluations]
+    assert errors[-1] > min(errors)
+    fixed = torch.ones(2, 3)
+    last = float(nn.functional.mse_loss(model(fixed).squeeze(1), fixed.sum(dim=1)).detach())
+    assert last == pytest.approx(errors[-1], abs=1e-6)
+    assert history.best == history.evaluations[-1]
 
 
 def test_a_training_does_not_touch_the_global_random_state(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -127,24 +128,41 @@ def test_every_layout_and_objective_trains(
     assert figures["loss_after"] < figures["loss_before"]
 
 
-def test_training_that_makes_it_worse_leaves_the_start(
-    snapshot: Snapshot, llm: FrozenLLM, tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def well_trained(snapshot: Snapshot, llm: FrozenLLM, tmp_path_factory: pytest.TempPathFactory) -> ALLMRec:
     many = (
         "stage2.epochs=9",
         "stage2.max_examples=400",
         "stage2.learning_rate=0.003",
         "stage2.evaluate_every=20",
     )
-    rec, _, _ = trained(snapshot, llm, tmp_path / "well", *many)
+    return trained(snapshot, llm, tmp_path_factory.mktemp("well"), *many)[0]
+
+
+TOO_FAST = ("stage2.warm_start_steps=0", "stage2.learning_rate=10.0")
+
+
+def test_training_that_makes_it_worse_leaves_the_start(
+    snapshot: Snapshot, llm: FrozenLLM, tmp_path: Path, well_trained: ALLMRec
+) -> None:
+    rec = copy.deepcopy(well_trained)
     start = copied_weights({"projection": rec.projection})["projection"]
-    changes = ("stage2.warm_start_steps=0", "stage2.learning_rate=10.0")
-    _, figures, lines = trained(snapshot, llm, tmp_path / "badly", *changes, rec=rec)
+    _, figures, lines = trained(snapshot, llm, tmp_path, *TOO_FAST, rec=rec)
     assert figures["loss_after"] == figures["loss_before"]
     assert any("the start is kept" in line for line in lines)
     assert {
         name for name, value in rec.projection.state_dict().items() if not torch.equal(value, start[name])
     } <= {"log_temperature_listwise"}
+
+
+def test_without_patience_all_epochs_are_trained_and_the_last_weights_are_the_result(
+    snapshot: Snapshot, llm: FrozenLLM, tmp_path: Path, well_trained: ALLMRec
+) -> None:
+    whole = ("stage2.patience=null", "stage2.max_examples=null", "stage2.epochs=2")
+    _, figures, lines = trained(snapshot, llm, tmp_path, *TOO_FAST, *whole, rec=copy.deepcopy(well_trained))
+    assert figures["examples"] == 2 * figures["users"]
+    assert figures["loss_after"] > figures["loss_before"]
+    assert not any("the start is kept" in line for line in lines)
 
 
 def test_a_training_that_was_cut_off_ends_with_the_same_weights(

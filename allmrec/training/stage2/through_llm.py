@@ -28,7 +28,8 @@ def train_through_llm(
 
     It ends after its last step, or earlier where the loss of the early-stopping users no longer falls.
     Where that loss never fell below the start's, the projections stay as they were (but for the listwise
-    temperature, whose start is set first). Figures: steps, examples, llm_seconds, loss, and the
+    temperature, whose start is set first). Without `stage2.patience` it takes all steps, and the last weights
+    are the result. Figures: steps, examples, llm_seconds, loss, and the
     early-stopping users' loss, title, listwise and Hit@1 before and after (absent where nobody was held back
     for early stopping).
     """
@@ -38,6 +39,7 @@ def train_through_llm(
     if objective.is_listwise:
         first_users = range(min(settings.evaluation_users, len(train)))
         objective.start_temperature(choices or objective.choice_scores(train, first_users))
+    stops_early = settings.patience is not None
     start = copied_weights({"projection": projection})["projection"]
     before = objective.figures(choices) if choices else {}
     num_steps = _num_steps(objective, len(train), report)
@@ -52,6 +54,7 @@ def train_through_llm(
         settings.evaluate_every,
         settings.patience,
         higher_is_better=False,
+        keep_best=stops_early,
     )
     training = Training(
         "stage2",
@@ -66,7 +69,7 @@ def train_through_llm(
     )
     history = fit(training, checkpointer, report)
     after = history.best or {}
-    if before and not after.get("loss", math.inf) < before["loss"]:
+    if stops_early and before and not after.get("loss", math.inf) < before["loss"]:
         projection.load_state_dict(start)
         after = before
         report(
