@@ -35,8 +35,9 @@ class Night:
             self.process = psutil.Popen(
                 [*(command or allmrec(work)), *arguments(shop, root, work)],
                 env={**os.environ, **short, **places},
-                stdout=subprocess.DEVNULL,
-                stderr=output,
+                # spark-submit sends both of the driver's to its standard output.
+                stdout=output,
+                stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
 
