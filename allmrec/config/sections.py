@@ -170,12 +170,15 @@ class Stage1Config(Section):
     """Temperature of InfoNCE."""
     filter_threshold: Annotated[float, Field(ge=-1, le=1)] = 0.6
     """Negatives whose text is more similar to the anchor's (cosine) than this are left out of InfoNCE."""
-    item_reconstruction: NonNegative = 0.5
-    """Weight α of the item reconstruction loss."""
-    text_reconstruction: NonNegative = 0.5
-    """Weight β of the text reconstruction loss."""
+    item_reconstruction: NonNegative = 0.25
+    """Weight α of the item reconstruction loss (0.5 in the paper)."""
+    text_reconstruction: NonNegative = 0.25
+    """Weight β of the text reconstruction loss (0.5 or 0.2 in the paper)."""
     recommendation: NonNegative = 1.0
     """Weight of the recommendation loss."""
+    recommendation_score: Literal["dot", "mean"] = "dot"
+    """What the recommendation loss scores items by: the dot product with the user (the paper's equation), or
+    that divided by the width (its authors' code)."""
     positions: Literal["last", "all"] = "last"
     """Positions of a sequence that are learned from; `all` is the paper's variant with all positions."""
     text_encoder: Literal["frozen", "finetuned"] = "frozen"

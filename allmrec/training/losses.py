@@ -7,6 +7,8 @@ for the listwise loss.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
@@ -49,14 +51,17 @@ def sampled_softmax_loss(
     )
 
 
-def matching_mse(e_BJ: Tensor, q_BJ: Tensor) -> Tensor:
-    """The paper's matching loss: the mean over batch and width of (e_i − q_i)² (A-LLMRec's equation 1).
+def mse_of_both(found_2NK: Tensor, expected_2NK: Tensor) -> Tensor:
+    """The mean squared error of the positives plus that of the negatives (A-LLMRec's equations 1 to 3).
+
+    Each is a mean over N and the width K. The equations sum over items; what is a mean follows the authors'
+    code, where the two means are added.
 
     | input | shape |
     |---|---|
-    | e_BJ, q_BJ | [B, J] float: joint embeddings |
+    | found_2NK, expected_2NK | [2N, K] float: rows of N positives, then of N negatives |
     """
-    return nn.functional.mse_loss(e_BJ, q_BJ)
+    return 2.0 * nn.functional.mse_loss(found_2NK, expected_2NK)
 
 
 def info_nce(e_BJ: Tensor, q_BJ: Tensor, Q_BS: Tensor, temperature: float, threshold: float) -> Tensor:
@@ -83,17 +88,21 @@ def info_nce(e_BJ: Tensor, q_BJ: Tensor, Q_BS: Tensor, temperature: float, thres
     return nn.functional.cross_entropy(logits_BB.masked_fill(filtered_BB, float("-inf")), target_B)
 
 
-def recommendation_loss(x_BD: Tensor, positive_BD: Tensor, negative_BD: Tensor) -> Tensor:
+def recommendation_loss(
+    x_BD: Tensor, positive_BD: Tensor, negative_BD: Tensor, score: Literal["dot", "mean"] = "dot"
+) -> Tensor:
     """L_rec of stage 1 (A-LLMRec's equation 4).
 
-    It is `bce_loss` of x_u · f_dec(f_enc(E_i)), for the next item and for the sampled negative.
+    It is `bce_loss` of x_u · f_dec(f_enc(E_i)), for the next item and for the sampled negative. With `mean`
+    the scores are divided by D, as in the authors' code.
 
     | input | shape |
     |---|---|
     | x_BD | [B, D] float: user representations |
     | positive_BD, negative_BD | [B, D] float: decoded CF embeddings of the next item and of the negative |
     """
-    return bce_loss((x_BD * positive_BD).sum(dim=1), (x_BD * negative_BD).sum(dim=1))
+    over = 1.0 if score == "dot" else 1.0 / x_BD.shape[1]
+    return bce_loss((x_BD * positive_BD).sum(dim=1) * over, (x_BD * negative_BD).sum(dim=1) * over)
 
 
 def listwise_loss(scores_BC: Tensor, target_B: Tensor, log_temperature: Tensor) -> Tensor:

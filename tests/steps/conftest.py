@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from pyspark.sql import SparkSession
 
 from allmrec.config import Config, load
@@ -88,15 +90,27 @@ def new_context(spark: SparkSession) -> Iterator[NewContext]:
 
 @pytest.fixture(scope="session")
 def shop(new_context: NewContext, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tables of a shop after one night; tests that write copy them first (`copy_of_shop`)."""
-    folder = tmp_path_factory.mktemp("shop") / "tables"
-    files = folder.parent / "files"
+    """The tables of a shop after one night; tests that write copy them first (`copy_of_shop`).
+
+    Of several test processes the first one makes it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with FileLock(base / "shop.lock"):
+        if not (base / "shop").is_dir():
+            make_shop(new_context, base / "shop in the making")
+            (base / "shop in the making").rename(base / "shop")
+    return base / "shop" / "tables"
+
+
+def make_shop(new_context: NewContext, folder: Path) -> None:
+    """Generate, import and train a shop in `folder`, and run its first night."""
+    tables, files = folder / "tables", folder / "files"
     write_shop(files, 160, 120, seed=7, last_day=LAST_DAY)
-    context = new_context(folder)
+    context = new_context(tables)
     import_files(context, *(str(files / name) for name in ("interactions.csv", "items.jsonl", "users.csv")))
     run_train(context, TRAINED_BEFORE)
-    run_nightly(new_context(folder), RUN_DATE)
-    return folder
+    run_nightly(new_context(tables), RUN_DATE)
 
 
 @pytest.fixture

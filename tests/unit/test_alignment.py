@@ -140,7 +140,10 @@ def test_the_loss_is_the_weighted_sum_of_the_terms_that_are_switched_on(parts: P
     assert weighted["text_reconstruction"] == 0
     assert weighted["recommendation"] == pytest.approx(2 * plain["recommendation"])
     e, q = networks.item_encoder(E[rows]), networks.text_projector(Q[rows])
-    assert plain["matching"] == pytest.approx(((e - q) ** 2).mean().item(), abs=1e-6)
+    of_positives, of_negatives = (
+        ((e[half] - q[half]) ** 2).mean().item() for half in (slice(2), slice(2, 4))
+    )
+    assert plain["matching"] == pytest.approx(of_positives + of_negatives, abs=1e-6)
     assert set(terms(matching="none")) == set(plain) - {"matching"}
 
 

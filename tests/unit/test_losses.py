@@ -10,7 +10,7 @@ from allmrec.training.losses import (
     bce_loss,
     info_nce,
     listwise_loss,
-    matching_mse,
+    mse_of_both,
     recommendation_loss,
     sampled_softmax_loss,
 )
@@ -89,14 +89,19 @@ def test_info_nce_of_items_that_are_all_alike_is_zero(random: torch.Generator) -
     assert info_nce(e, q, torch.ones(3, 2), 0.1, 0.6).item() == 0
 
 
-def test_matching_mse_is_the_mean_over_batch_and_width() -> None:
-    assert matching_mse(torch.zeros(2, 3), torch.full((2, 3), 2.0)).item() == 4
+def test_the_mean_squared_error_of_positives_and_that_of_negatives_are_added(random: torch.Generator) -> None:
+    found, expected = (torch.randn(6, 5, generator=random) for _ in range(2))
+    means = [((found[rows] - expected[rows]) ** 2).mean() for rows in (slice(0, 3), slice(3, 6))]
+    assert mse_of_both(found, expected).item() == pytest.approx(sum(means).item(), abs=1e-6)
 
 
 def test_the_recommendation_loss_scores_by_dot_product(random: torch.Generator) -> None:
     x, positive, negative = (torch.randn(6, 3, generator=random) for _ in range(3))
     expected = bce_loss(torch.einsum("bd,bd->b", x, positive), torch.einsum("bd,bd->b", x, negative))
     assert recommendation_loss(x, positive, negative).item() == pytest.approx(expected.item(), abs=1e-6)
+    of_means = bce_loss((x * positive).mean(dim=1), (x * negative).mean(dim=1))
+    found = recommendation_loss(x, positive, negative, "mean").item()
+    assert found == pytest.approx(of_means.item(), abs=1e-6)
 
 
 def test_the_listwise_loss_ignores_padding_and_its_gradients_are_finite() -> None:

@@ -3,8 +3,10 @@
     L = L_matching + α·L_item-reconstruction + β·L_text-reconstruction + γ·L_recommendation
 
 For every sequence: x_u of all items but the last, the last item as the positive, one uniformly sampled
-negative; both items enter the matching and reconstruction terms, as in the authors' code. `stage1.positions:
-all` does so at every position (A-LLMRec_all). All terms are means over the batch.
+negative. As in the authors' code every term is its mean over the positives plus its mean over the negatives:
+of L_matching and the reconstructions each mean is over batch and width, of L_recommendation over the batch.
+So 2·MSE over both stands beside softplus(−s⁺) + softplus(s⁻). InfoNCE (ours) is one mean over the batch.
+`stage1.positions: all` does so at every position (A-LLMRec_all).
 """
 
 from __future__ import annotations
@@ -13,12 +15,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from allmrec.config import Stage1Config
 from allmrec.models.alignment import AlignmentNetworks
 from allmrec.models.cf import CFModel
-from allmrec.training.losses import info_nce, matching_mse, recommendation_loss
+from allmrec.training.losses import info_nce, mse_of_both, recommendation_loss
 from allmrec.training.negatives import never_had
 
 
@@ -79,13 +81,14 @@ class Stage1Objective:
         # this loss the easy way, by giving all texts the same embedding.
         terms = {
             "item_reconstruction": settings.item_reconstruction
-            * nn.functional.mse_loss(decoded_MD[rows_2N], E_MD[rows_2N]),
+            * mse_of_both(decoded_MD[rows_2N], E_MD[rows_2N]),
             "text_reconstruction": settings.text_reconstruction
-            * nn.functional.mse_loss(networks.text_decoder(q_MJ)[rows_2N], Q_MS[rows_2N].detach()),
-            "recommendation": settings.recommendation * recommendation_loss(x_ND, positive_ND, negative_ND),
+            * mse_of_both(networks.text_decoder(q_MJ)[rows_2N], Q_MS[rows_2N].detach()),
+            "recommendation": settings.recommendation
+            * recommendation_loss(x_ND, positive_ND, negative_ND, settings.recommendation_score),
         }
         if settings.matching == "mse":
-            terms["matching"] = matching_mse(e_MJ[rows_2N], q_MJ[rows_2N])
+            terms["matching"] = mse_of_both(e_MJ[rows_2N], q_MJ[rows_2N])
         elif settings.matching == "infonce":
             centre = networks.centre
             terms["matching"] = info_nce(
