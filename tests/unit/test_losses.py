@@ -91,8 +91,8 @@ def test_info_nce_of_items_that_are_all_alike_is_zero(random: torch.Generator) -
 
 def test_the_mean_squared_error_of_positives_and_that_of_negatives_are_added(random: torch.Generator) -> None:
     found, expected = (torch.randn(6, 5, generator=random) for _ in range(2))
-    means = [((found[rows] - expected[rows]) ** 2).mean() for rows in (slice(0, 3), slice(3, 6))]
-    assert mse_of_both(found, expected).item() == pytest.approx(sum(means).item(), abs=1e-6)
+    means = [float(((found[rows] - expected[rows]) ** 2).mean()) for rows in (slice(0, 3), slice(3, 6))]
+    assert mse_of_both(found, expected).item() == pytest.approx(sum(means), abs=1e-6)
 
 
 def test_the_recommendation_loss_scores_by_dot_product(random: torch.Generator) -> None:
