@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Momentum = Annotated[float, Field(ge=0, le=0.9999)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 
@@ -146,6 +147,8 @@ class CFConfig(Section):
     """Dropout rate; long, dense histories need less, such as 0.2."""
     learning_rate: Positive = 1e-3
     """Adam's learning rate."""
+    beta2: Momentum = 0.999
+    """Adam's second beta (0.98 in the authors' code)."""
     batch_size: Count = 128
     """Users per step."""
     epochs: Count = 60
@@ -217,6 +220,10 @@ class Stage2Config(Section):
     """Candidates per training example, the true one among them."""
     learning_rate: Positive = 1e-4
     """Learning rate."""
+    beta2: Momentum = 0.999
+    """Adam's second beta through the LLM (0.98 in the authors' code)."""
+    clip_norm: Positive | None = 1.0
+    """Maximum norm of the gradient through the LLM; null: it is not clipped (the authors' code)."""
     batch_size: Count = 4
     """Users per step."""
     epochs: Count = 5

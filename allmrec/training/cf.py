@@ -54,7 +54,7 @@ def train_cf(
     batches = SequenceBatches(snapshot, settings.batch_size, config.seed, device, "to learn an order from")
     users = _early_stopping_users(snapshot, config.seed)
     epochs = settings.epochs
-    if not len(users):
+    if not len(users) and settings.patience is not None:
         epochs = min(epochs, EPOCHS_WITHOUT_EARLY_STOPPING)
         report(f"cf: no user is held back for early stopping, so it trains {epochs} epochs")
     with torch_threads(THREADS_FOR_SMALL_MATRICES):
@@ -62,7 +62,9 @@ def train_cf(
         training = Training(
             "cf",
             {"cf": model},
-            torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True),
+            torch.optim.Adam(
+                model.parameters(), lr=settings.learning_rate, betas=(0.9, settings.beta2), fused=True
+            ),
             batches,
             _loss(model, settings),
             total_steps=epochs * batches.steps_per_epoch,

@@ -59,13 +59,13 @@ def train_through_llm(
     training = Training(
         "stage2",
         {"projection": projection},
-        torch.optim.Adam(projection.parameters(), lr=settings.learning_rate),
+        torch.optim.Adam(projection.parameters(), lr=settings.learning_rate, betas=(0.9, settings.beta2)),
         lambda epoch: _batches(objective, train, epoch, config),
         lambda batch: objective.loss(train, batch),
         total_steps=num_steps,
         seed=config.seed,
         evaluation=evaluation if before else None,
-        clip_norm=1.0,
+        clip_norm=settings.clip_norm,
     )
     history = fit(training, checkpointer, report)
     after = history.best or {}
