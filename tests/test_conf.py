@@ -59,6 +59,7 @@ PAPER = {
     "stage2.scale_soft_tokens": False,
     "stage2.warm_start_steps": 0,
     "stage2.unknown_dropout": 0.0,
+    "stage2.examples": "last_train_item",
     "stage2.objective": "title",
     "stage2.num_candidates": 20,
     "stage2.max_examples": None,

@@ -86,6 +86,24 @@ class Snapshot:
             return pd.DataFrame(columns=["user_id", "item_idx", "length", "held_back", "role", "seen"])
         return pa.concat_tables(tables).to_pandas().sort_values("user_id", ignore_index=True)
 
+    def last_train_items(self) -> pd.DataFrame:
+        """Return every user with two train items as a row of `held_back` that gave up the last of them.
+
+        As in the authors' code: the CF model has learned from these items, and `seen` are the others of the
+        row, so that an item that was held back or is tested may be sampled beside them.
+        """
+        columns = ["user_id", "item_idx", "length"]
+        tables = [pq.read_table(path, columns=columns) for path in self._files("sequences")]
+        rows = pa.concat_tables(tables).to_pandas().query("length >= 2")
+        rows = rows.sort_values("user_id", ignore_index=True)
+        whole = [np.asarray(items, dtype=np.int32) for items in rows["item_idx"]]
+        rows["held_back"] = [int(items[-1]) for items in whole]
+        rows["item_idx"] = [np.concatenate([[0], items[:-1]]).astype(np.int32) for items in whole]
+        rows["length"] -= 1
+        rows["role"] = "stage2"
+        rows["seen"] = [np.unique(items[items > 0]) for items in rows["item_idx"]]
+        return rows
+
     def num_batches(self, batch_size: int, min_length: int = 1) -> int:
         """Return how many batches `epoch` yields."""
         rows = int((self.lengths() >= min_length).sum())

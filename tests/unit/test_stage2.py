@@ -165,6 +165,14 @@ def test_without_patience_all_epochs_are_trained_and_the_last_weights_are_the_re
     assert not any("the start is kept" in line for line in lines)
 
 
+def test_every_users_last_train_item_is_learned_where_that_is_asked_for(
+    snapshot: Snapshot, llm: FrozenLLM, tmp_path: Path
+) -> None:
+    _, figures, _ = trained(snapshot, llm, tmp_path, "stage2.examples=last_train_item")
+    assert figures["users"] == (snapshot.lengths() >= 2).sum() > len(snapshot.held_back("stage2"))
+    assert figures["examples"] == 24
+
+
 def test_a_training_that_was_cut_off_ends_with_the_same_weights(
     snapshot: Snapshot, llm: FrozenLLM, tmp_path: Path
 ) -> None:

@@ -49,7 +49,9 @@ def train_stage2(
     hashes = {name: hash_parameters(module) for name, module in frozen.items()}
     with torch_threads(config.training.num_threads):
         rec.to(llm.device)
-        train = Examples.of(snapshot.held_back("stage2"), rec, llm.device)
+        is_held_back = config.stage2.examples == "held_back"
+        rows = snapshot.held_back("stage2") if is_held_back else snapshot.last_train_items()
+        train = Examples.of(rows, rec, llm.device)
         early_stopping = Examples.of(
             snapshot.held_back("early_stop"), rec, llm.device, MAX_EARLY_STOPPING_USERS, config.seed
         )
