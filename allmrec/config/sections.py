@@ -214,9 +214,10 @@ class Stage2Config(Section):
     """Learning rate of the warm start."""
     unknown_dropout: Fraction = 0.1
     """Share of items whose e_i is set to 0 in training, as it is for items that the CF model lacks."""
-    examples: Literal["held_back", "last_train_item"] = "held_back"
-    """What is learned: held-back items, which the CF model never saw, of 60 % of the users who have one; or
-    the last item that every user has in training (the paper)."""
+    examples: Literal["held_back", "last_train_item", "all_train_items"] = "held_back"
+    """What is learned: held-back items, which the CF model never saw, of 60 % of the users who have one; the
+    last item that every user has in training (the paper); or all but the first (the paper's variant with all
+    positions, together with `stage1.positions`)."""
     objective: Literal["title_and_listwise", "title"] = "title_and_listwise"
     """The likelihood of the true title (the paper), with or without a listwise loss over the candidates."""
     num_candidates: Count = 12

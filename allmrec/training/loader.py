@@ -13,7 +13,7 @@ import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -86,23 +86,23 @@ class Snapshot:
             return pd.DataFrame(columns=["user_id", "item_idx", "length", "held_back", "role", "seen"])
         return pa.concat_tables(tables).to_pandas().sort_values("user_id", ignore_index=True)
 
-    def last_train_items(self) -> pd.DataFrame:
-        """Return every user with two train items as a row of `held_back` that gave up the last of them.
+    def train_targets(self, positions: Literal["last", "all"]) -> pd.DataFrame:
+        """Return train items as rows of `held_back` that gave them up: the last ones, or all but the first.
 
-        As in the authors' code: the CF model has learned from these items, and `seen` are the others of the
-        row, so that an item that was held back or is tested may be sampled beside them.
+        As in the authors' code: the CF model has learned from these items, and `seen` are those before, so
+        that a later item, one that was held back, or the tested one may be sampled beside them.
         """
-        columns = ["user_id", "item_idx", "length"]
+        columns = ["user_id", "item_idx"]
         tables = [pq.read_table(path, columns=columns) for path in self._files("sequences")]
-        rows = pa.concat_tables(tables).to_pandas().query("length >= 2")
-        rows = rows.sort_values("user_id", ignore_index=True)
-        whole = [np.asarray(items, dtype=np.int32) for items in rows["item_idx"]]
-        rows["held_back"] = [int(items[-1]) for items in whole]
-        rows["item_idx"] = [np.concatenate([[0], items[:-1]]).astype(np.int32) for items in whole]
-        rows["length"] -= 1
-        rows["role"] = "stage2"
-        rows["seen"] = [np.unique(items[items > 0]) for items in rows["item_idx"]]
-        return rows
+        whole = pa.concat_tables(tables).to_pandas().sort_values("user_id")
+        rows = []
+        for user, padded in zip(whole["user_id"], whole["item_idx"], strict=True):
+            items = padded[padded > 0]
+            for end in range(1 if positions == "all" else max(len(items) - 1, 1), len(items)):
+                history = np.zeros(self.max_history, dtype=np.int32)
+                history[self.max_history - end :] = items[:end]
+                rows.append((user, history, end, int(items[end]), "stage2", np.unique(items[:end])))
+        return pd.DataFrame(rows, columns=["user_id", "item_idx", "length", "held_back", "role", "seen"])
 
     def num_batches(self, batch_size: int, min_length: int = 1) -> int:
         """Return how many batches `epoch` yields."""

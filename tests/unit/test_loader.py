@@ -77,16 +77,24 @@ def test_items_and_held_back_rows_are_read_as_written(snapshot: Snapshot) -> Non
     assert snapshot.held_back("blend").empty
 
 
-def test_the_last_train_item_of_every_user_can_be_the_target(tmp_path: Path) -> None:
+def test_train_items_can_be_targets_the_last_one_or_all(tmp_path: Path) -> None:
     sequences = {"b": [3, 1, 3, 2], "a": [4], "c": list(range(1, 12))}
     folder = write_snapshot(tmp_path / "s", sequences, ["x"] * 12, {"b": (9, "early_stop")}, max_history=5)
-    rows = Snapshot(folder).last_train_items()
+    rows = Snapshot(folder).train_targets("last")
     assert rows["user_id"].tolist() == ["b", "c"]
     assert rows["held_back"].tolist() == [2, 11]
     assert [items.tolist() for items in rows["item_idx"]] == [[0, 0, 3, 1, 3], [0, 7, 8, 9, 10]]
     assert rows["length"].tolist() == [3, 4]
     assert [items.tolist() for items in rows["seen"]] == [[1, 3], [7, 8, 9, 10]]
     assert set(rows) == set(Snapshot(folder).held_back("early_stop"))
+    every = Snapshot(folder).train_targets("all").query("user_id == 'b'")
+    assert every["held_back"].tolist() == [1, 3, 2]
+    assert [items.tolist() for items in every["item_idx"]] == [
+        [0] * 4 + [3],
+        [0] * 3 + [3, 1],
+        [0, 0, 3, 1, 3],
+    ]
+    assert every["length"].tolist() == [1, 2, 3]
 
 
 def test_items_without_interactions_are_not_known(tmp_path: Path) -> None:

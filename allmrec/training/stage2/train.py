@@ -9,10 +9,11 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pandas as pd
 import torch
 from torch import nn
 
-from allmrec.config import Config, fingerprint
+from allmrec.config import Config, Stage2Config, fingerprint
 from allmrec.llm.frozen import FrozenLLM
 from allmrec.models.a_llmrec import ALLMRec
 from allmrec.reporting import Report
@@ -49,9 +50,7 @@ def train_stage2(
     hashes = {name: hash_parameters(module) for name, module in frozen.items()}
     with torch_threads(config.training.num_threads):
         rec.to(llm.device)
-        is_held_back = config.stage2.examples == "held_back"
-        rows = snapshot.held_back("stage2") if is_held_back else snapshot.last_train_items()
-        train = Examples.of(rows, rec, llm.device)
+        train = Examples.of(_example_rows(snapshot, config.stage2), rec, llm.device)
         early_stopping = Examples.of(
             snapshot.held_back("early_stop"), rec, llm.device, MAX_EARLY_STOPPING_USERS, config.seed
         )
@@ -77,6 +76,13 @@ def train_stage2(
     for name, module in frozen.items():
         check_frozen(module, hashes[name], name)
     return figures | {"seconds": time.monotonic() - started}
+
+
+def _example_rows(snapshot: Snapshot, settings: Stage2Config) -> pd.DataFrame:
+    """Return the users and targets that `stage2.examples` names, as rows of `Snapshot.held_back`."""
+    if settings.examples == "held_back":
+        return snapshot.held_back("stage2")
+    return snapshot.train_targets("last" if settings.examples == "last_train_item" else "all")
 
 
 def _fingerprint(snapshot: Snapshot, config: Config, llm: FrozenLLM, hashes: dict[str, str]) -> str:
