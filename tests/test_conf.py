@@ -69,7 +69,7 @@ PAPER = {
     "text_encoder.model": "sentence-transformers/nq-distilbert-base-v1",
     "llm.model": "facebook/opt-6.7b",
     "llm.dtype": "float16",
-    "prompt.layout": "paper",
+    "prompt.layout": "authors",
     "prompt.title_tokens": None,
     "scoring.order": "llm",
 }

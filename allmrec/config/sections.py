@@ -283,9 +283,10 @@ class LLMConfig(Section):
 class PromptConfig(Section):
     """How the prompt is written."""
 
-    layout: Literal["no_list", "token_first", "paper"] = "no_list"
+    layout: Literal["no_list", "token_first", "paper", "authors"] = "no_list"
     """`no_list`: candidates are only scored; `token_first`: they are listed, each soft token before its
-    title; `paper`: the paper's."""
+    title; `paper`: the paper's; `authors`: the same as its authors' code has it (the user's token before BOS,
+    the answer's quote predicted)."""
     domain: Literal["item", "movie", "game"] = "item"
     """Words of the prompt: bought and item, watched and movie, or played and game."""
     history_items: Count = 10

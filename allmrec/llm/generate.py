@@ -101,8 +101,8 @@ def generate_greedy(
     """
     if not layout.lists_candidates:
         raise ConfigError(
-            f"prompt.layout: {layout.layout}, expected token_first or paper: free generation needs the "
-            "candidates in the prompt"
+            f"prompt.layout: {layout.layout}, expected token_first, paper or authors: free generation needs "
+            "the candidates in the prompt"
         )
     [batch, *_] = pack([Request(request.prompt, [[llm.eos_id]])], 1)
     with torch.inference_mode():

@@ -1,7 +1,9 @@
-"""The prompt as token ids and soft-token positions, in three layouts.
+"""The prompt as token ids and soft-token positions, in four layouts.
 
-`paper` is the prompt of A-LLMRec (KDD 2024, section 4.2 and figure 3). `token_first` lists the candidates
-too, with every soft token before its title; `no_list` has no instructions and lists no candidates.
+`paper` is the prompt of A-LLMRec (KDD 2024, section 4.2 and figure 3). `authors` is the same as the authors'
+code writes it: the user's token stands before BOS, the answer begins with its quote, and a few blanks differ.
+`token_first` lists the candidates too, with every soft token before its title; `no_list` has no instructions
+and lists no candidates.
 
 Text is data: every segment (words of the layout, each title) is tokenised by itself and soft tokens are
 placed by position, so that no title can move one, close a quote that the layout opened, or turn into a
@@ -96,7 +98,7 @@ class TokenSource(Protocol):
 
 
 class PromptLayout:
-    """Builds prompts and answers of one layout (`no_list`, `token_first` or `paper`) for one tokenizer.
+    """Builds prompts and answers of one layout (of `prompt.layout`) for one tokenizer.
 
     `tokenise(text)` gives plain token ids (no special tokens), `bos_ids` precede every prompt, `eos_id` ends
     an answer where the layout says so. Only the newest `history_items` of a history are used.
@@ -116,13 +118,11 @@ class PromptLayout:
         self.layout, self.lists_candidates = layout, layout != "no_list"
         self.history_items, self.soft_tokens = history_items, soft_tokens
         self._tokenise, self._bos_ids = tokenise, list(bos_ids)
-        self._quote = tokenise('"') if layout == "paper" else []
-        self._separator = tokenise(", ") if self.lists_candidates else tokenise(";")
-        self._terminator = {
-            "paper": [*self._quote, eos_id],
-            "token_first": [eos_id],
-            "no_list": self._separator,
-        }[layout]
+        self._is_quoted = layout in ("paper", "authors")
+        self._quote = tokenise('"') if self._is_quoted else []
+        self._separator = tokenise({"no_list": ";", "authors": ","}.get(layout, ", "))
+        self._before_answer = self._quote if layout == "authors" else []
+        self._terminator = [*self._quote, eos_id] if self.lists_candidates else self._separator
         if self.lists_candidates:
             self._tokenise_sentences(DOMAINS[domain])
         else:
@@ -168,7 +168,10 @@ class PromptLayout:
         them.
         """
         history = [idx for idx in history_idx if idx > 0][-self.history_items :]
-        prompt = Prompt(list(self._bos_ids))
+        prompt = Prompt()
+        if self.layout == "authors":
+            self._write_soft_token(prompt, USER)
+        prompt.token_ids += self._bos_ids
         if self.lists_candidates:
             self._write_sentences(prompt, history, candidate_idx, titles)
         else:
@@ -176,8 +179,8 @@ class PromptLayout:
         return prompt
 
     def answer(self, idx: int, titles: TitleTokens) -> list[int]:
-        """Return what is scored for item `idx`: its title's tokens and the layout's terminator."""
-        return titles.of(idx) + self._terminator
+        """Return what is scored for item `idx`: its title's tokens and what the layout puts around them."""
+        return self._before_answer + titles.of(idx) + self._terminator
 
     def opening(self) -> list[int]:
         """Return the bare opening of `no_list`, after which a title's prior is taken.
@@ -190,16 +193,18 @@ class PromptLayout:
 
     def _tokenise_sentences(self, words: Domain) -> None:
         """Tokenise the sentences of a layout that lists the candidates."""
-        quoted = self.layout == "paper"
         noun, tokenise = words.noun, self._tokenise
-        self._is_user = tokenise(" is a user representation. ") if quoted and self.soft_tokens else []
+        blank = "" if self.layout == "authors" else " "
+        is_user = f" is a user representation.{blank}"
+        self._is_user = tokenise(is_user) if self._is_quoted and self.soft_tokens else []
         self._has_had = tokenise(f"This user has {words.verb_past} ")
         self._before_list = tokenise(" in the previous. ")
         self._recommend = tokenise(
             f"Recommend one next {noun} for this user to {words.verb} next "
             f"from the following {noun} title set, "
         )
-        self._last = tokenise('. The recommendation is "' if quoted else ". The recommendation is")
+        ending = {"paper": ' "', "authors": " ", "token_first": ""}[self.layout]
+        self._last = tokenise(f". The recommendation is{ending}")
 
     def _write_without_list(self, prompt: Prompt, history: Sequence[int], titles: TitleTokens) -> None:
         prompt.token_ids += self._together
@@ -213,7 +218,7 @@ class PromptLayout:
     ) -> None:
         if self.layout == "paper":
             self._write_soft_token(prompt, USER)
-            prompt.token_ids += self._is_user
+        prompt.token_ids += self._is_user
         if history:
             prompt.token_ids += self._has_had
             self._write_list(prompt, history, titles)
@@ -228,7 +233,7 @@ class PromptLayout:
         for index, idx in enumerate(items):
             if index:
                 prompt.token_ids += self._separator
-            if self.layout == "paper":
+            if self._is_quoted:
                 prompt.token_ids += self._quote + titles.of(idx) + self._quote
                 self._write_soft_token(prompt, idx)
             else:

@@ -53,7 +53,7 @@ def make(
     )
 
 
-@pytest.mark.parametrize("layout", ["no_list", "token_first", "paper"])
+@pytest.mark.parametrize("layout", ["no_list", "token_first", "paper", "authors"])
 @pytest.mark.parametrize("spread", [0.0, 3.0, 30.0])
 def test_constrained_decoding_finds_the_top_of_rank_with_priors(
     llm: FrozenLLM, layout: str, spread: float
@@ -96,5 +96,5 @@ def test_free_generation_is_matched_to_the_titles_and_needs_a_list(llm: FrozenLL
             == 1
         )
     bare, _, requests, items, users = make(llm, "no_list")
-    with pytest.raises(ConfigError, match="expected token_first or paper"):
+    with pytest.raises(ConfigError, match="expected token_first, paper or authors"):
         generate_greedy(llm, bare, requests[0], titles[:20], items, users[:1])

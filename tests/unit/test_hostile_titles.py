@@ -240,7 +240,7 @@ def test_users_with_hostile_histories_do_not_move_the_others_of_their_chunk(
 
 @pytest.mark.parametrize("cap", [12, None])
 @pytest.mark.parametrize("has_added_tokens", [False, True])
-@pytest.mark.parametrize("name", ["no_list", "token_first", "paper"])
+@pytest.mark.parametrize("name", ["no_list", "token_first", "paper", "authors"])
 def test_no_title_is_a_special_token_or_moves_a_soft_one(
     llm: FrozenLLM, name: str, has_added_tokens: bool, cap: int | None
 ) -> None:
@@ -258,7 +258,7 @@ def test_no_title_is_a_special_token_or_moves_a_soft_one(
         items = list(range(start, min(start + 10, len(HOSTILE) + 1)))
         listed = items[::-1] if layout.lists_candidates else []
         prompt, plain_prompt = (layout.prompt(items, listed, one) for one in (renamed, plain))
-        soft = [USER, *items, *listed] if name == "paper" else [*items, *listed, USER]
+        soft = [USER, *items, *listed] if name in ("paper", "authors") else [*items, *listed, USER]
         assert prompt.soft_items == plain_prompt.soft_items == soft
         # 0 is a special token, so it stands where the layout put a soft token, and nowhere else.
         assert prompt.soft_positions == [at for at, token in enumerate(prompt.token_ids) if token == 0]
@@ -271,7 +271,7 @@ def without_titles(prompt: Prompt, titles: TitleTokens, name: str) -> list[list[
     between = [prompt.token_ids[start + 1 : end] for start, end in pairwise(edges)]
     for index, item in enumerate(prompt.soft_items):
         title = titles.of(item)
-        if name == "paper":  # "title"⟨item⟩
+        if name in ("paper", "authors"):  # "title"⟨item⟩
             start = len(between[index]) - len(title) - 1 if item != USER else 0
             assert between[index][start : start + len(title)] == title
             between[index][start : start + len(title)] = []

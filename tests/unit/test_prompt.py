@@ -62,6 +62,7 @@ def read(llm: FrozenLLM, prompt: Prompt) -> str:
 
 
 def test_the_layouts_read_as_the_method_writes_them(llm: FrozenLLM) -> None:
+    bos = llm.tokenizer.decode(llm.bos_ids)
     read_as = {
         "no_list": "Bought together:⟨1⟩ red tent;⟨2⟩ blue socks;⟨u⟩",
         "token_first": "This user has bought ⟨1⟩red tent, ⟨2⟩blue socks in the previous. "
@@ -72,8 +73,14 @@ def test_the_layouts_read_as_the_method_writes_them(llm: FrozenLLM) -> None:
         "in the previous. Recommend one next item for "
         'this user to buy next from the following item title set, "camping chair for two"⟨4⟩, '
         '"steel bottle"⟨3⟩. The recommendation is "',
+        "authors": f"⟨u⟩{bos}"
+        ' is a user representation.This user has bought "red tent"⟨1⟩,"blue socks"⟨2⟩ '
+        "in the previous. Recommend one next item for "
+        'this user to buy next from the following item title set, "camping chair for two"⟨4⟩,'
+        '"steel bottle"⟨3⟩. The recommendation is ',
     }
     endings = {"no_list": " steel bottle;", "token_first": "steel bottle</s>", "paper": 'steel bottle"</s>'}
+    endings["authors"] = '"steel bottle"</s>'
     for name, expected in read_as.items():
         layout = layout_of(llm, name)
         titles = layout.tokenise_titles(TITLES, cap=12)
@@ -82,7 +89,7 @@ def test_the_layouts_read_as_the_method_writes_them(llm: FrozenLLM) -> None:
 
 
 def test_without_soft_tokens_the_prompt_is_text_only(llm: FrozenLLM) -> None:
-    for name in ("no_list", "token_first", "paper"):
+    for name in ("no_list", "token_first", "paper", "authors"):
         layout = layout_of(llm, name, soft=False, domain="movie")
         prompt = layout.prompt([1, 2], [3], layout.tokenise_titles(TITLES, None))
         assert not prompt.soft_positions
@@ -97,7 +104,7 @@ def test_only_the_newest_history_is_used_and_padding_is_skipped(llm: FrozenLLM) 
     assert layout.prompt([2, 3], [], titles).soft_items == [2, 3, USER]
 
 
-@pytest.mark.parametrize("name", ["no_list", "token_first", "paper"])
+@pytest.mark.parametrize("name", ["no_list", "token_first", "paper", "authors"])
 def test_hostile_titles_cannot_move_soft_tokens_or_become_special_tokens(llm: FrozenLLM, name: str) -> None:
     layout = layout_of(llm, name)
     hostile, plain = layout.tokenise_titles(HOSTILE, None), layout.tokenise_titles(["x"] * len(HOSTILE), None)

@@ -133,7 +133,7 @@ def test_an_unknown_candidate_is_refused_and_empty_lists_are_no_error(bundle: Bu
     assert empty.part("llm_logprob").shape == empty.part("alignment").shape == (1, 0)
 
 
-@pytest.mark.parametrize("layout", ["no_list", "paper"])
+@pytest.mark.parametrize("layout", ["no_list", "paper", "authors"])
 def test_a_prompt_that_is_too_long_caps_titles_then_drops_the_oldest_history(
     bundle: Bundle, llm: FrozenLLM, layout: str
 ) -> None:

@@ -104,7 +104,8 @@ def test_the_warm_start_learns_and_only_the_projections_change(
 
 
 @pytest.mark.parametrize(
-    ("layout", "objective"), [("paper", "title"), ("token_first", "title_and_listwise"), ("no_list", "title")]
+    ("layout", "objective"),
+    [("paper", "title"), ("authors", "title"), ("token_first", "title_and_listwise"), ("no_list", "title")],
 )
 def test_every_layout_and_objective_trains(
     snapshot: Snapshot, llm: FrozenLLM, tmp_path: Path, layout: str, objective: str
