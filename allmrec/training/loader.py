@@ -186,7 +186,7 @@ def _row_groups(files: list[Path], columns: list[str]) -> Iterator[Rows]:
     make_batch_reader = _petastorm_reader()
     with _quiet():
         reader = make_batch_reader(
-            [path.resolve().as_uri() for path in files],
+            [_petastorm_url(path) for path in files],
             schema_fields=[f"^{name}$" for name in columns],
             reader_pool_type="dummy",
             num_epochs=1,
@@ -228,6 +228,17 @@ def _buffers(groups: Iterator[Rows]) -> Iterator[Rows]:
 def _joined(groups: list[Rows]) -> Rows:
     """Return the rows of all `groups`, one group after another."""
     return {name: np.concatenate([group[name] for group in groups]) for name in groups[0]}
+
+
+def _petastorm_url(path: Path) -> str:
+    """Return the URL of a file, in which petastorm takes a blank or a % for what it is.
+
+    Raises InputError for a path with a character at which petastorm cuts URLs.
+    """
+    url = f"file://{path.resolve()}"
+    if "#" in url or "?" in url:
+        raise InputError(f"{path}: # or ? in the path of a training snapshot, which petastorm cannot read")
+    return url
 
 
 def _petastorm_reader() -> Any:

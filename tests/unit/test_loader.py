@@ -49,6 +49,13 @@ def test_a_small_shuffle_buffer_loses_no_row(snapshot: Snapshot, monkeypatch: py
     assert sorted(rows_of(snapshot, 3, 1)) == sorted(whole)
 
 
+def test_a_snapshot_may_lie_in_a_folder_of_any_name_that_petastorm_can_read(tmp_path: Path) -> None:
+    strange = Snapshot(chain_snapshot(tmp_path / "50 % größer; a+b&c"))
+    assert len(rows_of(strange, 1, 0)) == len(strange.lengths())
+    with pytest.raises(InputError, match="# or"):
+        rows_of(Snapshot(chain_snapshot(tmp_path / "no #1")), 1, 0)
+
+
 def test_short_sequences_can_be_left_out(tmp_path: Path) -> None:
     snapshot = Snapshot(
         write_snapshot(tmp_path / "s", {"a": [1], "b": [1, 2], "c": [2, 3], "d": [3, 1, 2]}, ["x", "y", "z"])
