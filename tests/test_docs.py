@@ -132,7 +132,9 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reader")
     os.symlink(ROOT / "jobs", folder / "jobs")
     (folder / "conf").mkdir()
-    (folder / "conf" / "spark-defaults.conf").write_text((ROOT / "conf" / "spark-defaults.conf").read_text())
+    defaults = (ROOT / "conf" / "spark-defaults.conf").read_text()
+    quick = "".join(f"{name} {value}\n" for name, value in QUICK_SUBMITTED.items())
+    (folder / "conf" / "spark-defaults.conf").write_text(defaults + quick)
     small: dict[str, dict[str, object]] = {"spark": {"settings": QUICK_SQL}}
     for line in [*SMALL, f"llm.model={make_tiny_llm(folder / 'llm')}", f"llm.cache={folder / 'cache'}"]:
         key, value = line.split("=", 1)
@@ -147,6 +149,7 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+QUICK_SUBMITTED = {**QUICK_SQL, "spark.sql.shuffle.partitions": "2"}
 GENRES = "|".join("0" for _ in range(18))
 ORIGINALS = {
     "reviews.json": '{"reviewerID": "A1", "asin": "B1", "overall": 5.0, "unixReviewTime": 1529193600}\n',

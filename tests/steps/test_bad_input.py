@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pyspark.sql import SparkSession
 from allmrec.errors import BundleError, GateError, SetupError, TableError
 from allmrec.runtime.context import Context
 from allmrec.steps.nightly import run_nightly
+from tests.conftest import QUICK_SQL, SHORT_RUNS
 from tests.steps.conftest import RUN_DATE, NewContext, asked, settings
 from tests.steps.reading import rows, version
 
@@ -222,10 +224,12 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_the_table_as_it_was(
     root = full_table.parent
     forget(new_context(root), "score")
     before = version(root, "recommendations")
-    sets = [part for value in settings(root) for part in ("--set", value)]
+    overrides = [*settings(root), f"spark.settings={json.dumps(QUICK_SQL)}"]
+    sets = [part for value in overrides for part in ("--set", value)]
     allmrec = Path(sys.executable).with_name("allmrec")
     done = subprocess.run(
         [str(allmrec), "nightly", *sets, "--run-date", str(RUN_DATE)],
+        env={**os.environ, "JAVA_TOOL_OPTIONS": SHORT_RUNS},
         capture_output=True,
         text=True,
         timeout=300,
