@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,8 @@ QUICK_SQL = {
     "spark.sql.autoBroadcastJoinThreshold": "-1",
 }
 """Tiny frames spend their time in compilers and plans; results do not depend on these."""
+QUICK_OVERRIDE = f"spark.settings={json.dumps(QUICK_SQL)}"
+"""`QUICK_SQL` as it is given to `--set`."""
 QUICK = {"spark.driver.extraJavaOptions": SHORT_RUNS, **QUICK_SQL}
 PRODUCTION = "ALLMREC_TEST_PRODUCTION"
 """Set in the environment, the shared session is as the program starts it: `make production`."""

@@ -35,7 +35,7 @@ def to_write(spec: TableSpec, rows: DataFrame) -> DataFrame:
 def _selected(spec: TableSpec, frame: DataFrame, source: str, *, widens: bool) -> DataFrame:
     """Return the table's columns of `frame`; `source` says in errors where the frame comes from."""
     types = {column.name: column.dataType for column in frame.schema}
-    # As SQL texts it is one call of the JVM; a call for every column would cost a night a second.
+    # As SQL texts it is one call of the JVM, and not several for every column.
     columns: list[str] = []
     for column in spec.columns:
         actual, expected = types.get(column.name), column.type.simpleString()

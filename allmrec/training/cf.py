@@ -134,7 +134,6 @@ def _evaluation(model: CFModel, users: pd.DataFrame, settings: CFConfig, steps_p
         "NDCG@10",
         settings.evaluate_every * steps_per_epoch,
         settings.patience,
-        keep_best=settings.patience is not None,
     )
 
 

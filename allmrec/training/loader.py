@@ -27,6 +27,7 @@ Rows = dict[str, np.ndarray]
 """Rows of a table: one array per column, [N] or, for item_idx, [N, L] int32."""
 SHUFFLE_BUFFER_ROWS = 200_000
 """Rows that are held and shuffled together."""
+HELD_BACK_COLUMNS = ["user_id", "item_idx", "length", "held_back", "role", "seen"]
 MANIFEST_KEYS = ("num_items", "num_sequences", "max_history")
 
 
@@ -83,7 +84,7 @@ class Snapshot:
             for path in self._files("held_back", required=False)
         ]
         if not tables:
-            return pd.DataFrame(columns=["user_id", "item_idx", "length", "held_back", "role", "seen"])
+            return pd.DataFrame(columns=HELD_BACK_COLUMNS)
         return pa.concat_tables(tables).to_pandas().sort_values("user_id", ignore_index=True)
 
     def train_targets(self, positions: Literal["last", "all"]) -> pd.DataFrame:
@@ -102,7 +103,7 @@ class Snapshot:
                 history = np.zeros(self.max_history, dtype=np.int32)
                 history[self.max_history - end :] = items[:end]
                 rows.append((user, history, end, int(items[end]), "stage2", np.unique(items[:end])))
-        return pd.DataFrame(rows, columns=["user_id", "item_idx", "length", "held_back", "role", "seen"])
+        return pd.DataFrame(rows, columns=HELD_BACK_COLUMNS)
 
     def num_batches(self, batch_size: int, min_length: int = 1) -> int:
         """Return how many batches `epoch` yields."""

@@ -37,12 +37,11 @@ class Evaluation:
     """The figure that decides which weights are best."""
     every_steps: int
     """Steps between two evaluations; there is one more after the last step."""
-    patience: int | None = None
-    """Evaluations in a row without a better figure after which training stops; None: it never stops early."""
+    patience: int | None
+    """Evaluations in a row without a better figure after which training stops, and the best weights are its
+    result; None: it never stops early, and the last weights are."""
     higher_is_better: bool = True
     """Whether the higher figure is the better one."""
-    keep_best: bool = True
-    """Whether the best weights are restored at the end; else the last ones are the result."""
 
     def is_better(self, figure: float, best: float | None) -> bool:
         """Return whether `figure` is better than the best so far; the first one is."""
@@ -212,14 +211,14 @@ class _Run(Generic[Batch]):
         figures["step"] = history.step
         history.evaluations.append(figures)
         best = history.best[evaluation.select] if history.best else None
-        if not evaluation.keep_best or evaluation.is_better(figures[evaluation.select], best):
+        if evaluation.patience is None:
+            history.best = figures
+        elif evaluation.is_better(figures[evaluation.select], best):
             history.best, history.since_best = figures, 0
             self.best_weights = copied_weights(self.training.modules)
         else:
             history.since_best += 1
-            history.stopped_early = (
-                evaluation.patience is not None and history.since_best >= evaluation.patience
-            )
+            history.stopped_early = history.since_best >= evaluation.patience
 
     def finish(self) -> None:
         """Restore the best weights, write the last checkpoint and say how it went."""

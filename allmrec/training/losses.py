@@ -101,8 +101,8 @@ def recommendation_loss(
     | x_BD | [B, D] float: user representations |
     | positive_BD, negative_BD | [B, D] float: decoded CF embeddings of the next item and of the negative |
     """
-    over = 1.0 if score == "dot" else 1.0 / x_BD.shape[1]
-    return bce_loss((x_BD * positive_BD).sum(dim=1) * over, (x_BD * negative_BD).sum(dim=1) * over)
+    reduced = torch.sum if score == "dot" else torch.mean
+    return bce_loss(reduced(x_BD * positive_BD, dim=1), reduced(x_BD * negative_BD, dim=1))
 
 
 def listwise_loss(scores_BC: Tensor, target_B: Tensor, log_temperature: Tensor) -> Tensor:

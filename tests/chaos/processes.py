@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -16,7 +15,7 @@ import psutil
 
 from tests.chaos.cases import Broken
 from tests.chaos.shop import Shop, Work
-from tests.conftest import QUICK_SQL, SHORT_RUNS
+from tests.conftest import QUICK_OVERRIDE, SHORT_RUNS
 
 SECONDS = 400
 """After so long a process counts as hanging."""
@@ -115,6 +114,6 @@ def arguments(shop: Shop, root: Path, work: Work) -> list[str]:
     days = ["--run-date", str(work.first)]
     if work.first != work.last:
         days = ["--from", str(work.first), "--to", str(work.last)]
-    settings = [*shop.settings(root), f"spark.settings={json.dumps(QUICK_SQL)}"]
+    settings = [*shop.settings(root), QUICK_OVERRIDE]
     sets = [part for value in settings for part in ("--set", value)]
     return [*days, *(["--full"] if work.full else []), *sets]

@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 from allmrec.errors import BundleError, GateError, SetupError, TableError
 from allmrec.runtime.context import Context
 from allmrec.steps.nightly import run_nightly
-from tests.conftest import QUICK_SQL, SHORT_RUNS
+from tests.conftest import QUICK_OVERRIDE, SHORT_RUNS
 from tests.steps.conftest import RUN_DATE, NewContext, asked, settings
 from tests.steps.reading import rows, version
 
@@ -224,7 +224,7 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_the_table_as_it_was(
     root = full_table.parent
     forget(new_context(root), "score")
     before = version(root, "recommendations")
-    overrides = [*settings(root), f"spark.settings={json.dumps(QUICK_SQL)}"]
+    overrides = [*settings(root), QUICK_OVERRIDE]
     sets = [part for value in overrides for part in ("--set", value)]
     allmrec = Path(sys.executable).with_name("allmrec")
     done = subprocess.run(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
@@ -14,7 +13,7 @@ import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
-from tests.conftest import QUICK_SQL, SHORT_RUNS
+from tests.conftest import QUICK_OVERRIDE, SHORT_RUNS
 from tests.steps.conftest import RUN_DATE, settings
 from tests.steps.reading import comparable, rows
 
@@ -83,7 +82,7 @@ def test_a_cluster_leaves_the_rows_that_local_mode_leaves(
     submit += ["--conf", "spark.driver.host=127.0.0.1", "--conf", "spark.executor.memory=1g"]
     submit += ["--conf", f"spark.executor.extraJavaOptions={SHORT_RUNS}"]
     submit += ["jobs/nightly.py", "--run-date", str(RUN_DATE)]
-    overrides = [*settings(copy_of_shop), f"spark.settings={json.dumps(QUICK_SQL)}"]
+    overrides = [*settings(copy_of_shop), QUICK_OVERRIDE]
     sets = [part for value in overrides for part in ("--set", value)]
     done = subprocess.run(
         [*submit, *sets], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False

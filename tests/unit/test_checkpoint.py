@@ -37,7 +37,6 @@ def train(
     total_steps: int = 23,
     patience: int | None = None,
     report: Report | None = None,
-    keep_best: bool = True,
 ) -> tuple[History, nn.Module]:
     model = network()
 
@@ -60,7 +59,7 @@ def train(
         loss,
         total_steps=total_steps,
         seed=4,
-        evaluation=Evaluation(measure, "error", 4, patience, higher_is_better=False, keep_best=keep_best),
+        evaluation=Evaluation(measure, "error", every_steps=4, patience=patience, higher_is_better=False),
     )
     return fit(training, Checkpointer(folder, every), report or Report()), model
 
@@ -100,8 +99,8 @@ def test_the_best_weights_are_restored_and_training_stops_when_nothing_improves(
     )
 
 
-def test_the_last_weights_are_the_result_where_the_best_ones_are_not_asked_for(tmp_path: Path) -> None:
-    history, model = train(tmp_path, total_steps=100, keep_best=False)
+def test_without_patience_the_last_weights_are_the_result(tmp_path: Path) -> None:
+    history, model = train(tmp_path, total_steps=100, patience=None)
     errors = [figures["error"] for figures in history.evaluations]
     assert errors[-1] > min(errors)
     fixed = torch.ones(2, 3)

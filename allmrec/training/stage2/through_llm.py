@@ -39,7 +39,6 @@ def train_through_llm(
     if objective.is_listwise:
         first_users = range(min(settings.evaluation_users, len(train)))
         objective.start_temperature(choices or objective.choice_scores(train, first_users))
-    stops_early = settings.patience is not None
     start = copied_weights({"projection": projection})["projection"]
     before = objective.figures(choices) if choices else {}
     num_steps = _num_steps(objective, len(train), report)
@@ -54,7 +53,6 @@ def train_through_llm(
         settings.evaluate_every,
         settings.patience,
         higher_is_better=False,
-        keep_best=stops_early,
     )
     training = Training(
         "stage2",
@@ -69,7 +67,7 @@ def train_through_llm(
     )
     history = fit(training, checkpointer, report)
     after = history.best or {}
-    if stops_early and before and not after.get("loss", math.inf) < before["loss"]:
+    if settings.patience is not None and before and not after.get("loss", math.inf) < before["loss"]:
         projection.load_state_dict(start)
         after = before
         report(
