@@ -117,10 +117,12 @@ def latest(context: Context, step: str, run_date: date, status: str | None = Non
 
 
 def as_run_row(values: Mapping[str, object]) -> RunRow:
-    """Return a row of the table as a `RunRow`."""
+    """Return a row of the table as a `RunRow`; its times are UTC, where Spark's are without a zone."""
     row = RunRow(**values)  # type: ignore[arg-type]
-    outputs = {table: Written(*written) for table, written in (row.outputs or {}).items()}
-    return replace(row, outputs=outputs)
+    outputs = row.outputs and {table: Written(*written) for table, written in row.outputs.items()}
+    finished_at = row.finished_at and row.finished_at.astimezone(timezone.utc)
+    started_at = row.started_at.astimezone(timezone.utc)
+    return replace(row, started_at=started_at, finished_at=finished_at, outputs=outputs)
 
 
 def finished(context: Context, step: str, run_date: date) -> Finished:
@@ -252,7 +254,11 @@ def _put_failed(context: Context, row: RunRow, error: BaseException) -> None:
 
 
 def _put(context: Context, row: RunRow) -> None:
+    """Add a row; where nobody else added one since the date's were read, they need not be read again."""
+    known = context.records.get(row.run_date) if row.run_date else None
     context.tables.append("runs", vars(row))
+    if row.run_date and known and context.tables.newest("runs") == known[0] + 1:
+        context.records[row.run_date] = known[0] + 1, [*known[1], row]
 
 
 def _now() -> datetime:
