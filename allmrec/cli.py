@@ -309,7 +309,7 @@ def show_runs(config: Config, run_date: date | None, last: int) -> None:
 @configured
 @run_date_option()
 def evaluate(config: Config, run_date: date | None) -> None:
-    """Leave-one-out evaluation of the newest evaluation bundle.
+    """Evaluate the newest evaluation bundle by every user's held-out last item.
 
     --run-date, where given, must be the bundle's cut-off.
     """
@@ -317,6 +317,18 @@ def evaluate(config: Config, run_date: date | None) -> None:
 
     with _context(config, "evaluate") as context:
         click.echo(run_evaluate(context, run_date))
+
+
+@cli.command()
+@click.argument("first")
+@click.argument("second")
+@configured
+def compare(config: Config, first: str, second: str) -> None:
+    """Whether the bundle SECOND ranks better than FIRST, both evaluated before, by the same users."""
+    from allmrec.steps.compare import compared_bundles
+
+    with _context(config, "compare") as context:
+        click.echo(compared_bundles(context, first, second))
 
 
 @cli.command()

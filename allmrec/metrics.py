@@ -40,11 +40,18 @@ PER_USER: dict[str, Callable[[Values], Values]] = {
     "Hit@1": lambda ranks: hit(ranks, 1),
     "HR@5": lambda ranks: hit(ranks, 5),
     "HR@10": lambda ranks: hit(ranks, 10),
+    "Recall@20": lambda ranks: hit(ranks, 20),
+    "HR@100": lambda ranks: hit(ranks, 100),
     "NDCG@5": lambda ranks: ndcg(ranks, 5),
     "NDCG@10": lambda ranks: ndcg(ranks, 10),
+    "NDCG@20": lambda ranks: ndcg(ranks, 20),
+    "NDCG@100": lambda ranks: ndcg(ranks, 100),
     "MRR": mrr,
 }
-"""The metrics that are reported everywhere: name → value per user, from ranks [N]."""
+"""The metrics that are reported everywhere: name → value per user, from ranks [N].
+
+HR@20 goes by its other name, Recall@20: with one true item they are the same.
+"""
 
 
 def figures(ranks: Values) -> dict[str, float]:
@@ -66,21 +73,25 @@ def ranks_of_target(scores: Values, target_column: Values) -> Values:
     return (scores >= target).sum(axis=1).astype(np.float64)
 
 
-def bootstrap_interval(
-    values: Values, num_samples: int = 1000, seed: int = 0, level: float = 0.95
-) -> tuple[float, float]:
-    """Return (low, high), the percentile bootstrap interval of the mean of `values` [N].
+def bootstrap_intervals(
+    values_NM: Values, num_samples: int = 1000, seed: int = 0, level: float = 0.95
+) -> tuple[Values, Values]:
+    """Return (low [M], high [M]), the percentile bootstrap intervals of the means of M columns [N, M].
 
-    Source: Efron & Tibshirani 1993, section 13.3.
-
-    Users are resampled with replacement `num_samples` times by a generator seeded with `seed`; (NaN, NaN) for
-    no values.
+    Source: Efron & Tibshirani 1993, section 13.3. Rows, the users, are resampled with replacement
+    `num_samples` times by a generator seeded with `seed`, the same resamples for every column. NaN for no
+    rows.
     """
-    values = np.asarray(values, dtype=np.float64)
-    if len(values) == 0:
-        return float("nan"), float("nan")
+    values_NM = np.asarray(values_NM, dtype=np.float64)
+    num_users, num_columns = values_NM.shape
+    if num_users == 0:
+        return np.full(num_columns, np.nan), np.full(num_columns, np.nan)
     random = np.random.Generator(np.random.PCG64(seed))
-    means = [values[random.integers(0, len(values), len(values))].mean() for _ in range(num_samples)]
+    means_SM = np.empty((num_samples, num_columns))
+    for sample in range(num_samples):
+        # How often each user is drawn, instead of a copy of the drawn rows.
+        times_N = np.bincount(random.integers(0, num_users, num_users), minlength=num_users)
+        means_SM[sample] = times_N.astype(np.float64) @ values_NM / num_users
     tail = (1.0 - level) / 2
-    low, high = np.quantile(means, [tail, 1.0 - tail])
-    return float(low), float(high)
+    low_M, high_M = np.quantile(means_SM, [tail, 1.0 - tail], axis=0)
+    return low_M, high_M

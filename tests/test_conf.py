@@ -66,22 +66,32 @@ PAPER = {
     "stage2.patience": None,
     "stage2.beta2": 0.98,
     "stage2.clip_norm": None,
+    "training.held_back_share": 1.0,
     "text_encoder.model": "sentence-transformers/nq-distilbert-base-v1",
+    "text_encoder.max_tokens": 512,
     "llm.model": "facebook/opt-6.7b",
     "llm.dtype": "float16",
     "prompt.layout": "authors",
     "prompt.title_tokens": None,
     "scoring.order": "llm",
+    "scoring.mode": "free",
+    "scoring.repetition_penalty": 1.5,
 }
 """What the paper's data sets share and the defaults do otherwise."""
 
 
 def test_the_paper_on_beauty_and_toys() -> None:
-    assert changed("paper.yaml", "paper_beauty.yaml") == PAPER | {"stage1.text_reconstruction": 0.2}
+    assert changed("paper.yaml", "paper_beauty.yaml") == PAPER | {
+        "stage1.text_reconstruction": 0.2,
+        "importing.k_core": 4,
+        "importing.min_rating": 4.0,
+    }
 
 
-def test_the_paper_on_movies() -> None:
-    assert changed("paper.yaml", "paper_movies.yaml") == PAPER | {"prompt.domain": "movie"}
+@pytest.mark.parametrize("domain", ["movie", "game"])
+def test_the_paper_on_movies_and_games(domain: str) -> None:
+    own = {"prompt.domain": domain, "importing.k_core": 5}
+    assert changed("paper.yaml", f"paper_{domain}s.yaml") == PAPER | own
 
 
 def test_what_the_paper_shares_with_the_defaults() -> None:

@@ -136,9 +136,15 @@ def _grown_titles(
     layout = PromptLayout.of(bundle.config.prompt, llm)
     read = layout.tokenise_titles(changed["title"].tolist(), bundle.config.prompt.title_tokens)
     rows = [bundle.titles.of(idx) if idx <= bundle.num_items else [] for idx in range(num_items + 1)]
+    is_cut = None
+    if bundle.titles.is_cut is not None:  # else the answers of the children end as their parent's do
+        is_cut = np.zeros(num_items + 1, dtype=bool)
+        is_cut[: bundle.num_items + 1] = bundle.titles.is_cut
     for number, idx in enumerate(changed_idx, start=1):
         rows[idx] = read.of(number)
-    titles = TitleTokens.from_lists(rows)
+        if is_cut is not None:
+            is_cut[idx] = not read.is_whole(number)
+    titles = TitleTokens.from_lists(rows, is_cut)
     if bundle.priors is None:
         return titles, None
     priors = np.zeros(num_items + 1, dtype=np.float32)

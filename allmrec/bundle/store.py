@@ -65,7 +65,11 @@ def load_bundle(folder: Path, llm: FrozenLLM | None) -> Bundle:
         config=config,
         items=pd.read_parquet(folder / "items.parquet"),
         rec=_load_models(folder, config, manifest, tensors),
-        titles=TitleTokens(tensors["title_tokens"].numpy(), tensors["title_offsets"].numpy()),
+        titles=TitleTokens(
+            tensors["title_tokens"].numpy(),
+            tensors["title_offsets"].numpy(),
+            tensors["title_is_cut"].numpy() if "title_is_cut" in tensors else None,
+        ),
         priors=tensors["priors"].numpy() if "priors" in tensors else None,
         soft_items=tensors["soft_items"],
         blends={name: BlendWeights.from_json(fields) for name, fields in blends.items()},
@@ -118,6 +122,8 @@ def write_parts(folder: Path, bundle: Bundle) -> None:
         "title_offsets": torch.from_numpy(bundle.titles.offsets),
         "soft_items": bundle.soft_items.float(),
     }
+    if bundle.titles.is_cut is not None:
+        tensors["title_is_cut"] = torch.from_numpy(bundle.titles.is_cut)
     if bundle.priors is not None:
         tensors["priors"] = torch.from_numpy(bundle.priors.astype(np.float32))
     _save_tensors(tensors, folder / "items.safetensors")

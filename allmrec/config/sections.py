@@ -16,17 +16,26 @@ Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 
 
-def _without_repetition(parts: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the parts; raises ValueError where one is named twice."""
-    if len(set(parts)) < len(parts):
-        raise ValueError(f"training.blend_parts: {', '.join(parts)}, expected no part twice")
-    return parts
+def _without_repetition(path: str) -> AfterValidator:
+    """Return the check that no name stands twice in the list at `path`."""
+
+    def check(names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) < len(names):
+            raise ValueError(f"{path}: {', '.join(names)}, expected none twice")
+        return names
+
+    return AfterValidator(check)
 
 
 BlendParts = Annotated[
     tuple[Literal["cf", "text", "alignment", "llm", "popularity"], ...],
     Field(min_length=1),
-    AfterValidator(_without_repetition),
+    _without_repetition("training.blend_parts"),
+]
+Protocols = Annotated[
+    tuple[Literal["retrieved", "catalogue", "uniform", "popular"], ...],
+    Field(min_length=1),
+    _without_repetition("evaluation.protocols"),
 ]
 
 
@@ -302,9 +311,12 @@ class PromptConfig(Section):
 class ScoringConfig(Section):
     """How candidates are ordered."""
 
-    mode: Literal["rank", "generate"] = "rank"
+    mode: Literal["rank", "generate", "free"] = "rank"
     """`rank`: log-probability of every candidate in one pass; `generate`: exact decoding constrained to the
-    titles, which decides the first place only."""
+    titles; `free`: greedy text, matched against the titles (the paper; it needs a `prompt.layout` with a
+    list). The last two decide the first place only."""
+    repetition_penalty: Annotated[float, Field(ge=1)] = 1.0
+    """`free`: divides the logits of tokens that were written before (1.5 in the paper's code)."""
     order: Literal["blend", "llm", "cf"] = "blend"
     """`blend`: all parts weighed; `llm`: the LLM alone, for the users it reads; `cf`: the CF model alone, for
     all."""
@@ -336,7 +348,7 @@ class GatesConfig(Section):
     """Share of the night's users for whom nothing could be recommended."""
     max_fallback_share: Fraction | None = 0.1
     """Share of the users the LLM was asked about whose list it could not order (`prompt_too_long`,
-    `out_of_memory`, `non_finite_score`)."""
+    `out_of_memory`, `non_finite_score`, `no_candidate`)."""
     max_short_share: Fraction | None = 0.1
     """Share of the served users with fewer than `scoring.top_k` items."""
     max_disordered_lists: Annotated[int, Field(ge=0)] | None = 0
@@ -368,10 +380,17 @@ class PublishConfig(Section):
 class EvaluationConfig(Section):
     """The evaluation protocol."""
 
+    protocols: Protocols = ("retrieved", "catalogue", "uniform", "popular")
+    """What held-out items are ranked among: `retrieved`, the user's own list, as a night orders it;
+    `catalogue`, all items; `uniform` and `popular`, sampled items that the user never had."""
+    exclude_seen: bool = True
+    """Leave items that the user had out of the ranked catalogue."""
+    num_users: Count | None = None
+    """Number of evaluated users, a seeded sample; null: all. Every model is evaluated on the same users."""
     num_negatives: Count = 19
     """Sampled items per user, beside the true one, that the user never had."""
-    num_users: Count | None = 1000
-    """Number of evaluated users, a seeded sample; null: all. Every model is evaluated on the same users."""
+    num_sampled_users: Count | None = 1000
+    """How many of the evaluated users get sampled negatives, of whom the LLM reads every one; null: all."""
     bootstrap_samples: Count = 1000
     """Resamples per bootstrap interval."""
     tail_share: Fraction = 0.35
@@ -445,6 +464,8 @@ class Config(Section):
                 f"candidates.text_quota: {self.candidates.text_quota}, expected at most "
                 f"candidates.num_candidates ({self.candidates.num_candidates})"
             )
-        if self.scoring.mode == "generate" and self.scoring.order == "cf":
-            raise ValueError("scoring.order: cf, expected blend or llm where scoring.mode is generate")
+        if self.scoring.mode != "rank" and self.scoring.order == "cf":
+            raise ValueError(
+                f"scoring.order: cf, expected blend or llm where scoring.mode is {self.scoring.mode}"
+            )
         return self

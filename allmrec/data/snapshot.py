@@ -69,10 +69,10 @@ def snapshot_uri(root: str, name: str) -> str:
 def held_out_users(users: DataFrame, seen: DataFrame, max_history: int) -> DataFrame:
     """Return the rows of targets/: `users` is what `split` returns, `seen` (user_id, seen).
 
-    The history's last item is the one that training held back, which only stage 2, early stopping and the
-    blend may have seen.
+    The last item of some histories is one that training held back, which only stage 2, early stopping and
+    the blend may have seen.
     """
-    whole = F.concat("train_items", F.array("held_back"))
+    whole = F.concat("train_items", F.array_compact(F.array("held_back")))
     history = F.slice(whole, -F.least(F.size(whole), F.lit(max_history)), max_history)
     rows = users.where(F.col("test").isNotNull())
     rows = rows.select("user_id", history.alias("history"), F.col("test").alias("target"))

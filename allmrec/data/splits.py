@@ -14,20 +14,18 @@ _NUM_DRAWS = 1_000_000
 def split(sequences_full: DataFrame, purpose: str, share: float, seed: int) -> DataFrame:
     """Return one row per user: user_id, train_items array<string>, and held_back, role and test (strings).
 
-    `sequences_full` is (user_id, item_ids oldest first, not truncated). `evaluation`: users with at least
-    three items are tested on the last one and hold back the one before. `serving`: `share` of the users with
-    at least two items hold back the last one, nothing is tested. A held-back item has a role of `ROLES`,
-    drawn from (seed, user_id). Where there is no such item held_back and test are null, and role is ''.
-    Raises ValueError where `purpose` is neither.
+    `sequences_full` is (user_id, item_ids oldest first, not truncated). `evaluation`: users with at least two
+    items are tested on the last one. `share` of the users with at least two items besides hold back the last
+    of those; a share of 0 trains on all but the tests, as published figures are measured. A held-back item
+    has a role of `ROLES`, drawn from (seed, user_id). Where there is no such item held_back and test are
+    null, and role is ''. Raises ValueError where `purpose` is neither.
     """
-    size = F.size("item_ids")
-    if purpose == "evaluation":
-        num_test, num_held_back = F.when(size >= 3, 1).otherwise(0), F.when(size >= 3, 1).otherwise(0)
-    elif purpose == "serving":
-        is_drawn = draw(F.col("user_id"), seed, "held_back") < share
-        num_test, num_held_back = F.lit(0), F.when((size >= 2) & is_drawn, 1).otherwise(0)
-    else:
+    if purpose not in ("evaluation", "serving"):
         raise ValueError(f"purpose {purpose!r}, expected serving or evaluation")
+    size = F.size("item_ids")
+    num_test = F.when(size >= 2, 1).otherwise(0) if purpose == "evaluation" else F.lit(0)
+    is_drawn = draw(F.col("user_id"), seed, "held_back") < share
+    num_held_back = F.when((size - num_test >= 2) & is_drawn, 1).otherwise(0)
     rows = sequences_full.select(
         "user_id",
         "item_ids",

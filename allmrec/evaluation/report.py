@@ -1,13 +1,16 @@
-"""Figures of every ranker in every scenario, with bootstrap intervals and numbers of users."""
+"""Figures of every ranker under every protocol, with bootstrap intervals and numbers of users, as text."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 
 from allmrec import metrics
 from allmrec.config import EvaluationConfig
-from allmrec.evaluation.leave_one_out import target_ranks
+from allmrec.evaluation.comparison import Comparison, paired
+from allmrec.evaluation.protocols import PROTOCOLS, RERANKERS
 from allmrec.evaluation.scenarios import SCENARIOS, scenario_rows, warm_cold
 from allmrec.ranking.rankers import RANKER_NAMES
 
@@ -19,62 +22,204 @@ LABELS = {
     "blend": "blend without LLM",
     "llm": "A-LLMRec",
     "served": "served order",
+    "retrieval": "retrieval's recall",
 }
 """Ranker → its name in a report; a ranker that is not here is called by its own name."""
 
-COLUMNS = ["scenario", "model", "metric", "value", "low", "high", "n"]
+COLUMNS = ["protocol", "scenario", "model", "metric", "value", "low", "high", "n"]
+HEADLINE = "NDCG@10"
+"""What comparisons are made by."""
+SHOWN = {
+    "retrieved": ("Hit@1", "HR@5", "HR@10", "NDCG@5", "NDCG@10"),
+    "catalogue": ("HR@10", "Recall@20", "HR@100", "NDCG@10", "NDCG@100"),
+    "uniform": ("Hit@1", "HR@5", "HR@10", "NDCG@10", "MRR"),
+    "popular": ("Hit@1", "HR@5", "HR@10", "NDCG@10", "MRR"),
+}
+"""Metrics of the text report, by protocol; `evaluation_results` has all."""
+SHOWN_OF_LISTS = {
+    "retrieved": ("coverage@10", "novelty@10", "popularity@10", "diversity@10", "calibration error"),
+    "catalogue": ("coverage@10", "novelty@10", "popularity@10", "diversity@10", "AUC per user"),
+    "uniform": ("AUC", "AUC per user"),
+    "popular": ("AUC", "AUC per user"),
+}
+"""The same of whole lists (`allmrec.evaluation.list_figures`)."""
+TITLES = {
+    "retrieved": "own retrieved list",
+    "catalogue": "whole catalogue",
+    "uniform": "uniform negatives",
+    "popular": "popular negatives",
+}
+IN_WORDS = {
+    "all": "all users",
+    "found": "the order alone: users whose next item was retrieved",
+    "warm": "users whose next item is warm",
+    "middle": "users whose next item is middle",
+    "cold": "users whose next item is cold",
+    "lists": "whole lists of the sampled users",
+}
+"""Scenario → its users."""
 
 
-def results(
-    predictions: pd.DataFrame, items: pd.DataFrame, settings: EvaluationConfig, seed: int
-) -> pd.DataFrame:
-    """Return one row per scenario, model and metric: value, low, high (95 % interval) and n (users).
+def results(ranks: pd.DataFrame, items: pd.DataFrame, settings: EvaluationConfig, seed: int) -> pd.DataFrame:
+    """Return one row per protocol, scenario, model and metric: value, low, high (95 % interval), n (users).
 
-    `predictions` has user_id, target, candidates, model, ranks (of every candidate, from 1), the same users
-    for every model; `items` has item_id and num_interactions (in training). The same resamples serve all
-    models. Without users, value, low and high are NaN.
+    `ranks` has protocol, model, user_id, target and target_rank (null: not among the candidates), the same
+    users for every model of a protocol; `items` has item_id and num_interactions (in training). The same
+    resamples serve all models. Without users, value, low and high are NaN.
     """
     classes = warm_cold(items["num_interactions"].to_numpy(), settings.tail_share)
     class_of_item = dict(zip(items["item_id"], classes, strict=True))
     rows = []
-    for model in _in_order(set(predictions["model"])):
-        of_model = predictions[predictions["model"] == model].sort_values("user_id", kind="stable")
-        ranks = target_ranks(list(of_model["candidates"]), list(of_model["ranks"]), list(of_model["target"]))
-        target_classes = np.array(
-            [class_of_item.get(target, "cold") for target in of_model["target"]], dtype=object
-        )
+    for protocol, by_model in by_protocol(ranks):
+        targets = next(iter(by_model.values()))["target"]
+        target_classes = targets.map(class_of_item).fillna("cold").to_numpy(dtype=object)
+        ranks_UM = np.stack([target_ranks_of(of_model) for of_model in by_model.values()], axis=1)
         for scenario in SCENARIOS:
-            ranks_of_scenario = ranks[scenario_rows(target_classes, scenario)]
-            for metric, per_user in metrics.PER_USER.items():
-                values = per_user(ranks_of_scenario)
-                low, high = metrics.bootstrap_interval(values, settings.bootstrap_samples, seed)
-                rows.append((scenario, model, metric, metrics.mean(values), low, high, len(values)))
-    frame = pd.DataFrame(rows, columns=COLUMNS).astype({"n": "int64"})
-    return frame.sort_values(
-        "scenario", key=lambda column: column.map(SCENARIOS.index), kind="stable", ignore_index=True
+            if scenario == "found" and protocol != "retrieved":
+                continue
+            users = scenario_rows(target_classes, ranks_UM[:, 0], scenario)
+            ranks_uM = ranks_UM[users]
+            figures = list(_figures(ranks_uM, list(by_model), settings.bootstrap_samples, seed))
+            if protocol == "retrieved":
+                figures.append(_recall(ranks_uM[:, 0], settings.bootstrap_samples, seed))
+            rows += [(protocol, scenario, *row) for row in figures]
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"n": "int64"})
+
+
+def by_protocol(ranks: pd.DataFrame) -> Iterator[tuple[str, dict[str, pd.DataFrame]]]:
+    """Yield every protocol with the rows of each of its models, sorted by user.
+
+    What cannot score a whole catalogue is there with its order of the retrieved list.
+    """
+    there = set(ranks["protocol"])
+    for protocol in PROTOCOLS:
+        if protocol not in there:
+            continue
+        of_protocol = ranks[ranks["protocol"] == protocol]
+        if protocol == "catalogue":
+            reranked = (ranks["protocol"] == "retrieved") & ranks["model"].isin(RERANKERS)
+            of_protocol = pd.concat([of_protocol, ranks[reranked]])
+        yield (
+            protocol,
+            {
+                name: of_protocol[of_protocol["model"] == name].sort_values("user_id", ignore_index=True)
+                for name in RANKER_NAMES
+                if name in set(of_protocol["model"])
+            },
+        )
+
+
+def target_ranks_of(of_model: pd.DataFrame) -> np.ndarray:
+    """Return the target's ranks, [N] float64, infinity where it is not among the candidates."""
+    return of_model["target_rank"].astype("Float64").fillna(np.inf).to_numpy(dtype=np.float64)
+
+
+def _figures(
+    ranks_UM: np.ndarray, models: list[str], num_samples: int, seed: int
+) -> Iterator[tuple[str, str, float, float, float, int]]:
+    """Yield (model, metric, value, low, high, n) of ranks [U, M]."""
+    columns = [(model, name) for model in models for name in metrics.PER_USER]
+    values_UC = np.stack(
+        [per_user(ranks_U) for ranks_U in ranks_UM.T for per_user in metrics.PER_USER.values()], axis=1
     )
+    low_C, high_C = metrics.bootstrap_intervals(values_UC, num_samples, seed)
+    for (model, name), values_U, low, high in zip(columns, values_UC.T, low_C, high_C, strict=True):
+        yield model, name, metrics.mean(values_U), float(low), float(high), len(values_U)
 
 
-def table(frame: pd.DataFrame) -> str:
-    """Return the results as text: a block per scenario, a line per model, `value [low, high]` per metric."""
+def _recall(ranks_U: np.ndarray, num_samples: int, seed: int) -> tuple[str, str, float, float, float, int]:
+    """Return the share of users whose target was retrieved, as a row of `_figures`."""
+    found_U = np.isfinite(ranks_U).astype(np.float64)
+    (low,), (high,) = metrics.bootstrap_intervals(found_U[:, None], num_samples, seed)
+    return "retrieval", "recall", metrics.mean(found_U), float(low), float(high), len(found_U)
+
+
+def comparisons(
+    ranks: pd.DataFrame, settings: EvaluationConfig, seed: int
+) -> list[tuple[str, str, str, str, Comparison]]:
+    """Return (protocol, scenario, metric, ranker, comparison) of the served order against every other ranker.
+
+    Under the protocol `retrieved` all users and those whose target is in the list are looked at.
+    """
+    found = []
+    for protocol, by_model in by_protocol(ranks):
+        if "served" not in by_model:
+            continue
+        served_N = target_ranks_of(by_model["served"])
+        for scenario in ("all", "found") if protocol == "retrieved" else ("all",):
+            users = np.isfinite(served_N) if scenario == "found" else np.ones(len(served_N), dtype=bool)
+            for name, of_model in by_model.items():
+                if name == "served":
+                    continue
+                per_user = metrics.PER_USER[HEADLINE]
+                first_N, second_N = per_user(target_ranks_of(of_model)[users]), per_user(served_N[users])
+                one = paired(first_N, second_N, settings.bootstrap_samples, seed)
+                found.append((protocol, scenario, HEADLINE, name, one))
+    return found
+
+
+def table(frame: pd.DataFrame, exclude_seen: bool, num_candidates: int) -> str:
+    """Return the results as text: a block per protocol and scenario, a line per model, with intervals."""
     lines: list[str] = []
-    for scenario, block in frame.groupby("scenario", sort=False):
-        names = list(dict.fromkeys(block["metric"]))
-        users = "all users" if scenario == "all" else f"users whose next item is {scenario}"
-        lines.append(f"{users} (n = {int(block['n'].max()):,}; 95 % bootstrap intervals)")
+    for (protocol, scenario), block in frame.groupby(["protocol", "scenario"], sort=False):
+        names = (SHOWN_OF_LISTS if scenario == "lists" else SHOWN)[protocol]
+        by_model = block[block["metric"].isin(names)]
+        about = f"{TITLES[protocol]}, {IN_WORDS[scenario]}"
+        lines.append(f"{about} (n = {int(block['n'].max()):,}; 95 % bootstrap intervals)")
+        lines += _remarks(protocol, scenario, block, exclude_seen, num_candidates)
+        recall = block[block["metric"] == "recall"][["value", "low", "high"]].to_numpy(dtype=np.float64)
+        if len(recall) and scenario != "found":
+            lines.append(f"{LABELS['retrieval']}: {_cell(*recall[0])}")
         lines.append(f"{'':<20}" + "".join(f"{name:<22}" for name in names))
-        for model, of_model in block.groupby("model", sort=False):
-            by_metric = of_model.set_index("metric")[["value", "low", "high"]].loc[names]
+        for model, of_model in by_model.groupby("model", sort=False):
+            by_metric = of_model.set_index("metric")[["value", "low", "high"]].reindex(list(names))
             cells = "".join(f"{_cell(*figure):<22}" for figure in by_metric.to_numpy(dtype=np.float64))
             lines.append(f"{LABELS.get(str(model), str(model)):<20}{cells}".rstrip())
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _in_order(models: set[str]) -> list[str]:
-    """Return the models in the order of a report, those that are no rankers of ours last."""
-    return [*(name for name in RANKER_NAMES if name in models), *sorted(models - set(RANKER_NAMES))]
+def _remarks(
+    protocol: str, scenario: str, block: pd.DataFrame, exclude_seen: bool, num_candidates: int
+) -> list[str]:
+    """Return what a reader must know of a block before its figures."""
+    if not block["n"].max():
+        return ["no user is in this scenario"]
+    if scenario != "all":
+        return []
+    if protocol == "retrieved":
+        return [f"end to end: a next item that is not among the {num_candidates} retrieved is a miss"]
+    if protocol == "catalogue":
+        seen = "left out" if exclude_seen else "ranked too"
+        return [f"items that a user had are {seen}; A-LLMRec and the served order re-rank the retrieved list"]
+    return []
+
+
+def comparison_lines(found: list[tuple[str, str, str, str, Comparison]]) -> str:
+    """Return comparisons of the served order as text, a line each."""
+    lines = ["the served order against the others, by the same users"]
+    for protocol, scenario, metric, model, one in found:
+        where = f"{TITLES[protocol]}{', order alone' if scenario == 'found' else ''}"
+        lines.append(f"{where:<34}{LABELS.get(model, model):<20}{in_words(metric, one)}")
+    return "\n".join(lines) + "\n"
+
+
+def in_words(metric: str, one: Comparison) -> str:
+    """Return a comparison as a phrase: the difference, its interval, n, the verdict, and what 1 % takes."""
+    if not one.n:
+        return "no users"
+    return (
+        f"{metric} {one.difference:+.4f} [{one.low:+.4f}, {one.high:+.4f}], n = {one.n:,}: {one.verdict}"
+        f"{_needed(one.num_users_for_small)}"
+    )
+
+
+def _needed(num_users: float) -> str:
+    """Return how many users a difference of 1 % takes, as the end of a phrase."""
+    return f" (1 % takes some {num_users:,.0f} users)" if np.isfinite(num_users) else ""
 
 
 def _cell(value: float, low: float, high: float) -> str:
-    return "–" if np.isnan(value) else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    if np.isnan(value):
+        return "–"
+    return f"{value:.3f}" if np.isnan(low) else f"{value:.3f} [{low:.3f}, {high:.3f}]"

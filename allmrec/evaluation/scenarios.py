@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-SCENARIOS = ("all", "warm", "middle", "cold")
-"""Every user; users whose target is a warm, middle or cold item."""
+SCENARIOS = ("all", "found", "warm", "middle", "cold")
+"""Every user; users whose target retrieval found; users whose target is a warm, middle or cold item."""
 
 
 def warm_cold(num_interactions: np.ndarray, share: float) -> np.ndarray:
@@ -24,7 +24,13 @@ def warm_cold(num_interactions: np.ndarray, share: float) -> np.ndarray:
     return np.where(position < share, "cold", np.where(position > 1.0 - share, "warm", "middle"))
 
 
-def scenario_rows(target_classes: np.ndarray, scenario: str) -> np.ndarray:
-    """Return the users of a scenario, [B] bool, by the class of their target, [B] object."""
+def scenario_rows(target_classes: np.ndarray, ranks: np.ndarray, scenario: str) -> np.ndarray:
+    """Return the users of a scenario, [B] bool.
+
+    It depends on the class of their target, [B] object, and its rank, [B] float, infinite where it is not
+    among the candidates.
+    """
+    if scenario == "found":
+        return np.isfinite(ranks)
     classes = np.asarray(target_classes, dtype=object)
     return np.ones(len(classes), dtype=bool) if scenario == "all" else classes == scenario

@@ -118,13 +118,20 @@ class FrozenLLM:
         """Return the logits [..., V], float32, of hidden states [..., H]."""
         return self._head(hidden).float()
 
-    def generate(self, inputs_embeds_1TH: Tensor, max_new_tokens: int) -> list[int]:
+    def generate(
+        self, inputs_embeds_1TH: Tensor, max_new_tokens: int, repetition_penalty: float = 1.0
+    ) -> list[int]:
         """Return the greedy continuation of one prompt given as embeddings [1, T, H].
 
-        The result is the new token ids, at most `max_new_tokens`.
+        The result is the new token ids, at most `max_new_tokens`. The penalty (Keskar et al. 2019) divides
+        the logits of those that were written before.
         """
         settings = GenerationConfig(
-            max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=self.eos_id, pad_token_id=self.eos_id
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            repetition_penalty=repetition_penalty,
+            eos_token_id=self.eos_id,
+            pad_token_id=self.eos_id,
         )
         no_padding_1T = torch.ones(inputs_embeds_1TH.shape[:2], dtype=torch.long, device=self.device)
         output = self.model.generate(

@@ -18,10 +18,14 @@ from torch import Tensor
 
 from allmrec.errors import ConfigError
 from allmrec.llm.frozen import FrozenLLM
-from allmrec.llm.multi_item import score_requests, with_soft_tokens
+from allmrec.llm.multi_item import OUT_OF_MEMORY, PROMPT_TOO_LONG, score_requests, with_soft_tokens
 from allmrec.llm.packing import Request, pack
 from allmrec.llm.prompt import PromptLayout
 
+NO_CANDIDATE = "no_candidate"
+"""Failure: what the LLM wrote is no candidate's title."""
+MORE_TOKENS = 8
+"""How much longer than the longest answer a freely written one may be."""
 BEGINNINGS_PER_PASS = 4
 """Beginnings of a user looked into at a time: more than one only saves passes, the result is the same."""
 
@@ -88,6 +92,7 @@ def generate_greedy(
     soft_items: Tensor | None,
     soft_users: Tensor | None,
     max_new_tokens: int = 40,
+    repetition_penalty: float = 1.0,
 ) -> Generated:
     """Generate freely after one prompt and match the text against the candidates' titles.
 
@@ -106,9 +111,56 @@ def generate_greedy(
         )
     [batch, *_] = pack([Request(request.prompt, [[llm.eos_id]])], 1)
     with torch.inference_mode():
-        ids = llm.generate(with_soft_tokens(llm, batch, soft_items, soft_users), max_new_tokens)
+        embeddings = with_soft_tokens(llm, batch, soft_items, soft_users)
+        ids = llm.generate(embeddings, max_new_tokens, repetition_penalty)
     text = llm.tokenizer.decode(ids, skip_special_tokens=True)
     return Generated(text, _matching_title(text, titles))
+
+
+def decode_free(
+    llm: FrozenLLM,
+    layout: PromptLayout,
+    requests: Sequence[Request],
+    titles: Sequence[Sequence[str]],
+    soft_items: Tensor | None,
+    soft_users: Tensor | None,
+    token_budget: int,
+    repetition_penalty: float = 1.0,
+) -> tuple[list[Leaf | None], list[str | None]]:
+    """Return the candidate whose title the LLM writes after each prompt, or None and why.
+
+    `titles` are those of each request's candidates, in the order of its answers; soft tokens are as in
+    `decode_constrained`. The text may be some tokens longer than the longest answer: a title can be written
+    in other tokens than ours. Failures are those of `score_requests`, and `no_candidate`.
+    """
+    failures: list[str | None] = [None] * len(requests)
+    chosen: dict[int, int] = {}
+    for index, request in enumerate(requests):
+        max_new_tokens = max(map(len, request.answers)) + MORE_TOKENS
+        if len(request.prompt.token_ids) + max_new_tokens > llm.max_positions:
+            failures[index] = PROMPT_TOO_LONG
+            continue
+        user = soft_users[index : index + 1] if soft_users is not None else None
+        try:
+            text = generate_greedy(
+                llm, layout, request, titles[index], soft_items, user, max_new_tokens, repetition_penalty
+            )
+        except torch.cuda.OutOfMemoryError:
+            failures[index] = OUT_OF_MEMORY
+            continue
+        if text.candidate is None:
+            failures[index] = NO_CANDIDATE
+        else:
+            chosen[index] = text.candidate
+    rows = list(chosen)
+    written = [Request(requests[row].prompt, [requests[row].answers[chosen[row]]]) for row in rows]
+    users = soft_users[rows] if soft_users is not None else None
+    scored = score_requests(llm, written, soft_items, users, token_budget)
+    leaves: list[Leaf | None] = [None] * len(requests)
+    for row, logprobs, failure in zip(rows, scored.logprobs, scored.failures, strict=True):
+        failures[row] = failure
+        leaves[row] = None if logprobs is None else Leaf(chosen[row], float(logprobs[0]))
+    return leaves, failures
 
 
 class _Search:

@@ -34,22 +34,31 @@ class TitleTokens:
     |---|---|
     | flat | [number of all tokens] int32 |
     | offsets | [I+2] int64; item_idx i owns flat[offsets[i] : offsets[i+1]], the padding item 0 nothing |
+    | is_cut | [I+1] bool: the title goes on after its last token here; None: not known (version 0.1.0) |
     """
 
     flat: np.ndarray
     offsets: np.ndarray
+    is_cut: np.ndarray | None = None
 
     @classmethod
-    def from_lists(cls, tokens: Sequence[Sequence[int]]) -> TitleTokens:
+    def from_lists(
+        cls, tokens: Sequence[Sequence[int]], is_cut: Sequence[bool] | np.ndarray | None = None
+    ) -> TitleTokens:
         """Return the titles of these token ids, one list per item_idx from 0 (padding, empty) to I."""
         lengths = [0, *(len(title) for title in tokens)]
         ids = (token for title in tokens for token in title)
         flat = np.fromiter(ids, dtype=np.int32, count=sum(lengths))
-        return cls(flat, np.cumsum(lengths, dtype=np.int64))
+        cut = None if is_cut is None else np.array(is_cut, dtype=bool)
+        return cls(flat, np.cumsum(lengths, dtype=np.int64), cut)
 
     def of(self, idx: int) -> list[int]:
         """Return the token ids of item `idx` (none for the padding item 0)."""
         return self.flat[self.offsets[idx] : self.offsets[idx + 1]].tolist()
+
+    def is_whole(self, idx: int) -> bool:
+        """Return whether the title ends with its last token here; where that is not known, it does."""
+        return self.is_cut is None or not self.is_cut[idx]
 
     @property
     def num_items(self) -> int:
@@ -64,6 +73,7 @@ class TitleTokens:
         return TitleTokens(
             self.flat[index_in_title < np.repeat(capped_lengths, lengths)],
             np.concatenate([[0], np.cumsum(capped_lengths)]).astype(np.int64),
+            None if self.is_cut is None else self.is_cut | (lengths > cap),
         )
 
 
@@ -151,15 +161,18 @@ class PromptLayout:
         Raises InputError where a title has no token.
         """
         rows: list[list[int]] = [[]]
+        is_cut = [False]
         for idx, title in enumerate(titles, start=1):
-            tokens = self._tokenise(self.title_text(title))[:cap]
+            whole = self._tokenise(self.title_text(title))
+            tokens = whole[:cap]
             if not title.strip() or not tokens:
                 raise InputError(
                     f"items: the title {title!r} of item_idx {idx} has no token, expected text; "
                     "give it a title"
                 )
             rows.append(tokens)
-        return TitleTokens.from_lists(rows)
+            is_cut.append(len(tokens) < len(whole))
+        return TitleTokens.from_lists(rows, is_cut)
 
     def prompt(self, history_idx: Sequence[int], candidate_idx: Sequence[int], titles: TitleTokens) -> Prompt:
         """Return the prompt for a history (item_idx, oldest first; 0 is skipped).
@@ -179,8 +192,11 @@ class PromptLayout:
         return prompt
 
     def answer(self, idx: int, titles: TitleTokens) -> list[int]:
-        """Return what is scored for item `idx`: its title's tokens and what the layout puts around them."""
-        return self._before_answer + titles.of(idx) + self._terminator
+        """Return what is scored for item `idx`: its title's tokens and what the layout puts around them.
+
+        A title that is cut does not end there, so nothing says that it does.
+        """
+        return self._before_answer + titles.of(idx) + (self._terminator if titles.is_whole(idx) else [])
 
     def opening(self) -> list[int]:
         """Return the bare opening of `no_list`, after which a title's prior is taken.

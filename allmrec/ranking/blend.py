@@ -6,7 +6,7 @@ Each part is z-scored over the candidates that have it (a part without spread is
 the CF model has not seen has z = 0 there and a fitted offset instead:
 
     score = Σ_part weight[part] · z_part + unknown_offset · [not seen by the CF model]
-    probability = softmax(score / temperature)
+    probability = recall · softmax(score / temperature)
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ class BlendWeights:
     """Users the weights were fitted on."""
     part_temperatures: dict[str, float] = field(default_factory=dict)
     """Part → temperature of its raw score, for an order by this part alone."""
+    recall: float = 1.0
+    """Share of users whose next item retrieval finds; 1 where it was not measured (version 0.1.0)."""
 
     def scores(self, lists: CandidateLists) -> np.ndarray:
         """Return a score per candidate, [B, C] float64: finite, −inf beyond a user's candidates."""

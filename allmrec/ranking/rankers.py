@@ -79,7 +79,8 @@ def served_order(blends: Mapping[str, BlendWeights], settings: ScoringConfig) ->
     return ServedOrder(
         blend=table["blend"],
         without_llm=table["cf" if settings.order == "cf" else "blend"],
-        with_llm=LLMFirst(table["blend"]) if settings.mode == "generate" else with_llm[settings.order],
+        with_llm=with_llm[settings.order] if settings.mode == "rank" else LLMFirst(table["blend"]),
+        recall=blends["without_llm"].recall,
     )
 
 

@@ -85,7 +85,7 @@ class ServedScores:
     scores: np.ndarray
     """[B, C] float64, −inf beyond a user's candidates."""
     temperatures: np.ndarray
-    """[B] float64; probability = softmax(score / temperature); NaN for popular lists, which have none."""
+    """[B] float64; probability = recall · softmax(score / temperature); NaN: popular lists have none."""
     sources: np.ndarray
     """[B] object: llm, cf or popular."""
     reasons: np.ndarray
@@ -104,6 +104,8 @@ class ServedOrder:
     """
     with_llm: CalibratedRanker | None
     """Orders the users whom the LLM has scored; None: nobody's list is ordered with it."""
+    recall: float = 1.0
+    """Share of users whose next item is among the candidates, by which probabilities are multiplied."""
 
     def scores(self, lists: CandidateLists) -> np.ndarray:
         """Return a score per candidate, [B, C] float64: finite, and −inf beyond a user's candidates."""
@@ -155,8 +157,9 @@ def ranked_rows(lists: CandidateLists, served: ServedOrder, top_k: int) -> pd.Da
     """Return the `top_k` best candidates of every user as rows of `recommendations`, best first.
 
     Users stand in the order given; one without candidates has no row. `rank` is int32, from 1; `score` is
-    finite and orders the list; `probability` is over all the user's candidates, calibrated, and NaN for
-    popular lists; `llm_logprob` is in nats, before the prior; the parts are float64, NaN where missing;
+    finite and orders the list; `probability` is that the item comes next, calibrated, over all the user's
+    candidates and what was not retrieved, and NaN for popular lists; `llm_logprob` is in nats, before the
+    prior; the parts are float64, NaN where missing;
     `fallback_reason` is None where there is none.
     """
     if not lists.counts.sum():
@@ -165,7 +168,7 @@ def ranked_rows(lists: CandidateLists, served: ServedOrder, top_k: int) -> pd.Da
     rows = np.nonzero(lists.present)[0]
     ids = lists.ids[lists.present]
     table = pd.DataFrame({"item_id": ids, "score": order.scores[lists.present]})
-    table["probability"] = probabilities(order.scores, order.temperatures)[lists.present]
+    table["probability"] = probabilities(order.scores, order.temperatures, served.recall)[lists.present]
     for column, part in PART_OF_COLUMN.items():
         table[column] = lists.part(part)[lists.present]
     by_id = pd.factorize(ids, sort=True)[0]
@@ -181,8 +184,8 @@ def ranked_rows(lists: CandidateLists, served: ServedOrder, top_k: int) -> pd.Da
     return table[list(COLUMNS)]
 
 
-def probabilities(scores_BC: np.ndarray, temperatures_B: np.ndarray) -> np.ndarray:
-    """Return softmax(score / temperature) over every user's candidates, [B, C] float64.
+def probabilities(scores_BC: np.ndarray, temperatures_B: np.ndarray, recall: float) -> np.ndarray:
+    """Return recall · softmax(score / temperature) over every user's candidates, [B, C] float64.
 
     NaN for users without a temperature.
     """
@@ -190,4 +193,4 @@ def probabilities(scores_BC: np.ndarray, temperatures_B: np.ndarray) -> np.ndarr
     best_B1[np.isneginf(best_B1)] = 0.0  # no candidates
     weight_BC = np.exp((scores_BC - best_B1) / temperatures_B[:, None])
     total_B1 = weight_BC.sum(axis=1, keepdims=True)
-    return np.divide(weight_BC, total_B1, out=np.full(weight_BC.shape, np.nan), where=total_B1 > 0)
+    return recall * np.divide(weight_BC, total_B1, out=np.full(weight_BC.shape, np.nan), where=total_B1 > 0)

@@ -6,6 +6,7 @@ import json
 import shutil
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -48,6 +49,7 @@ def choose_bundle(context: Context, run_date: date) -> Manifest:
     known = manifests(context)
     chosen = _named_bundle(context, known) or select_bundle(known, run_date)
     check_settings(context, chosen.bundle_id)
+    check_mode(context, chosen.bundle_id)
     return chosen
 
 
@@ -72,6 +74,7 @@ def choose_evaluation_bundle(context: Context, run_date: date | None) -> Manifes
             f"bundle {chosen.bundle_id}: trained before {chosen.trained_before}, "
             f"expected {run_date}, the date to evaluate at"
         )
+    check_mode(context, chosen.bundle_id)
     return chosen
 
 
@@ -142,17 +145,35 @@ def check_settings(context: Context, bundle_id: str) -> None:
 
     Its CF model and blend know histories of that kind only.
     """
-    path = f"{_root(context)}/{bundle_id}/config.json"
-    try:
-        trained = json.loads(filesystem.read_text(context.spark, path)).get("sequences", {})
-    except (UserError, ValueError):
-        return  # a bundle that cannot be read is refused, by file, when it is loaded
+    trained = _settings_of(context, bundle_id).get("sequences", {})
     for key, value in context.config.sequences.model_dump(mode="json").items():
         if key in trained and trained[key] != value:
             raise ConfigError(
                 f"sequences.{key}: {value}, but bundle {bundle_id} was trained with {trained[key]}; "
                 f"set sequences.{key} to that, or train a bundle with the new setting (allmrec train)"
             )
+
+
+def check_mode(context: Context, bundle_id: str) -> None:
+    """Raise ConfigError where free text is asked for and the bundle's prompt does not list the candidates."""
+    layout = _settings_of(context, bundle_id).get("prompt", {}).get("layout")
+    if context.config.scoring.mode == "free" and layout == "no_list":
+        raise ConfigError(
+            f"scoring.mode: free, but bundle {bundle_id} was trained with prompt.layout no_list, which does "
+            "not show the candidates to the LLM; train one with token_first, paper or authors"
+        )
+
+
+def _settings_of(context: Context, bundle_id: str) -> dict[str, Any]:
+    """Return the settings a bundle was trained with; nothing where they cannot be read.
+
+    A bundle that cannot be read is refused, by file, when it is loaded.
+    """
+    path = f"{_root(context)}/{bundle_id}/config.json"
+    try:
+        return dict(json.loads(filesystem.read_text(context.spark, path)))
+    except (UserError, ValueError):
+        return {}
 
 
 def _root(context: Context) -> str:

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from allmrec.config import Config, fingerprint
 
-CODE_VERSIONS = {"sequences": 2, "candidates": 2, "score": 2, "publish": 2, "train": 3, "evaluate": 2}
+CODE_VERSIONS = {"sequences": 2, "candidates": 2, "score": 3, "publish": 2, "train": 4, "evaluate": 3}
 """Raised by whoever changes the code so that a step's rows, or a training's weights, become others."""
 
 SETTINGS: dict[str, tuple[str, ...]] = {
@@ -31,6 +31,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
         "seed",
         "llm.dtype",
         "scoring.mode",
+        "scoring.repetition_penalty",
         "scoring.order",
         "scoring.top_k",
         "scoring.active_within_days",
@@ -56,7 +57,18 @@ SETTINGS: dict[str, tuple[str, ...]] = {
         "llm.dtype",
         "prompt.*",
     ),
-    "evaluate": ("seed", "llm.dtype", "evaluation.*", "scoring.mode", "scoring.order"),
+    "evaluate": (
+        "seed",
+        "llm.dtype",
+        "evaluation.*",
+        "candidates.num_candidates",
+        "candidates.text_quota",
+        "candidates.rare_below",
+        "candidates.exclude_seen",
+        "scoring.mode",
+        "scoring.repetition_penalty",
+        "scoring.order",
+    ),
 }
 """Settings that decide a step's rows, by step; `section.*` is every key of it."""
 

@@ -13,7 +13,7 @@ from allmrec.errors import GateError
 from allmrec.runtime.context import Context
 from allmrec.runtime.runs import StepRun, latest
 
-FAILURES = ("prompt_too_long", "out_of_memory", "non_finite_score")
+FAILURES = ("prompt_too_long", "out_of_memory", "non_finite_score", "no_candidate")
 """Fallback reasons that say that the LLM failed, not that it was not meant to be asked, or came too late."""
 ADVICE = {
     "max_lost_users": "run the step again with --force",

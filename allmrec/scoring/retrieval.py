@@ -8,6 +8,7 @@ fewer candidates than there are. Everything is fixed by the input: equal scores 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -70,6 +71,31 @@ class Retriever:
         return self._in_chunks(
             len(users), lambda rows: self._score(users[rows], histories[rows], candidates[rows])
         )
+
+    @torch.no_grad()
+    def score_all(self, users: Ids, histories: Sequence[Ids]) -> CandidateLists:
+        """Return lists that hold the bundle's whole catalogue, column item_idx − 1, without sources.
+
+        For evaluation: this is a users × items matrix, so give it few users at a time.
+        """
+        vectors = self.encoder.encode(histories)
+        ids = self.encoder.item_ids.to_numpy(dtype=object)
+        shape = (len(users), len(ids))
+        cf_BI = (vectors.cf @ self.encoder.cf_items[1:].T).double().cpu().numpy()
+        text_BI = (vectors.text @ self.encoder.text_items[1:].T).double().cpu().numpy()
+        lists = replace(
+            CandidateLists.of(users, histories, [()] * len(users)),
+            ids=np.broadcast_to(ids, shape),
+            counts=np.full(len(users), len(ids), dtype=np.int64),
+            sources=np.broadcast_to(np.array(None, dtype=object), shape),
+        )
+        by_cf_BI = vectors.has_cf[:, None] & self.encoder.known[1:]
+        popularity_I = self.num_interactions[1:].astype(np.float64)
+        return lists.with_parts({
+            "cf": np.where(by_cf_BI, cf_BI, np.nan),
+            "text": text_BI,
+            "popularity": np.broadcast_to(popularity_I, shape),
+        })  # fmt: skip
 
     def _in_chunks(self, num_users: int, work: Callable[[slice], CandidateLists]) -> CandidateLists:
         """Return what `work` gives for `chunk_users` users at a time."""

@@ -17,7 +17,7 @@ from allmrec.bundle import Bundle
 from allmrec.config import Config
 from allmrec.errors import BundleError
 from allmrec.llm.frozen import FrozenLLM
-from allmrec.llm.generate import Leaf, decode_constrained
+from allmrec.llm.generate import Leaf, decode_constrained, decode_free
 from allmrec.llm.multi_item import Scored, score_requests
 from allmrec.llm.packing import Request
 from allmrec.llm.prompt import PromptLayout
@@ -39,6 +39,7 @@ class Scorer:
         self.device = bundle.soft_items.device
         prompt = bundle.config.prompt
         self.priors = bundle.priors if prompt.layout == "no_list" and prompt.subtract_prior else None
+        self.title_texts = bundle.items["title"].tolist()
         self.requests: RequestBuilder | None = None
         if llm is not None:
             self.requests = RequestBuilder(PromptLayout.of(prompt, llm), bundle.titles, llm.max_positions)
@@ -47,9 +48,10 @@ class Scorer:
         """Return the lists with the parts `alignment`, `llm_logprob` and `llm`, and `llm_failures` filled.
 
         `alignment` is cos(O_u, O_c), 0 for a user without any history that the bundle knows. The LLM is asked
-        about the users with `use_llm`; a failure is prompt_too_long, out_of_memory or non_finite_score. In
-        `generate` mode only the decoded candidate, the best by `llm`, has LLM parts. History items that the
-        bundle lacks are passed over. Raises BundleError for a candidate it lacks.
+        about the users with `use_llm`; a failure is prompt_too_long, out_of_memory, non_finite_score or, in
+        `free` mode, no_candidate. In the modes `generate` and `free` only the decoded candidate has LLM
+        parts. History items that the bundle lacks are passed over. Raises BundleError for a candidate it
+        lacks.
         """
         index = self.bundle.index
         histories = [[index[item] for item in items if item in index] for items in lists.histories]
@@ -72,6 +74,18 @@ class Scorer:
                     choices_BC[row, : len(logprobs)] = logprobs - self._priors_of(candidates[row])
         parts = {"alignment": lists.spread(alignment_N), "llm_logprob": logprobs_BC, "llm": choices_BC}
         return replace(lists.with_parts(parts), llm_failures=failures_B)
+
+    @torch.inference_mode()
+    def align_all(self, lists: CandidateLists) -> CandidateLists:
+        """Return lists that hold the bundle's whole catalogue (`Retriever.score_all`) with `alignment`."""
+        index = self.bundle.index
+        histories = [[index[item] for item in items if item in index] for items in lists.histories]
+        users_BH = self.rec.soft_users(self._padded(histories), self.soft_items).float()
+        users_BH = nn.functional.normalize(users_BH, dim=1)
+        items_IH = nn.functional.normalize(self.soft_items[1:].float(), dim=1)
+        cosine_BI = (users_BH @ items_IH.T).double().cpu().numpy()
+        has_history_B1 = np.array([bool(history) for history in histories])[:, None]
+        return lists.with_parts({"alignment": np.where(has_history_B1, cosine_BI, 0.0)})
 
     def _indexed(self, items: Sequence[str]) -> list[int]:
         """Return the item_idx of candidates; raises BundleError for one that the bundle lacks."""
@@ -130,10 +144,23 @@ class Scorer:
         budget = self.config.scoring.token_budget
         if self.config.scoring.mode == "rank":
             return score_requests(self.llm, requests, self.llm_soft_items, users_BH, budget)
-        offsets = [-self._priors_of(items) for items in candidates]
-        leaves, failures = decode_constrained(
-            self.llm, requests, offsets, self.llm_soft_items, users_BH, budget
-        )
+        if self.config.scoring.mode == "free":
+            assert self.requests is not None
+            leaves, failures = decode_free(
+                self.llm,
+                self.requests.layout,
+                requests,
+                [[self.title_texts[item - 1] for item in items] for items in candidates],
+                self.llm_soft_items,
+                users_BH,
+                budget,
+                self.config.scoring.repetition_penalty,
+            )
+        else:
+            offsets = [-self._priors_of(items) for items in candidates]
+            leaves, failures = decode_constrained(
+                self.llm, requests, offsets, self.llm_soft_items, users_BH, budget
+            )
         return Scored(
             [_only(leaf, len(items)) for leaf, items in zip(leaves, candidates, strict=True)], failures
         )

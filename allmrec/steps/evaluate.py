@@ -1,7 +1,7 @@
 """Held-out last items → the same scoring → evaluation_predictions, evaluation_results and a report.
 
-In `evaluation_predictions` the column `scenario` names the protocol, `leave_one_out`; in `evaluation_results`
-it names the users that a figure is about: `all`, or those whose target is a `warm`, `middle` or `cold` item.
+In both tables `protocol` says what a held-out item was ranked among (`allmrec.evaluation.protocols`). In
+`evaluation_results` the column `scenario` names the users that a figure is about.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from datetime import date
 
 import pandas as pd
 from pyspark import Accumulator
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from allmrec import seeds
@@ -21,10 +21,10 @@ from allmrec.data.interactions import counted
 from allmrec.data.snapshot import held_out_users, snapshot_uri
 from allmrec.data.splits import split
 from allmrec.data.user_sequences import full_sequences
-from allmrec.evaluation.leave_one_out import lists_with_target, ranks_of_candidates
-from allmrec.evaluation.report import results, table
+from allmrec.evaluation.list_figures import list_figures
+from allmrec.evaluation.protocols import predictions
+from allmrec.evaluation.report import comparison_lines, comparisons, results, table
 from allmrec.llm.frozen import FrozenLLM
-from allmrec.ranking.rankers import rankers
 from allmrec.runtime import bundle_store
 from allmrec.runtime.chunks import by_chunk, in_chunks
 from allmrec.runtime.context import Context
@@ -36,8 +36,16 @@ from allmrec.runtime.workers import WorkerModel
 from allmrec.tables import filesystem
 from allmrec.tables.schemas import TABLES
 
-RANKED = "user_id string, target string, candidates array<string>, model string, ranks array<int>"
-"""What workers return: `evaluation_predictions` without its scenario."""
+RANKED = (
+    "protocol string, user_id string, target string, candidates array<string>, model string, "
+    "ranks array<int>, target_rank int, num_ranked int, scores array<double>, probabilities array<double>, "
+    "is_sampled boolean"
+)
+"""What workers return: `evaluation_predictions` without bundle and scenario; and who gets sampled items."""
+RANKS = ("protocol", "model", "user_id", "target", "target_rank")
+"""What the figures of ranks need of them."""
+WITHOUT_SAMPLES = ("retrieved", "catalogue")
+"""Protocols that are for every evaluated user; the others are for `evaluation.num_sampled_users`."""
 
 
 def run_evaluate(context: Context, run_date: date | None) -> str:
@@ -53,27 +61,28 @@ def run_evaluate(context: Context, run_date: date | None) -> str:
     with recorded(context, "evaluate", cut_off, mark, manifest.table_versions) as run:
         llm = FrozenLLM.load(context.config.llm, run.report)
         bundle = load_bundle(bundle_store.fetch_bundle(context, manifest.bundle_id), llm)
-        with run.part("targets", "take every user's last item, draw the same negatives for all models"):
-            users = run.keep(sampled_users(context, manifest, bundle.config, run))
+        with run.part("targets", "take every user's last item"):
+            users = run.keep(evaluated_users(context, manifest, bundle.config, run))
             num_users = users.count()
-        num_candidates = context.config.evaluation.num_negatives + 1
-        with run.part("score", f"let every model rank {num_candidates} candidates for {num_users:,} users"):
+        protocols = ", ".join(context.config.evaluation.protocols)
+        with run.part("score", f"let every ranker order the lists of {num_users:,} users: {protocols}"):
             ranked = ranked_users(context, run, bundle, users, num_users)
         with run.part("write", "store predictions and figures"):
-            figures = write_tables(context, ranked, bundle)
+            figures, text = write_tables(context, ranked, bundle)
         run.bundle_id = bundle.bundle_id
         run.counts = {"users_in": num_users}
-        of_all_users = figures[figures["scenario"] == "all"]
-        run.figures = {f"{row.model}_{row.metric}": row.value for row in of_all_users.itertuples()}
-    return table(figures)
+        of_all = figures[figures["scenario"] == "all"]
+        run.figures = {f"{row.protocol}_{row.model}_{row.metric}": row.value for row in of_all.itertuples()}
+    return text
 
 
-def sampled_users(context: Context, manifest: Manifest, trained: Config, run: StepRun) -> DataFrame:
-    """Return (user_id, history, target, seen) of a seeded sample of the users with a held-out last item.
+def evaluated_users(context: Context, manifest: Manifest, trained: Config, run: StepRun) -> DataFrame:
+    """Return (user_id, history, target, seen, place) of a seeded sample of the users with a held-out item.
 
-    They are read from the snapshot that the bundle was trained on. Where it holds none, as version 0.1.0 left
-    it, they are made from the tables at the versions it was trained on; raises TableError where those were
-    vacuumed. `trained` is the bundle's configuration.
+    `place` counts the sample from 1, in the order of the draw. They are read from the snapshot that the
+    bundle was trained on. Where it holds none, as version 0.1.0 left it, they are made from the tables at
+    the versions it was trained on; raises TableError where those were vacuumed. `trained` is the bundle's
+    configuration.
     """
     uri = f"{snapshot_uri(context.tables.root, manifest.fingerprint)}/targets"
     if filesystem.exists(context.spark, uri):
@@ -85,11 +94,13 @@ def sampled_users(context: Context, manifest: Manifest, trained: Config, run: St
         sequences = full_sequences(log, trained.sequences)
         parts = split(sequences, "evaluation", trained.training.held_back_share, trained.seed)
         users = held_out_users(parts, inputs.seen(cut_off), trained.sequences.max_history)
+        # Of users with two items that version trained on both.
+        users = users.where(F.size("history") >= 2)
     config = context.config
-    if config.evaluation.num_users is None:
-        return users
     drawn = F.sha2(F.concat(F.lit(f"{config.seed}:evaluate:"), "user_id"), 256)
-    return users.orderBy(drawn, "user_id").limit(config.evaluation.num_users)
+    users = users.withColumn("place", F.row_number().over(Window.orderBy(drawn, "user_id")))
+    num_users = config.evaluation.num_users
+    return users if num_users is None else users.where(F.col("place") <= num_users)
 
 
 def ranked_users(
@@ -107,44 +118,44 @@ def ranked_users(
 def ranking(
     model: WorkerModel, num_done: Accumulator[int]
 ) -> Callable[[Iterable[pd.DataFrame]], Iterator[pd.DataFrame]]:
-    """Return the function for `mapInPandas`: chunks of `held_out_users` in, rows of `RANKED` out."""
-    config = model.config
+    """Return the function for `mapInPandas`: chunks of `evaluated_users` in, rows of `RANKED` out."""
+    config, settings = model.config, model.config.evaluation
 
     def rank(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         for users in by_chunk(batches):
             scorer = model.scorer(with_llm=True)
             retriever = model.retriever(frozenset(scorer.bundle.items["item_id"]))
-            lists = lists_with_target(
-                users["user_id"].tolist(),
-                users["history"].tolist(),
-                users["target"].tolist(),
-                users["seen"].tolist(),
-                retriever,
-                config.evaluation.num_negatives,
-                config.seed,
-            )
-            lists = scorer.score(lists.asking_llm(True))
-            rows = users[["user_id", "target"]].assign(candidates=lists.listed(lists.ids))
-            for name, ranker in rankers(scorer.bundle.blends, config.scoring).items():
-                ranks = ranks_of_candidates(ranker.scores(lists), lists, config.seed)
-                yield rows.assign(model=name, ranks=ranks)
+            last = settings.num_sampled_users or users["place"].max()
+            users = users.assign(is_sampled=users["place"] <= last)
+            for protocol in settings.protocols:
+                chosen = users if protocol in WITHOUT_SAMPLES else users[users["is_sampled"]]
+                chosen = chosen.reset_index(drop=True)
+                if len(chosen):
+                    for rows in predictions(protocol, chosen, retriever, scorer, config):
+                        yield rows.assign(is_sampled=chosen["is_sampled"])
             num_done.add(len(users))
 
     return rank
 
 
-def write_tables(context: Context, ranked: DataFrame, bundle: Bundle) -> pd.DataFrame:
-    """Write the bundle's rows of both tables, one commit each, and return the figures.
+def write_tables(context: Context, ranked: DataFrame, bundle: Bundle) -> tuple[pd.DataFrame, str]:
+    """Write the bundle's rows of both tables, one commit each.
 
-    They are the rows of `evaluation_results` as a frame.
+    Return the rows of `evaluation_results` as a frame, and the report as text.
     """
     bundle_id, replace_where = bundle.bundle_id, context.tables.replace_where
-    predictions = ranked.withColumns({"scenario": F.lit("leave_one_out"), "bundle_id": F.lit(bundle_id)})
+    rows = ranked.withColumns({"scenario": F.lit("leave_one_out"), "bundle_id": F.lit(bundle_id)})
     columns = TABLES["evaluation_predictions"].schema.fieldNames()
-    replace_where("evaluation_predictions", predictions.select(*columns), "bundle_id", bundle_id)
+    replace_where("evaluation_predictions", rows.select(*columns), "bundle_id", bundle_id)
     settings, seed = context.config.evaluation, seeds.derive(context.config.seed, "bootstrap")
-    figures = results(ranked.toPandas(), bundle.items, settings, seed).assign(bundle_id=bundle_id)
+    ranks = ranked.select(*RANKS).toPandas()
+    lists = ranked.where("is_sampled").toPandas()
+    vectors = bundle.text_embeddings[1:].cpu().numpy()
+    of_lists = list_figures(lists, bundle.items, vectors, settings.bootstrap_samples, seed)
+    figures = pd.concat([results(ranks, bundle.items, settings, seed), of_lists], ignore_index=True)
+    figures = figures.assign(bundle_id=bundle_id)
     schema = TABLES["evaluation_results"].schema
-    rows = context.spark.createDataFrame(figures[schema.fieldNames()], schema)
-    replace_where("evaluation_results", rows, "bundle_id", bundle_id)
-    return figures
+    of_results = context.spark.createDataFrame(figures[schema.fieldNames()], schema)
+    replace_where("evaluation_results", of_results, "bundle_id", bundle_id)
+    text = table(figures, settings.exclude_seen, context.config.candidates.num_candidates)
+    return figures, f"{text}\n{comparison_lines(comparisons(ranks, settings, seed))}"

@@ -150,8 +150,8 @@ RECOMMENDATIONS = TableSpec(
         ColumnSpec(
             "probability",
             DOUBLE,
-            "that this candidate is the user's next item, over all of the user's candidates, calibrated; "
-            "null for popular lists",
+            "that this candidate is the user's next item: calibrated, and over the items that were not "
+            "retrieved too; null for popular lists",
             required=False,
         ),
         ColumnSpec(
@@ -175,7 +175,8 @@ RECOMMENDATIONS = TableSpec(
             "fallback_reason",
             STRING,
             "why the list was not ordered as the settings say: `no_history`, `prompt_too_long`, "
-            "`out_of_memory`, `non_finite_score` or `deadline`; null where it was",
+            "`out_of_memory`, `non_finite_score`, `no_candidate` (the LLM wrote no candidate's title) or "
+            "`deadline`; null where it was",
             required=False,
         ),
         ColumnSpec("bundle_id", STRING, "the model bundle that scored"),
@@ -322,8 +323,15 @@ RUNS = TableSpec(
         ),
     ),
 )
-_EVALUATED = ColumnSpec(
-    "bundle_id", STRING, "the evaluated bundle; null in rows of version 0.1.0", required=False
+_EVALUATED = (
+    ColumnSpec("bundle_id", STRING, "the evaluated bundle; null in rows of version 0.1.0", required=False),
+    ColumnSpec(
+        "protocol",
+        STRING,
+        "what held-out items were ranked among: `retrieved`, `catalogue`, `uniform` or `popular`; "
+        "null in rows of version 0.1.0",
+        required=False,
+    ),
 )
 EVALUATION_PREDICTIONS = TableSpec(
     "evaluation_predictions",
@@ -333,11 +341,27 @@ EVALUATION_PREDICTIONS = TableSpec(
         ColumnSpec("model", STRING, "the ranker, such as `cf`, `llm` or `served`"),
         _USER_ID,
         ColumnSpec("target", STRING, "the held-out item"),
-        ColumnSpec("candidates", STRINGS, "what was ranked: the target first, then sampled negatives"),
+        ColumnSpec(
+            "candidates",
+            STRINGS,
+            "what was ranked: the retrieved list; the target and the best others of the catalogue; "
+            "the target and sampled negatives",
+        ),
         ColumnSpec("ranks", INTS, "rank of each candidate, from 1"),
-        _EVALUATED,
+        *_EVALUATED,
+        ColumnSpec("target_rank", INT, "rank of the target; null where it was not retrieved", required=False),
+        ColumnSpec("num_ranked", INT, "how many candidates were ranked", required=False),
+        ColumnSpec(
+            "scores", DOUBLES, "the ranker's score of each candidate; null for `catalogue`", required=False
+        ),
+        ColumnSpec(
+            "probabilities",
+            DOUBLES,
+            "that each candidate is the user's next item; null where the ranker has none",
+            required=False,
+        ),
     ),
-    key=("bundle_id", "scenario", "model", "user_id"),
+    key=("bundle_id", "protocol", "scenario", "model", "user_id"),
     constraints=(
         Constraint("one_rank_a_candidate", "size(candidates) = size(ranks)", "every candidate has one rank"),
     ),
@@ -347,7 +371,10 @@ EVALUATION_RESULTS = TableSpec(
     "A figure of a bundle's newest evaluation.",
     (
         ColumnSpec(
-            "scenario", STRING, "which users: `all`, or those whose target is `warm`, `middle` or `cold`"
+            "scenario",
+            STRING,
+            "which users: `all`, those whose target is a `warm`, `middle` or `cold` item, or was `found` by "
+            "retrieval; `lists`: whole lists, of the sampled users",
         ),
         ColumnSpec("model", STRING, "the ranker, as in `evaluation_predictions`"),
         ColumnSpec("metric", STRING, "the metric's name"),
@@ -355,9 +382,9 @@ EVALUATION_RESULTS = TableSpec(
         ColumnSpec("value", DOUBLE, "mean over the users", required=False),
         ColumnSpec("low", DOUBLE, "lower end of its 95 % bootstrap interval", required=False),
         ColumnSpec("high", DOUBLE, "upper end of its 95 % bootstrap interval", required=False),
-        _EVALUATED,
+        *_EVALUATED,
     ),
-    key=("bundle_id", "scenario", "model", "metric"),
+    key=("bundle_id", "protocol", "scenario", "model", "metric"),
 )
 
 _INPUTS = (INTERACTIONS, ITEMS, USERS)

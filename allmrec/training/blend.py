@@ -1,10 +1,9 @@
 """Fitting the blend where it is used, on users whose held-back item no trained part has seen.
 
-For serving it is fitted on retrieved candidates, of the users whose held-back item is among them: a night's
-lists are hard to tell apart. For evaluation it is fitted on sampled negatives, as `allmrec evaluate` ranks
-them. The weights v (temperature included) maximise the likelihood of the true item under softmax(score) over
-the candidates, are never negative (a part that misleads is left out), and are shrunk towards a prior, so that
-few users hardly move it:
+It is fitted on retrieved candidates, of the users whose held-back item is among them: a night's lists are
+hard to tell apart, and they are what an evaluation judges first. The weights v (temperature included)
+maximise the likelihood of the true item under softmax(score) over the candidates, are never negative (a part
+that misleads is left out), and are shrunk towards a prior, so that few users hardly move it:
 
     min_v  Σ_u −log softmax(f_u v)[target_u] + SHRINK/2 · |v − prior|²      v_part ≥ 0
 
@@ -16,13 +15,13 @@ fit.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from allmrec import metrics, seeds
 from allmrec.bundle import Bundle
 from allmrec.config import Config
-from allmrec.evaluation.leave_one_out import lists_with_target
 from allmrec.llm.frozen import FrozenLLM
 from allmrec.ranking.blend import BlendWeights, blend_features
 from allmrec.ranking.candidate_lists import CandidateLists, filled
@@ -54,7 +53,7 @@ def fit_blends(
     The blend without the LLM is fitted on at most `training.blend_users`; the LLM reads at most
     `training.blend_llm_users` of them.
     """
-    lists, targets = blend_lists(bundle, snapshot, config)
+    lists, targets, recall = blend_lists(bundle, snapshot, config)
     parts = config.training.blend_parts
     without, figures = fit_blend(
         _scored(Scorer(bundle, None, config), lists, USERS_WITHOUT_LLM, report),
@@ -71,13 +70,18 @@ def fit_blends(
     with_llm, figures_with_llm = fit_blend(read, targets[:num_read], parts, without, config.seed)
     named = {f"blend_without_llm_{name}": value for name, value in figures.items()}
     named |= {f"blend_with_llm_{name}": value for name, value in figures_with_llm.items()}
-    return {"without_llm": without, "with_llm": with_llm}, named
+    named["blend_recall"] = recall
+    blends = {"without_llm": without, "with_llm": with_llm}
+    return {name: replace(blend, recall=recall) for name, blend in blends.items()}, named
 
 
-def blend_lists(bundle: Bundle, snapshot: Snapshot, config: Config) -> tuple[CandidateLists, list[str]]:
-    """Return candidates of the users with role blend, the held-back item among them, and those items.
+def blend_lists(
+    bundle: Bundle, snapshot: Snapshot, config: Config
+) -> tuple[CandidateLists, list[str], float]:
+    """Return retrieved lists, of users with role blend, that hold the held-back item; the items; the recall.
 
-    Users stand in an order drawn from the seed, so that the first ones are a sample.
+    Retrieval's recall is the share of such lists; 1 where there is nobody to look at. Users stand in an order
+    drawn from the seed, so that the first ones are a sample.
     """
     rows = snapshot.held_back("blend").sort_values("user_id", ignore_index=True)
     order = sorted(rows.index, key=lambda row: seeds.derive(config.seed, "blend", rows["user_id"][row]))
@@ -87,16 +91,12 @@ def blend_lists(bundle: Bundle, snapshot: Snapshot, config: Config) -> tuple[Can
     histories = [[ids[idx] for idx in history if idx > 0] for history in rows["item_idx"]]
     seen = [[ids[idx] for idx in items if idx > 0] for items in rows["seen"]]
     retriever = Retriever(bundle, None, config.candidates)
-    if config.training.purpose == "evaluation":
-        lists = lists_with_target(
-            users, histories, targets, seen, retriever, config.evaluation.num_negatives, config.seed
-        )
-        return lists, targets
     lists = retriever.retrieve(users, histories, seen)
     # Only lists that hold the true item say how to order one. Placing it into the others would teach that the
     # true item is the one that retrieval ranks last: on the demo shop all weights then became 0.
     has_target = np.flatnonzero(lists.columns_of(targets) >= 0)
-    return lists.take(has_target), [targets[row] for row in has_target.tolist()]
+    recall = len(has_target) / len(lists) if len(lists) else 1.0
+    return lists.take(has_target), [targets[row] for row in has_target.tolist()], recall
 
 
 def fit_blend(

@@ -29,24 +29,30 @@ def config(purpose: str = "evaluation", **training: object) -> Config:
     )
 
 
-def test_evaluation_tests_on_the_last_item_and_holds_back_the_one_before(spark: SparkSession) -> None:
-    rows = by_user(
-        split(
-            sequences(spark, {"three": ["a", "b", "c"], "two": ["a", "b"], "one": ["a"], "none": []}),
-            "evaluation",
-            0.2,
-            7,
-        )
-    )
+def test_evaluation_tests_everybody_and_holds_back_the_item_before_of_a_seeded_share(
+    spark: SparkSession,
+) -> None:
+    log = sequences(spark, {"three": ["a", "b", "c"], "two": ["a", "b"], "one": ["a"], "none": []})
+    rows = by_user(split(log, "evaluation", 1.0, 7))
     assert (rows["three"].train_items, rows["three"].held_back, rows["three"].test) == (["a"], "b", "c")
     assert rows["three"].role in ("stage2", "early_stop", "blend")
-    for user, items in (("two", ["a", "b"]), ("one", ["a"]), ("none", [])):
-        assert (rows[user].train_items, rows[user].held_back, rows[user].role, rows[user].test) == (
-            items,
-            None,
-            "",
-            None,
-        )
+    assert [tuple(rows[user])[1:] for user in ("two", "one", "none")] == [
+        (["a"], None, "", "b"),
+        (["a"], None, "", None),
+        ([], None, "", None),
+    ]
+    published = by_user(split(log, "evaluation", 0.0, 7))["three"]
+    assert (published.train_items, published.held_back, published.test) == (["a", "b"], None, "c")
+
+
+def test_the_share_that_is_held_back_for_evaluation_is_the_one_of_serving(spark: SparkSession) -> None:
+    log = sequences(spark, {f"u{n:04d}": ["a", "b", "c"] for n in range(2000)})
+    tested, served = (by_user(split(log, purpose, 0.2, 7)) for purpose in ("evaluation", "serving"))
+    assert all(row.test == "c" for row in tested.values())
+    held_back = {user for user, row in tested.items() if row.held_back == "b"}
+    assert 340 < len(held_back) < 460
+    assert held_back == {user for user, row in served.items() if row.held_back is not None}
+    assert {user: tested[user].role for user in held_back} == {user: served[user].role for user in held_back}
 
 
 def test_serving_holds_back_the_last_item_of_a_seeded_share_and_tests_nothing(spark: SparkSession) -> None:

@@ -42,7 +42,7 @@ SMALL = [
     "prompt.history_items=5",
     "candidates.chunk_users=64",
     "scoring.chunk_users=16",
-    "evaluation.num_users=30",
+    "evaluation.num_sampled_users=30",
     "evaluation.bootstrap_samples=50",
     "spark.shuffle_partitions=2",
 ]

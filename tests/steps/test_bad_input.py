@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
-from allmrec.errors import BundleError, GateError, SetupError, TableError
+from allmrec.errors import BundleError, ConfigError, GateError, SetupError, TableError
 from allmrec.runtime.context import Context
 from allmrec.steps.nightly import run_nightly
 from tests.conftest import QUICK_OVERRIDE, SHORT_RUNS
@@ -240,3 +240,10 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_the_table_as_it_was(
     assert "No space left" in line
     assert "Traceback" not in done.stderr
     assert version(root, "recommendations") == before
+
+
+def test_free_text_needs_a_bundle_whose_prompt_lists_the_candidates(
+    shop: Path, new_context: NewContext
+) -> None:
+    with pytest.raises(ConfigError, match=r"scoring.mode: free, but bundle \w+ was .* prompt.layout no_list"):
+        run_nightly(new_context(shop, "scoring.mode=free"), RUN_DATE)

@@ -1,21 +1,27 @@
-"""Evaluation on a small shop: a bundle that has not seen the targets, the same candidates for every model."""
+"""Evaluation on a small shop: a bundle that has not seen the targets, the same lists for every ranker."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from allmrec.errors import BundleError
+from allmrec.errors import BundleError, InputError
+from allmrec.evaluation.protocols import PROTOCOLS, RERANKERS
 from allmrec.evaluation.report import LABELS
 from allmrec.ranking.rankers import RANKER_NAMES
 from allmrec.runtime.context import Context
+from allmrec.steps.compare import compared_bundles
 from allmrec.steps.evaluate import run_evaluate
 from allmrec.steps.train import run_train
 from tests.steps.conftest import RUN_DATE, NewContext, copied_shop
 from tests.steps.reading import rows
+
+NUM_SAMPLED = 30
 
 
 class Evaluated(NamedTuple):
@@ -47,16 +53,30 @@ def test_a_bundle_of_another_cut_off_is_refused_by_name(evaluated: Evaluated) ->
         run_evaluate(evaluated.context, RUN_DATE.replace(month=5, day=30))
 
 
-def test_every_model_ranks_the_same_candidates(predictions: pd.DataFrame) -> None:
-    assert set(predictions["model"]) == set(RANKER_NAMES)
+def test_every_ranker_orders_the_same_candidates_under_every_protocol(predictions: pd.DataFrame) -> None:
     assert set(predictions["scenario"]) == {"leave_one_out"}
-    for _, of_user in predictions.groupby("user_id"):
-        assert set(of_user["model"]) == set(RANKER_NAMES)
-        assert of_user["candidates"].map(tuple).nunique() == 1
-        assert of_user["target"].nunique() == 1
-        assert len(of_user["candidates"].iloc[0]) == 20
-        assert of_user["candidates"].iloc[0][0] == of_user["target"].iloc[0]
-        assert all(sorted(ranks) == list(range(1, 21)) for ranks in of_user["ranks"])
+    assert set(predictions["protocol"]) == set(PROTOCOLS)
+    num_users = predictions["user_id"].nunique()
+    for protocol, of_protocol in predictions.groupby("protocol"):
+        models = set(RANKER_NAMES) - (set(RERANKERS) if protocol == "catalogue" else set())
+        sampled = protocol in ("uniform", "popular")
+        assert of_protocol["user_id"].nunique() == (NUM_SAMPLED if sampled else num_users)
+        for _, of_user in of_protocol.groupby("user_id"):
+            assert set(of_user["model"]) == models
+            assert of_user["target"].nunique() == 1
+            if protocol != "catalogue":
+                assert of_user["candidates"].map(tuple).nunique() == 1
+                assert all(sorted(ranks) == list(range(1, 21)) for ranks in of_user["ranks"])
+            if protocol != "retrieved":
+                assert of_user["candidates"].iloc[0][0] == of_user["target"].iloc[0]
+
+
+def test_the_rank_of_the_target_is_its_rank_among_the_candidates(predictions: pd.DataFrame) -> None:
+    for row in predictions.itertuples():
+        ranks = dict(zip(row.candidates, row.ranks, strict=True))
+        assert (None if pd.isna(row.target_rank) else row.target_rank) == ranks.get(row.target)
+    retrieved = predictions[predictions["protocol"] == "retrieved"]["target_rank"]
+    assert 0 < retrieved.notna().mean() < 1
 
 
 def test_the_target_is_a_users_newest_item(predictions: pd.DataFrame, evaluated: Evaluated) -> None:
@@ -73,24 +93,94 @@ def test_targets_and_negatives_were_never_in_the_history_that_is_scored(
     [targets] = (evaluated.tables / "_snapshots").glob("*/targets")
     histories = pd.read_parquet(targets).set_index("user_id")["history"].map(set)
     log = rows(evaluated.tables, "interactions").groupby("user_id")["item_id"].agg(set)
-    by_user = predictions.drop_duplicates("user_id").set_index("user_id")
-    assert set(by_user.index) <= set(histories.index)
-    for user, (target, candidates) in by_user[["target", "candidates"]].iterrows():
+    assert set(predictions["user_id"]) == set(histories.index)
+    for protocol, user, target, candidates in predictions[
+        ["protocol", "user_id", "target", "candidates"]
+    ].itertuples(index=False):
         assert histories[user]
         assert target not in histories[user]
-        assert not set(candidates[1:]) & histories[user]
-        assert not set(candidates[1:]) & log[user], "a negative is an item that the user never had"
+        assert not (set(candidates) - {target}) & log[user], f"{protocol}: items that the user had"
 
 
-def test_results_have_intervals_around_their_values_and_the_number_of_users(evaluated: Evaluated) -> None:
+def test_every_user_with_two_items_has_a_target(predictions: pd.DataFrame, evaluated: Evaluated) -> None:
+    log = rows(evaluated.tables, "interactions")
+    past = log[pd.to_datetime(log["event_time"], utc=True) < pd.Timestamp(RUN_DATE, tz="UTC")]
+    num_items = past.groupby("user_id")["item_id"].nunique()
+    assert set(predictions["user_id"]) == set(num_items[num_items >= 2].index)
+
+
+def test_results_have_intervals_around_their_values_and_the_number_of_users(
+    evaluated: Evaluated, predictions: pd.DataFrame
+) -> None:
     results = rows(evaluated.tables, "evaluation_results")
     overall = results[results["scenario"] == "all"]
-    assert set(overall["metric"]) >= {"Hit@1", "HR@5", "HR@10", "NDCG@5", "NDCG@10"}
+    assert set(overall["metric"]) >= {"Hit@1", "HR@5", "HR@10", "NDCG@5", "NDCG@10", "recall"}
     assert ((overall["low"] <= overall["value"]) & (overall["value"] <= overall["high"])).all()
-    assert (overall["n"] == 30).all()
-    assert {"warm", "cold"} <= set(results["scenario"])
+    sizes = overall.groupby("protocol")["n"].unique().map(list).to_dict()
+    num_users = predictions["user_id"].nunique()
+    assert sizes == {
+        "retrieved": [num_users],
+        "catalogue": [num_users],
+        "uniform": [NUM_SAMPLED],
+        "popular": [NUM_SAMPLED],
+    }
+    assert {"found", "warm", "cold"} <= set(results["scenario"])
+    assert set(overall[overall["protocol"] == "catalogue"]["model"]) == set(RANKER_NAMES)
 
 
-def test_the_report_names_every_model(evaluated: Evaluated) -> None:
+def test_the_report_names_every_ranker_and_compares_the_served_order(evaluated: Evaluated) -> None:
     for model in RANKER_NAMES:
         assert LABELS[model] in evaluated.report
+    assert "end to end: a next item that is not among the 20 retrieved is a miss" in evaluated.report
+    assert "the served order against the others, by the same users" in evaluated.report
+
+
+def test_figures_of_lists_are_of_the_sampled_users_whom_the_llm_all_read(
+    evaluated: Evaluated, predictions: pd.DataFrame
+) -> None:
+    results = rows(evaluated.tables, "evaluation_results").query("scenario == 'lists'")
+    assert (results.query("metric == 'AUC per user'")["n"] == NUM_SAMPLED).all()
+    of_served = results.query("protocol == 'retrieved' and model == 'served'").set_index("metric")["value"]
+    assert 0 < of_served["coverage@10"] <= 1
+    assert of_served["novelty@10"] > 0
+    assert 0 < of_served["diversity@10"] < 1.5
+    assert 0 <= of_served["calibration error"] < 0.2
+    assert 0.3 < results.query("protocol == 'uniform' and metric == 'AUC'")["value"].max() <= 1
+    sampled = set(predictions.query("protocol == 'uniform'")["user_id"])
+    read = predictions.query("protocol == 'retrieved' and model == 'llm'").set_index("user_id")
+    for user in sampled:
+        assert len(set(read.loc[user, "scores"])) > 1, "the LLM had no voice in this list"
+
+
+def test_probabilities_are_unconditional_by_the_recall_that_the_bundle_keeps(
+    evaluated: Evaluated, predictions: pd.DataFrame
+) -> None:
+    [bundle_id] = set(predictions["bundle_id"])
+    blends = json.loads((evaluated.tables / "_bundles" / bundle_id / "blend.json").read_text())
+    recall = blends["with_llm"]["recall"]
+    assert 0 < recall < 1
+    of_served = predictions.query("protocol == 'retrieved' and model == 'served'")["probabilities"]
+    sums = [np.sum(values) for values in of_served if values[0] is not None and not np.isnan(values[0])]
+    assert len(sums) > 100
+    assert sums == pytest.approx([recall] * len(sums))
+    uncalibrated = predictions.query("protocol == 'uniform' or model == 'popularity'")
+    assert uncalibrated["probabilities"].isna().all()
+
+
+def test_two_bundles_are_compared_by_what_their_evaluations_left(
+    evaluated: Evaluated, new_context: NewContext
+) -> None:
+    [first] = set(rows(evaluated.tables, "evaluation_predictions")["bundle_id"])
+    weaker = ("training.purpose=evaluation", "cf.epochs=1", "cf.evaluate_every=1")
+    second = run_train(new_context(evaluated.tables, *weaker), RUN_DATE)
+    with pytest.raises(InputError, match=f"bundle {second}: not in evaluation_predictions, .*{first}"):
+        compared_bundles(evaluated.context, first, second)
+    settings = (f"scoring.bundle_id={second}", "evaluation.protocols=[catalogue]")
+    run_evaluate(new_context(evaluated.tables, *settings), None)
+    text = compared_bundles(evaluated.context, first, second)
+    assert f"bundle {second} against bundle {first}" in text
+    [of_cf] = [line for line in text.splitlines() if LABELS["cf"] in line]
+    [of_popularity] = [line for line in text.splitlines() if LABELS["popularity"] in line]
+    assert "whole catalogue" in of_cf
+    assert "NDCG@10 +0.0000 [+0.0000, +0.0000]" in of_popularity
+    assert "own retrieved list" not in text, "the second one was not evaluated so"

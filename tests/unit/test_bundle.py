@@ -29,7 +29,7 @@ from allmrec.bundle.manifest import content_id
 from allmrec.config import Config
 from allmrec.errors import BundleError, SetupError
 from allmrec.llm.multi_item import item_priors
-from allmrec.llm.prompt import PromptLayout
+from allmrec.llm.prompt import PromptLayout, TitleTokens
 from allmrec.models.text_encoder import TextEncoder
 from allmrec.scoring.retrieval import Retriever
 from allmrec.scoring.scorer import Scorer
@@ -84,6 +84,9 @@ def test_what_is_loaded_is_what_was_saved(root: Path, fresh: Bundle, saved: Path
     assert np.array_equal(loaded.priors, fresh.priors)
     assert np.array_equal(loaded.titles.flat, fresh.titles.flat)
     assert np.array_equal(loaded.titles.offsets, fresh.titles.offsets)
+    assert loaded.titles.is_cut is not None
+    assert fresh.titles.is_cut is not None
+    assert np.array_equal(loaded.titles.is_cut, fresh.titles.is_cut)
     assert loaded.config == fresh.config
     assert loaded.blends == fresh.blends
     assert loaded.index["i003"] == 3
@@ -93,6 +96,27 @@ def test_what_is_loaded_is_what_was_saved(root: Path, fresh: Bundle, saved: Path
     assert loaded.manifest.figures == {"cf_NDCG@10": 0.5, "odd": None, "numpy": 1.5}
     assert loaded.manifest.llm.weight_hash == tiny_llm(root).weight_hash
     assert loaded.manifest.parent_id is None
+
+
+def test_a_bundle_of_before_does_not_know_which_titles_are_cut_and_neither_do_its_children(
+    root: Path, fresh: Bundle, tmp_path: Path
+) -> None:
+    of_before = replace(fresh, titles=TitleTokens(fresh.titles.flat, fresh.titles.offsets))
+    old = load_bundle(tmp_path / save_bundle(tmp_path, of_before, EXTRA), tiny_llm(root))
+    assert old.titles.is_cut is None
+    items = pd.concat([catalogue(), pd.DataFrame({"item_id": ["new"], "title": ["a new tent " * 9]})])
+    child = extend_bundle(old, items, tiny_encoder(root), tiny_llm(root), tmp_path / "children")
+    assert child.titles.is_cut is None
+    assert child.num_items == old.num_items + 1
+
+
+def test_a_child_knows_which_of_its_new_titles_are_cut(root: Path, saved: Path, tmp_path: Path) -> None:
+    parent = load_bundle(saved, tiny_llm(root))
+    new = pd.DataFrame({"item_id": ["new", "newer"], "title": ["a new tent " * 9, "sock"]})
+    items = pd.concat([catalogue(), new])
+    child = extend_bundle(parent, items, tiny_encoder(root), tiny_llm(root), tmp_path / "children")
+    assert child.titles.is_cut is not None
+    assert child.titles.is_cut[-2:].tolist() == [True, False]
 
 
 def test_a_manifest_is_its_file_and_back_and_keeps_what_another_version_wrote(saved: Path) -> None:

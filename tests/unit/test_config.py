@@ -26,7 +26,11 @@ from allmrec.errors import ConfigError
         ("nothing.top_k=3", "nothing: unknown key, expected one of candidates, cf"),
         ("scoring=3", "scoring: 3, expected a mapping of settings"),
         ("training.blend_parts=[]", "training.blend_parts: [], expected a list of one or more of cf, text,"),
-        ("training.blend_parts=[cf, cf]", "training.blend_parts: cf, cf, expected no part twice"),
+        ("training.blend_parts=[cf, cf]", "training.blend_parts: cf, cf, expected none twice"),
+        (
+            "evaluation.protocols=[popular, popular]",
+            "evaluation.protocols: popular, popular, expected none twice",
+        ),
         (
             "training.blend_parts=[cf, age]",
             'training.blend_parts: "age", expected a list of one or more of cf,',

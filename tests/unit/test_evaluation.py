@@ -7,13 +7,11 @@ import pandas as pd
 import pytest
 
 from allmrec.config import Config
-from allmrec.evaluation.leave_one_out import (
-    lists_with_target,
-    ranks_of_candidates,
-    sample_negatives,
-    target_ranks,
-)
-from allmrec.evaluation.report import results, table
+from allmrec.evaluation.comparison import paired
+from allmrec.evaluation.negatives import lists_with_target, sample_negatives
+from allmrec.evaluation.protocols import NUM_STORED, predictions
+from allmrec.evaluation.ranks import ranks_in_catalogue, ranks_of_candidates, target_ranks
+from allmrec.evaluation.report import comparison_lines, comparisons, in_words, results, table
 from allmrec.evaluation.scenarios import scenario_rows, warm_cold
 from allmrec.ranking.candidate_lists import CandidateLists
 from allmrec.ranking.rankers import rankers
@@ -39,6 +37,15 @@ def test_negatives_are_uniform_over_what_is_left() -> None:
     )
     assert counts[0] == counts[1] == 0
     assert counts[2:] == pytest.approx(np.full(10, 2000), abs=150)
+
+
+def test_negatives_by_popularity_are_drawn_in_proportion_and_those_nobody_had_come_last() -> None:
+    weights = np.array([5.0, 0.0, 1.0, 4.0, 5.0])
+    first = [sample_negatives(str(user), {1}, 5, 1, 0, weights)[0] for user in range(6000)]
+    assert np.bincount(first, minlength=6)[1:] / 6000 == pytest.approx([0, 0, 0.1, 0.4, 0.5], abs=0.02)
+    drawn = sample_negatives("u", {1}, 5, 3, 0, weights)
+    assert sorted(drawn) == [3, 4, 5]
+    assert sample_negatives("u", {1}, 5, 19, 0, weights) == [*drawn, 2]
 
 
 def test_a_small_catalogue_gives_what_it_has() -> None:
@@ -80,62 +87,131 @@ def test_warm_and_cold_are_the_ends_and_equal_counts_stay_together() -> None:
     assert by_count[1] == "middle"
 
 
-def test_a_scenario_is_a_filter_by_the_targets_label() -> None:
-    labels = np.array(["warm", "cold", "warm"])
-    assert scenario_rows(labels, "all").tolist() == [True] * 3
-    assert scenario_rows(labels, "cold").tolist() == [False, True, False]
-    assert not scenario_rows(labels, "middle").any()
+def test_a_scenario_is_a_filter_by_the_targets_label_or_by_what_was_retrieved() -> None:
+    labels, ranks = np.array(["warm", "cold", "warm"]), np.array([1.0, np.inf, 3.0])
+    assert scenario_rows(labels, ranks, "all").tolist() == [True] * 3
+    assert scenario_rows(labels, ranks, "cold").tolist() == [False, True, False]
+    assert not scenario_rows(labels, ranks, "middle").any()
+    assert scenario_rows(labels, ranks, "found").tolist() == [True, False, True]
 
 
-def predictions() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Two models: `cf` ranks the targets 1, 2, 11, `text` always last; they are warm, warm and cold."""
+def ranked() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Retrieved lists: `cf` ranks the targets 1, 2, 11, not at all, `served` 2, 1, 11, not at all.
+
+    The targets are warm, warm, cold and cold items. In the catalogue `cf` ranks them 5, 6, 30 and 200.
+    """
     items = pd.DataFrame({"item_id": [f"i{n:02d}" for n in range(40)], "num_interactions": np.arange(40)})
-    rows = []
-    for user, target, rank in (("u1", "i39", 1), ("u2", "i38", 2), ("u3", "i00", 11)):
-        candidates = [target, *(f"i{n:02d}" for n in range(10, 29))]
-        others = [place for place in range(1, 21) if place != rank]
-        rows.append((user, target, candidates, "cf", [rank, *others]))
-        rows.append((user, target, candidates, "text", [20, *range(1, 20)]))
-    return pd.DataFrame(rows, columns=["user_id", "target", "candidates", "model", "ranks"]), items
+    targets = {"u1": "i39", "u2": "i38", "u3": "i00", "u4": "i01"}
+    ranks: dict[tuple[str, str], list[int | None]] = {
+        ("retrieved", "cf"): [1, 2, 11, None],
+        ("retrieved", "served"): [2, 1, 11, None],
+        ("catalogue", "cf"): [5, 6, 30, 200],
+    }
+    rows = [
+        (protocol, model, user, target, rank)
+        for (protocol, model), of_model in ranks.items()
+        for (user, target), rank in zip(targets.items(), of_model, strict=True)
+    ]
+    frame = pd.DataFrame(rows, columns=["protocol", "model", "user_id", "target", "target_rank"])
+    return frame, items
+
+
+KEYS = ["protocol", "scenario", "model", "metric"]
 
 
 def test_results_are_the_means_with_intervals_and_numbers_of_users() -> None:
-    frame, items = predictions()
-    found = results(frame, items, Config().evaluation, seed=0).set_index(["scenario", "model", "metric"])
-    assert found.loc[("all", "cf", "Hit@1"), "value"] == pytest.approx(1 / 3)
-    assert found.loc[("all", "cf", "NDCG@10"), "value"] == pytest.approx((1 + 1 / np.log2(3)) / 3)
-    assert found.loc[("all", "cf", "HR@10"), "value"] == pytest.approx(2 / 3)
-    assert found.loc[("all", "cf", "MRR"), "value"] == pytest.approx((1 + 1 / 2 + 1 / 11) / 3)
-    assert found.loc[("all", "text", "Hit@1"), ["value", "low", "high"]].tolist() == [0, 0, 0]
-    assert found.loc[("warm", "cf", "HR@5"), "value"] == 1
-    assert found.loc[("cold", "cf", "HR@10"), "value"] == 0
-    assert [found.loc[(scenario, "cf", "MRR"), "n"] for scenario in ("all", "warm", "middle", "cold")] == [
-        3,
-        2,
-        0,
-        1,
-    ]
-    assert np.isnan(found.loc[("middle", "cf", "MRR"), "value"])
-    row = found.loc[("all", "cf", "MRR")]
-    assert row["low"] <= row["value"] <= row["high"]
-    assert row["low"] < row["high"]
+    frame, items = ranked()
+    found = results(frame, items, Config().evaluation, seed=0).set_index(KEYS)
+    end_to_end = found.loc["retrieved"].loc["all"].loc["cf"]["value"]
+    assert end_to_end["Hit@1"] == pytest.approx(1 / 4)
+    assert end_to_end["NDCG@10"] == pytest.approx((1 + 1 / np.log2(3)) / 4)
+    assert end_to_end["HR@10"] == pytest.approx(2 / 4)
+    assert end_to_end["Recall@20"] == pytest.approx(3 / 4)
+    assert end_to_end["MRR"] == pytest.approx((1 + 1 / 2 + 1 / 11) / 4)
+    assert found.loc[("retrieved", "found", "cf", "HR@10"), "value"] == pytest.approx(2 / 3)
+    assert found.loc[("retrieved", "all", "retrieval", "recall"), ["value", "n"]].tolist() == [3 / 4, 4]
+    assert found.loc[("retrieved", "warm", "cf", "HR@5"), "value"] == 1
+    assert found.loc[("retrieved", "cold", "cf", "HR@10"), "value"] == 0
+    sizes = {name: found.loc[("retrieved", name, "cf", "MRR"), "n"] for name in ("found", "warm", "middle")}
+    assert sizes == {"found": 3, "warm": 2, "middle": 0}
+    assert np.isnan(found.loc[("retrieved", "middle", "cf", "MRR"), "value"])
+    row = found.loc[("retrieved", "all", "cf", "MRR")]
+    assert row["low"] < row["value"] < row["high"]
     shuffled = results(frame.sample(frac=1, random_state=1), items, Config().evaluation, seed=0)
     pd.testing.assert_frame_equal(shuffled, found.reset_index())
 
 
+def test_what_cannot_score_a_catalogue_is_there_with_its_order_of_the_retrieved_list() -> None:
+    frame, items = ranked()
+    found = results(frame, items, Config().evaluation, seed=0).set_index(KEYS)["value"]
+    assert found["catalogue", "all", "cf", "HR@10"] == 2 / 4
+    assert found["catalogue", "all", "cf", "HR@100"] == 3 / 4
+    assert found["catalogue", "all", "served", "HR@100"] == 3 / 4
+    assert found["catalogue", "all", "served", "Hit@1"] == found["retrieved", "all", "served", "Hit@1"]
+
+
 def test_the_report_names_every_model_scenario_and_number_of_users() -> None:
-    frame, items = predictions()
-    text = table(results(frame, items, Config().evaluation, seed=0))
-    assert "all users (n = 3" in text
-    assert "users whose next item is cold (n = 1" in text
+    frame, items = ranked()
+    text = table(results(frame, items, Config().evaluation, seed=0), exclude_seen=True, num_candidates=20)
+    assert "own retrieved list, all users (n = 4" in text
+    assert "own retrieved list, users whose next item is cold (n = 2" in text
+    assert "not among the 20 retrieved is a miss" in text
+    assert "retrieval's recall: 0.750 [" in text
+    assert "whole catalogue, all users (n = 4" in text
+    assert "items that a user had are left out" in text
     assert "CF model" in text
-    assert "text similarity" in text
-    assert "0.333 [" in text
-    assert "–" in text
+    assert "0.250 [" in text
+    assert "users whose next item is middle (n = 0" in text
+    assert "no user is in this scenario" in text
 
 
-def test_a_target_that_is_not_among_the_candidates_counts_nothing() -> None:
-    assert target_ranks([["a", "b"], ["a", "b"]], [[2, 1], [1, 2]], ["a", "x"]).tolist() == [2.0, np.inf]
+def test_the_served_order_is_compared_with_every_other_ranker_end_to_end_and_alone() -> None:
+    frame, _ = ranked()
+    found = {
+        (protocol, scenario): one
+        for protocol, scenario, _, _, one in comparisons(frame, Config().evaluation, seed=0)
+    }
+    assert found["retrieved", "all"].n == 4
+    assert found["retrieved", "found"].n == 3
+    assert found["retrieved", "all"].difference == 0
+    assert found["catalogue", "all"].difference > 0
+    assert "whole catalogue" in comparison_lines(comparisons(frame, Config().evaluation, seed=0))
+
+
+def test_a_paired_difference_is_told_apart_where_two_intervals_overlap() -> None:
+    random = np.random.default_rng(0)
+    first = random.random(400)
+    second = first + 0.02 + random.normal(scale=0.05, size=400)
+    one = paired(first, second, 1000, seed=0)
+    assert (one.n, one.verdict) == (400, "better")
+    assert one.difference == pytest.approx((second - first).mean())
+    assert one.high - one.low == pytest.approx(2 * 1.96 * (second - first).std() / 20, rel=0.15)
+    assert paired(second, first, 1000, seed=0).verdict == "worse"
+    assert paired(first, random.permutation(first), 1000, seed=0).verdict.startswith("cannot be told apart")
+    with pytest.raises(ValueError, match="400 and 399 users"):
+        paired(first, second[1:], 1000, seed=0)
+
+
+def test_as_many_users_as_a_comparison_names_tell_a_difference_of_one_percent() -> None:
+    random = np.random.default_rng(1)
+
+    def comparison(num_users: int) -> tuple[np.ndarray, np.ndarray]:
+        first = random.normal(1.0, 0.3, num_users)
+        return first, first + random.normal(0.01, 0.1, num_users)
+
+    num_users = round(paired(*comparison(5000), 200, seed=0).num_users_for_small)
+    assert num_users == pytest.approx((2.8016 * 0.1 / 0.01) ** 2, rel=0.1)
+    told = [paired(*comparison(num_users), 200, seed=0).verdict == "better" for _ in range(200)]
+    assert np.mean(told) == pytest.approx(0.8, abs=0.09)
+
+
+def test_a_comparison_of_nobody_says_so(recwarn: pytest.WarningsRecorder) -> None:
+    assert in_words("NDCG@10", paired(np.array([]), np.array([]), 100, seed=0)) == "no users"
+    assert not recwarn.list
+
+
+def test_a_target_that_is_not_among_the_candidates_has_no_rank() -> None:
+    assert target_ranks([["a", "b"], ["a", "b"]], [[2, 1], [1, 2]], ["a", "x"]) == [2, None]
 
 
 def test_every_ranker_orders_the_same_candidates_of_a_real_bundle(tmp_path: Path) -> None:
@@ -160,3 +236,97 @@ def test_the_target_stands_first_and_the_others_were_never_seen(tmp_path: Path) 
     assert not {"i001", "i002"} & set(ids)
     assert np.isfinite(lists.part("text")).all()
     assert (lists.part("popularity") >= 0).all()
+
+
+def users_of_the_tiny_shop() -> pd.DataFrame:
+    """Histories with their targets; the last one is of an item that nobody had."""
+    rows = [
+        ("u1", ["i001", "i002"], "i004", ["i001", "i002", "i004", "i009"]),
+        ("u2", ["i010"], "i003", ["i010", "i003"]),
+        ("u3", ["i005", "i006", "i007"], "i020", ["i005", "i006", "i007", "i020"]),
+        ("u4", ["i029"], "i012", ["i029", "i012"]),
+    ]
+    return pd.DataFrame(rows, columns=["user_id", "history", "target", "seen"]).assign(is_sampled=False)
+
+
+@pytest.mark.parametrize("exclude_seen", [True, False])
+def test_ranks_in_the_catalogue_are_those_of_one_list_with_every_item(
+    tmp_path: Path, exclude_seen: bool
+) -> None:
+    bundle, users = tiny_bundle(tmp_path), users_of_the_tiny_shop()
+    evaluation = bundle.config.evaluation.model_copy(update={"exclude_seen": exclude_seen})
+    config = bundle.config.model_copy(update={"evaluation": evaluation})
+    retriever, scorer = Retriever(bundle, None, config.candidates), Scorer(bundle, None, config)
+    found = pd.concat(predictions("catalogue", users, retriever, scorer, config)).set_index(
+        ["model", "user_id"]
+    )
+    ids = bundle.items["item_id"].tolist()
+    for user in users.itertuples():
+        out = set(user.seen) - {user.target} if exclude_seen else set()
+        lists = retriever.score([user.user_id], [user.history], [[item for item in ids if item not in out]])
+        lists = scorer.score(lists)
+        for name in ("popularity", "text", "cf", "alignment", "blend"):
+            scores = rankers(bundle.blends, config.scoring)[name].scores(lists)[0]
+            own = scores[lists.columns_of([user.target])[0]]
+            row = found.loc[(name, user.user_id)]
+            better, equal = (scores > own + 1e-6).sum(), (np.abs(scores - own) <= 1e-6).sum()
+            assert better + 1 <= row["target_rank"] <= better + equal, name
+            assert row["candidates"][0] == user.target
+            assert len(row["candidates"]) == len(row["ranks"]) == min(NUM_STORED, len(lists.ids[0]) - 1) + 1
+            assert len(set(row["candidates"])) == len(set(row["ranks"])) == len(row["ranks"])
+            assert not set(row["candidates"]) & out
+            best = dict(zip(row["ranks"], row["candidates"], strict=True))[1]
+            assert scores[lists.columns_of([best])[0]] == pytest.approx(scores.max(), abs=1e-6), name
+
+
+def test_equal_scores_in_the_catalogue_favour_nobody_and_are_the_same_for_every_ranker() -> None:
+    users = [f"u{number}" for number in range(2000)]
+    nothing, columns = np.zeros((2000, 10), dtype=bool), np.arange(2000) % 10
+    ranks, best = ranks_in_catalogue(np.zeros((2000, 10)), nothing, columns, users, 0, 3)
+    assert np.bincount(ranks, minlength=11)[1:] == pytest.approx(np.full(10, 200), abs=60)
+    again, _ = ranks_in_catalogue(np.ones((2000, 10)), nothing, columns, users, 0, 3)
+    assert ranks.tolist() == again.tolist()
+    assert all(len(set(top)) == 3 and column not in top for top, column in zip(best, columns, strict=True))
+    with pytest.raises(ValueError, match="not finite"):
+        ranks_in_catalogue(np.array([[0.1, np.nan]]), nothing[:1, :2], columns[:1], users[:1], 0, 1)
+
+
+def test_retrieved_lists_are_a_nights_and_the_llm_reads_those_with_the_target(tmp_path: Path) -> None:
+    bundle, users = tiny_bundle(tmp_path), users_of_the_tiny_shop()
+    candidates = bundle.config.candidates.model_copy(update={"num_candidates": 12})
+    config = bundle.config.model_copy(update={"candidates": candidates})
+    retriever = Retriever(bundle, None, config.candidates)
+    scorer = Scorer(bundle, tiny_llm(tmp_path), config)
+    found = pd.concat(predictions("retrieved", users, retriever, scorer, config))
+    before = [
+        [item for item in seen if item != target]
+        for seen, target in zip(users["seen"], users["target"], strict=True)
+    ]
+    night = retriever.retrieve(users["user_id"].tolist(), users["history"].tolist(), before)
+    for _, of_model in found.groupby("model"):
+        assert of_model["candidates"].tolist() == night.listed(night.ids)
+    has_target = night.columns_of(users["target"].tolist()) >= 0
+    assert 0 < has_target.sum() < len(users)
+    by_model = {name: rows for name, rows in found.groupby("model")}
+    for rows in by_model.values():
+        assert rows["target_rank"].notna().tolist() == has_target.tolist()
+    asked = Scorer(bundle, tiny_llm(tmp_path), config).score(night.take(has_target).asking_llm(True))
+    expected = ranks_of_candidates(
+        rankers(bundle.blends, config.scoring)["llm"].scores(asked), asked, config.seed
+    )
+    assert by_model["llm"].loc[has_target, "ranks"].tolist() == expected
+
+
+def test_an_llm_that_writes_one_title_hits_with_it_or_misses(tmp_path: Path) -> None:
+    bundle, users = tiny_bundle(tmp_path), users_of_the_tiny_shop()
+    scoring = bundle.config.scoring.model_copy(update={"mode": "generate"})
+    config = bundle.config.model_copy(update={"scoring": scoring})
+    retriever = Retriever(bundle, None, config.candidates)
+    by_rank, by_title = (
+        pd.concat(predictions("uniform", users, retriever, Scorer(bundle, tiny_llm(tmp_path), one), one))
+        .query("model == 'llm'")["target_rank"]
+        .tolist()
+        for one in (bundle.config, config)
+    )
+    assert [rank is not pd.NA for rank in by_title] == [rank == 1 for rank in by_rank]
+    assert set(by_title) - {pd.NA} <= {1}

@@ -9,7 +9,7 @@ import torch
 from allmrec.config import LLMConfig
 from allmrec.errors import ConfigError
 from allmrec.llm.frozen import FrozenLLM
-from allmrec.llm.generate import decode_constrained, generate_greedy
+from allmrec.llm.generate import MORE_TOKENS, NO_CANDIDATE, decode_constrained, decode_free, generate_greedy
 from allmrec.llm.multi_item import PROMPT_TOO_LONG, score_requests
 from allmrec.llm.packing import Request
 from allmrec.llm.prompt import PromptLayout
@@ -74,6 +74,30 @@ def test_constrained_decoding_finds_the_top_of_rank_with_priors(
         assert leaf.logprob == pytest.approx(float(logprobs[leaf.candidate]), abs=1e-4)
 
 
+@pytest.mark.parametrize("layout", ["no_list", "paper"])
+def test_constrained_decoding_finds_the_top_of_rank_where_titles_are_cut_and_begin_others(
+    llm: FrozenLLM, layout: str
+) -> None:
+    built = PromptLayout(layout, "item", llm.tokenise, llm.bos_ids, llm.eos_id, 5, True)
+    long = ["red", "red wool", "red wool tent", "red wool tent for two", "red wool tent for three", "blue"]
+    whole = built.tokenise_titles(long, None)
+    tokens = whole.capped(len(whole.of(3)))
+    answers = [built.answer(idx, tokens) for idx in range(1, 7)]
+    assert answers[3] == answers[4] == answers[2][: len(answers[3])]
+    requests = [Request(built.prompt([1], [2, 3], tokens), answers)]
+    generator = torch.Generator().manual_seed(0)
+    items, users = (torch.randn(rows, llm.width, generator=generator) for rows in (7, 1))
+    [logprobs] = score_requests(llm, requests, items, users, 2048).logprobs
+    assert logprobs is not None
+    for wanted in range(6):
+        offsets = np.zeros(6, dtype=np.float32)
+        offsets[wanted] = 40.0
+        [leaf], _ = decode_constrained(llm, requests, [offsets], items, users, 2048)
+        assert leaf is not None
+        assert leaf.candidate == int(np.argmax(logprobs + offsets)) == wanted
+        assert leaf.logprob == pytest.approx(float(logprobs[wanted]), abs=1e-4)
+
+
 def test_a_prompt_that_is_too_long_fails_by_name_in_decoding_too(llm: FrozenLLM) -> None:
     _, _, requests, items, users = make(llm, "no_list")
     requests[1].prompt.token_ids.extend([9] * llm.max_positions)
@@ -98,3 +122,45 @@ def test_free_generation_is_matched_to_the_titles_and_needs_a_list(llm: FrozenLL
     bare, _, requests, items, users = make(llm, "no_list")
     with pytest.raises(ConfigError, match="expected token_first, paper or authors"):
         generate_greedy(llm, bare, requests[0], titles[:20], items, users[:1])
+
+
+def test_free_text_chooses_the_candidate_whose_title_it_is_with_that_titles_log_probability(
+    llm: FrozenLLM,
+) -> None:
+    built, titles, requests, items, users = make(llm, "paper")
+    listed = [titles[:20] for _ in requests]
+    lengths = [max(map(len, request.answers)) + MORE_TOKENS for request in requests]
+    said = [
+        generate_greedy(llm, built, request, ["x y z"], items, users[row : row + 1], lengths[row])
+        for row, request in enumerate(requests)
+    ]
+    written = [one.text.strip().lstrip('"').split('"')[0].split("\n")[0].strip() for one in said]
+    chosen = [row for row, text in enumerate(written) if text][:3]
+    assert chosen, "the random model says nothing; take another seed"
+    for row in chosen:
+        listed[row] = [*titles[:7], written[row].upper(), *titles[8:20]]
+    requests[5].prompt.token_ids.extend([9] * llm.max_positions)
+    leaves, failures = decode_free(llm, built, requests, listed, items, users, 2048)
+    ranked = score_requests(llm, requests, items, users, 2048)
+    for row, (leaf, failure) in enumerate(zip(leaves, failures, strict=True)):
+        if row in chosen and row != 5:
+            logprobs = ranked.logprobs[row]
+            assert leaf is not None
+            assert logprobs is not None
+            assert (leaf.candidate, failure) == (7, None)
+            assert leaf.logprob == pytest.approx(float(logprobs[7]), abs=1e-4)
+        else:
+            assert leaf is None
+            assert failure == (PROMPT_TOO_LONG if row == 5 else NO_CANDIDATE)
+
+
+@pytest.mark.filterwarnings("ignore:Passing `repetition_penalty`")
+def test_a_repetition_penalty_changes_what_is_written_again(llm: FrozenLLM) -> None:
+    built, titles, requests, items, users = make(llm, "authors")
+    plain, penalised = (
+        generate_greedy(llm, built, requests[0], titles[:20], items, users[:1], 40, penalty).text
+        for penalty in (1.0, 5.0)
+    )
+    varied, repeated = (len(set(text.split())) / len(text.split()) for text in (penalised, plain))
+    assert varied >= repeated
+    assert plain != penalised

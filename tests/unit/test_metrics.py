@@ -41,15 +41,26 @@ def test_nan_scores_are_refused() -> None:
         metrics.ranks_of_target(np.array([[np.nan, 1.0]]), np.array([0]))
 
 
-def test_the_bootstrap_interval_is_seeded_and_holds_the_mean() -> None:
-    values = np.array([0.0] * 70 + [1.0] * 30)
-    low, high = metrics.bootstrap_interval(values, 500, seed=3)
-    assert (low, high) == metrics.bootstrap_interval(values, 500, seed=3)
-    assert 0.15 < low < 0.3 < high < 0.45
-    assert high - low == pytest.approx(2 * 1.96 * math.sqrt(0.3 * 0.7 / 100), rel=0.15)
+def test_bootstrap_intervals_are_seeded_and_hold_the_means() -> None:
+    values = np.array([[0.0, 1.0]] * 70 + [[1.0, 3.0]] * 30)
+    low, high = metrics.bootstrap_intervals(values, 500, seed=3)
+    again = metrics.bootstrap_intervals(values, 500, seed=3)
+    assert (low.tolist(), high.tolist()) == (again[0].tolist(), again[1].tolist())
+    assert 0.15 < low[0] < 0.3 < high[0] < 0.45
+    assert high[0] - low[0] == pytest.approx(2 * 1.96 * math.sqrt(0.3 * 0.7 / 100), rel=0.15)
+    # The second column is 1 + 2 · the first: the same users were drawn.
+    assert [low[1], high[1]] == pytest.approx([1 + 2 * low[0], 1 + 2 * high[0]])
+
+
+def test_bootstrap_means_are_those_of_the_drawn_rows() -> None:
+    values = np.random.default_rng(0).random((50, 1))
+    random = np.random.Generator(np.random.PCG64(5))
+    means = [values[random.integers(0, 50, 50)].mean() for _ in range(200)]
+    low, high = metrics.bootstrap_intervals(values, 200, seed=5)
+    assert [low[0], high[0]] == pytest.approx(np.quantile(means, [0.025, 0.975]).tolist())
 
 
 def test_no_users_give_nan_without_a_warning(recwarn: pytest.WarningsRecorder) -> None:
     assert all(math.isnan(value) for value in metrics.figures(np.array([])).values())
-    assert all(math.isnan(value) for value in metrics.bootstrap_interval(np.array([])))
+    assert all(np.isnan(bound).all() for bound in metrics.bootstrap_intervals(np.zeros((0, 2))))
     assert not recwarn.list

@@ -139,11 +139,37 @@ def test_titles_are_capped_and_a_title_without_tokens_is_refused(llm: FrozenLLM)
     again = whole.capped(2)
     assert again.flat.tolist() == capped.flat.tolist()
     assert again.offsets.tolist() == capped.offsets.tolist()
+    assert again.is_cut is not None
+    assert capped.is_cut is not None
+    assert (
+        again.is_cut.tolist()
+        == capped.is_cut.tolist()
+        == [False, *(len(whole.of(n)) > 2 for n in range(1, 5))]
+    )
     assert whole.num_items == 4
     assert whole.flat.dtype.name == "int32"
     assert whole.offsets.dtype.name == "int64"
     with pytest.raises(InputError, match="item_idx 2 has no token"):
         layout.tokenise_titles(["red tent", " "], None)
+
+
+@pytest.mark.parametrize("name", ["no_list", "token_first", "paper", "authors"])
+def test_only_the_answer_of_a_whole_title_says_that_it_ends(llm: FrozenLLM, name: str) -> None:
+    layout = layout_of(llm, name)
+    whole = layout.tokenise_titles(["red", "red wool tent for two"], None)
+    longest = len(whole.of(2))
+    endings = [
+        layout.answer(idx, whole)[len(layout.answer(idx, whole.capped(longest - 1))) :] for idx in (1, 2)
+    ]
+    assert endings[0] == [], "the title that is not cut ends as before"
+    terminator = layout.answer(1, whole)[len(layout._before_answer) + len(whole.of(1)) :]
+    assert terminator
+    assert endings[1] == [whole.of(2)[-1], *terminator]
+    assert layout.answer(2, whole.capped(longest)) == layout.answer(2, whole)
+    of_before = TitleTokens(whole.flat, whole.offsets).capped(longest - 1)
+    assert layout.answer(2, of_before)[-len(terminator) :] == terminator, (
+        "bundles of before stay as they were"
+    )
 
 
 def test_the_opening_is_the_beginning_of_every_prompt_without_a_list(llm: FrozenLLM) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,20 @@ def test_probabilities_are_over_all_candidates_though_only_the_best_are_served()
     assert 0 < ranked["probability"][0] < 1
     everyone = rank(user())
     assert ranked["probability"][0] == everyone["probability"][0]
+
+
+def test_probabilities_leave_room_for_what_was_not_retrieved() -> None:
+    blends = {name: replace(blend, recall=0.25) for name, blend in BLENDS.items()}
+    among_candidates, ranked = rank(user()), rank(user(), blends=blends)
+    assert ranked["probability"].tolist() == pytest.approx((0.25 * among_candidates["probability"]).tolist())
+    assert ranked["score"].tolist() == among_candidates["score"].tolist()
+
+
+def test_a_blend_of_version_0_1_0_has_no_recall_and_its_probabilities_stay_as_they_were() -> None:
+    fields = BLENDS["without_llm"].to_json()
+    assert BlendWeights.from_json(fields) == BLENDS["without_llm"]
+    del fields["recall"]
+    assert BlendWeights.from_json(fields).recall == 1.0
 
 
 @pytest.mark.parametrize("order", ["blend", "llm"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -17,8 +18,10 @@ from allmrec.llm.frozen import FrozenLLM
 from allmrec.llm.prompt import PromptLayout
 from allmrec.llm.requests import RequestBuilder
 from allmrec.ranking.candidate_lists import CandidateLists
+from allmrec.ranking.rankers import served_order
+from allmrec.ranking.served import ranked_rows
 from allmrec.scoring.scorer import Scorer
-from tests.unit.tiny_bundle import tiny_bundle, tiny_config, tiny_llm
+from tests.unit.tiny_bundle import blend, tiny_bundle, tiny_config, tiny_llm
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +125,25 @@ def test_generate_mode_gives_the_top_of_rank_and_nothing_else(bundle: Bundle, ll
         decoded = np.flatnonzero(np.isfinite(by_search)).tolist()
         assert decoded == ([int(np.nanargmax(by_rank))] if asked else [])
         assert not decoded or by_search[decoded[0]] == pytest.approx(np.nanmax(by_rank), abs=1e-4)
+
+
+def test_free_text_is_matched_to_the_titles_of_the_users_own_candidates(folder: Path, llm: FrozenLLM) -> None:
+    config, bundle = with_scoring(mode="free"), tiny_bundle(folder, layout="paper")
+    scored = Scorer(bundle, llm, config).score(users())
+    asked = users().use_llm & (users().counts > 0)
+    assert set(scored.llm_failures[asked]) == {"no_candidate"}, "a random model writes nothing that is there"
+    row = int(np.flatnonzero(asked)[-1])
+    scorer = Scorer(bundle, llm, config)
+    with patch.object(llm.tokenizer, "decode", return_value=f'{bundle.items["title"][14]}" and more'):
+        candidates = [["i003", "i015", "i020"]]
+        said = scorer.score(CandidateLists.of(["u"], [users().histories[row]], candidates).asking_llm(True))
+    assert np.isfinite(said.part("llm")).tolist() == [[False, True, False]]
+    blends = {name: blend({"cf": 1.0, "text": 1.0}) for name in ("with_llm", "without_llm")}
+    order = served_order(blends, config.scoring)
+    assert ranked_rows(said, order, 3)["item_id"][0] == "i015"
+    missed = ranked_rows(scored.take(np.array([row])), order, 3)
+    assert set(missed["fallback_reason"]) == {"no_candidate"}
+    assert set(missed["source"]) == {"cf"}
 
 
 def test_an_unknown_candidate_is_refused_and_empty_lists_are_no_error(bundle: Bundle, llm: FrozenLLM) -> None:

@@ -79,20 +79,21 @@ def tiny_encoder(folder: Path) -> TextEncoder:
     return TextEncoder.load(Config().text_encoder, folder / "cache")
 
 
-def tiny_config() -> Config:
+def tiny_config(layout: str = "no_list") -> Config:
     """Defaults with small widths."""
     config = Config()
     return config.model_copy(update={
         "cf": config.cf.model_copy(update={"width": 16}),
         "stage1": config.stage1.model_copy(update={"width": 24}),
         "sequences": config.sequences.model_copy(update={"max_history": 8}),
+        "prompt": config.prompt.model_copy(update={"layout": layout}),
     })  # fmt: skip
 
 
-def tiny_bundle(folder: Path, num_items: int = 30) -> Bundle:
+def tiny_bundle(folder: Path, num_items: int = 30, layout: str = "no_list") -> Bundle:
     """A bundle that was not saved yet; `folder` keeps the LLM and the caches."""
     config, items, llm, encoder = (
-        tiny_config(),
+        tiny_config(layout),
         tiny_catalogue(num_items),
         tiny_llm(folder),
         tiny_encoder(folder),
@@ -113,9 +114,11 @@ def tiny_bundle(folder: Path, num_items: int = 30) -> Bundle:
             llm,
             config.stage2,
         )
-    layout = PromptLayout.of(config.prompt, llm)
-    titles = layout.tokenise_titles(items["title"].tolist(), config.prompt.title_tokens)
-    priors = item_priors(llm, layout, titles, None, config.scoring.token_budget)
+    prompt_layout = PromptLayout.of(config.prompt, llm)
+    titles = prompt_layout.tokenise_titles(items["title"].tolist(), config.prompt.title_tokens)
+    priors = None
+    if not prompt_layout.lists_candidates:
+        priors = item_priors(llm, prompt_layout, titles, None, config.scoring.token_budget)
     bundle = assemble_bundle(rec, config, items, titles, priors, llm, encoder)
     without = {part: weight for part, weight in PRIOR.items() if part != "llm"}
     bundle.blends = {"with_llm": blend(PRIOR), "without_llm": blend(without)}

@@ -1,0 +1,87 @@
+"""Figures of whole lists: what stands in the first ten, and whether probabilities are right.
+
+All rankers are measured on the users who get sampled negatives, every one of whom the LLM read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from allmrec import metrics
+from allmrec.evaluation import list_metrics
+from allmrec.evaluation.report import COLUMNS, by_protocol, target_ranks_of
+
+FIRST = 10
+"""Items of a list that are looked at."""
+SCENARIO = "lists"
+"""What `evaluation_results` calls these figures."""
+
+
+def list_figures(
+    lists: pd.DataFrame, items: pd.DataFrame, vectors_IS: np.ndarray, num_samples: int, seed: int
+) -> pd.DataFrame:
+    """Return rows of COLUMNS: AUC, AUC per user, coverage, novelty, popularity, diversity, calibration error.
+
+    `lists` has the columns of `protocols.COLUMNS`; `items` has item_id and num_interactions, in the order of
+    `vectors_IS` [I, S], their text embeddings. A figure that is no mean over users has no interval.
+    """
+    column_of_item = {item: column for column, item in enumerate(items["item_id"])}
+    counts_I = items["num_interactions"].to_numpy()
+    rows = []
+    for protocol, by_model in by_protocol(lists):
+        for model, own in by_model.items():
+            per_user = {"AUC per user": list_metrics.auc_per_user(target_ranks_of(own), own["num_ranked"])}
+            single = {}
+            if protocol in ("retrieved", "catalogue"):
+                top_UK = _first_items(own, column_of_item)
+                per_user["novelty@10"] = list_metrics.novelty(top_UK, counts_I)
+                per_user["popularity@10"] = list_metrics.popularity(top_UK, counts_I)
+                per_user["diversity@10"] = list_metrics.diversity(top_UK, vectors_IS)
+                single["coverage@10"] = list_metrics.coverage(top_UK, len(items))
+            else:
+                single["AUC"] = list_metrics.auc(np.concatenate(own["scores"].to_list()), _labels(own))
+            if protocol == "retrieved" and own["probabilities"].notna().any():
+                single["calibration error"] = _calibration_error(own)
+            rows += [
+                (protocol, SCENARIO, model, *row)
+                for row in _rows(per_user, single, len(own), num_samples, seed)
+            ]
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"n": "int64"})
+
+
+def _rows(
+    per_user: dict[str, np.ndarray], single: dict[str, float], num_users: int, num_samples: int, seed: int
+) -> Iterator[tuple[str, float, float, float, int]]:
+    """Yield (metric, value, low, high, n); users without a value are left out of a mean."""
+    for name, values_U in per_user.items():
+        known = values_U[~np.isnan(values_U)]
+        (low,), (high,) = metrics.bootstrap_intervals(known[:, None], num_samples, seed)
+        yield name, metrics.mean(known), float(low), float(high), len(known)
+    for name, value in single.items():
+        yield name, value, float("nan"), float("nan"), num_users
+
+
+def _first_items(own: pd.DataFrame, column_of_item: dict[str, int]) -> np.ndarray:
+    """Return the first items of every list, [U, FIRST] int64: columns of the catalogue, −1 for none."""
+    top_UK = np.full((len(own), FIRST), -1, dtype=np.int64)
+    for user, (ids, ranks) in enumerate(zip(own["candidates"], own["ranks"], strict=True)):
+        for item, rank in zip(ids, ranks, strict=True):
+            if rank <= FIRST:
+                top_UK[user, rank - 1] = column_of_item[item]
+    return top_UK
+
+
+def _labels(own: pd.DataFrame) -> np.ndarray:
+    """Return whether a candidate is the target, [sum of candidates] bool, one list after another."""
+    lists = zip(own["candidates"], own["target"], strict=True)
+    return np.concatenate([np.array([item == target for item in ids], dtype=bool) for ids, target in lists])
+
+
+def _calibration_error(own: pd.DataFrame) -> float:
+    """Return the calibration error over all candidates that have a probability."""
+    probabilities = np.concatenate([np.asarray(values, dtype=np.float64) for values in own["probabilities"]])
+    known = ~np.isnan(probabilities)
+    return list_metrics.calibration_error(probabilities[known], _labels(own)[known])

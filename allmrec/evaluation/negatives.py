@@ -1,0 +1,73 @@
+"""Sampled negatives: each user's held-out item among items that the user never had.
+
+Source: A-LLMRec, KDD 2024, section 5.1 (drawn uniformly); Sun et al., CIKM 2019, section 4.1 (BERT4Rec; drawn
+by popularity).
+
+Draws come from (seed, user_id), so a user's negatives depend on no other user, no order and no partitioning;
+they are the same for every ranker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from allmrec import seeds
+from allmrec.ranking.candidate_lists import CandidateLists
+from allmrec.scoring.retrieval import Retriever
+
+
+def lists_with_target(
+    users: Sequence[str],
+    histories: Sequence[Sequence[str]],
+    targets: Sequence[str],
+    seen: Sequence[Sequence[str]],
+    retriever: Retriever,
+    num_negatives: int,
+    seed: int,
+    by_popularity: bool = False,
+) -> CandidateLists:
+    """Return scored lists of each user's target, first, and up to `num_negatives` sampled items.
+
+    `seen` holds the items that a user ever had; those that the bundle lacks are passed over. Raises
+    InputError where the bundle lacks a target.
+    """
+    index, ids = retriever.bundle.index, retriever.bundle.items["item_id"].tolist()
+    weights = retriever.num_interactions[1:] if by_popularity else None
+    candidates = []
+    for user, target, items in zip(users, targets, seen, strict=True):
+        had = {index[item] for item in (*items, target) if item in index}
+        negatives = sample_negatives(user, had, len(ids), num_negatives, seed, weights)
+        candidates.append([target, *(ids[idx - 1] for idx in negatives)])
+    return retriever.score(users, histories, candidates)
+
+
+def sample_negatives(
+    user_id: str,
+    seen: Collection[int],
+    num_items: int,
+    num_negatives: int,
+    seed: int,
+    weights: np.ndarray | None = None,
+) -> list[int]:
+    """Return `num_negatives` distinct item_idx out of 1..num_items, none of them in `seen`.
+
+    They are drawn by (seed, user_id): uniformly, or one after another in proportion to `weights`
+    [num_items] ≥ 0; items of weight 0 only where no others are left.
+
+    `seen` holds everything the user ever had and the target. Fewer are returned where the catalogue has no
+    more.
+    """
+    is_free = np.ones(num_items + 1, dtype=bool)
+    is_free[[0, *(idx for idx in seen if idx <= num_items)]] = False
+    free = np.flatnonzero(is_free)
+    size = min(num_negatives, len(free))
+    if weights is None:
+        chosen = seeds.generator(seed, "negatives", user_id).choice(len(free), size=size, replace=False)
+        return free[chosen].tolist()
+    # Waiting times: whoever comes first among all is drawn, in proportion to the weights (Efraimidis &
+    # Spirakis 2006).
+    waiting = seeds.generator(seed, "popular negatives", user_id).exponential(size=len(free))
+    with np.errstate(divide="ignore"):
+        return free[np.argsort(waiting / weights[free - 1], kind="stable")[:size]].tolist()

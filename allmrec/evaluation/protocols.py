@@ -1,0 +1,161 @@
+"""What a held-out item is ranked among: the user's own retrieved list, the whole catalogue, sampled items.
+
+    retrieved   what a night would order for the user: a target that was not retrieved is a miss
+    catalogue   all items, without those the user had where `evaluation.exclude_seen` says so
+    uniform     items that the user never had, drawn uniformly
+    popular     items that the user never had, drawn by popularity
+
+The first is what users get, and so what decides; random negatives are easy, and show other differences.
+Whole catalogues are ranked by what can score all items; `llm` and `served` re-rank the retrieved list there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import cast
+
+import numpy as np
+import pandas as pd
+
+from allmrec.config import Config
+from allmrec.evaluation.negatives import lists_with_target
+from allmrec.evaluation.ranks import ranks_in_catalogue, ranks_of_candidates, target_ranks
+from allmrec.ranking.candidate_lists import CandidateLists
+from allmrec.ranking.rankers import Ranker, rankers
+from allmrec.ranking.served import CalibratedRanker, ServedOrder, probabilities
+from allmrec.scoring.retrieval import Retriever
+from allmrec.scoring.scorer import Scorer
+
+PROTOCOLS = ("retrieved", "catalogue", "uniform", "popular")
+"""In the order of a report."""
+RERANKERS = ("llm", "served")
+"""Rankers that order retrieved lists and cannot score a whole catalogue."""
+CALIBRATED = ("cf", "blend", "llm", "served")
+"""Rankers whose scores have a fitted temperature."""
+NUM_STORED = 20
+"""Best items of the catalogue that are kept beside the target."""
+MAX_SCORES = 4_000_000
+"""Users × items scored at a time."""
+COLUMNS = [
+    *("protocol", "user_id", "target", "candidates", "model", "ranks", "target_rank"),
+    *("num_ranked", "scores", "probabilities"),
+]
+
+
+def predictions(
+    protocol: str, users: pd.DataFrame, retriever: Retriever, scorer: Scorer, config: Config
+) -> Iterator[pd.DataFrame]:
+    """Yield the rows of `evaluation_predictions` (COLUMNS) of one protocol, one frame per ranker.
+
+    `users` has user_id, history, target, seen, which holds the target too, and is_sampled. `target_rank` is
+    null where the target is not among the candidates, or an LLM that writes one title writes another;
+    `num_ranked` is how many were ranked. `scores` are null for a catalogue; `probabilities` where the ranker
+    has none, or has none for the user.
+    """
+    table = rankers(scorer.bundle.blends, config.scoring)
+    if protocol == "catalogue":
+        able = {name: ranker for name, ranker in table.items() if name not in RERANKERS}
+        size = max(1, MAX_SCORES // len(retriever.all_items))
+        for start in range(0, len(users), size):
+            piece = users.iloc[start : start + size]
+            yield from _in_catalogue(piece, able, retriever, scorer, config)
+        return
+    lists = _lists(protocol, users, retriever, config)
+    lists = scorer.score(lists)
+    rows = users[["user_id", "target"]].assign(protocol=protocol, candidates=lists.listed(lists.ids))
+    for name, ranker in table.items():
+        scores_BC = ranker.scores(lists)
+        ranks = ranks_of_candidates(scores_BC, lists, config.seed)
+        found = target_ranks(rows["candidates"].tolist(), ranks, rows["target"].tolist())
+        if name == "llm" and config.scoring.mode != "rank":
+            # The LLM says one title and nothing of the others: it is the target's, or a miss.
+            said_B = np.isfinite(lists.part("llm")).any(axis=1)
+            found = [rank if said and rank == 1 else None for rank, said in zip(found, said_B, strict=True)]
+        probabilities_BC = _probabilities(protocol, name, table, lists)
+        yield rows.assign(
+            model=name,
+            ranks=ranks,
+            target_rank=pd.array(found, dtype="Int32"),
+            num_ranked=lists.counts.astype(np.int32),
+            scores=lists.listed(scores_BC),
+            probabilities=None if probabilities_BC is None else lists.listed(probabilities_BC),
+        )[COLUMNS]
+
+
+def _probabilities(
+    protocol: str, name: str, table: Mapping[str, Ranker], lists: CandidateLists
+) -> np.ndarray | None:
+    """Return how likely each candidate comes next, [B, C] float64; None where the ranker does not say."""
+    served, ranker = cast(ServedOrder, table["served"]), table[name]
+    if protocol != "retrieved" or name not in CALIBRATED:
+        return None
+    if ranker is served:
+        order = served.order(lists)
+        return probabilities(order.scores, order.temperatures, served.recall)
+    temperature = cast(CalibratedRanker, ranker).temperature
+    return probabilities(ranker.scores(lists), np.full(len(lists), temperature), served.recall)
+
+
+def _lists(protocol: str, users: pd.DataFrame, retriever: Retriever, config: Config) -> CandidateLists:
+    """Return the candidates of every user, and whom the LLM is asked about."""
+    names, histories = users["user_id"].tolist(), users["history"].tolist()
+    targets, seen = users["target"].tolist(), users["seen"].tolist()
+    if protocol == "retrieved":
+        pairs = zip(seen, targets, strict=True)
+        had = [[item for item in items if item != target] for items, target in pairs]
+        lists = retriever.retrieve(names, histories, had)
+        # Where the target is not in the list, every order of it is a miss: nobody needs to ask, but for those
+        # whose whole lists are looked at.
+        return replace(lists, use_llm=(lists.columns_of(targets) >= 0) | users["is_sampled"].to_numpy(bool))
+    lists = lists_with_target(
+        names,
+        histories,
+        targets,
+        seen,
+        retriever,
+        config.evaluation.num_negatives,
+        config.seed,
+        by_popularity=protocol == "popular",
+    )
+    return lists.asking_llm(True)
+
+
+def _in_catalogue(
+    users: pd.DataFrame, table: Mapping[str, Ranker], retriever: Retriever, scorer: Scorer, config: Config
+) -> Iterator[pd.DataFrame]:
+    """Yield a frame per ranker: the target's rank among all items, and the best others."""
+    names, targets = users["user_id"].tolist(), users["target"].tolist()
+    lists = retriever.score_all(names, users["history"].tolist())
+    lists = scorer.align_all(lists)
+    ids = lists.ids[0]
+    index = retriever.bundle.index
+    columns_B = np.array([index[target] - 1 for target in targets], dtype=np.int64)
+    hidden_BI = np.zeros(lists.ids.shape, dtype=bool)
+    if config.evaluation.exclude_seen:
+        rows, items = retriever.encoder.indexed(users["seen"].tolist())
+        hidden_BI[rows, items - 1] = True
+        hidden_BI[np.arange(len(users)), columns_B] = False
+    # What is out of the ranking must not move what stays by its z-scores.
+    lists = lists.with_parts({name: np.where(hidden_BI, np.nan, part) for name, part in lists.parts.items()})
+    rows = users[["user_id", "target"]].assign(protocol="catalogue")
+    for name, ranker in table.items():
+        ranks_B, best = ranks_in_catalogue(
+            ranker.scores(lists), hidden_BI, columns_B, names, config.seed, NUM_STORED
+        )
+        # The others stand around the target, whose place is taken.
+        places = [
+            [rank, *(place + (place >= rank) for place in range(1, len(top) + 1))]
+            for rank, top in zip(ranks_B.tolist(), best, strict=True)
+        ]
+        candidates = [[target, *ids[top]] for target, top in zip(targets, best, strict=True)]
+        found = pd.array(ranks_B, dtype="Int32")
+        yield rows.assign(
+            model=name,
+            candidates=candidates,
+            ranks=places,
+            target_rank=found,
+            num_ranked=(~hidden_BI).sum(axis=1).astype(np.int32),
+            scores=None,
+            probabilities=None,
+        )[COLUMNS]

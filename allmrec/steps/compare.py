@@ -1,0 +1,57 @@
+"""Two evaluated bundles side by side, by the users whom both were evaluated on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from pyspark.sql import functions as F
+
+from allmrec import metrics, seeds
+from allmrec.errors import InputError
+from allmrec.evaluation.comparison import paired
+from allmrec.evaluation.report import HEADLINE, LABELS, TITLES, by_protocol, in_words
+from allmrec.runtime.context import Context
+
+KEYS = ["protocol", "model", "user_id", "target"]
+
+
+def compared_bundles(context: Context, first: str, second: str) -> str:
+    """Return how the second bundle's rankers do against the first one's, as text, a line per ranker.
+
+    Nothing is computed anew: what is compared are the rows of `evaluation_predictions`, of users who have the
+    same held-out item in both. Raises InputError, naming those that are there, for a bundle that was not
+    evaluated, and where the two have no such user.
+    """
+    ranks = {bundle_id: _ranks(context, bundle_id) for bundle_id in (first, second)}
+    both = ranks[first].merge(ranks[second], on=KEYS, suffixes=("_first", "_second"))
+    if both.empty:
+        raise InputError(
+            f"{first} and {second} were evaluated on no user with the same held-out item under the same "
+            "protocol; evaluate both at one cut-off"
+        )
+    settings, seed = context.config.evaluation, seeds.derive(context.config.seed, "bootstrap")
+    per_user = metrics.PER_USER[HEADLINE]
+    lines = [f"bundle {second} against bundle {first}, by the same users"]
+    for protocol, by_model in by_protocol(both):
+        for model, rows in by_model.items():
+            first_N, second_N = (
+                per_user(rows[f"target_rank_{which}"].astype("Float64").fillna(np.inf).to_numpy(np.float64))
+                for which in ("first", "second")
+            )
+            words = in_words(HEADLINE, paired(first_N, second_N, settings.bootstrap_samples, seed))
+            lines.append(f"{TITLES[protocol]:<20}{LABELS[model]:<20}{words}")
+    return "\n".join(lines) + "\n"
+
+
+def _ranks(context: Context, bundle_id: str) -> pd.DataFrame:
+    """Return KEYS and target_rank of an evaluated bundle."""
+    table = context.tables.read("evaluation_predictions").where(F.col("protocol").isNotNull())
+    rows = pd.DataFrame(table.where(F.col("bundle_id") == bundle_id).select(*KEYS, "target_rank").toPandas())
+    if rows.empty:
+        known = sorted(row[0] for row in table.select("bundle_id").distinct().collect())
+        raise InputError(
+            f"bundle {bundle_id}: not in evaluation_predictions, expected one of "
+            f"{', '.join(known) or 'none yet'}; evaluate it (allmrec evaluate --set "
+            f"scoring.bundle_id={bundle_id})"
+        )
+    return rows
