@@ -208,9 +208,9 @@ class Stage1Config(Section):
 class Stage2Config(Section):
     """Stage 2: projections into the LLM's token space."""
 
-    item_input: Literal["joint_and_text", "joint", "text", "cf"] = "joint_and_text"
+    item_input: Literal["joint_and_text", "joint", "text", "cf", "random"] = "joint_and_text"
     """What F_I reads: [e_i; q_i] standardised; e_i, or q_i where the CF model lacks the item (the paper);
-    q_i; or E_i."""
+    q_i; E_i; or random numbers in place of the joint embedding (an ablation)."""
     user_input: Literal["cf_and_history", "cf"] = "cf_and_history"
     """The user's token: F_U(x_u) plus the mean of F_I over the history, or F_U(x_u) alone (the paper)."""
     scale_soft_tokens: bool = True
@@ -304,6 +304,10 @@ class PromptConfig(Section):
     """Maximum number of tokens per title; null: no maximum."""
     soft_tokens: bool = True
     """Insert user and item tokens; false: the prompt is text only."""
+    user_token: bool = True
+    """Insert the user's token."""
+    item_tokens: bool = True
+    """Insert the items' tokens."""
     subtract_prior: bool = True
     """`no_list`: subtract from a candidate's log-probability its prior, the one after the bare opening."""
 
@@ -317,6 +321,9 @@ class ScoringConfig(Section):
     list). The last two decide the first place only."""
     repetition_penalty: Annotated[float, Field(ge=1)] = 1.0
     """`free`: divides the logits of tokens that were written before (1.5 in the paper's code)."""
+    soft_items: Literal["trained", "text"] = "trained"
+    """What items' soft tokens are made of: what `stage2.item_input` was in training, or q_i in place of e_i
+    for every item, without training again (A-LLMRec (SBERT) in the paper)."""
     order: Literal["blend", "llm", "cf"] = "blend"
     """`blend`: all parts weighed; `llm`: the LLM alone, for the users it reads; `cf`: the CF model alone, for
     all."""

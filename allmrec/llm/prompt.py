@@ -112,7 +112,8 @@ class PromptLayout:
 
     `tokenise(text)` gives plain token ids (no special tokens), `bos_ids` precede every prompt, `eos_id` ends
     an answer where the layout says so. Only the newest `history_items` of a history are used.
-    `soft_tokens=False` leaves out user and item tokens, so that the LLM reads text alone.
+    `soft_tokens=False` leaves out user and item tokens, so that the LLM reads text alone; `user_token=False`
+    and `item_tokens=False` leave out one kind.
     """
 
     def __init__(
@@ -124,9 +125,13 @@ class PromptLayout:
         eos_id: int,
         history_items: int,
         soft_tokens: bool,
+        user_token: bool = True,
+        item_tokens: bool = True,
     ) -> None:
         self.layout, self.lists_candidates = layout, layout != "no_list"
-        self.history_items, self.soft_tokens = history_items, soft_tokens
+        self.history_items = history_items
+        self._user_token, self._item_tokens = soft_tokens and user_token, soft_tokens and item_tokens
+        self.soft_tokens = self._user_token or self._item_tokens
         self._tokenise, self._bos_ids = tokenise, list(bos_ids)
         self._is_quoted = layout in ("paper", "authors")
         self._quote = tokenise('"') if self._is_quoted else []
@@ -149,6 +154,8 @@ class PromptLayout:
             llm.eos_id,
             settings.history_items,
             settings.soft_tokens,
+            settings.user_token,
+            settings.item_tokens,
         )
 
     def title_text(self, title: str) -> str:
@@ -212,7 +219,7 @@ class PromptLayout:
         noun, tokenise = words.noun, self._tokenise
         blank = "" if self.layout == "authors" else " "
         is_user = f" is a user representation.{blank}"
-        self._is_user = tokenise(is_user) if self._is_quoted and self.soft_tokens else []
+        self._is_user = tokenise(is_user) if self._is_quoted and self._user_token else []
         self._has_had = tokenise(f"This user has {words.verb_past} ")
         self._before_list = tokenise(" in the previous. ")
         self._recommend = tokenise(
@@ -257,7 +264,7 @@ class PromptLayout:
                 prompt.token_ids += titles.of(idx)
 
     def _write_soft_token(self, prompt: Prompt, item: int) -> None:
-        if self.soft_tokens:
+        if self._user_token if item == USER else self._item_tokens:
             prompt.soft_positions.append(len(prompt.token_ids))
             prompt.soft_items.append(item)
             prompt.token_ids.append(0)

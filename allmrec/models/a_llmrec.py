@@ -6,6 +6,7 @@ LLM.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -98,6 +99,15 @@ class ALLMRec(nn.Module):
         """
         return self.projection.standardised(*self._raw_item_inputs())
 
+    @torch.no_grad()
+    def text_soft_items(self) -> Tensor:
+        """Return O_i of all items as if the CF model knew none of them, [I+1, H]: q_i in place of e_i.
+
+        A-LLMRec (SBERT) of the paper; of [e_i; q_i] the first half is absent.
+        """
+        nobody = torch.zeros_like(self.known)
+        return self.soft_items(inputs=self.projection.standardised(*self._raw_item_inputs(nobody)))
+
     def soft_items(self, idx: Tensor | None = None, inputs: Tensor | None = None) -> Tensor:
         """Return O_i = F_I(...): [N, H] of the items `idx` [N], or [I+1, H] of all; zeros for item 0.
 
@@ -139,16 +149,20 @@ class ALLMRec(nn.Module):
         return nn.functional.pad(matrix, (0, 0, 0, len(self.known) - len(matrix)))
 
     @torch.no_grad()
-    def _raw_item_inputs(self) -> tuple[Tensor, Tensor]:
-        """Return F_I's inputs before standardisation and which of them are present, both [I+1, K]."""
-        known_N1, real_N1 = (
-            self.known[:, None],
-            torch.arange(len(self.known), device=self.known.device)[:, None] > 0,
-        )
+    def _raw_item_inputs(self, known_I: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return F_I's inputs before standardisation and which of them are present, both [I+1, K].
+
+        `known_I` [I+1] bool says which items have an e_i; by default those that the CF model knows.
+        """
+        known_N1 = (self.known if known_I is None else known_I)[:, None]
+        real_N1 = torch.arange(len(self.known), device=self.known.device)[:, None] > 0
         if self.settings.item_input == "cf":
             cf_items = self._cf_items()
             return cf_items, known_N1.expand_as(cf_items)
         e, q = self.joint()
+        if self.settings.item_input == "random":
+            drawn = seeds.generator(0, "random joint embedding").standard_normal(q.shape, dtype=np.float32)
+            return torch.from_numpy(drawn).to(q.device), real_N1.expand_as(q)
         if self.settings.item_input == "joint_and_text":
             return torch.cat([e, q], dim=1), torch.cat([known_N1.expand_as(e), real_N1.expand_as(q)], dim=1)
         values = q if self.settings.item_input == "text" else e.where(known_N1, q)

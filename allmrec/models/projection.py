@@ -20,9 +20,8 @@ are overfit .
 
 def item_input_width(settings: Stage2Config, cf_width: int, joint_width: int) -> int:
     """Return K, the width of what F_I reads."""
-    return {"joint_and_text": 2 * joint_width, "joint": joint_width, "text": joint_width, "cf": cf_width}[
-        settings.item_input
-    ]
+    widths = {"joint_and_text": 2 * joint_width, "cf": cf_width}
+    return widths.get(settings.item_input, joint_width)
 
 
 class Projection(nn.Module):

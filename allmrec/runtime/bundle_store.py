@@ -155,9 +155,19 @@ def check_settings(context: Context, bundle_id: str) -> None:
 
 
 def check_mode(context: Context, bundle_id: str) -> None:
-    """Raise ConfigError where free text is asked for and the bundle's prompt does not list the candidates."""
-    layout = _settings_of(context, bundle_id).get("prompt", {}).get("layout")
-    if context.config.scoring.mode == "free" and layout == "no_list":
+    """Raise ConfigError where the section `scoring` asks for what the bundle was not trained for.
+
+    Free text needs a prompt that lists the candidates, q_i in place of e_i a projection that reads e_i.
+    """
+    settings, scoring = _settings_of(context, bundle_id), context.config.scoring
+    item_input = settings.get("stage2", {}).get("item_input")
+    if scoring.soft_items == "text" and item_input not in (None, "joint", "joint_and_text"):
+        raise ConfigError(
+            f"scoring.soft_items: text, but bundle {bundle_id} was trained with stage2.item_input "
+            f"{item_input}, which has no joint embedding to replace; train one with joint or joint_and_text"
+        )
+    layout = settings.get("prompt", {}).get("layout")
+    if scoring.mode == "free" and layout == "no_list":
         raise ConfigError(
             f"scoring.mode: free, but bundle {bundle_id} was trained with prompt.layout no_list, which does "
             "not show the candidates to the LLM; train one with token_first, paper or authors"

@@ -32,6 +32,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
         "llm.dtype",
         "scoring.mode",
         "scoring.repetition_penalty",
+        "scoring.soft_items",
         "scoring.order",
         "scoring.top_k",
         "scoring.active_within_days",
@@ -67,6 +68,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
         "candidates.exclude_seen",
         "scoring.mode",
         "scoring.repetition_penalty",
+        "scoring.soft_items",
         "scoring.order",
     ),
 }

@@ -34,8 +34,9 @@ class Scorer:
     def __init__(self, bundle: Bundle, llm: FrozenLLM | None, config: Config) -> None:
         self.bundle, self.llm, self.config = bundle, llm, config
         self.rec = bundle.rec.eval()
-        self.soft_items = bundle.soft_items
-        self.llm_soft_items = bundle.soft_items.to(llm.device) if llm is not None else None
+        is_trained = config.scoring.soft_items == "trained"
+        self.soft_items = bundle.soft_items if is_trained else self.rec.text_soft_items().float()
+        self.llm_soft_items = self.soft_items.to(llm.device) if llm is not None else None
         self.device = bundle.soft_items.device
         prompt = bundle.config.prompt
         self.priors = bundle.priors if prompt.layout == "no_list" and prompt.subtract_prior else None

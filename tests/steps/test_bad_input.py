@@ -242,6 +242,19 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_the_table_as_it_was(
     assert version(root, "recommendations") == before
 
 
+def test_text_for_joint_embeddings_needs_a_bundle_that_reads_them(
+    copy_of_shop: Path, new_context: NewContext
+) -> None:
+    for path in (copy_of_shop / "_bundles").glob("*/config.json"):
+        settings = json.loads(path.read_text())
+        settings["stage2"]["item_input"] = "cf"
+        path.write_text(json.dumps(settings))
+    with pytest.raises(
+        ConfigError, match=r"scoring.soft_items: text, but bundle \w+ was trained with stage2"
+    ):
+        run_nightly(new_context(copy_of_shop, "scoring.soft_items=text"), RUN_DATE)
+
+
 def test_free_text_needs_a_bundle_whose_prompt_lists_the_candidates(
     shop: Path, new_context: NewContext
 ) -> None:

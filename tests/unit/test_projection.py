@@ -37,7 +37,7 @@ def make_rec(llm: FrozenLLM, **settings: object) -> ALLMRec:
     return ALLMRec.create(cf, AlignmentNetworks(8, 10, Stage1Config(width=4)), texts, known, llm, stage2)
 
 
-@pytest.mark.parametrize("item_input", ["joint_and_text", "joint", "text", "cf"])
+@pytest.mark.parametrize("item_input", ["joint_and_text", "joint", "text", "cf", "random"])
 @pytest.mark.parametrize("user_input", ["cf_and_history", "cf"])
 def test_every_input_gives_tokens_of_the_llms_width_and_norm(
     llm: FrozenLLM, item_input: str, user_input: str
@@ -70,6 +70,26 @@ def test_the_papers_inputs_stay_as_they_are_and_unknown_items_have_their_text(ll
     torch.testing.assert_close(inputs[1:], e.where(rec.known[:, None], q)[1:])
     norms = rec.soft_items()[1:].norm(dim=1)
     assert norms.std() > 1e-3  # as they come
+
+
+def test_text_can_stand_in_for_the_joint_embedding_of_every_item(llm: FrozenLLM) -> None:
+    paper = make_rec(llm, item_input="joint", scale_soft_tokens=False)
+    q = paper.joint()[1]
+    torch.testing.assert_close(paper.text_soft_items()[1:], paper.projection.items(q)[1:])
+    both = make_rec(llm)
+    torch.testing.assert_close(both.text_soft_items()[~both.known], both.soft_items()[~both.known])
+    assert (both.text_soft_items() - both.soft_items())[both.known].norm(dim=1).min() > 1e-3
+
+
+def test_random_joint_embeddings_are_the_same_again_and_those_of_items_do_not_change_with_their_number(
+    llm: FrozenLLM,
+) -> None:
+    rec = make_rec(llm, item_input="random")
+    drawn = rec._raw_item_inputs()[0]
+    torch.testing.assert_close(drawn, make_rec(llm, item_input="random")._raw_item_inputs()[0])
+    assert drawn[1:].std() == pytest.approx(1, abs=0.3)
+    rec.text_embeddings, rec.known = rec.text_embeddings[:14], rec.known[:14]
+    torch.testing.assert_close(rec._raw_item_inputs()[0], drawn[:14])
 
 
 def test_the_users_token_reads_the_order_and_the_pooled_history(llm: FrozenLLM) -> None:

@@ -97,6 +97,20 @@ def test_without_soft_tokens_the_prompt_is_text_only(llm: FrozenLLM) -> None:
         assert "representation" not in read(llm, prompt)
 
 
+@pytest.mark.parametrize("name", ["no_list", "token_first", "paper", "authors"])
+def test_the_users_token_and_the_items_can_be_left_out_by_themselves(llm: FrozenLLM, name: str) -> None:
+    titles = layout_of(llm, name).tokenise_titles(TITLES, None)
+    whole = layout_of(llm, name).prompt([1, 2], [3], titles).soft_items
+    settings = (name, "movie", llm.tokenise, llm.bos_ids, llm.eos_id, 10, True)
+    without_user = PromptLayout(*settings, user_token=False)
+    without_items = PromptLayout(*settings, item_tokens=False)
+    assert without_user.prompt([1, 2], [3], titles).soft_items == [item for item in whole if item != USER]
+    assert without_items.prompt([1, 2], [3], titles).soft_items == [USER]
+    assert "representation" not in read(llm, without_user.prompt([1, 2], [3], titles))
+    assert without_user.soft_tokens
+    assert not PromptLayout(*settings, user_token=False, item_tokens=False).soft_tokens
+
+
 def test_only_the_newest_history_is_used_and_padding_is_skipped(llm: FrozenLLM) -> None:
     layout = layout_of(llm, "no_list", history=2)
     titles = layout.tokenise_titles(TITLES, None)

@@ -127,6 +127,18 @@ def test_generate_mode_gives_the_top_of_rank_and_nothing_else(bundle: Bundle, ll
         assert not decoded or by_search[decoded[0]] == pytest.approx(np.nanmax(by_rank), abs=1e-4)
 
 
+def test_text_in_place_of_joint_embeddings_changes_what_the_llm_hears_of_known_items(
+    bundle: Bundle, llm: FrozenLLM
+) -> None:
+    trained, text = (
+        Scorer(bundle, llm, with_scoring(soft_items=name)).score(users()) for name in ("trained", "text")
+    )
+    asked = users().use_llm & (users().counts > 0)
+    moved = np.abs(trained.part("llm") - text.part("llm"))[asked]
+    assert np.nanmax(moved) > 1e-3
+    assert not np.allclose(trained.part("alignment"), text.part("alignment"), equal_nan=True)
+
+
 def test_free_text_is_matched_to_the_titles_of_the_users_own_candidates(folder: Path, llm: FrozenLLM) -> None:
     config, bundle = with_scoring(mode="free"), tiny_bundle(folder, layout="paper")
     scored = Scorer(bundle, llm, config).score(users())
