@@ -392,6 +392,9 @@ class EvaluationConfig(Section):
     `catalogue`, all items; `uniform` and `popular`, sampled items that the user never had."""
     exclude_seen: bool = True
     """Leave items that the user had out of the ranked catalogue."""
+    max_history: Annotated[int, Field(ge=0)] | None = None
+    """Cut every history to its newest items, as if the users were new: 3, 2, 1 or 0, say; null: they are
+    whole. What the user had before stays out of the lists."""
     num_users: Count | None = None
     """Number of evaluated users, a seeded sample; null: all. Every model is evaluated on the same users."""
     num_negatives: Count = 19

@@ -1,7 +1,8 @@
 """What a held-out item is ranked among: the user's own retrieved list, the whole catalogue, sampled items.
 
     retrieved   what a night would order for the user: a target that was not retrieved is a miss
-    catalogue   all items, without those the user had where `evaluation.exclude_seen` says so
+    catalogue   all items, without those the user had where `evaluation.exclude_seen` says so: an item that
+                comes again is a miss then
     uniform     items that the user never had, drawn uniformly
     popular     items that the user never had, drawn by popularity
 
@@ -48,7 +49,8 @@ def predictions(
 ) -> Iterator[pd.DataFrame]:
     """Yield the rows of `evaluation_predictions` (COLUMNS) of one protocol, one frame per ranker.
 
-    `users` has user_id, history, target, seen, which holds the target too, and is_sampled. `target_rank` is
+    `users` has user_id, history, target, seen, which holds the target too, is_repeated, whether the user had
+    the target before, and is_sampled. `target_rank` is
     null where the target is not among the candidates, or an LLM that writes one title writes another;
     `num_ranked` is how many were ranked. `scores` are null for a catalogue; `probabilities` where the ranker
     has none, or has none for the user.
@@ -102,8 +104,10 @@ def _lists(protocol: str, users: pd.DataFrame, retriever: Retriever, config: Con
     names, histories = users["user_id"].tolist(), users["history"].tolist()
     targets, seen = users["target"].tolist(), users["seen"].tolist()
     if protocol == "retrieved":
-        pairs = zip(seen, targets, strict=True)
-        had = [[item for item in items if item != target] for items, target in pairs]
+        had = [
+            items if again else [item for item in items if item != target]
+            for items, target, again in zip(seen, targets, users["is_repeated"], strict=True)
+        ]
         lists = retriever.retrieve(names, histories, had)
         # Where the target is not in the list, every order of it is a miss: nobody needs to ask, but for those
         # whose whole lists are looked at.
@@ -132,10 +136,12 @@ def _in_catalogue(
     index = retriever.bundle.index
     columns_B = np.array([index[target] - 1 for target in targets], dtype=np.int64)
     hidden_BI = np.zeros(lists.ids.shape, dtype=bool)
+    missed_B = np.zeros(len(users), dtype=bool)
     if config.evaluation.exclude_seen:
+        missed_B = users["is_repeated"].to_numpy(dtype=bool)
         rows, items = retriever.encoder.indexed(users["seen"].tolist())
         hidden_BI[rows, items - 1] = True
-        hidden_BI[np.arange(len(users)), columns_B] = False
+        hidden_BI[np.arange(len(users)), columns_B] = missed_B
     # What is out of the ranking must not move what stays by its z-scores.
     lists = lists.with_parts({name: np.where(hidden_BI, np.nan, part) for name, part in lists.parts.items()})
     rows = users[["user_id", "target"]].assign(protocol="catalogue")
@@ -143,13 +149,14 @@ def _in_catalogue(
         ranks_B, best = ranks_in_catalogue(
             ranker.scores(lists), hidden_BI, columns_B, names, config.seed, NUM_STORED
         )
-        # The others stand around the target, whose place is taken.
-        places = [
-            [rank, *(place + (place >= rank) for place in range(1, len(top) + 1))]
-            for rank, top in zip(ranks_B.tolist(), best, strict=True)
-        ]
-        candidates = [[target, *ids[top]] for target, top in zip(targets, best, strict=True)]
-        found = pd.array(ranks_B, dtype="Int32")
+        candidates, places = [], []
+        for target, rank, top, is_missed in zip(targets, ranks_B.tolist(), best, missed_B, strict=True):
+            # The others stand around the target, whose place is taken.
+            around = [place + (place >= rank and not is_missed) for place in range(1, len(top) + 1)]
+            candidates.append([*([] if is_missed else [target]), *ids[top]])
+            places.append([*([] if is_missed else [rank]), *around])
+        found = pd.array(np.where(missed_B, 0, ranks_B), dtype="Int32")
+        found[missed_B] = pd.NA
         yield rows.assign(
             model=name,
             candidates=candidates,

@@ -164,7 +164,8 @@ def table(frame: pd.DataFrame, exclude_seen: bool, num_candidates: int) -> str:
     for (protocol, scenario), block in frame.groupby(["protocol", "scenario"], sort=False):
         names = (SHOWN_OF_LISTS if scenario == "lists" else SHOWN)[protocol]
         by_model = block[block["metric"].isin(names)]
-        about = f"{TITLES[protocol]}, {IN_WORDS[scenario]}"
+        users = IN_WORDS.get(scenario) or f"all users, histories cut to {scenario.rpartition('_')[2]} items"
+        about = f"{TITLES[protocol]}, {users}"
         lines.append(f"{about} (n = {int(block['n'].max()):,}; 95 % bootstrap intervals)")
         lines += _remarks(protocol, scenario, block, exclude_seen, num_candidates)
         recall = block[block["metric"] == "recall"][["value", "low", "high"]].to_numpy(dtype=np.float64)

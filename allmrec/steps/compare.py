@@ -11,6 +11,7 @@ from allmrec.errors import InputError
 from allmrec.evaluation.comparison import paired
 from allmrec.evaluation.report import HEADLINE, LABELS, TITLES, by_protocol, in_words
 from allmrec.runtime.context import Context
+from allmrec.steps.evaluate import LEAVE_ONE_OUT
 
 KEYS = ["protocol", "model", "user_id", "target"]
 
@@ -45,7 +46,8 @@ def compared_bundles(context: Context, first: str, second: str) -> str:
 
 def _ranks(context: Context, bundle_id: str) -> pd.DataFrame:
     """Return KEYS and target_rank of an evaluated bundle."""
-    table = context.tables.read("evaluation_predictions").where(F.col("protocol").isNotNull())
+    table = context.tables.read("evaluation_predictions")
+    table = table.where(F.col("protocol").isNotNull() & (F.col("scenario") == LEAVE_ONE_OUT))
     rows = pd.DataFrame(table.where(F.col("bundle_id") == bundle_id).select(*KEYS, "target_rank").toPandas())
     if rows.empty:
         known = sorted(row[0] for row in table.select("bundle_id").distinct().collect())

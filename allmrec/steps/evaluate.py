@@ -6,7 +6,7 @@ In both tables `protocol` says what a held-out item was ranked among (`allmrec.e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date
 
 import pandas as pd
@@ -44,6 +44,10 @@ RANKED = (
 """What workers return: `evaluation_predictions` without bundle and scenario; and who gets sampled items."""
 RANKS = ("protocol", "model", "user_id", "target", "target_rank")
 """What the figures of ranks need of them."""
+LEAVE_ONE_OUT = "leave_one_out"
+"""Scenario: every user's last item is held out, and histories are whole."""
+CUT = "history_"
+"""Beginning of a scenario's name in which they are cut."""
 WITHOUT_SAMPLES = ("retrieved", "catalogue")
 """Protocols that are for every evaluated user; the others are for `evaluation.num_sampled_users`."""
 
@@ -71,7 +75,7 @@ def run_evaluate(context: Context, run_date: date | None) -> str:
             figures, text = write_tables(context, ranked, bundle)
         run.bundle_id = bundle.bundle_id
         run.counts = {"users_in": num_users}
-        of_all = figures[figures["scenario"] == "all"]
+        of_all = figures[(figures["scenario"] == "all") | figures["scenario"].str.startswith(CUT)]
         run.figures = {f"{row.protocol}_{row.model}_{row.metric}": row.value for row in of_all.itertuples()}
     return text
 
@@ -126,7 +130,12 @@ def ranking(
             scorer = model.scorer(with_llm=True)
             retriever = model.retriever(frozenset(scorer.bundle.items["item_id"]))
             last = settings.num_sampled_users or users["place"].max()
-            users = users.assign(is_sampled=users["place"] <= last)
+            pairs = zip(users["target"], users["history"], strict=True)
+            users = users.assign(
+                is_sampled=users["place"] <= last,
+                is_repeated=[target in set(history) for target, history in pairs],
+                history=[cut(history, settings.max_history) for history in users["history"]],
+            )
             for protocol in settings.protocols:
                 chosen = users if protocol in WITHOUT_SAMPLES else users[users["is_sampled"]]
                 chosen = chosen.reset_index(drop=True)
@@ -138,15 +147,23 @@ def ranking(
     return rank
 
 
+def cut(history: Sequence[str], max_history: int | None) -> Sequence[str]:
+    """Return the newest items of a history, as many as `max_history`; None: all."""
+    return history if max_history is None else history[max(len(history) - max_history, 0) :]
+
+
 def write_tables(context: Context, ranked: DataFrame, bundle: Bundle) -> tuple[pd.DataFrame, str]:
     """Write the bundle's rows of both tables, one commit each.
 
     Return the rows of `evaluation_results` as a frame, and the report as text.
     """
     bundle_id, replace_where = bundle.bundle_id, context.tables.replace_where
-    rows = ranked.withColumns({"scenario": F.lit("leave_one_out"), "bundle_id": F.lit(bundle_id)})
+    max_history = context.config.evaluation.max_history
+    scenario = LEAVE_ONE_OUT if max_history is None else f"{CUT}{max_history}"
+    rows = ranked.withColumns({"scenario": F.lit(scenario), "bundle_id": F.lit(bundle_id)})
     columns = TABLES["evaluation_predictions"].schema.fieldNames()
-    replace_where("evaluation_predictions", rows.select(*columns), "bundle_id", bundle_id)
+    of_bundle = f"bundle_id = '{bundle_id}'"
+    replace_where("evaluation_predictions", rows.select(*columns), f"{of_bundle} AND scenario = '{scenario}'")
     settings, seed = context.config.evaluation, seeds.derive(context.config.seed, "bootstrap")
     ranks = ranked.select(*RANKS).toPandas()
     lists = ranked.where("is_sampled").toPandas()
@@ -154,8 +171,12 @@ def write_tables(context: Context, ranked: DataFrame, bundle: Bundle) -> tuple[p
     of_lists = list_figures(lists, bundle.items, vectors, settings.bootstrap_samples, seed)
     figures = pd.concat([results(ranks, bundle.items, settings, seed), of_lists], ignore_index=True)
     figures = figures.assign(bundle_id=bundle_id)
+    own = f"{of_bundle} AND scenario NOT LIKE '{CUT}%'"
+    if max_history is not None:
+        figures = figures[figures["scenario"] == "all"].assign(scenario=scenario)
+        own = f"{of_bundle} AND scenario = '{scenario}'"
     schema = TABLES["evaluation_results"].schema
     of_results = context.spark.createDataFrame(figures[schema.fieldNames()], schema)
-    replace_where("evaluation_results", of_results, "bundle_id", bundle_id)
+    replace_where("evaluation_results", of_results, own)
     text = table(figures, settings.exclude_seen, context.config.candidates.num_candidates)
     return figures, f"{text}\n{comparison_lines(comparisons(ranks, settings, seed))}"

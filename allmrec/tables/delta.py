@@ -189,13 +189,12 @@ class Tables:
             raise SupersededError(f"{name} of {run_date}: a newer run wrote it meanwhile")
         return self.written(name, run_date, version)
 
-    def replace_where(self, name: str, rows: DataFrame, column: str, value: str) -> None:
-        """Replace the rows whose `column` holds the text `value` by `rows`, all of which hold it.
+    def replace_where(self, name: str, rows: DataFrame, condition: str) -> None:
+        """Replace the rows that meet a condition (SQL) by `rows`, all of which meet it.
 
         One commit, creating the table first. Raises like `replace_date`.
         """
         self.create(name)
-        condition = f"{column} = '{_quoted(value)}'"
         writer = to_write(_spec(name), rows).write.format("delta").mode("overwrite")
         self._retried(name, lambda: writer.option("replaceWhere", condition).save(self.path(name)))
 
@@ -276,8 +275,3 @@ def _spec(name: str) -> TableSpec:
     if name not in TABLES:
         raise TableError(f"{name}: no such table, expected one of {', '.join(TABLES)}")
     return TABLES[name]
-
-
-def _quoted(text: str) -> str:
-    """Return a text as it stands between the quotes of a SQL literal."""
-    return text.replace("\\", "\\\\").replace("'", "\\'")

@@ -337,7 +337,11 @@ EVALUATION_PREDICTIONS = TableSpec(
     "evaluation_predictions",
     "How one model ranks a user's held-out item among others; a bundle's newest evaluation.",
     (
-        ColumnSpec("scenario", STRING, "how items were held out: `leave_one_out`"),
+        ColumnSpec(
+            "scenario",
+            STRING,
+            "`leave_one_out`: every user's last item; `history_3`, say: the same, histories cut to 3 items",
+        ),
         ColumnSpec("model", STRING, "the ranker, such as `cf`, `llm` or `served`"),
         _USER_ID,
         ColumnSpec("target", STRING, "the held-out item"),
@@ -374,7 +378,7 @@ EVALUATION_RESULTS = TableSpec(
             "scenario",
             STRING,
             "which users: `all`, those whose target is a `warm`, `middle` or `cold` item, or was `found` by "
-            "retrieval; `lists`: whole lists, of the sampled users",
+            "retrieval; `lists`: whole lists, of the sampled users; `history_3`, say: `all`, cut to 3 items",
         ),
         ColumnSpec("model", STRING, "the ranker, as in `evaluation_predictions`"),
         ColumnSpec("metric", STRING, "the metric's name"),

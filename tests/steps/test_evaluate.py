@@ -22,6 +22,7 @@ from tests.steps.conftest import RUN_DATE, NewContext, copied_shop
 from tests.steps.reading import rows
 
 NUM_SAMPLED = 30
+SAMPLED = ("uniform", "popular")
 
 
 class Evaluated(NamedTuple):
@@ -59,15 +60,15 @@ def test_every_ranker_orders_the_same_candidates_under_every_protocol(prediction
     num_users = predictions["user_id"].nunique()
     for protocol, of_protocol in predictions.groupby("protocol"):
         models = set(RANKER_NAMES) - (set(RERANKERS) if protocol == "catalogue" else set())
-        sampled = protocol in ("uniform", "popular")
-        assert of_protocol["user_id"].nunique() == (NUM_SAMPLED if sampled else num_users)
+        expected = NUM_SAMPLED if protocol in SAMPLED else num_users
+        assert of_protocol["user_id"].nunique() == expected
         for _, of_user in of_protocol.groupby("user_id"):
             assert set(of_user["model"]) == models
             assert of_user["target"].nunique() == 1
             if protocol != "catalogue":
                 assert of_user["candidates"].map(tuple).nunique() == 1
                 assert all(sorted(ranks) == list(range(1, 21)) for ranks in of_user["ranks"])
-            if protocol != "retrieved":
+            if protocol in SAMPLED:
                 assert of_user["candidates"].iloc[0][0] == of_user["target"].iloc[0]
 
 
@@ -87,6 +88,17 @@ def test_the_target_is_a_users_newest_item(predictions: pd.DataFrame, evaluated:
     assert targets.to_dict() == newest[targets.index].to_dict()
 
 
+def test_an_item_that_the_user_had_before_is_a_miss_where_seen_items_are_left_out(
+    predictions: pd.DataFrame, evaluated: Evaluated
+) -> None:
+    [targets] = (evaluated.tables / "_snapshots").glob("*/targets")
+    users = pd.read_parquet(targets)
+    again = [target in history for target, history in zip(users["target"], users["history"], strict=True)]
+    repeated = predictions[predictions["user_id"].isin(users.loc[again, "user_id"])]
+    assert len(repeated)
+    assert repeated.query("protocol not in @SAMPLED")["target_rank"].isna().all()
+
+
 def test_targets_and_negatives_were_never_in_the_history_that_is_scored(
     predictions: pd.DataFrame, evaluated: Evaluated
 ) -> None:
@@ -98,7 +110,8 @@ def test_targets_and_negatives_were_never_in_the_history_that_is_scored(
         ["protocol", "user_id", "target", "candidates"]
     ].itertuples(index=False):
         assert histories[user]
-        assert target not in histories[user]
+        had = log[user] if target in histories[user] else log[user] - {target}
+        assert not set(candidates) & had or protocol in SAMPLED, f"{protocol}: items that the user had"
         assert not (set(candidates) - {target}) & log[user], f"{protocol}: items that the user had"
 
 
@@ -177,6 +190,14 @@ def test_two_bundles_are_compared_by_what_their_evaluations_left(
         compared_bundles(evaluated.context, first, second)
     settings = (f"scoring.bundle_id={second}", "evaluation.protocols=[catalogue]")
     run_evaluate(new_context(evaluated.tables, *settings), None)
+    text = run_evaluate(new_context(evaluated.tables, *settings, "evaluation.max_history=0"), None)
+    assert "whole catalogue, all users, histories cut to 0 items (n = " in text
+    results = rows(evaluated.tables, "evaluation_results").query(
+        "bundle_id == @second and protocol == 'catalogue'"
+    )
+    by_scenario = results.query("metric == 'NDCG@10'").set_index(["scenario", "model"])["value"]
+    assert by_scenario["history_0", "popularity"] == by_scenario["all", "popularity"]
+    assert by_scenario["history_0", "text"] < by_scenario["all", "text"]
     text = compared_bundles(evaluated.context, first, second)
     assert f"bundle {second} against bundle {first}" in text
     [of_cf] = [line for line in text.splitlines() if LABELS["cf"] in line]

@@ -246,7 +246,9 @@ def users_of_the_tiny_shop() -> pd.DataFrame:
         ("u3", ["i005", "i006", "i007"], "i020", ["i005", "i006", "i007", "i020"]),
         ("u4", ["i029"], "i012", ["i029", "i012"]),
     ]
-    return pd.DataFrame(rows, columns=["user_id", "history", "target", "seen"]).assign(is_sampled=False)
+    return pd.DataFrame(rows, columns=["user_id", "history", "target", "seen"]).assign(
+        is_sampled=False, is_repeated=False
+    )
 
 
 @pytest.mark.parametrize("exclude_seen", [True, False])
