@@ -307,8 +307,11 @@ def show_runs(config: Config, run_date: date | None, last: int) -> None:
 
 @cli.command()
 @configured
+@click.option(
+    "--html", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="A page to write."
+)
 @run_date_option()
-def evaluate(config: Config, run_date: date | None) -> None:
+def evaluate(config: Config, run_date: date | None, html: Path | None) -> None:
     """Evaluate the newest evaluation bundle by every user's held-out last item.
 
     --run-date, where given, must be the bundle's cut-off.
@@ -316,7 +319,7 @@ def evaluate(config: Config, run_date: date | None) -> None:
     from allmrec.steps.evaluate import run_evaluate
 
     with _context(config, "evaluate") as context:
-        click.echo(run_evaluate(context, run_date))
+        click.echo(run_evaluate(context, run_date, html))
 
 
 @cli.command()

@@ -50,10 +50,9 @@ def predictions(
     """Yield the rows of `evaluation_predictions` (COLUMNS) of one protocol, one frame per ranker.
 
     `users` has user_id, history, target, seen, which holds the target too, is_repeated, whether the user had
-    the target before, and is_sampled. `target_rank` is
-    null where the target is not among the candidates, or an LLM that writes one title writes another;
-    `num_ranked` is how many were ranked. `scores` are null for a catalogue; `probabilities` where the ranker
-    has none, or has none for the user.
+    the target before, and is_sampled. `target_rank` is null where the target is not among the candidates, or
+    an LLM that writes one title writes another; `num_ranked` is how many were ranked. `scores` are null for
+    a catalogue; `probabilities` where the ranker has none, or has none for the user.
     """
     table = rankers(scorer.bundle.blends, config.scoring)
     if protocol == "catalogue":

@@ -7,7 +7,9 @@ In both tables `protocol` says what a held-out item was ranked among (`allmrec.e
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 
 import pandas as pd
 from pyspark import Accumulator
@@ -21,7 +23,9 @@ from allmrec.data.interactions import counted
 from allmrec.data.snapshot import held_out_users, snapshot_uri
 from allmrec.data.splits import split
 from allmrec.data.user_sequences import full_sequences
+from allmrec.evaluation.comparison import Comparison
 from allmrec.evaluation.list_figures import list_figures
+from allmrec.evaluation.page import page
 from allmrec.evaluation.protocols import predictions
 from allmrec.evaluation.report import comparison_lines, comparisons, results, table
 from allmrec.llm.frozen import FrozenLLM
@@ -44,6 +48,8 @@ RANKED = (
 """What workers return: `evaluation_predictions` without bundle and scenario; and who gets sampled items."""
 RANKS = ("protocol", "model", "user_id", "target", "target_rank")
 """What the figures of ranks need of them."""
+NUM_EXAMPLES = 8
+"""Users whose lists a page shows."""
 LEAVE_ONE_OUT = "leave_one_out"
 """Scenario: every user's last item is held out, and histories are whole."""
 CUT = "history_"
@@ -52,8 +58,24 @@ WITHOUT_SAMPLES = ("retrieved", "catalogue")
 """Protocols that are for every evaluated user; the others are for `evaluation.num_sampled_users`."""
 
 
-def run_evaluate(context: Context, run_date: date | None) -> str:
+@dataclass(frozen=True)
+class Measured:
+    """The figures of an evaluation, and what they were made of."""
+
+    figures: pd.DataFrame
+    """Rows of `evaluation_results`."""
+    compared: list[tuple[str, str, str, str, Comparison]]
+    """What `allmrec.evaluation.report.comparisons` returns."""
+    ranks: pd.DataFrame
+    """RANKS of all users."""
+    lists: pd.DataFrame
+    """Rows of RANKED of the users who get sampled items."""
+
+
+def run_evaluate(context: Context, run_date: date | None, html: Path | None = None) -> str:
     """Write `evaluation_predictions` and `evaluation_results` and return the report as text.
+
+    Where `html` names a file, the report is written there too, as a page.
 
     The rows of other bundles stay. Raises BundleError where every bundle has seen the targets, or, where
     `run_date` is given, the bundle was not trained before that date.
@@ -72,12 +94,18 @@ def run_evaluate(context: Context, run_date: date | None) -> str:
         with run.part("score", f"let every ranker order the lists of {num_users:,} users: {protocols}"):
             ranked = ranked_users(context, run, bundle, users, num_users)
         with run.part("write", "store predictions and figures"):
-            figures, text = write_tables(context, ranked, bundle)
+            found = measured(context, ranked, bundle)
+            write_tables(context, ranked, bundle.bundle_id, found.figures)
+            if html is not None:
+                write_page(html, manifest, bundle, found, users)
         run.bundle_id = bundle.bundle_id
         run.counts = {"users_in": num_users}
-        of_all = figures[(figures["scenario"] == "all") | figures["scenario"].str.startswith(CUT)]
+        scenarios = found.figures["scenario"]
+        of_all = found.figures[(scenarios == "all") | scenarios.str.startswith(CUT)]
         run.figures = {f"{row.protocol}_{row.model}_{row.metric}": row.value for row in of_all.itertuples()}
-    return text
+    settings = context.config.evaluation
+    text = table(found.figures, settings.exclude_seen, context.config.candidates.num_candidates)
+    return f"{text}\n{comparison_lines(found.compared)}"
 
 
 def evaluated_users(context: Context, manifest: Manifest, trained: Config, run: StepRun) -> DataFrame:
@@ -152,31 +180,40 @@ def cut(history: Sequence[str], max_history: int | None) -> Sequence[str]:
     return history if max_history is None else history[max(len(history) - max_history, 0) :]
 
 
-def write_tables(context: Context, ranked: DataFrame, bundle: Bundle) -> tuple[pd.DataFrame, str]:
-    """Write the bundle's rows of both tables, one commit each.
-
-    Return the rows of `evaluation_results` as a frame, and the report as text.
-    """
-    bundle_id, replace_where = bundle.bundle_id, context.tables.replace_where
-    max_history = context.config.evaluation.max_history
-    scenario = LEAVE_ONE_OUT if max_history is None else f"{CUT}{max_history}"
-    rows = ranked.withColumns({"scenario": F.lit(scenario), "bundle_id": F.lit(bundle_id)})
-    columns = TABLES["evaluation_predictions"].schema.fieldNames()
-    of_bundle = f"bundle_id = '{bundle_id}'"
-    replace_where("evaluation_predictions", rows.select(*columns), f"{of_bundle} AND scenario = '{scenario}'")
+def measured(context: Context, ranked: DataFrame, bundle: Bundle) -> Measured:
+    """Return the figures of what the rankers did."""
     settings, seed = context.config.evaluation, seeds.derive(context.config.seed, "bootstrap")
     ranks = ranked.select(*RANKS).toPandas()
     lists = ranked.where("is_sampled").toPandas()
     vectors = bundle.text_embeddings[1:].cpu().numpy()
     of_lists = list_figures(lists, bundle.items, vectors, settings.bootstrap_samples, seed)
     figures = pd.concat([results(ranks, bundle.items, settings, seed), of_lists], ignore_index=True)
-    figures = figures.assign(bundle_id=bundle_id)
-    own = f"{of_bundle} AND scenario NOT LIKE '{CUT}%'"
-    if max_history is not None:
-        figures = figures[figures["scenario"] == "all"].assign(scenario=scenario)
-        own = f"{of_bundle} AND scenario = '{scenario}'"
+    if settings.max_history is not None:
+        cut_to = f"{CUT}{settings.max_history}"
+        figures = figures[figures["scenario"] == "all"].assign(scenario=cut_to)
+    figures = figures.assign(bundle_id=bundle.bundle_id)
+    return Measured(figures, comparisons(ranks, settings, seed), ranks, lists)
+
+
+def write_tables(context: Context, ranked: DataFrame, bundle_id: str, figures: pd.DataFrame) -> None:
+    """Replace the bundle's rows of both tables, one commit each; other scenarios of it stay."""
+    max_history = context.config.evaluation.max_history
+    scenario = LEAVE_ONE_OUT if max_history is None else f"{CUT}{max_history}"
+    rows = ranked.withColumns({"scenario": F.lit(scenario), "bundle_id": F.lit(bundle_id)})
+    columns = TABLES["evaluation_predictions"].schema.fieldNames()
+    own = f"bundle_id = '{bundle_id}' AND scenario = '{scenario}'"
+    context.tables.replace_where("evaluation_predictions", rows.select(*columns), own)
+    if max_history is None:
+        own = f"bundle_id = '{bundle_id}' AND scenario NOT LIKE '{CUT}%'"
     schema = TABLES["evaluation_results"].schema
     of_results = context.spark.createDataFrame(figures[schema.fieldNames()], schema)
-    replace_where("evaluation_results", of_results, own)
-    text = table(figures, settings.exclude_seen, context.config.candidates.num_candidates)
-    return figures, f"{text}\n{comparison_lines(comparisons(ranks, settings, seed))}"
+    context.tables.replace_where("evaluation_results", of_results, own)
+
+
+def write_page(path: Path, manifest: Manifest, bundle: Bundle, found: Measured, users: DataFrame) -> None:
+    """Write the evaluation as an HTML page."""
+    shown = users.where(F.col("place") <= NUM_EXAMPLES).select("user_id", "history").collect()
+    histories = {row["user_id"]: row["history"] for row in shown}
+    title = f"Bundle {bundle.bundle_id}, trained before {manifest.trained_before}"
+    text = page(title, found.figures, found.compared, found.ranks, found.lists, bundle.items, histories)
+    path.write_text(text, encoding="utf-8")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import NamedTuple
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -36,7 +38,7 @@ def evaluated(new_context: NewContext, shop: Path, tmp_path_factory: pytest.Temp
     tables = copied_shop(shop, tmp_path_factory.mktemp("evaluated"))
     run_train(new_context(tables, "training.purpose=evaluation"), RUN_DATE)
     context = new_context(tables)
-    return Evaluated(context, tables, run_evaluate(context, None))
+    return Evaluated(context, tables, run_evaluate(context, None, tables / "page.html"))
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +180,22 @@ def test_probabilities_are_unconditional_by_the_recall_that_the_bundle_keeps(
     assert sums == pytest.approx([recall] * len(sums))
     uncalibrated = predictions.query("protocol == 'uniform' or model == 'popularity'")
     assert uncalibrated["probabilities"].isna().all()
+
+
+def test_the_page_shows_figures_and_users_and_needs_nothing_from_outside(
+    evaluated: Evaluated, predictions: pd.DataFrame
+) -> None:
+    text = (evaluated.tables / "page.html").read_text(encoding="utf-8")
+    tree = ElementTree.fromstring(text[text.index("<body>") : text.index("</html>")])
+    assert not re.search(r"(src|href|url)\s*[=(]", text)
+    bars = [one for one in tree.iter("svg") if len(list(one.iter("rect"))) >= 5]
+    assert len(bars) >= 4
+    words = " ".join(tree.itertext())
+    for expected in ("Own retrieved list", "Whole catalogue", "came true", "then came", LABELS["served"]):
+        assert expected in words
+    titles = rows(evaluated.tables, "items").set_index("item_id")["title"]
+    shown = [title for title in titles[predictions["target"].unique()] if title in words]
+    assert shown, "no next item is shown"
 
 
 def test_two_bundles_are_compared_by_what_their_evaluations_left(

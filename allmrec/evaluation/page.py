@@ -1,0 +1,258 @@
+"""One page that a person looks at: an evaluation as a single HTML file without anything from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+
+import numpy as np
+import pandas as pd
+
+from allmrec import metrics
+from allmrec.evaluation.comparison import Comparison
+from allmrec.evaluation.report import (
+    HEADLINE,
+    IN_WORDS,
+    LABELS,
+    SHOWN,
+    SHOWN_OF_LISTS,
+    TITLES,
+    by_protocol,
+    in_words,
+    target_ranks_of,
+)
+
+COLOURS = {
+    "popularity": "#9aa0a6",
+    "text": "#b58900",
+    "cf": "#2a78b5",
+    "alignment": "#6c71c4",
+    "blend": "#2aa198",
+    "llm": "#d33682",
+    "served": "#1a7f37",
+}
+BAR_WIDTH, BAR_HEIGHT, LABEL_WIDTH = 420, 20, 150
+"""Pixels of a whole bar, of a row of bars, and of the names before them."""
+PLOT_WIDTH, PLOT_HEIGHT, MARGIN = 420, 220, 45
+NUM_BINS = 10
+"""Bins of popularity and of probability."""
+LINES_BY_POPULARITY = ("popularity", "text", "cf", "blend", "served")
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #1f2328; max-width: 1000px; margin: 2em auto }
+h1 { font-size: 1.6em } h2 { margin-top: 2em; border-bottom: 1px solid #d0d7de } h3 { margin-bottom: .2em }
+p.note { color: #57606a; margin: .2em 0 } table { border-collapse: collapse; margin: .5em 0 }
+td, th { padding: .15em .7em; text-align: right; border-bottom: 1px solid #eaeef2; white-space: nowrap }
+td:first-child, th:first-child { text-align: left } .user { display: flex; gap: 2em; flex-wrap: wrap }
+.better { color: #1a7f37 } .worse { color: #cf222e } .hit { font-weight: 600; color: #1a7f37 }
+svg text { font: 12px system-ui, sans-serif; fill: #1f2328 }
+"""
+
+
+def page(
+    title: str,
+    figures: pd.DataFrame,
+    compared: Sequence[tuple[str, str, str, str, Comparison]],
+    ranks: pd.DataFrame,
+    lists: pd.DataFrame,
+    items: pd.DataFrame,
+    histories: Mapping[str, Sequence[str]],
+) -> str:
+    """Return the page as HTML.
+
+    Parameters
+    ----------
+    title: what was evaluated.
+    figures: rows of `evaluation_results`.
+    compared: what `report.comparisons` returns.
+    ranks: protocol, model, user_id, target and target_rank of all users.
+    lists: rows of `evaluation_predictions` of the sampled users.
+    items: item_id, title and num_interactions.
+    histories: item ids, oldest first, of the users who are shown as examples.
+    """
+    titles = dict(zip(items["item_id"], items["title"], strict=True))
+    counts = dict(zip(items["item_id"], items["num_interactions"], strict=True))
+    parts = [
+        f"<h1>{escape(title)}</h1>",
+        *_of_protocols(figures),
+        "<h2>The served order against the others</h2>",
+        _comparisons(compared),
+        "<h2>By the popularity of the next item</h2>",
+        *_by_popularity(ranks, counts),
+        "<h2>Do probabilities mean what they say?</h2>",
+        *_calibration(lists),
+        "<h2>Some users</h2>",
+        *_examples(lists, titles, histories),
+    ]
+    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
+    return f"<!doctype html>\n<html><head>{head}</head><body>\n" + "\n".join(parts) + "\n</body></html>\n"
+
+
+def _of_protocols(figures: pd.DataFrame) -> Iterator[str]:
+    """Yield a section per protocol: bars of the headline metric for each group of users, and a table."""
+    for protocol, of_protocol in figures.groupby("protocol", sort=False):
+        yield f"<h2>{escape(TITLES[str(protocol)]).capitalize()}</h2>"
+        for scenario, block in of_protocol.groupby("scenario", sort=False):
+            words = IN_WORDS.get(str(scenario), str(scenario))
+            num_users = int(block["n"].max())
+            yield f'<h3>{escape(words).capitalize()}</h3><p class="note">{num_users:,} users</p>'
+            if not num_users:
+                yield '<p class="note">no user is in this scenario</p>'
+                continue
+            if scenario != "lists":
+                yield _bars(block[block["metric"] == HEADLINE])
+            if scenario in ("all", "found", "lists"):
+                names = (SHOWN_OF_LISTS if scenario == "lists" else SHOWN)[str(protocol)]
+                yield _table(block, names)
+        recall = of_protocol.query("metric == 'recall' and scenario == 'all'")
+        for row in recall.itertuples():
+            yield f'<p class="note">Retrieval finds the next item of {row.value:.1%} of the users.</p>'
+
+
+def _bars(rows: pd.DataFrame) -> str:
+    """Return horizontal bars with intervals."""
+    most = max(float(rows["high"].max()), 1e-9)
+    scale = BAR_WIDTH / most
+    shapes = []
+    for place, row in enumerate(rows.itertuples()):
+        y, width = place * BAR_HEIGHT, row.value * scale
+        middle = y + BAR_HEIGHT / 2
+        shapes.append(f'<text x="0" y="{middle + 4}">{escape(LABELS.get(row.model, row.model))}</text>')
+        shapes.append(
+            f'<rect x="{LABEL_WIDTH}" y="{y + 3}" width="{width:.1f}" height="{BAR_HEIGHT - 6}" '
+            f'fill="{COLOURS.get(row.model, "#888")}"/>'
+        )
+        ends = [LABEL_WIDTH + bound * scale for bound in (row.low, row.high)]
+        shapes.append(_line([(ends[0], middle), (ends[1], middle)], "#1f2328"))
+        shapes.append(f'<text x="{ends[1] + 6:.1f}" y="{middle + 4}">{row.value:.3f}</text>')
+    size = f'width="{LABEL_WIDTH + BAR_WIDTH + 60}" height="{len(rows) * BAR_HEIGHT}"'
+    return f'<svg {size} role="img" aria-label="{HEADLINE}">{"".join(shapes)}</svg>'
+
+
+def _table(block: pd.DataFrame, names: Sequence[str]) -> str:
+    """Return the figures of a block as a table, a row per ranker."""
+    head = "".join(f"<th>{escape(name)}</th>" for name in ("", *names))
+    lines = []
+    for model, of_model in block[block["metric"].isin(names)].groupby("model", sort=False):
+        by_metric = of_model.set_index("metric").reindex(list(names))
+        cells = "".join(
+            f"<td>{_cell(*row)}</td>" for row in by_metric[["value", "low", "high"]].to_numpy(float)
+        )
+        lines.append(f"<tr><td>{escape(LABELS.get(str(model), str(model)))}</td>{cells}</tr>")
+    return f"<table><tr>{head}</tr>{''.join(lines)}</table>"
+
+
+def _cell(value: float, low: float, high: float) -> str:
+    if np.isnan(value):
+        return "–"
+    return f"{value:.3f}" if np.isnan(low) else f"{value:.3f} <small>[{low:.3f}, {high:.3f}]</small>"
+
+
+def _comparisons(compared: Sequence[tuple[str, str, str, str, Comparison]]) -> str:
+    """Return what may be said of the served order, a row per other ranker."""
+    lines = []
+    for protocol, scenario, metric, model, one in compared:
+        where = TITLES[protocol] + (", order alone" if scenario == "found" else "")
+        css = one.verdict if one.verdict in ("better", "worse") else ""
+        cells = (where, f"against {LABELS.get(model, model)}", in_words(metric, one))
+        lines.append(f'<tr class="{css}">{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>')
+    return f"<table>{''.join(lines)}</table>"
+
+
+def _by_popularity(ranks: pd.DataFrame, counts: Mapping[str, int]) -> Iterator[str]:
+    """Yield the headline metric by the popularity of the target, for each protocol that has users."""
+    for protocol, by_model in by_protocol(ranks):
+        first = next(iter(by_model.values()))
+        popularity = first["target"].map(counts).fillna(0).to_numpy(dtype=float)
+        if not len(popularity):
+            continue
+        bins = [part for part in np.array_split(np.argsort(popularity, kind="stable"), NUM_BINS) if len(part)]
+        x = np.array([popularity[part].mean() for part in bins])
+        lines = {}
+        for model in LINES_BY_POPULARITY:
+            if model in by_model:
+                values = metrics.PER_USER[HEADLINE](target_ranks_of(by_model[model]))
+                lines[model] = np.array([values[part].mean() for part in bins])
+        yield f"<h3>{escape(TITLES[protocol]).capitalize()}</h3>"
+        yield _plot(np.log10(x + 1), lines, [f"{value:,.0f}" for value in x], "interactions in training")
+
+
+def _calibration(lists: pd.DataFrame) -> Iterator[str]:
+    """Yield, by bins of equally many candidates, the mean probability and the share that came true."""
+    own = lists[lists["model"].isin(("blend", "served")) & (lists["protocol"] == "retrieved")]
+    own = own[own["probabilities"].notna()]
+    if own.empty:
+        yield '<p class="note">no probabilities: the protocol retrieved was not asked for</p>'
+        return
+    rows = []
+    for model, of_model in own.groupby("model"):
+        stated = np.concatenate([np.asarray(values, dtype=float) for values in of_model["probabilities"]])
+        pairs = zip(of_model["candidates"], of_model["target"], strict=True)
+        came = np.concatenate([[item == target for item in ids] for ids, target in pairs])
+        known = ~np.isnan(stated)
+        stated, came = stated[known], came[known]
+        for part in np.array_split(np.argsort(stated, kind="stable"), NUM_BINS):
+            if len(part):
+                rows.append((LABELS[str(model)], stated[part].mean(), came[part].mean(), len(part)))
+    head = "<tr><th></th><th>stated</th><th>came true</th><th>candidates</th></tr>"
+    cells = "".join(
+        f"<tr><td>{escape(label)}</td><td>{mean:.2%}</td><td>{share:.2%}</td><td>{num:,}</td></tr>"
+        for label, mean, share, num in rows
+    )
+    yield f"<table>{head}{cells}</table>"
+
+
+def _examples(
+    lists: pd.DataFrame, titles: Mapping[str, str], histories: Mapping[str, Sequence[str]]
+) -> Iterator[str]:
+    """Yield some users: what they had, what came next, and the first five by the blend and as served."""
+    retrieved = lists[lists["protocol"] == "retrieved"]
+    for user, history in histories.items():
+        own = retrieved[retrieved["user_id"] == user].set_index("model")
+        if own.empty:
+            continue
+        target = own["target"].iloc[0]
+        had = "".join(f"<li>{escape(titles.get(item, item))}</li>" for item in list(history)[-5:])
+        came = f"then came <b>{escape(titles.get(target, target))}</b>"
+        blocks = [f"<div>had, oldest first<ul>{had}</ul>{came}</div>"]
+        for model in ("blend", "served"):
+            order = sorted(zip(own.at[model, "ranks"], own.at[model, "candidates"], strict=True))[:5]
+            cells = "".join(
+                f'<li class="{"hit" if item == target else ""}">{escape(titles.get(item, item))}</li>'
+                for _, item in order
+            )
+            blocks.append(f"<div>{escape(LABELS[model])}<ol>{cells}</ol></div>")
+        yield f"<h3>{escape(user)}</h3>"
+        yield f'<div class="user">{"".join(blocks)}</div>'
+
+
+def _plot(x: np.ndarray, lines: Mapping[str, np.ndarray], ticks: Sequence[str], what: str) -> str:
+    """Return lines over x, a tick below every point."""
+    low, high = float(x.min()), float(x.max())
+    top = max(max(float(values.max()) for values in lines.values()), 1e-9)
+
+    def at(one: float, value: float) -> tuple[float, float]:
+        along = (one - low) / (high - low) if high > low else 0.5
+        return MARGIN + along * PLOT_WIDTH, 10 + (1 - value / top) * PLOT_HEIGHT
+
+    shapes = [_line([at(low, 0), at(high, 0)], "#8c959f"), f'<text x="0" y="20">{top:.2f}</text>']
+    shapes.append(f'<text x="0" y="{PLOT_HEIGHT + 14}">0</text>')
+    last_end = -np.inf
+    for one, tick in zip(x, ticks, strict=True):
+        place, _ = at(float(one), 0)
+        if place - last_end > 10 * len(tick):  # a tick that would cover the one before is left out
+            shapes.append(f'<text x="{place:.1f}" y="{PLOT_HEIGHT + 28}" text-anchor="middle">{tick}</text>')
+            last_end = place
+    shapes.append(f'<text x="{MARGIN}" y="{PLOT_HEIGHT + 46}">{escape(what)}</text>')
+    for place, (model, values) in enumerate(lines.items()):
+        points = [at(float(one), float(value)) for one, value in zip(x, values, strict=True)]
+        shapes.append(_line(points, COLOURS[model]))
+        y = 20 + place * 18
+        shapes.append(_line([(PLOT_WIDTH + 70, y - 4), (PLOT_WIDTH + 90, y - 4)], COLOURS[model]))
+        shapes.append(f'<text x="{PLOT_WIDTH + 96}" y="{y}">{escape(LABELS[model])}</text>')
+    size = f'width="{PLOT_WIDTH + 230}" height="{PLOT_HEIGHT + 52}"'
+    return f'<svg {size} role="img" aria-label="{HEADLINE} by {escape(what)}">{"".join(shapes)}</svg>'
+
+
+def _line(points: Sequence[tuple[float, float]], colour: str) -> str:
+    places = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    return f'<polyline points="{places}" fill="none" stroke="{colour}" stroke-width="2"/>'
