@@ -442,7 +442,8 @@ def test_evaluations_of_two_bundles_stand_side_by_side_and_need_no_old_version_o
     spark.sql(f"OPTIMIZE delta.`{copy_of_shop / 'interactions'}`")
     vacuum(copy_of_shop, "interactions")
     for bundle_id in (first, second):
-        run_evaluate(new_context(copy_of_shop, f"scoring.bundle_id={bundle_id}"), None)
+        settings = (f"scoring.bundle_id={bundle_id}", "evaluation.protocols=[uniform]")
+        run_evaluate(new_context(copy_of_shop, *settings), None)
     for table in ("evaluation_predictions", "evaluation_results"):
         assert set(rows(copy_of_shop, table)["bundle_id"]) == {first, second}
     shutil.rmtree(copy_of_shop / "_snapshots")
