@@ -261,6 +261,9 @@ class TrainingConfig(Section):
     item is the test, and the one before is held back."""
     held_back_share: Fraction = 0.2
     """Serving: share of users whose last item is held back for stage 2, early stopping and the blend."""
+    max_users: Count | None = None
+    """Users that everything is trained on, a seeded sample (few-shot: 256 or 128 in the paper); null: all. An
+    evaluation is about all users."""
     checkpoint_every: Count = 200
     """Steps between two checkpoints."""
     row_group_rows: Count = 20000

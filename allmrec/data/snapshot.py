@@ -26,7 +26,7 @@
       seen                array<string>  sorted: all items the user had before the cut-off, the target too
 
     manifest.json         one JSON object, written last: a folder without it is no snapshot
-      num_users           users with a counted interaction before the cut-off
+      num_users           users that are trained on: those with a counted interaction before the cut-off
       num_items           I, the rows of items/
       num_sequences       rows of sequences/
       num_held_back       rows of held_back/
@@ -97,7 +97,11 @@ def write_snapshot(
     filesystem.delete(spark, folder_uri)
     training = config.training
     with CachedFrames() as frames:
-        users = frames.keep(split(sequences_full, training.purpose, training.held_back_share, config.seed))
+        everyone = frames.keep(split(sequences_full, training.purpose, training.held_back_share, config.seed))
+        users = everyone
+        if training.max_users is not None:
+            drawn = F.sha2(F.concat(F.lit(f"{config.seed}:few:"), "user_id"), 256)
+            users = frames.keep(everyone.orderBy(drawn, "user_id").limit(training.max_users))
         numbering = F.row_number().over(Window.orderBy("item_id"))
         index = frames.keep(items.select("item_id", numbering.alias("item_idx")))
         num_items = _write_items(items, index, users, f"{folder_uri}/items")
@@ -113,7 +117,9 @@ def write_snapshot(
             held_back, f"{folder_uri}/held_back", num_sequences, training.row_group_rows
         )
         if training.purpose == "evaluation":
-            held_out_users(users, seen, config.sequences.max_history).write.parquet(f"{folder_uri}/targets")
+            held_out_users(everyone, seen, config.sequences.max_history).write.parquet(
+                f"{folder_uri}/targets"
+            )
         manifest = {
             "num_users": users.count(),
             "num_items": num_items,

@@ -51,6 +51,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
         "stage2.*",
         "training.purpose",
         "training.held_back_share",
+        "training.max_users",
         "training.row_group_rows",
         "training.blend_users",
         "training.blend_llm_users",

@@ -113,12 +113,13 @@ def test_a_snapshot_holds_padded_rows_and_never_the_test_item(
     spark: SparkSession, catalogue: DataFrame, tmp_path: Path
 ) -> None:
     folder = tmp_path / "snapshot"
+    everybody = config(held_back_share=1.0)
     manifest = write_snapshot(
-        sequences(spark, LOG), catalogue, seen(spark), str(folder), config(), {"cut_off": "2014-07-21"}
+        sequences(spark, LOG), catalogue, seen(spark), str(folder), everybody, {"cut_off": "2014-07-21"}
     )
     items = parquet(folder / "items")
     assert [(row["item_idx"], row["item_id"]) for row in items] == list(enumerate("abcdefgh", 1))
-    assert [row["num_interactions"] for row in items] == [2, 2, 2, 1, 1, 0, 0, 0]
+    assert [row["num_interactions"] for row in items] == [2, 1, 2, 1, 1, 0, 0, 0]
     assert (items[0]["description"], items[0]["categories"], items[1]["categories"]) == ("", ["X"], [])
     rows = {row["user_id"]: row for row in parquet(folder / "sequences")}
     assert list(rows) == ["long", "three", "two"]
@@ -132,7 +133,7 @@ def test_a_snapshot_holds_padded_rows_and_never_the_test_item(
         1,
         2,
     )
-    assert (rows["two"]["item_idx"], rows["two"]["held_back"], rows["two"]["role"]) == ([0, 0, 1, 2], 0, "")
+    assert (rows["two"]["item_idx"], rows["two"]["held_back"], rows["two"]["role"]) == ([0, 0, 0, 1], 0, "")
     held_back = {row["user_id"]: row for row in parquet(folder / "held_back")}
     assert list(held_back) == ["long", "three"]
     # Everything the user had, but the item held back (f; b) and the test item (g; a).
@@ -147,6 +148,23 @@ def test_a_snapshot_holds_padded_rows_and_never_the_test_item(
         "purpose": "evaluation",
         "cut_off": "2014-07-21",
     }
+
+
+def test_few_shot_trains_on_a_seeded_sample_and_tests_everybody(
+    spark: SparkSession, catalogue: DataFrame, tmp_path: Path
+) -> None:
+    log = sequences(spark, {f"u{n:02d}": ["a", "b", "c", "d"] for n in range(20)})
+    everything = log.selectExpr("user_id", "item_ids AS seen")
+    trained = []
+    for place, frame in enumerate((log, log.repartition(5))):
+        folder = tmp_path / str(place)
+        few = config(held_back_share=1.0, max_users=5)
+        manifest = write_snapshot(frame, catalogue, everything, str(folder), few, {})
+        assert (manifest["num_users"], manifest["num_sequences"], manifest["num_held_back"]) == (5, 5, 5)
+        trained.append({row["user_id"] for row in parquet(folder / "sequences")})
+        assert len(parquet(folder / "targets")) == 20
+        assert [row["num_interactions"] for row in parquet(folder / "items")][:4] == [5, 5, 0, 0]
+    assert trained[0] == trained[1]
 
 
 def test_files_and_row_groups_do_not_depend_on_partitioning(
