@@ -23,6 +23,7 @@ from allmrec.data.interactions import counted
 from allmrec.data.snapshot import held_out_users, snapshot_uri
 from allmrec.data.splits import split
 from allmrec.data.user_sequences import full_sequences
+from allmrec.errors import InputError
 from allmrec.evaluation.comparison import Comparison
 from allmrec.evaluation.list_figures import list_figures
 from allmrec.evaluation.page import page
@@ -78,7 +79,7 @@ def run_evaluate(context: Context, run_date: date | None, html: Path | None = No
     Where `html` names a file, the report is written there too, as a page.
 
     The rows of other bundles stay. Raises BundleError where every bundle has seen the targets, or, where
-    `run_date` is given, the bundle was not trained before that date.
+    `run_date` is given, the bundle was not trained before that date; InputError where no user has a target.
     """
     context = context.with_resolved_dtype()
     manifest = bundle_store.choose_evaluation_bundle(context, run_date)
@@ -90,6 +91,11 @@ def run_evaluate(context: Context, run_date: date | None, html: Path | None = No
         with run.part("targets", "take every user's last item"):
             users = run.keep(evaluated_users(context, manifest, bundle.config, run))
             num_users = users.count()
+        if not num_users:
+            raise InputError(
+                f"evaluate: no user has two items before {cut_off}, expected a history and the next item; "
+                "import more interactions, or train at a later --run-date"
+            )
         protocols = ", ".join(context.config.evaluation.protocols)
         with run.part("score", f"let every ranker order the lists of {num_users:,} users: {protocols}"):
             ranked = ranked_users(context, run, bundle, users, num_users)

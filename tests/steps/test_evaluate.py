@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from allmrec.errors import BundleError, InputError
@@ -196,6 +199,22 @@ def test_the_page_shows_figures_and_users_and_needs_nothing_from_outside(
     titles = rows(evaluated.tables, "items").set_index("item_id")["title"]
     shown = [title for title in titles[predictions["target"].unique()] if title in words]
     assert shown, "no next item is shown"
+
+
+def test_an_evaluation_of_nobody_says_so(
+    evaluated: Evaluated, new_context: NewContext, tmp_path: Path
+) -> None:
+    tables = copied_shop(evaluated.tables, tmp_path)
+    [targets] = (tables / "_snapshots").glob("*/targets")
+    nobody = pd.read_parquet(targets).iloc[:0]
+    schema = pq.read_schema(next(targets.glob("*.parquet")))
+    shutil.rmtree(targets)
+    targets.mkdir()
+    pq.write_table(pa.Table.from_pandas(nobody, schema=schema), targets / "part-0.parquet")
+    before = rows(tables, "evaluation_results")
+    with pytest.raises(InputError, match=f"no user has two items before {RUN_DATE}, expected"):
+        run_evaluate(new_context(tables), None)
+    assert len(rows(tables, "evaluation_results")) == len(before)
 
 
 def test_two_bundles_are_compared_by_what_their_evaluations_left(
