@@ -10,15 +10,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.class_archive import ARCHIVE, RECORD, USE, write_archive
+
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from allmrec.tables.delta import Tables
 
-SHORT_RUNS = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC"
+QUICK_JVM = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC"
 """Java options for many tiny jobs: the quick compiler only. By itself it gets a fifth of the usual code
 cache; once that is full, it stops.
 """
+SHORT_RUNS = f"{QUICK_JVM} {USE}"
+"""The same for a JVM that may find the archive of classes."""
 QUICK_SQL = {
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
@@ -29,7 +33,6 @@ QUICK_SQL = {
 """Tiny frames spend their time in compilers and plans; results do not depend on these."""
 QUICK_OVERRIDE = f"spark.settings={json.dumps(QUICK_SQL)}"
 """`QUICK_SQL` as it is given to `--set`."""
-QUICK = {"spark.driver.extraJavaOptions": SHORT_RUNS, **QUICK_SQL}
 PRODUCTION = "ALLMREC_TEST_PRODUCTION"
 """Set in the environment, the shared session is as the program starts it: `make production`."""
 REAL_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
@@ -56,11 +59,15 @@ def spark() -> Iterator[SparkSession]:
     from allmrec.config import SparkConfig
     from allmrec.tables.session import create_session
 
-    settings = {} if os.environ.get(PRODUCTION) else QUICK
+    is_quick, makes_archive = not os.environ.get(PRODUCTION), not ARCHIVE.exists()
+    java = f"{QUICK_JVM} {RECORD}" if makes_archive else SHORT_RUNS
+    settings = {"spark.driver.extraJavaOptions": java, **QUICK_SQL} if is_quick else {}
     session = create_session(
         SparkConfig(master="local[2]", driver_memory="3g", shuffle_partitions=2, settings=settings),
         "allmrec-tests",
     )
+    if is_quick and makes_archive:
+        write_archive(session)
     yield session
     session.stop()
 

@@ -345,8 +345,8 @@ def test_a_killed_scoring_goes_on_after_its_last_finished_wave(
     assert f"4 of {num_chunks} chunks of users with the LLM" in line
     assert not staged[0].exists()
     one, two = content(copy_of_shop, "recommendations"), content(shop, "recommendations")
-    # Other users in a chunk are another rounding: the shop's night had larger ones. Scores are sums of z-scores
-    # and may lie at 0: a difference of 2e-7 was seen at .00126.
+    # Other users in a chunk are another rounding: the shop's night had larger ones. Scores are sums of
+    # z-scores and may lie at 0: a difference of 2e-7 was seen at .00126.
     pd.testing.assert_frame_equal(one, two, rtol=1e-4, atol=1e-6)
     run_ids = rows(copy_of_shop, "recommendations", **DAY).groupby("user_id")["run_id"].nunique()
     assert (run_ids == 1).all(), "a list is one run's"
