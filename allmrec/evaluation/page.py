@@ -36,13 +36,18 @@ BAR_WIDTH, BAR_HEIGHT, LABEL_WIDTH = 420, 20, 150
 PLOT_WIDTH, PLOT_HEIGHT, MARGIN = 420, 220, 45
 NUM_BINS = 10
 """Bins of popularity and of probability."""
+REMARKS = {
+    "retrieved": "What a night would order for each user: a next item that was not retrieved is a miss.",
+    "catalogue": "A-LLMRec and the served order re-rank the retrieved list.",
+}
 LINES_BY_POPULARITY = ("popularity", "text", "cf", "blend", "served")
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1f2328; max-width: 1000px; margin: 2em auto }
 h1 { font-size: 1.6em } h2 { margin-top: 2em; border-bottom: 1px solid #d0d7de } h3 { margin-bottom: .2em }
 p.note { color: #57606a; margin: .2em 0 } table { border-collapse: collapse; margin: .5em 0 }
 td, th { padding: .15em .7em; text-align: right; border-bottom: 1px solid #eaeef2; white-space: nowrap }
-td:first-child, th:first-child { text-align: left } .user { display: flex; gap: 2em; flex-wrap: wrap }
+td:first-child, th:first-child { text-align: left } .words td { text-align: left; white-space: normal }
+ .user { display: flex; gap: 2em; flex-wrap: wrap }
 .better { color: #1a7f37 } .worse { color: #cf222e } .hit { font-weight: 600; color: #1a7f37 }
 svg text { font: 12px system-ui, sans-serif; fill: #1f2328 }
 """
@@ -91,10 +96,13 @@ def _of_protocols(figures: pd.DataFrame) -> Iterator[str]:
     """Yield a section per protocol: bars of the headline metric for each group of users, and a table."""
     for protocol, of_protocol in figures.groupby("protocol", sort=False):
         yield f"<h2>{escape(TITLES[str(protocol)]).capitalize()}</h2>"
+        if protocol in REMARKS:
+            yield f'<p class="note">{escape(REMARKS[str(protocol)])}</p>'
         for scenario, block in of_protocol.groupby("scenario", sort=False):
             words = IN_WORDS.get(str(scenario), str(scenario))
             num_users = int(block["n"].max())
-            yield f'<h3>{escape(words).capitalize()}</h3><p class="note">{num_users:,} users</p>'
+            drawn = "" if scenario == "lists" else f"; bars: {HEADLINE} and its 95 % bootstrap interval"
+            yield f'<h3>{escape(words).capitalize()}</h3><p class="note">{num_users:,} users{drawn}</p>'
             if not num_users:
                 yield '<p class="note">no user is in this scenario</p>'
                 continue
@@ -155,7 +163,7 @@ def _comparisons(compared: Sequence[tuple[str, str, str, str, Comparison]]) -> s
         css = one.verdict if one.verdict in ("better", "worse") else ""
         cells = (where, f"against {LABELS.get(model, model)}", in_words(metric, one))
         lines.append(f'<tr class="{css}">{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>')
-    return f"<table>{''.join(lines)}</table>"
+    return f'<table class="words">{"".join(lines)}</table>'
 
 
 def _by_popularity(ranks: pd.DataFrame, counts: Mapping[str, int]) -> Iterator[str]:
