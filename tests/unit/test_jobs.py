@@ -11,7 +11,7 @@ from tests.command_lines import commands, mistakes
 from tests.unit.test_cli import OPTIONS
 
 JOBS = sorted((Path(__file__).parents[2] / "jobs").glob("*.py"))
-FOR_A_PERSON_ONLY = {"demo", "show", "runs", "doctor"}
+FOR_A_PERSON_ONLY = {"demo", "show", "runs", "compare", "doctor"}
 
 
 def command_of(job: Path) -> str:
