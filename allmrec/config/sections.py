@@ -258,9 +258,9 @@ class TrainingConfig(Section):
 
     purpose: Literal["serving", "evaluation"] = "serving"
     """`serving`: a seeded share of the users have their last item held back; `evaluation`: everyone's last
-    item is the test, and the one before is held back."""
+    item is the test, and that share have the one before held back."""
     held_back_share: Fraction = 0.2
-    """Serving: share of users whose last item is held back for stage 2, early stopping and the blend."""
+    """Share of users who hold back an item for stage 2, early stopping and the blend."""
     max_users: Count | None = None
     """Users that everything is trained on, a seeded sample (few-shot: 256 or 128 in the paper); null: all. An
     evaluation is about all users."""

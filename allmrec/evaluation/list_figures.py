@@ -44,7 +44,7 @@ def list_figures(
             else:
                 single["AUC"] = list_metrics.auc(np.concatenate(own["scores"].to_list()), _labels(own))
             if protocol == "retrieved" and own["probabilities"].notna().any():
-                single["calibration error"] = _calibration_error(own)
+                single["calibration error"] = list_metrics.calibration_error(*stated_and_true(own))
             rows += [
                 (protocol, SCENARIO, model, *row)
                 for row in _rows(per_user, single, len(own), num_samples, seed)
@@ -80,8 +80,8 @@ def _labels(own: pd.DataFrame) -> np.ndarray:
     return np.concatenate([np.array([item == target for item in ids], dtype=bool) for ids, target in lists])
 
 
-def _calibration_error(own: pd.DataFrame) -> float:
-    """Return the calibration error over all candidates that have a probability."""
-    probabilities = np.concatenate([np.asarray(values, dtype=np.float64) for values in own["probabilities"]])
-    known = ~np.isnan(probabilities)
-    return list_metrics.calibration_error(probabilities[known], _labels(own)[known])
+def stated_and_true(own: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Return a ranker's probabilities, [N] float64, and whether each candidate is the target, [N] bool."""
+    stated = np.concatenate([np.asarray(values, dtype=np.float64) for values in own["probabilities"]])
+    known = ~np.isnan(stated)
+    return stated[known], _labels(own)[known]

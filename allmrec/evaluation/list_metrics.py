@@ -91,13 +91,26 @@ def calibration_error(probabilities_N: np.ndarray, labels_N: np.ndarray, num_bin
     Σ_bins n_bin / N · |mean probability − share of true items|. Bins of equal width would hold nearly all
     candidates in the first one. Source: Nguyen & O'Connor, EMNLP 2015, section 3.
     """
-    order = np.argsort(probabilities_N, kind="stable")
-    bins = [part for part in np.array_split(order, num_bins) if len(part)]
+    bins = calibration_bins(probabilities_N, labels_N, num_bins)
     if not bins:
         return float("nan")
-    labels_N = np.asarray(labels_N, dtype=np.float64)
-    gaps = [abs(probabilities_N[part].mean() - labels_N[part].mean()) * len(part) for part in bins]
-    return float(sum(gaps) / len(order))
+    gaps = [abs(stated - came_true) * num for stated, came_true, num in bins]
+    return sum(gaps) / len(probabilities_N)
+
+
+def calibration_bins(
+    probabilities_N: np.ndarray, labels_N: np.ndarray, num_bins: int = 10
+) -> list[tuple[float, float, int]]:
+    """Return (mean probability, share of true items, candidates) of each bin, the least likely first.
+
+    All bins hold equally many candidates, but for one; those without any are left out.
+    """
+    order, labels_N = np.argsort(probabilities_N, kind="stable"), np.asarray(labels_N, dtype=np.float64)
+    return [
+        (float(probabilities_N[part].mean()), float(labels_N[part].mean()), len(part))
+        for part in np.array_split(order, num_bins)
+        if len(part)
+    ]
 
 
 def _mean_of_items(top_UK: np.ndarray, values_I: np.ndarray) -> np.ndarray:

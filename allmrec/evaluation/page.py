@@ -10,6 +10,8 @@ import pandas as pd
 
 from allmrec import metrics
 from allmrec.evaluation.comparison import Comparison
+from allmrec.evaluation.list_figures import stated_and_true
+from allmrec.evaluation.list_metrics import calibration_bins
 from allmrec.evaluation.report import (
     HEADLINE,
     IN_WORDS,
@@ -19,6 +21,7 @@ from allmrec.evaluation.report import (
     TITLES,
     by_protocol,
     in_words,
+    place_of,
     target_ranks_of,
 )
 
@@ -159,9 +162,8 @@ def _comparisons(compared: Sequence[tuple[str, str, str, str, Comparison]]) -> s
     """Return what may be said of the served order, a row per other ranker."""
     lines = []
     for protocol, scenario, metric, model, one in compared:
-        where = TITLES[protocol] + (", order alone" if scenario == "found" else "")
         css = one.verdict if one.verdict in ("better", "worse") else ""
-        cells = (where, f"against {LABELS.get(model, model)}", in_words(metric, one))
+        cells = (place_of(protocol, scenario), f"against {LABELS.get(model, model)}", in_words(metric, one))
         lines.append(f'<tr class="{css}">{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>')
     return f'<table class="words">{"".join(lines)}</table>'
 
@@ -193,14 +195,8 @@ def _calibration(lists: pd.DataFrame) -> Iterator[str]:
         return
     rows = []
     for model, of_model in own.groupby("model"):
-        stated = np.concatenate([np.asarray(values, dtype=float) for values in of_model["probabilities"]])
-        pairs = zip(of_model["candidates"], of_model["target"], strict=True)
-        came = np.concatenate([[item == target for item in ids] for ids, target in pairs])
-        known = ~np.isnan(stated)
-        stated, came = stated[known], came[known]
-        for part in np.array_split(np.argsort(stated, kind="stable"), NUM_BINS):
-            if len(part):
-                rows.append((LABELS[str(model)], stated[part].mean(), came[part].mean(), len(part)))
+        bins = calibration_bins(*stated_and_true(of_model), NUM_BINS)
+        rows += [(LABELS[str(model)], *one) for one in bins]
     head = "<tr><th></th><th>stated</th><th>came true</th><th>candidates</th></tr>"
     cells = "".join(
         f"<tr><td>{escape(label)}</td><td>{mean:.2%}</td><td>{share:.2%}</td><td>{num:,}</td></tr>"

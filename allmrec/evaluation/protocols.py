@@ -73,7 +73,7 @@ def predictions(
             # The LLM says one title and nothing of the others: it is the target's, or a miss.
             said_B = np.isfinite(lists.part("llm")).any(axis=1)
             found = [rank if said and rank == 1 else None for rank, said in zip(found, said_B, strict=True)]
-        probabilities_BC = _probabilities(protocol, name, table, lists)
+        probabilities_BC = _probabilities(protocol, name, table, lists, scores_BC)
         yield rows.assign(
             model=name,
             ranks=ranks,
@@ -85,17 +85,16 @@ def predictions(
 
 
 def _probabilities(
-    protocol: str, name: str, table: Mapping[str, Ranker], lists: CandidateLists
+    protocol: str, name: str, table: Mapping[str, Ranker], lists: CandidateLists, scores_BC: np.ndarray
 ) -> np.ndarray | None:
     """Return how likely each candidate comes next, [B, C] float64; None where the ranker does not say."""
     served, ranker = cast(ServedOrder, table["served"]), table[name]
     if protocol != "retrieved" or name not in CALIBRATED:
         return None
     if ranker is served:
-        order = served.order(lists)
-        return probabilities(order.scores, order.temperatures, served.recall)
+        return probabilities(scores_BC, served.order(lists).temperatures, served.recall)
     temperature = cast(CalibratedRanker, ranker).temperature
-    return probabilities(ranker.scores(lists), np.full(len(lists), temperature), served.recall)
+    return probabilities(scores_BC, np.full(len(lists), temperature), served.recall)
 
 
 def _lists(protocol: str, users: pd.DataFrame, retriever: Retriever, config: Config) -> CandidateLists:

@@ -109,9 +109,9 @@ def by_protocol(ranks: pd.DataFrame) -> Iterator[tuple[str, dict[str, pd.DataFra
         )
 
 
-def target_ranks_of(of_model: pd.DataFrame) -> np.ndarray:
+def target_ranks_of(of_model: pd.DataFrame, column: str = "target_rank") -> np.ndarray:
     """Return the target's ranks, [N] float64, infinity where it is not among the candidates."""
-    return of_model["target_rank"].astype("Float64").fillna(np.inf).to_numpy(dtype=np.float64)
+    return of_model[column].astype("Float64").fillna(np.inf).to_numpy(dtype=np.float64)
 
 
 def _figures(
@@ -200,9 +200,15 @@ def comparison_lines(found: list[tuple[str, str, str, str, Comparison]]) -> str:
     """Return comparisons of the served order as text, a line each."""
     lines = ["the served order against the others, by the same users"]
     for protocol, scenario, metric, model, one in found:
-        where = f"{TITLES[protocol]}{', order alone' if scenario == 'found' else ''}"
-        lines.append(f"{where:<34}{LABELS.get(model, model):<20}{in_words(metric, one)}")
+        lines.append(
+            f"{place_of(protocol, scenario):<34}{LABELS.get(model, model):<20}{in_words(metric, one)}"
+        )
     return "\n".join(lines) + "\n"
+
+
+def place_of(protocol: str, scenario: str) -> str:
+    """Return in words what a comparison is about."""
+    return TITLES[protocol] + (", order alone" if scenario == "found" else "")
 
 
 def in_words(metric: str, one: Comparison) -> str:

@@ -40,7 +40,6 @@ class Scorer:
         self.device = bundle.soft_items.device
         prompt = bundle.config.prompt
         self.priors = bundle.priors if prompt.layout == "no_list" and prompt.subtract_prior else None
-        self.title_texts = bundle.items["title"].tolist()
         self.requests: RequestBuilder | None = None
         if llm is not None:
             self.requests = RequestBuilder(PromptLayout.of(prompt, llm), bundle.titles, llm.max_positions)
@@ -54,8 +53,7 @@ class Scorer:
         parts. History items that the bundle lacks are passed over. Raises BundleError for a candidate it
         lacks.
         """
-        index = self.bundle.index
-        histories = [[index[item] for item in items if item in index] for items in lists.histories]
+        histories = self._histories(lists)
         candidates = [self._indexed(items) for items in lists.listed(lists.ids)]
         users_BH, alignment_N = self._alignment(histories, candidates)
         logprobs_BC, choices_BC = np.full(lists.ids.shape, np.nan), np.full(lists.ids.shape, np.nan)
@@ -79,14 +77,18 @@ class Scorer:
     @torch.inference_mode()
     def align_all(self, lists: CandidateLists) -> CandidateLists:
         """Return lists that hold the bundle's whole catalogue (`Retriever.score_all`) with `alignment`."""
-        index = self.bundle.index
-        histories = [[index[item] for item in items if item in index] for items in lists.histories]
+        histories = self._histories(lists)
         users_BH = self.rec.soft_users(self._padded(histories), self.soft_items).float()
         users_BH = nn.functional.normalize(users_BH, dim=1)
         items_IH = nn.functional.normalize(self.soft_items[1:].float(), dim=1)
         cosine_BI = (users_BH @ items_IH.T).double().cpu().numpy()
         has_history_B1 = np.array([bool(history) for history in histories])[:, None]
         return lists.with_parts({"alignment": np.where(has_history_B1, cosine_BI, 0.0)})
+
+    def _histories(self, lists: CandidateLists) -> list[list[int]]:
+        """Return the item_idx of every history, those that the bundle lacks passed over."""
+        index = self.bundle.index
+        return [[index[item] for item in items if item in index] for items in lists.histories]
 
     def _indexed(self, items: Sequence[str]) -> list[int]:
         """Return the item_idx of candidates; raises BundleError for one that the bundle lacks."""
@@ -147,11 +149,12 @@ class Scorer:
             return score_requests(self.llm, requests, self.llm_soft_items, users_BH, budget)
         if self.config.scoring.mode == "free":
             assert self.requests is not None
+            titles = self.bundle.items["title"].tolist()
             leaves, failures = decode_free(
                 self.llm,
                 self.requests.layout,
                 requests,
-                [[self.title_texts[item - 1] for item in items] for items in candidates],
+                [[titles[item - 1] for item in items] for items in candidates],
                 self.llm_soft_items,
                 users_BH,
                 budget,

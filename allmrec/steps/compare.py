@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 from pyspark.sql import functions as F
 
 from allmrec import metrics, seeds
 from allmrec.errors import InputError
 from allmrec.evaluation.comparison import paired
-from allmrec.evaluation.report import HEADLINE, LABELS, TITLES, by_protocol, in_words
+from allmrec.evaluation.report import HEADLINE, LABELS, TITLES, by_protocol, in_words, target_ranks_of
 from allmrec.runtime.context import Context
 from allmrec.steps.evaluate import LEAVE_ONE_OUT
 
@@ -36,8 +35,7 @@ def compared_bundles(context: Context, first: str, second: str) -> str:
     for protocol, by_model in by_protocol(both):
         for model, rows in by_model.items():
             first_N, second_N = (
-                per_user(rows[f"target_rank_{which}"].astype("Float64").fillna(np.inf).to_numpy(np.float64))
-                for which in ("first", "second")
+                per_user(target_ranks_of(rows, f"target_rank_{which}")) for which in ("first", "second")
             )
             words = in_words(HEADLINE, paired(first_N, second_N, settings.bootstrap_samples, seed))
             lines.append(f"{TITLES[protocol]:<20}{LABELS[model]:<20}{words}")
