@@ -48,8 +48,9 @@ def choose_bundle(context: Context, run_date: date) -> Manifest:
     """
     known = manifests(context)
     chosen = _named_bundle(context, known) or select_bundle(known, run_date)
-    check_settings(context, chosen.bundle_id)
-    check_mode(context, chosen.bundle_id)
+    trained = _settings_of(context, chosen.bundle_id)
+    check_settings(context, chosen.bundle_id, trained)
+    check_mode(context, chosen.bundle_id, trained)
     return chosen
 
 
@@ -74,7 +75,7 @@ def choose_evaluation_bundle(context: Context, run_date: date | None) -> Manifes
             f"bundle {chosen.bundle_id}: trained before {chosen.trained_before}, "
             f"expected {run_date}, the date to evaluate at"
         )
-    check_mode(context, chosen.bundle_id)
+    check_mode(context, chosen.bundle_id, _settings_of(context, chosen.bundle_id))
     return chosen
 
 
@@ -140,12 +141,12 @@ def require_llm(context: Context, bundle_id: str, report: Report) -> None:
     check_llm(manifest, context.config.llm.model, llm_weight_hash(context.config.llm, report))
 
 
-def check_settings(context: Context, bundle_id: str) -> None:
+def check_settings(context: Context, bundle_id: str, settings: dict[str, Any]) -> None:
     """Raise ConfigError, naming them, where `sequences` settings differ from those a bundle was trained with.
 
     Its CF model and blend know histories of that kind only.
     """
-    trained = _settings_of(context, bundle_id).get("sequences", {})
+    trained = settings.get("sequences", {})
     for key, value in context.config.sequences.model_dump(mode="json").items():
         if key in trained and trained[key] != value:
             raise ConfigError(
@@ -154,12 +155,12 @@ def check_settings(context: Context, bundle_id: str) -> None:
             )
 
 
-def check_mode(context: Context, bundle_id: str) -> None:
+def check_mode(context: Context, bundle_id: str, settings: dict[str, Any]) -> None:
     """Raise ConfigError where the section `scoring` asks for what the bundle was not trained for.
 
     Free text needs a prompt that lists the candidates, q_i in place of e_i a projection that reads e_i.
     """
-    settings, scoring = _settings_of(context, bundle_id), context.config.scoring
+    scoring = context.config.scoring
     item_input = settings.get("stage2", {}).get("item_input")
     if scoring.soft_items == "text" and item_input not in (None, "joint", "joint_and_text"):
         raise ConfigError(
