@@ -173,9 +173,10 @@ def _listed(fs: Any, path: Any) -> list[Any]:
     try:
         return list(fs.listStatus(path))
     except Py4JJavaError as error:  # not asked before: another process may make or delete it meanwhile
-        if "FileNotFoundException" not in str(error):
-            raise
-        return []
+        # A local folder that is deleted during the call is "Invalid directory or I/O error", no missing file.
+        if "FileNotFoundException" in str(error) or not fs.exists(path):
+            return []
+        raise
 
 
 def _lengths(fs: Any, path: Any, prefix: str = "") -> dict[str, int | None]:

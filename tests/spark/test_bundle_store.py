@@ -20,6 +20,7 @@ from allmrec.reporting import Report
 from allmrec.runtime.bundle_store import fetch_bundle, manifests, store_bundle
 from allmrec.runtime.context import Context
 from allmrec.tables import filesystem
+from allmrec.tables.session import jvm
 from tests.unit.tiny_bundle import tiny_bundle
 
 ROUNDS = 20
@@ -43,6 +44,23 @@ class RefusingFileSystem:
         if self.by_exception:
             self.local.create(target, False)  # raises FileAlreadyExistsException
         return False
+
+
+class VanishingFileSystem:
+    """The local file system, but the folder of one name is deleted while it is listed."""
+
+    def __init__(self, spark: SparkSession, local: Any, vanishes: str) -> None:
+        self.spark, self.local, self.vanishes = spark, local, vanishes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.local, name)
+
+    def listStatus(self, path: Any) -> Any:
+        if path.getName() != self.vanishes:
+            return self.local.listStatus(path)
+        self.local.delete(path, True)
+        java = jvm(self.spark)
+        return java.org.apache.hadoop.fs.FileUtil.list(java.java.io.File(path.toUri().getPath()))
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +153,23 @@ def test_two_stores_at_once_of_a_damaged_bundle_both_repair_it(
         at_once(*[lambda name=stored.name: store_bundle(context, bundle, name)] * 2)
         verify_bundle(stored)
         assert files(stored) == files(bundle)
+
+
+def test_a_folder_that_another_run_deletes_while_it_is_listed_is_no_error(
+    context: Context, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = at_root(context, "damaged")
+    shutil.copytree(bundle, stored)
+    shutil.copytree(bundle / "text_encoder", stored / "left.tmp")
+    opened = filesystem._open
+
+    def vanishing(spark: SparkSession, uri: str) -> tuple[Any, Any]:
+        fs, path = opened(spark, uri)
+        return VanishingFileSystem(spark, fs, "left.tmp"), path
+
+    monkeypatch.setattr(filesystem, "_open", vanishing)
+    store_bundle(context, bundle, stored.name)
+    assert files(stored) == files(bundle)
 
 
 def test_a_folder_that_two_runs_of_0_1_0_nested_is_repaired(context: Context, bundle: Path) -> None:
