@@ -327,7 +327,10 @@ def evaluate(config: Config, run_date: date | None, html: Path | None) -> None:
 @click.argument("second")
 @configured
 def compare(config: Config, first: str, second: str) -> None:
-    """Whether the bundle SECOND ranks better than FIRST, both evaluated before, by the same users."""
+    """Whether the bundle SECOND ranks better than FIRST, both evaluated before, by the same users.
+
+    A bundle is an id, or id/condition, such as 0123456789abcdef/missing_text.
+    """
     from allmrec.steps.compare import compared_bundles
 
     with _context(config, "compare") as context:

@@ -17,6 +17,7 @@ from allmrec.bundle.extension import changed_items, extend_bundle
 from allmrec.bundle.folder import verify_bundle
 from allmrec.bundle.manifest import EncoderIdentity, LLMIdentity, Manifest
 from allmrec.bundle.store import check_llm, load_bundle, save_bundle, select_bundle
+from allmrec.bundle.transfer import transferred_bundle
 
 __all__ = [
     "Bundle",
@@ -31,5 +32,6 @@ __all__ = [
     "save_bundle",
     "select_bundle",
     "text_hash",
+    "transferred_bundle",
     "verify_bundle",
 ]

@@ -54,11 +54,7 @@ def extend_bundle(
             f"bundle {bundle.bundle_id}: {len(changed):,} items are new or reworded, "
             "expected the LLM to read their titles; load it"
         )
-    if encoder.content_hash != bundle.manifest.text_encoder.content_hash:
-        raise BundleError(
-            f"bundle {bundle.bundle_id}: the sentence encoder is another one than it was trained with; "
-            "set text_encoder.model to that"
-        )
+    check_encoder(bundle, encoder)
     child = _child(bundle, changed, encoder, llm)
 
     def write(partial: Path) -> None:
@@ -68,6 +64,15 @@ def extend_bundle(
 
     write_folder(cache_root, name, write, child.manifest)
     return load_bundle(folder, llm)
+
+
+def check_encoder(bundle: Bundle, encoder: TextEncoder) -> None:
+    """Raise BundleError where the sentence encoder is not the one that the bundle was trained with."""
+    if encoder.content_hash != bundle.manifest.text_encoder.content_hash:
+        raise BundleError(
+            f"bundle {bundle.bundle_id}: the sentence encoder is another one than it was trained with; "
+            "set text_encoder.model to that"
+        )
 
 
 def changed_items(bundle: Bundle, catalogue: pd.DataFrame) -> pd.DataFrame:

@@ -30,6 +30,8 @@ def load(paths: Iterable[str | Path] = (), overrides: Iterable[str] = ()) -> Con
         if not equals_sign or not key.strip():
             raise ConfigError(f"--set {override}: expected section.key=value")
         branch: Any = _parse_yaml(value, f"--set {key}")
+        if isinstance(branch, int | float) and expected(key.strip()).startswith("a text"):
+            branch = value  # a bundle_id, say, may look like a number: 1234567890123e45
         for part in reversed(key.strip().split(".")):
             branch = {part: branch}
         _overlay(tree, branch)

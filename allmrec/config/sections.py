@@ -398,6 +398,14 @@ class EvaluationConfig(Section):
     max_history: Annotated[int, Field(ge=0)] | None = None
     """Cut every history to its newest items, as if the users were new: 3, 2, 1 or 0, say; null: they are
     whole. What the user had before stays out of the lists."""
+    text: Literal["whole", "noisy", "missing"] = "whole"
+    """Texts of the catalogue: as they are; `noisy`, with words lost and misspelled; or `missing`. Training
+    had them whole."""
+    text_share: Fraction = 1.0
+    """Share of the items whose texts are noisy or missing."""
+    trained_on: str | None = None
+    """`tables.root` of another shop, whose bundle for evaluation is tried on this one: it knows the items by
+    their texts alone; null: this shop's own bundle."""
     num_users: Count | None = None
     """Number of evaluated users, a seeded sample; null: all. Every model is evaluated on the same users."""
     num_negatives: Count = 19

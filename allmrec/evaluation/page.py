@@ -10,11 +10,11 @@ import pandas as pd
 
 from allmrec import metrics
 from allmrec.evaluation.comparison import Comparison
+from allmrec.evaluation.condition import condition_and_group
 from allmrec.evaluation.list_figures import stated_and_true
 from allmrec.evaluation.list_metrics import calibration_bins
 from allmrec.evaluation.report import (
     HEADLINE,
-    IN_WORDS,
     LABELS,
     SHOWN,
     SHOWN_OF_LISTS,
@@ -23,6 +23,7 @@ from allmrec.evaluation.report import (
     in_words,
     place_of,
     target_ranks_of,
+    users_in_words,
 )
 
 COLOURS = {
@@ -102,19 +103,20 @@ def _of_protocols(figures: pd.DataFrame) -> Iterator[str]:
         if protocol in REMARKS:
             yield f'<p class="note">{escape(REMARKS[str(protocol)])}</p>'
         for scenario, block in of_protocol.groupby("scenario", sort=False):
-            words = IN_WORDS.get(str(scenario), str(scenario))
+            words, (_, group) = users_in_words(str(scenario)), condition_and_group(str(scenario))
             num_users = int(block["n"].max())
-            drawn = "" if scenario == "lists" else f"; bars: {HEADLINE} and its 95 % bootstrap interval"
+            drawn = "" if group == "lists" else f"; bars: {HEADLINE} and its 95 % bootstrap interval"
             yield f'<h3>{escape(words).capitalize()}</h3><p class="note">{num_users:,} users{drawn}</p>'
             if not num_users:
                 yield '<p class="note">no user is in this scenario</p>'
                 continue
-            if scenario != "lists":
+            if group != "lists":
                 yield _bars(block[block["metric"] == HEADLINE])
-            if scenario in ("all", "found", "lists"):
-                names = (SHOWN_OF_LISTS if scenario == "lists" else SHOWN)[str(protocol)]
+            if group in ("all", "found", "lists"):
+                names = (SHOWN_OF_LISTS if group == "lists" else SHOWN)[str(protocol)]
                 yield _table(block, names)
-        recall = of_protocol.query("metric == 'recall' and scenario == 'all'")
+        is_of_all = of_protocol["scenario"].map(lambda scenario: condition_and_group(scenario)[1] == "all")
+        recall = of_protocol[is_of_all & (of_protocol["metric"] == "recall")]
         for row in recall.itertuples():
             yield f'<p class="note">Retrieval finds the next item of {row.value:.1%} of the users.</p>'
 

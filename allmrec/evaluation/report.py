@@ -10,6 +10,8 @@ import pandas as pd
 from allmrec import metrics
 from allmrec.config import EvaluationConfig
 from allmrec.evaluation.comparison import Comparison, paired
+from allmrec.evaluation.condition import condition_and_group
+from allmrec.evaluation.condition import in_words as condition_in_words
 from allmrec.evaluation.protocols import PROTOCOLS, RERANKERS
 from allmrec.evaluation.scenarios import SCENARIOS, scenario_rows, warm_cold
 from allmrec.ranking.rankers import RANKER_NAMES
@@ -57,7 +59,7 @@ IN_WORDS = {
     "cold": "users whose next item is cold",
     "lists": "whole lists of the sampled users",
 }
-"""Scenario → its users."""
+"""Group of users → who they are."""
 
 
 def results(ranks: pd.DataFrame, items: pd.DataFrame, settings: EvaluationConfig, seed: int) -> pd.DataFrame:
@@ -162,14 +164,14 @@ def table(frame: pd.DataFrame, exclude_seen: bool, num_candidates: int) -> str:
     """Return the results as text: a block per protocol and scenario, a line per model, with intervals."""
     lines: list[str] = []
     for (protocol, scenario), block in frame.groupby(["protocol", "scenario"], sort=False):
-        names = (SHOWN_OF_LISTS if scenario == "lists" else SHOWN)[protocol]
+        _, group = condition_and_group(scenario)
+        names = (SHOWN_OF_LISTS if group == "lists" else SHOWN)[protocol]
         by_model = block[block["metric"].isin(names)]
-        users = IN_WORDS.get(scenario) or f"all users, histories cut to {scenario.rpartition('_')[2]} items"
-        about = f"{TITLES[protocol]}, {users}"
+        about = f"{TITLES[protocol]}, {users_in_words(scenario)}"
         lines.append(f"{about} (n = {int(block['n'].max()):,}; 95 % bootstrap intervals)")
-        lines += _remarks(protocol, scenario, block, exclude_seen, num_candidates)
+        lines += _remarks(protocol, group, block, exclude_seen, num_candidates)
         recall = block[block["metric"] == "recall"][["value", "low", "high"]].to_numpy(dtype=np.float64)
-        if len(recall) and scenario != "found":
+        if len(recall) and group != "found":
             lines.append(f"{LABELS['retrieval']}: {_cell(*recall[0])}")
         lines.append(f"{'':<20}" + "".join(f"{name:<22}" for name in names))
         for model, of_model in by_model.groupby("model", sort=False):
@@ -180,13 +182,19 @@ def table(frame: pd.DataFrame, exclude_seen: bool, num_candidates: int) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def users_in_words(scenario: str) -> str:
+    """Return whom a scenario is about, and under which condition."""
+    condition, group = condition_and_group(scenario)
+    return "; ".join(part for part in (IN_WORDS[group], condition_in_words(condition)) if part)
+
+
 def _remarks(
-    protocol: str, scenario: str, block: pd.DataFrame, exclude_seen: bool, num_candidates: int
+    protocol: str, group: str, block: pd.DataFrame, exclude_seen: bool, num_candidates: int
 ) -> list[str]:
     """Return what a reader must know of a block before its figures."""
     if not block["n"].max():
         return ["no user is in this scenario"]
-    if scenario != "all":
+    if group != "all":
         return []
     if protocol == "retrieved":
         return [f"end to end: a next item that is not among the {num_candidates} retrieved is a miss"]

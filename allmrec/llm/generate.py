@@ -20,7 +20,7 @@ from allmrec.errors import ConfigError
 from allmrec.llm.frozen import FrozenLLM
 from allmrec.llm.multi_item import OUT_OF_MEMORY, PROMPT_TOO_LONG, score_requests, with_soft_tokens
 from allmrec.llm.packing import Request, pack
-from allmrec.llm.prompt import PromptLayout
+from allmrec.llm.prompt import Prompt, PromptLayout
 
 NO_CANDIDATE = "no_candidate"
 """Failure: what the LLM wrote is no candidate's title."""
@@ -109,12 +109,24 @@ def generate_greedy(
             f"prompt.layout: {layout.layout}, expected token_first, paper or authors: free generation needs "
             "the candidates in the prompt"
         )
-    [batch, *_] = pack([Request(request.prompt, [[llm.eos_id]])], 1)
-    with torch.inference_mode():
-        embeddings = with_soft_tokens(llm, batch, soft_items, soft_users)
-        ids = llm.generate(embeddings, max_new_tokens, repetition_penalty)
-    text = llm.tokenizer.decode(ids, skip_special_tokens=True)
+    text = written(llm, request.prompt, soft_items, soft_users, max_new_tokens, repetition_penalty)
     return Generated(text, _matching_title(text, titles))
+
+
+@torch.inference_mode()
+def written(
+    llm: FrozenLLM,
+    prompt: Prompt,
+    soft_items: Tensor | None,
+    soft_users: Tensor | None,
+    max_new_tokens: int,
+    repetition_penalty: float = 1.0,
+) -> str:
+    """Return what the LLM writes after a prompt, greedily; soft tokens as in `generate_greedy`."""
+    [batch, *_] = pack([Request(prompt, [[llm.eos_id]])], 1)
+    embeddings = with_soft_tokens(llm, batch, soft_items, soft_users)
+    ids = llm.generate(embeddings, max_new_tokens, repetition_penalty)
+    return str(llm.tokenizer.decode(ids, skip_special_tokens=True))
 
 
 def decode_free(

@@ -187,15 +187,32 @@ class PromptLayout:
         The candidates stand in the order in which a layout with a list shows them; `no_list` does not read
         them.
         """
+        prompt = self.introduction(history_idx, titles)
+        if self.lists_candidates:
+            prompt.token_ids += self._recommend
+            self._write_list(prompt, candidate_idx, titles)
+            prompt.token_ids += self._last
+            if self.layout == "token_first":
+                self._write_soft_token(prompt, USER)
+        return prompt
+
+    def introduction(self, history_idx: Sequence[int], titles: TitleTokens) -> Prompt:
+        """Return the beginning of a prompt: what it says of the user, before anything is asked."""
         history = [idx for idx in history_idx if idx > 0][-self.history_items :]
         prompt = Prompt()
         if self.layout == "authors":
             self._write_soft_token(prompt, USER)
         prompt.token_ids += self._bos_ids
-        if self.lists_candidates:
-            self._write_sentences(prompt, history, candidate_idx, titles)
-        else:
-            self._write_without_list(prompt, history, titles)
+        if self.layout == "no_list":
+            self._write_together(prompt, history, titles)
+            return prompt
+        if self.layout == "paper":
+            self._write_soft_token(prompt, USER)
+        prompt.token_ids += self._is_user
+        if history:
+            prompt.token_ids += self._has_had
+            self._write_list(prompt, history, titles)
+            prompt.token_ids += self._before_list
         return prompt
 
     def answer(self, idx: int, titles: TitleTokens) -> list[int]:
@@ -229,28 +246,12 @@ class PromptLayout:
         ending = {"paper": ' "', "authors": " ", "token_first": ""}[self.layout]
         self._last = tokenise(f". The recommendation is{ending}")
 
-    def _write_without_list(self, prompt: Prompt, history: Sequence[int], titles: TitleTokens) -> None:
+    def _write_together(self, prompt: Prompt, history: Sequence[int], titles: TitleTokens) -> None:
         prompt.token_ids += self._together
         for idx in history:
             self._write_soft_token(prompt, idx)
             prompt.token_ids += titles.of(idx) + self._separator
         self._write_soft_token(prompt, USER)
-
-    def _write_sentences(
-        self, prompt: Prompt, history: Sequence[int], candidates: Sequence[int], titles: TitleTokens
-    ) -> None:
-        if self.layout == "paper":
-            self._write_soft_token(prompt, USER)
-        prompt.token_ids += self._is_user
-        if history:
-            prompt.token_ids += self._has_had
-            self._write_list(prompt, history, titles)
-            prompt.token_ids += self._before_list
-        prompt.token_ids += self._recommend
-        self._write_list(prompt, candidates, titles)
-        prompt.token_ids += self._last
-        if self.layout == "token_first":
-            self._write_soft_token(prompt, USER)
 
     def _write_list(self, prompt: Prompt, items: Sequence[int], titles: TitleTokens) -> None:
         for index, idx in enumerate(items):

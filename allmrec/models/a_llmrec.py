@@ -120,9 +120,7 @@ class ALLMRec(nn.Module):
     @torch.no_grad()
     def user_inputs(self, histories_BL: Tensor) -> tuple[Tensor, Tensor]:
         """Return (x_u [B, D], known [B] bool: the CF model knows something of the history)."""
-        return self.cf.user_representation(histories_BL), (self.known[histories_BL] & (histories_BL > 0)).any(
-            dim=1
-        )
+        return self.cf.user_representation(histories_BL), (self.cf.visible(histories_BL) > 0).any(dim=1)
 
     def user_tokens(self, x_BD: Tensor, known_B: Tensor, rows_BL: Tensor, tokens_NH: Tensor) -> Tensor:
         """Return O_u [B, H].

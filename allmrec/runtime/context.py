@@ -12,7 +12,7 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from allmrec.config import Config
+from allmrec.config import Config, TablesConfig
 from allmrec.llm.frozen import resolved_dtype
 from allmrec.reporting import Report
 from allmrec.tables.cached_frames import CachedFrames
@@ -91,6 +91,11 @@ class Context:
         dtype = resolved_dtype(self.config.llm, on_gpu=float(gpus or 0) > 0)
         llm = self.config.llm.model_copy(update={"dtype": dtype})
         return replace(self, config=self.config.model_copy(update={"llm": llm}))
+
+    def at_root(self, root: str) -> Context:
+        """Return this context on the tables below another `tables.root`."""
+        config = self.config.model_copy(update={"tables": TablesConfig(root=root)})
+        return replace(self, config=config, tables=Tables(self.spark, root), records={})
 
     def latest_end(self) -> datetime | None:
         """Return when `--max-minutes` are over; None where there is no such limit."""

@@ -18,12 +18,12 @@ KEYS = ["protocol", "model", "user_id", "target"]
 def compared_bundles(context: Context, first: str, second: str) -> str:
     """Return how the second bundle's rankers do against the first one's, as text, a line per ranker.
 
-    Nothing is computed anew: what is compared are the rows of `evaluation_predictions`, of users who have the
-    same held-out item in both. Raises InputError, naming those that are there, for a bundle that was not
+    A bundle is named by its id, or as `id/condition`, such as `…/missing_text`. Nothing is computed anew:
+    what is compared are the rows of `evaluation_predictions`, of users who have the same held-out item in
+    both. Raises InputError, naming those that are there, for a bundle that was not
     evaluated, and where the two have no such user.
     """
-    ranks = {bundle_id: _ranks(context, bundle_id) for bundle_id in (first, second)}
-    both = ranks[first].merge(ranks[second], on=KEYS, suffixes=("_first", "_second"))
+    both = _ranks(context, first).merge(_ranks(context, second), on=KEYS, suffixes=("_first", "_second"))
     if both.empty:
         raise InputError(
             f"{first} and {second} were evaluated on no user with the same held-out item under the same "
@@ -42,16 +42,22 @@ def compared_bundles(context: Context, first: str, second: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _ranks(context: Context, bundle_id: str) -> pd.DataFrame:
+def _ranks(context: Context, name: str) -> pd.DataFrame:
     """Return KEYS and target_rank of an evaluated bundle."""
-    table = context.tables.read("evaluation_predictions")
-    table = table.where(F.col("protocol").isNotNull() & (F.col("scenario") == LEAVE_ONE_OUT))
-    rows = pd.DataFrame(table.where(F.col("bundle_id") == bundle_id).select(*KEYS, "target_rank").toPandas())
+    bundle_id, _, condition = name.partition("/")
+    table = context.tables.read("evaluation_predictions").where(F.col("protocol").isNotNull())
+    own = (F.col("bundle_id") == bundle_id) & (F.col("scenario") == (condition or LEAVE_ONE_OUT))
+    rows = pd.DataFrame(table.where(own).select(*KEYS, "target_rank").toPandas())
     if rows.empty:
-        known = sorted(row[0] for row in table.select("bundle_id").distinct().collect())
+        known = sorted(_name(*row) for row in table.select("bundle_id", "scenario").distinct().collect())
         raise InputError(
-            f"bundle {bundle_id}: not in evaluation_predictions, expected one of "
+            f"bundle {name}: not in evaluation_predictions, expected one of "
             f"{', '.join(known) or 'none yet'}; evaluate it (allmrec evaluate --set "
             f"scoring.bundle_id={bundle_id})"
         )
     return rows
+
+
+def _name(bundle_id: str, scenario: str) -> str:
+    """Return how a bundle under a condition is named."""
+    return bundle_id if scenario == LEAVE_ONE_OUT else f"{bundle_id}/{scenario}"

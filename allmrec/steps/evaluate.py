@@ -13,32 +13,27 @@ from pathlib import Path
 
 import pandas as pd
 from pyspark import Accumulator
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from allmrec import seeds
-from allmrec.bundle import Bundle, Manifest, load_bundle
-from allmrec.config import Config
-from allmrec.data.interactions import counted
-from allmrec.data.snapshot import held_out_users, snapshot_uri
-from allmrec.data.splits import split
-from allmrec.data.user_sequences import full_sequences
+from allmrec.bundle import Bundle
 from allmrec.errors import InputError
 from allmrec.evaluation.comparison import Comparison
+from allmrec.evaluation.condition import condition_of, scenario_of
+from allmrec.evaluation.list_figures import SCENARIO as OF_LISTS
 from allmrec.evaluation.list_figures import list_figures
 from allmrec.evaluation.page import page
 from allmrec.evaluation.protocols import predictions
 from allmrec.evaluation.report import comparison_lines, comparisons, results, table
-from allmrec.llm.frozen import FrozenLLM
-from allmrec.runtime import bundle_store
+from allmrec.evaluation.scenarios import SCENARIOS
 from allmrec.runtime.chunks import by_chunk, in_chunks
 from allmrec.runtime.context import Context
 from allmrec.runtime.decides import step_fingerprint
-from allmrec.runtime.inputs import Inputs
 from allmrec.runtime.progress import counting
 from allmrec.runtime.runs import StepRun, recorded
 from allmrec.runtime.workers import WorkerModel
-from allmrec.tables import filesystem
+from allmrec.steps.evaluated import Evaluated, bundle_in_use, evaluated, evaluated_users
 from allmrec.tables.schemas import TABLES
 
 RANKED = (
@@ -52,9 +47,7 @@ RANKS = ("protocol", "model", "user_id", "target", "target_rank")
 NUM_EXAMPLES = 8
 """Users whose lists a page shows."""
 LEAVE_ONE_OUT = "leave_one_out"
-"""Scenario: every user's last item is held out, and histories are whole."""
-CUT = "history_"
-"""Beginning of a scenario's name in which they are cut."""
+"""Scenario of predictions under the plain condition: every user's last item is held out."""
 WITHOUT_SAMPLES = ("retrieved", "catalogue")
 """Protocols that are for every evaluated user; the others are for `evaluation.num_sampled_users`."""
 
@@ -78,18 +71,19 @@ def run_evaluate(context: Context, run_date: date | None, html: Path | None = No
 
     Where `html` names a file, the report is written there too, as a page.
 
-    The rows of other bundles stay. Raises BundleError where every bundle has seen the targets, or, where
-    `run_date` is given, the bundle was not trained before that date; InputError where no user has a target.
+    The rows of other bundles, and of other conditions, stay. Raises BundleError where every bundle has seen
+    the targets, or, where `run_date` is given, the bundle was not trained before that date; InputError where
+    no user has a target.
     """
     context = context.with_resolved_dtype()
-    manifest = bundle_store.choose_evaluation_bundle(context, run_date)
-    cut_off = date.fromisoformat(manifest.trained_before)
-    mark = step_fingerprint("evaluate", context.config, cut_off, bundle=manifest.bundle_id)
-    with recorded(context, "evaluate", cut_off, mark, manifest.table_versions) as run:
-        llm = FrozenLLM.load(context.config.llm, run.report)
-        bundle = load_bundle(bundle_store.fetch_bundle(context, manifest.bundle_id), llm)
+    subject = evaluated(context, run_date)
+    bundle_id, cut_off = subject.manifest.bundle_id, subject.cut_off
+    mark = step_fingerprint("evaluate", context.config, cut_off, bundle=bundle_id)
+    with recorded(context, "evaluate", cut_off, mark, subject.versions) as run:
+        with run.part("bundle", "load what is evaluated, and the LLM"):
+            bundle = bundle_in_use(subject, run)
         with run.part("targets", "take every user's last item"):
-            users = run.keep(evaluated_users(context, manifest, bundle.config, run))
+            users = run.keep(evaluated_users(subject, bundle.config, run))
             num_users = users.count()
         if not num_users:
             raise InputError(
@@ -100,45 +94,17 @@ def run_evaluate(context: Context, run_date: date | None, html: Path | None = No
         with run.part("score", f"let every ranker order the lists of {num_users:,} users: {protocols}"):
             ranked = ranked_users(context, run, bundle, users, num_users)
         with run.part("write", "store predictions and figures"):
-            found = measured(context, ranked, bundle)
-            write_tables(context, ranked, bundle.bundle_id, found.figures)
+            found = measured(context, ranked, bundle, bundle_id)
+            write_tables(context, ranked, bundle_id, found.figures)
             if html is not None:
-                write_page(html, manifest, bundle, found, users)
-        run.bundle_id = bundle.bundle_id
+                write_page(html, subject, bundle, found, users)
+        run.bundle_id = bundle_id
         run.counts = {"users_in": num_users}
-        scenarios = found.figures["scenario"]
-        of_all = found.figures[(scenarios == "all") | scenarios.str.startswith(CUT)]
+        of_all = found.figures[found.figures["scenario"] == scenario_of(condition_of(context.config), "all")]
         run.figures = {f"{row.protocol}_{row.model}_{row.metric}": row.value for row in of_all.itertuples()}
     settings = context.config.evaluation
     text = table(found.figures, settings.exclude_seen, context.config.candidates.num_candidates)
     return f"{text}\n{comparison_lines(found.compared)}"
-
-
-def evaluated_users(context: Context, manifest: Manifest, trained: Config, run: StepRun) -> DataFrame:
-    """Return (user_id, history, target, seen, place) of a seeded sample of the users with a held-out item.
-
-    `place` counts the sample from 1, in the order of the draw. They are read from the snapshot that the
-    bundle was trained on. Where it holds none, as version 0.1.0 left it, they are made from the tables at
-    the versions it was trained on; raises TableError where those were vacuumed. `trained` is the bundle's
-    configuration.
-    """
-    uri = f"{snapshot_uri(context.tables.root, manifest.fingerprint)}/targets"
-    if filesystem.exists(context.spark, uri):
-        users = context.spark.read.parquet(uri)
-    else:
-        inputs = Inputs(context, manifest.table_versions)
-        cut_off = date.fromisoformat(manifest.trained_before)
-        log = counted(inputs.good_interactions(cut_off, run.keep).interactions, trained.sequences)
-        sequences = full_sequences(log, trained.sequences)
-        parts = split(sequences, "evaluation", trained.training.held_back_share, trained.seed)
-        users = held_out_users(parts, inputs.seen(cut_off), trained.sequences.max_history)
-        # Of users with two items that version trained on both.
-        users = users.where(F.size("history") >= 2)
-    config = context.config
-    drawn = F.sha2(F.concat(F.lit(f"{config.seed}:evaluate:"), "user_id"), 256)
-    users = users.withColumn("place", F.row_number().over(Window.orderBy(drawn, "user_id")))
-    num_users = config.evaluation.num_users
-    return users if num_users is None else users.where(F.col("place") <= num_users)
 
 
 def ranked_users(
@@ -186,40 +152,39 @@ def cut(history: Sequence[str], max_history: int | None) -> Sequence[str]:
     return history if max_history is None else history[max(len(history) - max_history, 0) :]
 
 
-def measured(context: Context, ranked: DataFrame, bundle: Bundle) -> Measured:
-    """Return the figures of what the rankers did."""
+def measured(context: Context, ranked: DataFrame, bundle: Bundle, bundle_id: str) -> Measured:
+    """Return the figures of what the rankers did; they are those of the bundle `bundle_id`."""
     settings, seed = context.config.evaluation, seeds.derive(context.config.seed, "bootstrap")
     ranks = ranked.select(*RANKS).toPandas()
     lists = ranked.where("is_sampled").toPandas()
     vectors = bundle.text_embeddings[1:].cpu().numpy()
     of_lists = list_figures(lists, bundle.items, vectors, settings.bootstrap_samples, seed)
     figures = pd.concat([results(ranks, bundle.items, settings, seed), of_lists], ignore_index=True)
-    if settings.max_history is not None:
-        cut_to = f"{CUT}{settings.max_history}"
-        figures = figures[figures["scenario"] == "all"].assign(scenario=cut_to)
-    figures = figures.assign(bundle_id=bundle.bundle_id)
+    condition = condition_of(context.config)
+    scenarios = [scenario_of(condition, group) for group in figures["scenario"]]
+    figures = figures.assign(scenario=scenarios, bundle_id=bundle_id)
     return Measured(figures, comparisons(ranks, settings, seed), ranks, lists)
 
 
 def write_tables(context: Context, ranked: DataFrame, bundle_id: str, figures: pd.DataFrame) -> None:
-    """Replace the bundle's rows of both tables, one commit each; other scenarios of it stay."""
-    max_history = context.config.evaluation.max_history
-    scenario = LEAVE_ONE_OUT if max_history is None else f"{CUT}{max_history}"
+    """Replace the bundle's rows of both tables, one commit each; those of other conditions stay."""
+    condition = condition_of(context.config)
+    scenario = condition or LEAVE_ONE_OUT
     rows = ranked.withColumns({"scenario": F.lit(scenario), "bundle_id": F.lit(bundle_id)})
     columns = TABLES["evaluation_predictions"].schema.fieldNames()
     own = f"bundle_id = '{bundle_id}' AND scenario = '{scenario}'"
     context.tables.replace_where("evaluation_predictions", rows.select(*columns), own)
-    if max_history is None:
-        own = f"bundle_id = '{bundle_id}' AND scenario NOT LIKE '{CUT}%'"
+    scenarios = ", ".join(f"'{scenario_of(condition, group)}'" for group in (*SCENARIOS, OF_LISTS))
+    own = f"bundle_id = '{bundle_id}' AND scenario IN ({scenarios})"
     schema = TABLES["evaluation_results"].schema
     of_results = context.spark.createDataFrame(figures[schema.fieldNames()], schema)
     context.tables.replace_where("evaluation_results", of_results, own)
 
 
-def write_page(path: Path, manifest: Manifest, bundle: Bundle, found: Measured, users: DataFrame) -> None:
+def write_page(path: Path, subject: Evaluated, bundle: Bundle, found: Measured, users: DataFrame) -> None:
     """Write the evaluation as an HTML page."""
     shown = users.where(F.col("place") <= NUM_EXAMPLES).select("user_id", "history").collect()
     histories = {row["user_id"]: row["history"] for row in shown}
-    title = f"Bundle {bundle.bundle_id}, trained before {manifest.trained_before}"
+    title = f"Bundle {subject.manifest.bundle_id}, trained before {subject.manifest.trained_before}"
     text = page(title, found.figures, found.compared, found.ranks, found.lists, bundle.items, histories)
     path.write_text(text, encoding="utf-8")

@@ -206,7 +206,7 @@ class Tables:
         self.create(name)
         spec = _spec(name)
         values = tuple(row.get(column.name) for column in spec.columns)
-        frame = self.spark.createDataFrame([values], spec.schema)
+        frame = self.spark.createDataFrame([values], spec.schema).coalesce(1)
         self._retried(name, lambda: frame.write.format("delta").mode("append").save(self.path(name)))
 
     def merge(self, name: str, rows: DataFrame, update: bool = True) -> int:

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from allmrec.errors import TableError
 from allmrec.tables import filesystem
-from allmrec.tables.session import jvm
+from allmrec.tables.session import java_class
 
 
 def newest_version(spark: SparkSession, name: str, path: str) -> int | None:
@@ -53,6 +53,6 @@ def version_at(spark: SparkSession, path: str, moment: datetime) -> int | None:
 
 def _snapshot(spark: SparkSession, path: str) -> Any:
     """Return Delta's newest `Snapshot` of the table at `path`; its version is -1 where there is no commit."""
-    none = getattr(getattr(jvm(spark).scala, "None$"), "MODULE$")
-    log = jvm(spark).org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, path)
+    none = getattr(java_class(spark, "scala.None$"), "MODULE$")
+    log = java_class(spark, "org.apache.spark.sql.delta.DeltaLog").forTable(spark._jsparkSession, path)
     return log.update(False, none, none)

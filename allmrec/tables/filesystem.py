@@ -15,7 +15,7 @@ from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 from allmrec.errors import InputError
-from allmrec.tables.session import jvm
+from allmrec.tables.session import java_class
 
 
 def exists(spark: SparkSession, uri: str) -> bool:
@@ -51,7 +51,7 @@ def read_text(spark: SparkSession, uri: str) -> str:
         raise InputError(f"{uri}: no such file")
     stream = fs.open(path)
     try:
-        return bytes(jvm(spark).org.apache.commons.io.IOUtils.toByteArray(stream)).decode("utf-8")
+        return bytes(java_class(spark, "org.apache.commons.io.IOUtils").toByteArray(stream)).decode("utf-8")
     finally:
         stream.close()
 
@@ -150,7 +150,7 @@ def delete_names(spark: SparkSession, folder: str, names: list[str]) -> None:
 
 def _path(spark: SparkSession, uri: str) -> Any:
     """Return Hadoop's Path of `uri`."""
-    return jvm(spark).org.apache.hadoop.fs.Path(uri)
+    return java_class(spark, "org.apache.hadoop.fs.Path")(uri)
 
 
 def _open(spark: SparkSession, uri: str) -> tuple[Any, Any]:

@@ -340,7 +340,8 @@ EVALUATION_PREDICTIONS = TableSpec(
         ColumnSpec(
             "scenario",
             STRING,
-            "`leave_one_out`: every user's last item; `history_3`, say: the same, histories cut to 3 items",
+            "`leave_one_out`: every user's last item; or the condition under which it was ranked: "
+            "`history_3`, `missing_text`, say",
         ),
         ColumnSpec("model", STRING, "the ranker, such as `cf`, `llm` or `served`"),
         _USER_ID,
@@ -378,7 +379,7 @@ EVALUATION_RESULTS = TableSpec(
             "scenario",
             STRING,
             "which users: `all`, those whose target is a `warm`, `middle` or `cold` item, or was `found` by "
-            "retrieval; `lists`: whole lists, of the sampled users; `history_3`, say: `all`, cut to 3 items",
+            "retrieval; `lists`: whole lists, of the sampled users; `history_3/all`, say: under a condition",
         ),
         ColumnSpec("model", STRING, "the ranker, as in `evaluation_predictions`"),
         ColumnSpec("metric", STRING, "the metric's name"),

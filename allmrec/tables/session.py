@@ -61,7 +61,7 @@ def create_session(config: SparkConfig, app_name: str = "allmrec") -> SparkSessi
         session = _start(config, app_name)
     for key, value in _ROW_SETTINGS.items():
         session.conf.set(key, value)
-    if not isinstance(jvm(session).io.delta.tables.DeltaTable, JavaClass):
+    if not isinstance(java_class(session, "io.delta.tables.DeltaTable"), JavaClass):
         raise SetupError(
             f"Spark runs without Delta: expected {DELTA_PACKAGE} on its class path; "
             "submit with --properties-file conf/spark-defaults.conf"
@@ -69,9 +69,13 @@ def create_session(config: SparkConfig, app_name: str = "allmrec") -> SparkSessi
     return session
 
 
-def jvm(session: SparkSession) -> Any:
-    """Return the view of the session's JVM, in which classes have the names that they have in Java."""
-    return session.sparkContext._jvm
+def java_class(session: SparkSession, name: str) -> Any:
+    """Return a class of the session's JVM by its full name; a package where there is no such class.
+
+    By its full name at once: by attributes (`org.apache.…`) the JVM would look for a class of every
+    package's name in all JARs, each time.
+    """
+    return getattr(session.sparkContext._jvm, name)
 
 
 def _start(config: SparkConfig, app_name: str) -> SparkSession:

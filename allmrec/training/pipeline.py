@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from allmrec.bundle import Bundle, assemble_bundle
 from allmrec.cache import cache_folder
@@ -14,6 +16,8 @@ from allmrec.llm.frozen import FrozenLLM
 from allmrec.llm.multi_item import item_priors
 from allmrec.llm.prompt import PromptLayout, TitleTokens
 from allmrec.models.a_llmrec import ALLMRec
+from allmrec.models.alignment import AlignmentNetworks
+from allmrec.models.cf import CFModel
 from allmrec.models.text_encoder import TextEncoder
 from allmrec.reporting import Report
 from allmrec.training.blend import fit_blends
@@ -22,6 +26,18 @@ from allmrec.training.cf import train_cf
 from allmrec.training.loader import Snapshot
 from allmrec.training.stage1 import train_stage1
 from allmrec.training.stage2 import PromptParts, train_stage2
+
+
+@dataclass(frozen=True)
+class AlignedParts:
+    """What is trained and frozen after stage 1."""
+
+    cf: CFModel
+    networks: AlignmentNetworks
+    text_embeddings: Tensor
+    """Q, [I+1, S] float32."""
+    encoder_folder: Path | None = None
+    """The fine-tuned sentence encoder; None: the one that config names."""
 
 
 def train_bundle(
@@ -43,20 +59,37 @@ def train_bundle(
         cf, cf_figures = train_cf(snapshot, config, folder / "cf", report)
     with report.part("stage 1", "align what users did with what titles say"):
         stage1 = train_stage1(snapshot, cf, encoder, text_embeddings, config, folder / "stage1", report)
-    layout = PromptLayout.of(config.prompt, llm)
+    parts = AlignedParts(cf, stage1.networks, torch.from_numpy(stage1.text_embeddings), stage1.encoder_folder)
+    bundle, later_figures = train_on_aligned(snapshot, parts, encoder, llm, config, folder, report)
+    figures = {"cf": cf_figures, "stage1": stage1.figures}
+    named = {f"{part}_{name}": value for part, own in figures.items() for name, value in own.items()}
+    return bundle, named | later_figures
+
+
+def train_on_aligned(
+    snapshot: Snapshot,
+    parts: AlignedParts,
+    encoder: TextEncoder,
+    llm: FrozenLLM,
+    config: Config,
+    folder: Path,
+    report: Report,
+) -> tuple[Bundle, dict[str, float]]:
+    """Train what comes after stage 1, which is all that the prompt decides; else as `train_bundle`."""
+    items, layout = snapshot.items(), PromptLayout.of(config.prompt, llm)
     titles = layout.tokenise_titles(items["title"].tolist(), config.prompt.title_tokens)
     priors = _priors(llm, layout, titles, config, report)
     with report.part("stage 2", "teach the projections to speak to the LLM"):
-        known, texts = torch.from_numpy(snapshot.known_items()), torch.from_numpy(stage1.text_embeddings)
-        rec = ALLMRec.create(cf, stage1.networks, texts, known, llm, config.stage2, config.seed)
+        known = torch.from_numpy(snapshot.known_items())
+        rec = ALLMRec.create(
+            parts.cf, parts.networks, parts.text_embeddings, known, llm, config.stage2, config.seed
+        )
         prompt = PromptParts(layout, titles, priors)
         stage2_figures = train_stage2(snapshot, rec, llm, prompt, config, folder / "stage2", report)
-    bundle = assemble_bundle(rec, config, items, titles, priors, llm, encoder, stage1.encoder_folder)
+    bundle = assemble_bundle(rec, config, items, titles, priors, llm, encoder, parts.encoder_folder)
     with report.part("blend", "fit the served order on held-back items"):
         bundle.blends, blend_figures = fit_blends(bundle, snapshot, llm, config, report)
-    figures = {"cf": cf_figures, "stage1": stage1.figures, "stage2": stage2_figures}
-    named = {f"{part}_{name}": value for part, own in figures.items() for name, value in own.items()}
-    return bundle, named | blend_figures
+    return bundle, {f"stage2_{name}": value for name, value in stage2_figures.items()} | blend_figures
 
 
 def _priors(

@@ -145,7 +145,7 @@ def add_events(shop: Shop, root: Path, *events: dict[str, object]) -> None:
             context.tables.append("interactions", {**usual, **event})
 
 
-def make_shop(spark: SparkSession, folder: Path, num_users: int = 64, num_items: int = 80) -> Shop:
+def make_shop(spark: SparkSession, folder: Path, num_users: int = 48, num_items: int = 80) -> Shop:
     """Return a new shop: generated, imported, trained with a tiny random LLM, and run for one night."""
     shop = Shop(spark, folder, folder / "cases")
     make_tiny_llm(folder / "tiny_llm")

@@ -20,7 +20,7 @@ from allmrec.reporting import Report
 from allmrec.runtime.bundle_store import fetch_bundle, manifests, store_bundle
 from allmrec.runtime.context import Context
 from allmrec.tables import filesystem
-from allmrec.tables.session import jvm
+from allmrec.tables.session import java_class
 from tests.unit.tiny_bundle import tiny_bundle
 
 ROUNDS = 20
@@ -59,8 +59,8 @@ class VanishingFileSystem:
         if path.getName() != self.vanishes:
             return self.local.listStatus(path)
         self.local.delete(path, True)
-        java = jvm(self.spark)
-        return java.org.apache.hadoop.fs.FileUtil.list(java.java.io.File(path.toUri().getPath()))
+        folder = java_class(self.spark, "java.io.File")(path.toUri().getPath())
+        return java_class(self.spark, "org.apache.hadoop.fs.FileUtil").list(folder)
 
 
 @pytest.fixture(scope="module")

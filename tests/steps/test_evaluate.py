@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from allmrec.errors import BundleError, InputError
+from allmrec.errors import BundleError, ConfigError, InputError
 from allmrec.evaluation.protocols import PROTOCOLS, RERANKERS
 from allmrec.evaluation.report import LABELS
 from allmrec.ranking.rankers import RANKER_NAMES
@@ -228,13 +228,17 @@ def test_two_bundles_are_compared_by_what_their_evaluations_left(
     settings = (f"scoring.bundle_id={second}", "evaluation.protocols=[catalogue]")
     run_evaluate(new_context(evaluated.tables, *settings), None)
     text = run_evaluate(new_context(evaluated.tables, *settings, "evaluation.max_history=0"), None)
-    assert "whole catalogue, all users, histories cut to 0 items (n = " in text
+    assert "whole catalogue, all users; histories cut to 0 items (n = " in text
     results = rows(evaluated.tables, "evaluation_results").query(
         "bundle_id == @second and protocol == 'catalogue'"
     )
     by_scenario = results.query("metric == 'NDCG@10'").set_index(["scenario", "model"])["value"]
-    assert by_scenario["history_0", "popularity"] == by_scenario["all", "popularity"]
-    assert by_scenario["history_0", "text"] < by_scenario["all", "text"]
+    assert by_scenario["history_0/all", "popularity"] == by_scenario["all", "popularity"]
+    assert by_scenario["history_0/all", "text"] < by_scenario["all", "text"]
+    assert {"history_0/cold", "cold"} <= set(results["scenario"])
+    text = compared_bundles(evaluated.context, second, f"{second}/history_0")
+    [of_text] = [line for line in text.splitlines() if LABELS["text"] in line]
+    assert "worse" in of_text
     text = compared_bundles(evaluated.context, first, second)
     assert f"bundle {second} against bundle {first}" in text
     [of_cf] = [line for line in text.splitlines() if LABELS["cf"] in line]
@@ -242,3 +246,57 @@ def test_two_bundles_are_compared_by_what_their_evaluations_left(
     assert "whole catalogue" in of_cf
     assert "NDCG@10 +0.0000 [+0.0000, +0.0000]" in of_popularity
     assert "own retrieved list" not in text, "the second one was not evaluated so"
+
+
+def ndcg(tables: Path, bundle_id: str) -> pd.Series:
+    """NDCG@10 in the whole catalogue by (scenario, model)."""
+    results = rows(tables, "evaluation_results")
+    own = results.query("bundle_id == @bundle_id and protocol == 'catalogue' and metric == 'NDCG@10'")
+    return own.set_index(["scenario", "model"])["value"]
+
+
+def test_without_texts_what_reads_texts_is_lost_and_what_does_not_is_as_it_was(
+    evaluated: Evaluated, new_context: NewContext
+) -> None:
+    [bundle_id] = set(
+        rows(evaluated.tables, "evaluation_predictions").query("protocol == 'retrieved'")["bundle_id"]
+    )
+    settings = (
+        f"scoring.bundle_id={bundle_id}",
+        "evaluation.protocols=[catalogue]",
+        "evaluation.text=missing",
+    )
+    text = run_evaluate(new_context(evaluated.tables, *settings), None)
+    assert "whole catalogue, all users; no titles, no descriptions (n = " in text
+    values = ndcg(evaluated.tables, bundle_id)
+    assert values["missing_text/all", "cf"] == values["all", "cf"]
+    assert values["missing_text/all", "text"] < 0.7 * values["all", "text"]
+    run_evaluate(new_context(evaluated.tables, *settings, "evaluation.text_share=0.3"), None)
+    values = ndcg(evaluated.tables, bundle_id)
+    assert values["missing_text/all", "text"] < values["missing_text_0.3/all", "text"] < values["all", "text"]
+
+
+def test_a_bundle_of_another_shop_knows_the_items_by_their_texts_alone(
+    evaluated: Evaluated, new_context: NewContext, shop: Path, tmp_path: Path
+) -> None:
+    """The other shop is a copy of this one, so that what only reads texts has to find the same."""
+    [bundle_id] = set(
+        rows(evaluated.tables, "evaluation_predictions").query("protocol == 'retrieved'")["bundle_id"]
+    )
+    tables = copied_shop(shop, tmp_path)
+    settings = (f"evaluation.trained_on={evaluated.tables}", f"scoring.bundle_id={bundle_id}")
+    text = run_evaluate(new_context(tables, *settings), RUN_DATE)
+    assert "a bundle of another shop, which knows the items by their texts alone" in text
+    values, own = ndcg(tables, bundle_id), ndcg(evaluated.tables, bundle_id)
+    assert values["other_shop/all", "text"] == own["all", "text"]
+    assert values["other_shop/all", "cf"] < 0.5 * own["all", "cf"]
+    assert values["other_shop/all", "alignment"] > values["other_shop/all", "cf"]
+    with pytest.raises(InputError, match=r"expected one of .*/other_shop"):
+        compared_bundles(new_context(tables), bundle_id, f"{bundle_id}/other_shop")
+
+
+def test_this_shop_is_not_another_one(evaluated: Evaluated, new_context: NewContext) -> None:
+    with pytest.raises(
+        ConfigError, match=r"evaluation\.trained_on: .*, which is tables.root; expected another"
+    ):
+        run_evaluate(new_context(evaluated.tables, f"evaluation.trained_on={evaluated.tables}/"), None)

@@ -53,6 +53,12 @@ def test_later_files_win_and_overrides_win_over_all(tmp_path: Path) -> None:
     assert load([tmp_path / "a.yaml", tmp_path / "b.yaml"], ["scoring.top_k=5"]).scoring.top_k == 5
 
 
+@pytest.mark.parametrize("name", ["1234567890123e45", "1234567890123456", "true", "0x12"])
+def test_a_text_that_looks_like_a_number_stays_the_text_that_was_set(name: str) -> None:
+    assert load([], [f"scoring.bundle_id={name}"]).scoring.bundle_id == name
+    assert load([], ["scoring.bundle_id=null"]).scoring.bundle_id is None
+
+
 @pytest.mark.parametrize(
     "text", ["- a list\n", "scoring: [unclosed\n", "!!python/object/apply:os.getcwd []\n"]
 )

@@ -6,13 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from allmrec.config import Config
+from allmrec.config import Config, load
 from allmrec.evaluation.comparison import paired
+from allmrec.evaluation.condition import condition_and_group, condition_of, scenario_of
+from allmrec.evaluation.condition import in_words as condition_in_words
 from allmrec.evaluation.negatives import lists_with_target, sample_negatives
 from allmrec.evaluation.protocols import NUM_STORED, predictions
 from allmrec.evaluation.ranks import ranks_in_catalogue, ranks_of_candidates, target_ranks
 from allmrec.evaluation.report import comparison_lines, comparisons, in_words, results, table
 from allmrec.evaluation.scenarios import scenario_rows, warm_cold
+from allmrec.evaluation.spoiled_text import NO_TITLE, spoiled
 from allmrec.ranking.candidate_lists import CandidateLists
 from allmrec.ranking.rankers import rankers
 from allmrec.scoring.retrieval import Retriever
@@ -332,3 +335,47 @@ def test_an_llm_that_writes_one_title_hits_with_it_or_misses(tmp_path: Path) -> 
     )
     assert [rank is not pd.NA for rank in by_title] == [rank == 1 for rank in by_rank]
     assert set(by_title) - {pd.NA} <= {1}
+
+
+def titles(*names: str) -> pd.DataFrame:
+    descriptions = ["fine" if number % 2 else None for number, _ in enumerate(names)]
+    ids = [f"i{number}" for number, _ in enumerate(names)]
+    return pd.DataFrame({"item_id": ids, "title": names, "description": descriptions})
+
+
+MANY = titles(*[f"red camping tent number {number}" for number in range(400)])
+
+
+def test_missing_texts_are_untitled_for_about_the_share_whatever_the_order_of_the_items() -> None:
+    found = spoiled(MANY, "missing", 0.3, seed=5)
+    assert 0.2 < (found["title"] == NO_TITLE).mean() < 0.4
+    assert (found["description"][found["title"] == NO_TITLE] == "").all()
+    untouched = found["title"] != NO_TITLE
+    assert found[untouched].equals(MANY[untouched])
+    turned = spoiled(MANY.iloc[::-1], "missing", 0.3, seed=5)
+    assert turned.iloc[::-1].equals(found)
+
+
+def test_noisy_texts_lose_and_misspell_words_and_keep_one_at_least() -> None:
+    found = spoiled(MANY, "noisy", 1.0, seed=5)
+    words = [title.split() for title in found["title"]]
+    assert 0.7 < sum(map(len, words)) / (5 * len(words)) < 0.9
+    known = set(" ".join(MANY["title"]).split())
+    assert 0.1 < sum(word not in known for title in words for word in title) / sum(map(len, words)) < 0.35
+    assert all(title for title in spoiled(titles("x", "tent"), "noisy", 1.0, seed=5)["title"])
+
+
+def test_a_condition_has_a_name_and_words_and_the_plain_one_none() -> None:
+    def of(*overrides: str) -> str:
+        return condition_of(load([], overrides))
+
+    assert of() == condition_in_words("") == ""
+    assert of("evaluation.max_history=3") == "history_3"
+    both = of("evaluation.max_history=0", "evaluation.text=noisy", "evaluation.text_share=0.5")
+    assert both == "history_0+noisy_text_0.5"
+    assert condition_and_group(scenario_of(both, "cold")) == (both, "cold")
+    assert condition_and_group(scenario_of("", "cold")) == ("", "cold")
+    words = condition_in_words(both)
+    assert words == "histories cut to 0 items, 50 % of the items: texts with lost and misspelled words"
+    assert of("evaluation.trained_on=elsewhere", "scoring.mode=free") == "other_shop+free"
+    assert condition_in_words("other_shop+free").endswith("the LLM writes freely")

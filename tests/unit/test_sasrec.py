@@ -168,3 +168,13 @@ def test_full_ranking_leaves_out_what_the_user_had(tmp_path: Path, model: CFMode
         known[1:5] = True
         model.set_known(known)
         assert evaluate_full_ranking(model, users)["Hit@1"] == 1.0
+
+
+def test_the_network_over_other_items_reads_them_as_it_read_its_own(model: CFModel) -> None:
+    histories = torch.tensor([[0, 3, 5, 7], [0, 0, 2, 9]])
+    order = [0, 9, 8, 7, 6, 5, 4, 3, 2, 1]
+    other = model.with_items(model.item_matrix()[[*order, 4, 4]])
+    renamed = torch.where(histories > 0, 10 - histories, 0)
+    assert other.num_items == 11
+    assert torch.equal(other.user_representation(renamed), model.user_representation(histories))
+    assert model.num_items == 9, "the model itself is as it was"

@@ -39,6 +39,10 @@ class CFModel(nn.Module, ABC):
         self.known.copy_(known)
 
     @abstractmethod
+    def with_items(self, matrix: Tensor) -> CFModel:
+        """Return the same trained network over other items, all known: E = `matrix` [I+1, D], row 0 zeros."""
+
+    @abstractmethod
     def item_matrix(self) -> Tensor:
         """E: [I+1, D] float, row 0 zeros; gradients flow into it."""
 

@@ -10,6 +10,7 @@ only (sequences are short, most of [B, L] is padding).
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import NamedTuple
 
@@ -50,6 +51,14 @@ class SASRec(CFModel):
         nn.init.normal_(self.position_embedding.weight, std=0.02)
         with torch.no_grad():
             self.item_embedding.weight[0] = 0
+
+    def with_items(self, matrix: Tensor) -> SASRec:
+        """Return the same trained network over other items, all known: E = `matrix` [I+1, D], row 0 zeros."""
+        other = copy.deepcopy(self)
+        other.num_items = len(matrix) - 1
+        other.item_embedding = nn.Embedding.from_pretrained(matrix.detach().clone(), padding_idx=0)
+        other.known = torch.arange(len(matrix), device=self.known.device) > 0
+        return other
 
     def item_matrix(self) -> Tensor:
         """E: [I+1, D]; row 0 is zeros (the padding row gets no gradient)."""

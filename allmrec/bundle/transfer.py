@@ -1,0 +1,78 @@
+"""A bundle in another shop: none of its items was seen in training, their texts are all that is known."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from allmrec.bundle.bundle import ITEM_COLUMNS, Bundle, text_hashes, texts_of
+from allmrec.bundle.extension import check_encoder
+from allmrec.bundle.folder import write_folder
+from allmrec.bundle.store import check_llm, load_bundle, write_parts
+from allmrec.llm.frozen import FrozenLLM
+from allmrec.llm.multi_item import item_priors
+from allmrec.llm.prompt import PromptLayout
+from allmrec.models.a_llmrec import ALLMRec
+from allmrec.models.text_encoder import TextEncoder, item_text
+
+
+def transferred_bundle(
+    bundle: Bundle, catalogue: pd.DataFrame, encoder: TextEncoder, llm: FrozenLLM, cache_root: Path
+) -> Bundle:
+    """Return a child of the bundle that holds another shop's items in place of its own.
+
+    `catalogue` has item_id, title, description. An item has q_i and no e_i (A-LLMRec, section 5.3.4). What
+    its CF model reads of a history is f_dec^I(q_i), the vectors that the alignment would decode for such
+    items; as candidates it does not know them. The child lies in `cache_root`. Raises BundleError where
+    encoder or LLM are not the bundle's.
+    """
+    check_llm(bundle.manifest, llm.name, llm.weight_hash)
+    check_encoder(bundle, encoder)
+    items = catalogue.sort_values("item_id", ignore_index=True)
+    items = items.assign(
+        item_idx=np.arange(1, len(items) + 1, dtype=np.int32),
+        num_interactions=0,
+        text_hash=text_hashes(items),
+    )
+    content = hashlib.sha256("".join(items["item_id"] + items["text_hash"]).encode()).hexdigest()
+    embeddings = bundle.text_embeddings.new_zeros((len(items) + 1, bundle.text_embeddings.shape[1]))
+    embeddings[1:] = torch.from_numpy(encoder.encode([item_text(*text) for text in texts_of(items)]))
+    rec = _transferred(bundle.rec, embeddings)
+    layout = PromptLayout.of(bundle.config.prompt, llm)
+    titles = layout.tokenise_titles(items["title"].tolist(), bundle.config.prompt.title_tokens)
+    priors = None
+    if bundle.priors is not None:
+        priors = item_priors(llm, layout, titles, None, bundle.config.scoring.token_budget)
+    with torch.no_grad():
+        soft_items = rec.soft_items().detach().float()
+    manifest = replace(bundle.manifest.of_child(len(items)), cf_num_items=len(items))
+    typed = items[ITEM_COLUMNS].astype(bundle.items.dtypes.to_dict())
+    child = replace(
+        bundle,
+        manifest=manifest,
+        items=typed,
+        rec=rec,
+        titles=titles,
+        priors=priors,
+        soft_items=soft_items,
+        folder=Path(),
+    )
+    name = f"{bundle.bundle_id}-in-{content[:16]}"
+    write_folder(cache_root, name, lambda folder: write_parts(folder, child), manifest)
+    return load_bundle(cache_root / name, llm)
+
+
+@torch.no_grad()
+def _transferred(old: ALLMRec, embeddings_IS: Tensor) -> ALLMRec:
+    """Return the trained parts with other items, whose text embeddings are given ([I+1, S], row 0 zeros)."""
+    matrix_ID = old.alignment.item_decoder(old.alignment.text_projector(embeddings_IS))
+    matrix_ID[0] = 0.0
+    nobody = torch.zeros(len(embeddings_IS), dtype=torch.bool)
+    cf = old.cf.with_items(matrix_ID)
+    return ALLMRec(cf, old.alignment, old.projection, embeddings_IS, nobody, old.settings).eval()

@@ -1,0 +1,62 @@
+"""The condition under which an evaluation meets its users: shorter histories, worse texts, another shop.
+
+Its name is what keeps the rows of one bundle's evaluations apart: `history_3`, `missing_text`, or several
+joined by `+`. The plain evaluation has none.
+"""
+
+from __future__ import annotations
+
+from allmrec.config import Config
+
+WORDS = {
+    "other_shop": "a bundle of another shop, which knows the items by their texts alone",
+    "noisy_text": "texts with lost and misspelled words",
+    "missing_text": "no titles, no descriptions",
+    "sbert": "texts in place of joint embeddings",
+    "generate": "the LLM decodes one title",
+    "free": "the LLM writes freely",
+}
+"""A condition, without its number, in words."""
+
+
+def condition_of(config: Config) -> str:
+    """Return the name of the condition that the settings ask for; empty where it is the plain one."""
+    settings, parts = config.evaluation, []
+    if settings.trained_on is not None:
+        parts.append("other_shop")
+    if settings.max_history is not None:
+        parts.append(f"history_{settings.max_history}")
+    if settings.text != "whole":
+        share = "" if settings.text_share == 1.0 else f"_{settings.text_share:g}"
+        parts.append(f"{settings.text}_text{share}")
+    if config.scoring.soft_items == "text":
+        parts.append("sbert")
+    if config.scoring.mode != "rank":
+        parts.append(config.scoring.mode)
+    return "+".join(parts)
+
+
+def scenario_of(condition: str, group: str) -> str:
+    """Return what `evaluation_results` calls a group of users under a condition."""
+    return f"{condition}/{group}" if condition else group
+
+
+def condition_and_group(scenario: str) -> tuple[str, str]:
+    """Return the condition and the group of users of a scenario."""
+    condition, _, group = scenario.rpartition("/")
+    return condition, group
+
+
+def in_words(condition: str) -> str:
+    """Return a condition as a phrase; empty for the plain one."""
+    return ", ".join(_part_in_words(part) for part in condition.split("+") if part)
+
+
+def _part_in_words(part: str) -> str:
+    """Return one part of a condition as a phrase."""
+    name, _, number = part.rpartition("_")
+    if name == "history":
+        return f"histories cut to {number} items"
+    if part in WORDS:
+        return WORDS[part]
+    return f"{float(number) * 100:g} % of the items: {WORDS[name]}"

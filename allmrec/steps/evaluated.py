@@ -1,0 +1,131 @@
+"""What an evaluation is about: a bundle, where it lies, the users, and the items as the bundle meets them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+
+import pandas as pd
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
+
+from allmrec.bundle import Bundle, Manifest, extend_bundle, load_bundle, transferred_bundle
+from allmrec.cache import cache_folder
+from allmrec.config import Config
+from allmrec.data.interactions import counted
+from allmrec.data.snapshot import held_out_users, snapshot_uri
+from allmrec.data.splits import split
+from allmrec.data.user_sequences import full_sequences
+from allmrec.errors import ConfigError
+from allmrec.evaluation.spoiled_text import spoiled
+from allmrec.llm.frozen import FrozenLLM
+from allmrec.models.text_encoder import TextEncoder
+from allmrec.runtime import bundle_store
+from allmrec.runtime.context import Context
+from allmrec.runtime.inputs import Inputs, day_after_last_event
+from allmrec.runtime.runs import StepRun
+from allmrec.tables import filesystem
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What is evaluated: on whose users, with which bundle."""
+
+    context: Context
+    """Of the shop whose users are looked at."""
+    manifest: Manifest
+    """The bundle's, as it was trained."""
+    home: Context
+    """Of the shop that it was trained on: the same, or the one that `evaluation.trained_on` names."""
+    cut_off: date
+    """Users are looked at as they were before this date."""
+    versions: Mapping[str, int]
+    """Of the input tables that they are read from."""
+
+    @property
+    def is_of_other_shop(self) -> bool:
+        """Whether the bundle never saw these users and items."""
+        return self.home is not self.context
+
+
+def evaluated(context: Context, run_date: date | None) -> Evaluated:
+    """Return what the settings ask to evaluate.
+
+    Raises BundleError where every bundle has seen the targets, or, where `run_date` is given, this shop's
+    bundle was not trained before that date; ConfigError where another shop is asked for and it is this one.
+    """
+    root = context.config.evaluation.trained_on
+    if root is None:
+        manifest = bundle_store.choose_evaluation_bundle(context, run_date)
+        cut_off = date.fromisoformat(manifest.trained_before)
+        return Evaluated(context, manifest, context, cut_off, manifest.table_versions)
+    if root.rstrip("/") == context.tables.root.rstrip("/"):
+        raise ConfigError(
+            f"evaluation.trained_on: {root}, which is tables.root; expected another shop's, or null"
+        )
+    home = context.at_root(root)
+    manifest = bundle_store.choose_evaluation_bundle(home, None)
+    inputs = Inputs.newest(context)
+    return Evaluated(context, manifest, home, run_date or day_after_last_event(inputs), inputs.versions)
+
+
+def bundle_in_use(subject: Evaluated, run: StepRun) -> Bundle:
+    """Return the bundle as the evaluation's condition has it: with spoiled texts, or another shop's items."""
+    config = subject.context.config
+    llm = FrozenLLM.load(config.llm, run.report)
+    bundle = load_bundle(bundle_store.fetch_bundle(subject.home, subject.manifest.bundle_id), llm)
+    is_spoiled = config.evaluation.text != "whole"
+    if not (subject.is_of_other_shop or is_spoiled):
+        return bundle
+    catalogue = catalogue_of(subject)
+    if is_spoiled:
+        settings = config.evaluation
+        catalogue = spoiled(catalogue, settings.text, settings.text_share, config.seed)
+    cache = cache_folder(config.llm)
+    encoder = TextEncoder.load(bundle.config.text_encoder, cache, bundle.text_encoder_folder)
+    change = transferred_bundle if subject.is_of_other_shop else extend_bundle
+    return change(bundle, catalogue, encoder, llm, cache / "bundles")
+
+
+def catalogue_of(subject: Evaluated) -> pd.DataFrame:
+    """Return item_id, title and description of the shop's items: those that a bundle of it was trained on."""
+    uri = f"{snapshot_uri(subject.context.tables.root, subject.manifest.fingerprint)}/items"
+    if not subject.is_of_other_shop and filesystem.exists(subject.context.spark, uri):
+        items = subject.context.spark.read.parquet(uri)
+    else:
+        items, _ = Inputs(subject.context, subject.versions).catalogue()
+    found: pd.DataFrame = items.select("item_id", "title", "description").toPandas()
+    return found.sort_values("item_id", ignore_index=True)
+
+
+def evaluated_users(subject: Evaluated, trained: Config, run: StepRun) -> DataFrame:
+    """Return (user_id, history, target, seen, place) of a seeded sample of the users with a held-out item.
+
+    `place` counts the sample from 1, in the order of the draw. They are read from the snapshot that the
+    bundle was trained on. Where it holds none, as version 0.1.0 left it, and in another shop, they are made
+    from the tables; raises TableError where the versions that it was trained on were vacuumed. `trained` is
+    the bundle's configuration.
+    """
+    context = subject.context
+    uri = f"{snapshot_uri(context.tables.root, subject.manifest.fingerprint)}/targets"
+    if not subject.is_of_other_shop and filesystem.exists(context.spark, uri):
+        users = context.spark.read.parquet(uri)
+    else:
+        users = _users_of_tables(subject, trained, run)
+    config = context.config
+    drawn = F.sha2(F.concat(F.lit(f"{config.seed}:evaluate:"), "user_id"), 256)
+    users = users.withColumn("place", F.row_number().over(Window.orderBy(drawn, "user_id")))
+    num_users = config.evaluation.num_users
+    return users if num_users is None else users.where(F.col("place") <= num_users)
+
+
+def _users_of_tables(subject: Evaluated, trained: Config, run: StepRun) -> DataFrame:
+    """Return the rows of a snapshot's targets/, made from the tables."""
+    inputs, cut_off = Inputs(subject.context, subject.versions), subject.cut_off
+    log = counted(inputs.good_interactions(cut_off, run.keep).interactions, trained.sequences)
+    sequences = full_sequences(log, trained.sequences)
+    parts = split(sequences, "evaluation", trained.training.held_back_share, trained.seed)
+    users = held_out_users(parts, inputs.seen(cut_off), trained.sequences.max_history)
+    # Of users with two items version 0.1.0 trained on both.
+    return users if subject.is_of_other_shop else users.where(F.size("history") >= 2)
