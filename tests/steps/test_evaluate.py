@@ -238,7 +238,7 @@ def test_two_bundles_are_compared_by_what_their_evaluations_left(
     assert {"history_0/cold", "cold"} <= set(results["scenario"])
     text = compared_bundles(evaluated.context, second, f"{second}/history_0")
     [of_text] = [line for line in text.splitlines() if LABELS["text"] in line]
-    assert "worse" in of_text
+    assert "NDCG@10 -" in of_text
     text = compared_bundles(evaluated.context, first, second)
     assert f"bundle {second} against bundle {first}" in text
     [of_cf] = [line for line in text.splitlines() if LABELS["cf"] in line]
