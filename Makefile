@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 CONSTRAINTS := deploy/constraints.txt
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --progress-bar off
+# Without bytecode: what is imported is compiled then, and most of the packages never are.
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --progress-bar off --no-compile
 PYTEST := $(BIN)/python -m pytest -q --numprocesses 2
 
 .PHONY: install demo unit test production lint docs bench chaos clean

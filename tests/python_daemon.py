@@ -1,4 +1,4 @@
-"""Spark's Python daemon for tests, which start hundreds of workers: what each would do by itself is done here.
+"""Spark's Python daemon for tests, which start hundreds of workers: what each would do is done here, once.
 
 The setting `spark.python.daemon.module` names it. Workers are forked off with everything imported. And the
 archives that Spark puts on Python's path are forgotten, as pyspark is installed beside: up to Python 3.11
