@@ -5,14 +5,15 @@ All rankers are measured on the users who get sampled negatives, every one of wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import pandas as pd
 
 from allmrec import metrics
 from allmrec.evaluation import list_metrics
-from allmrec.evaluation.report import COLUMNS, by_protocol, target_ranks_of
+from allmrec.evaluation.protocols import RERANKERS
+from allmrec.evaluation.report import COLUMNS, COST, NUM_BINS, by_protocol, target_ranks_of
 
 FIRST = 10
 """Items of a list that are looked at."""
@@ -85,3 +86,34 @@ def stated_and_true(own: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     stated = np.concatenate([np.asarray(values, dtype=np.float64) for values in own["probabilities"]])
     known = ~np.isnan(stated)
     return stated[known], _labels(own)[known]
+
+
+def calibration(lists: pd.DataFrame) -> list[tuple[str, float, float, int]]:
+    """Return (ranker, mean stated probability, share that came true, candidates) by bins of equal numbers.
+
+    Of the blend and the served order on retrieved lists; nothing where no list has probabilities.
+    """
+    own = lists[lists["model"].isin(("blend", "served")) & (lists["protocol"] == "retrieved")]
+    own = own[own["probabilities"].notna()]
+    return [
+        (str(model), *one)
+        for model, of_model in own.groupby("model")
+        for one in list_metrics.calibration_bins(*stated_and_true(of_model), NUM_BINS)
+    ]
+
+
+def cost_figures(
+    seconds: Mapping[str, float], num_users: Mapping[str, int], models: Iterable[str]
+) -> pd.DataFrame:
+    """Return rows of COLUMNS: what the lists of 1,000 users cost each ranker, in seconds of one worker.
+
+    `seconds` and `num_users` are of the parts `lists` (retrieval) and `llm` (all of scoring, of the users
+    whom the LLM was asked about), by part. Without users a figure is NaN.
+    """
+    per_user = {part: seconds[part] / num if num else float("nan") for part, num in num_users.items()}
+    rows = []
+    for model in models:
+        parts = ("lists", "llm") if model in RERANKERS else ("lists",)
+        value, n = 1000 * sum(per_user[part] for part in parts), num_users[parts[-1]]
+        rows.append(("retrieved", SCENARIO, model, COST, value, float("nan"), float("nan"), n))
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"n": "int64"})

@@ -8,21 +8,21 @@ from html import escape
 import numpy as np
 import pandas as pd
 
-from allmrec import metrics
 from allmrec.evaluation.comparison import Comparison
 from allmrec.evaluation.condition import condition_and_group
-from allmrec.evaluation.list_figures import stated_and_true
-from allmrec.evaluation.list_metrics import calibration_bins
+from allmrec.evaluation.list_figures import calibration
 from allmrec.evaluation.report import (
+    COST,
     HEADLINE,
     LABELS,
     SHOWN,
     SHOWN_OF_LISTS,
     TITLES,
-    by_protocol,
+    by_popularity,
+    examples,
     in_words,
+    of_costs,
     place_of,
-    target_ranks_of,
     users_in_words,
 )
 
@@ -38,13 +38,10 @@ COLOURS = {
 BAR_WIDTH, BAR_HEIGHT, LABEL_WIDTH = 420, 20, 150
 """Pixels of a whole bar, of a row of bars, and of the names before them."""
 PLOT_WIDTH, PLOT_HEIGHT, MARGIN = 420, 220, 45
-NUM_BINS = 10
-"""Bins of popularity and of probability."""
 REMARKS = {
     "retrieved": "What a night would order for each user: a next item that was not retrieved is a miss.",
     "catalogue": "A-LLMRec and the served order re-rank the retrieved list.",
 }
-LINES_BY_POPULARITY = ("popularity", "text", "cf", "blend", "served")
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1f2328; max-width: 1000px; margin: 2em auto }
 h1 { font-size: 1.6em } h2 { margin-top: 2em; border-bottom: 1px solid #d0d7de } h3 { margin-bottom: .2em }
@@ -85,6 +82,8 @@ def page(
         *_of_protocols(figures),
         "<h2>The served order against the others</h2>",
         _comparisons(compared),
+        "<h2>Quality against cost</h2>",
+        _costs(figures),
         "<h2>By the popularity of the next item</h2>",
         *_by_popularity(ranks, counts),
         "<h2>Do probabilities mean what they say?</h2>",
@@ -172,37 +171,46 @@ def _comparisons(compared: Sequence[tuple[str, str, str, str, Comparison]]) -> s
 
 def _by_popularity(ranks: pd.DataFrame, counts: Mapping[str, int]) -> Iterator[str]:
     """Yield the headline metric by the popularity of the target, for each protocol that has users."""
-    for protocol, by_model in by_protocol(ranks):
-        first = next(iter(by_model.values()))
-        popularity = first["target"].map(counts).fillna(0).to_numpy(dtype=float)
-        if not len(popularity):
-            continue
-        bins = [part for part in np.array_split(np.argsort(popularity, kind="stable"), NUM_BINS) if len(part)]
-        x = np.array([popularity[part].mean() for part in bins])
-        lines = {}
-        for model in LINES_BY_POPULARITY:
-            if model in by_model:
-                values = metrics.PER_USER[HEADLINE](target_ranks_of(by_model[model]))
-                lines[model] = np.array([values[part].mean() for part in bins])
+    for protocol, x, lines in by_popularity(ranks, counts):
         yield f"<h3>{escape(TITLES[protocol]).capitalize()}</h3>"
         yield _plot(np.log10(x + 1), lines, [f"{value:,.0f}" for value in x], "interactions in training")
 
 
+def _costs(figures: pd.DataFrame) -> str:
+    """Return a plot of the headline metric of all users against seconds per 1,000 users, a dot per ranker."""
+    rows = of_costs(figures)
+    if not rows:
+        return '<p class="note">no costs: the protocol retrieved was not asked for</p>'
+    x = np.log10([max(seconds, 1e-3) for _, seconds, _ in rows])
+    top, low, high = max(quality for *_, quality in rows) or 1.0, x.min(), x.max()
+    shapes = [
+        _line([(MARGIN, 10), (MARGIN, 10 + PLOT_HEIGHT), (MARGIN + PLOT_WIDTH, 10 + PLOT_HEIGHT)], "#8c959f")
+    ]
+    for place, ((model, seconds, quality), one) in enumerate(zip(rows, x, strict=True)):
+        across = MARGIN + 8 + (one - low) / (high - low) * (PLOT_WIDTH - 16) if high > low else MARGIN + 8
+        down = 10 + (1 - quality / top) * PLOT_HEIGHT
+        colour = COLOURS.get(model, "#888")
+        shapes.append(f'<circle cx="{across:.1f}" cy="{down:.1f}" r="5" fill="{colour}"/>')
+        y = 20 + place * 18
+        label = f"{LABELS.get(model, model)}: {quality:.3f}, {seconds:,.1f} s"
+        shapes.append(f'<circle cx="{PLOT_WIDTH + 80}" cy="{y - 4}" r="5" fill="{colour}"/>')
+        shapes.append(f'<text x="{PLOT_WIDTH + 96}" y="{y}">{escape(label)}</text>')
+    shapes.append(f'<text x="0" y="20">{top:.2f}</text>')
+    shapes.append(f'<text x="{MARGIN}" y="{PLOT_HEIGHT + 30}">{COST}, in powers of ten</text>')
+    size = f'width="{PLOT_WIDTH + 340}" height="{PLOT_HEIGHT + 40}"'
+    return f'<svg {size} role="img" aria-label="{HEADLINE} by {COST}">{"".join(shapes)}</svg>'
+
+
 def _calibration(lists: pd.DataFrame) -> Iterator[str]:
     """Yield, by bins of equally many candidates, the mean probability and the share that came true."""
-    own = lists[lists["model"].isin(("blend", "served")) & (lists["protocol"] == "retrieved")]
-    own = own[own["probabilities"].notna()]
-    if own.empty:
+    rows = calibration(lists)
+    if not rows:
         yield '<p class="note">no probabilities: the protocol retrieved was not asked for</p>'
         return
-    rows = []
-    for model, of_model in own.groupby("model"):
-        bins = calibration_bins(*stated_and_true(of_model), NUM_BINS)
-        rows += [(LABELS[str(model)], *one) for one in bins]
     head = "<tr><th></th><th>stated</th><th>came true</th><th>candidates</th></tr>"
     cells = "".join(
-        f"<tr><td>{escape(label)}</td><td>{mean:.2%}</td><td>{share:.2%}</td><td>{num:,}</td></tr>"
-        for label, mean, share, num in rows
+        f"<tr><td>{escape(LABELS[model])}</td><td>{mean:.2%}</td><td>{share:.2%}</td><td>{num:,}</td></tr>"
+        for model, mean, share, num in rows
     )
     yield f"<table>{head}{cells}</table>"
 
@@ -211,23 +219,17 @@ def _examples(
     lists: pd.DataFrame, titles: Mapping[str, str], histories: Mapping[str, Sequence[str]]
 ) -> Iterator[str]:
     """Yield some users: what they had, what came next, and the first five by the blend and as served."""
-    retrieved = lists[lists["protocol"] == "retrieved"]
-    for user, history in histories.items():
-        own = retrieved[retrieved["user_id"] == user].set_index("model")
-        if own.empty:
-            continue
-        target = own["target"].iloc[0]
-        had = "".join(f"<li>{escape(titles.get(item, item))}</li>" for item in list(history)[-5:])
-        came = f"then came <b>{escape(titles.get(target, target))}</b>"
+    for one in examples(lists, histories):
+        had = "".join(f"<li>{escape(titles.get(item, item))}</li>" for item in one.had)
+        came = f"then came <b>{escape(titles.get(one.came, one.came))}</b>"
         blocks = [f"<div>had, oldest first<ul>{had}</ul>{came}</div>"]
-        for model in ("blend", "served"):
-            order = sorted(zip(own.at[model, "ranks"], own.at[model, "candidates"], strict=True))[:5]
+        for model, order in one.lists.items():
             cells = "".join(
-                f'<li class="{"hit" if item == target else ""}">{escape(titles.get(item, item))}</li>'
-                for _, item in order
+                f'<li class="{"hit" if item == one.came else ""}">{escape(titles.get(item, item))}</li>'
+                for item in order
             )
             blocks.append(f"<div>{escape(LABELS[model])}<ol>{cells}</ol></div>")
-        yield f"<h3>{escape(user)}</h3>"
+        yield f"<h3>{escape(one.user_id)}</h3>"
         yield f'<div class="user">{"".join(blocks)}</div>'
 
 

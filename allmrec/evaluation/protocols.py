@@ -12,7 +12,8 @@ Whole catalogues are ranked by what can score all items; `llm` and `served` re-r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import cast
 
@@ -44,8 +45,17 @@ COLUMNS = [
 ]
 
 
+Spent = Callable[[str, float, int], None]
+"""Is told a part of the work on retrieved lists (`lists` or `llm`), its seconds, and its number of users."""
+
+
 def predictions(
-    protocol: str, users: pd.DataFrame, retriever: Retriever, scorer: Scorer, config: Config
+    protocol: str,
+    users: pd.DataFrame,
+    retriever: Retriever,
+    scorer: Scorer,
+    config: Config,
+    spent: Spent = lambda part, seconds, num_users: None,
 ) -> Iterator[pd.DataFrame]:
     """Yield the rows of `evaluation_predictions` (COLUMNS) of one protocol, one frame per ranker.
 
@@ -62,8 +72,13 @@ def predictions(
             piece = users.iloc[start : start + size]
             yield from _in_catalogue(piece, able, retriever, scorer, config)
         return
+    started = time.perf_counter()
     lists = _lists(protocol, users, retriever, config)
+    retrieved = time.perf_counter()
     lists = scorer.score(lists)
+    if protocol == "retrieved":
+        spent("lists", retrieved - started, len(users))
+        spent("llm", time.perf_counter() - retrieved, int(lists.use_llm.sum()))
     rows = users[["user_id", "target"]].assign(protocol=protocol, candidates=lists.listed(lists.ids))
     for name, ranker in table.items():
         scores_BC = ranker.scores(lists)

@@ -1,8 +1,9 @@
-"""Figures of every ranker under every protocol, with bootstrap intervals and numbers of users, as text."""
+"""Figures of every ranker under every protocol, with bootstrap intervals and numbers of users."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,12 @@ LABELS = {
 }
 """Ranker → its name in a report; a ranker that is not here is called by its own name."""
 
+COST = "s per 1,000 users"
+"""Metric: seconds of one worker for the lists of 1,000 users, retrieval included."""
+NUM_BINS = 10
+"""Bins of popularity and of probability."""
+LINES_BY_POPULARITY = ("popularity", "text", "cf", "blend", "served")
+"""Rankers that are shown by the popularity of the target."""
 COLUMNS = ["protocol", "scenario", "model", "metric", "value", "low", "high", "n"]
 HEADLINE = "NDCG@10"
 """What comparisons are made by."""
@@ -39,7 +46,7 @@ SHOWN = {
 }
 """Metrics of the text report, by protocol; `evaluation_results` has all."""
 SHOWN_OF_LISTS = {
-    "retrieved": ("coverage@10", "novelty@10", "popularity@10", "diversity@10", "calibration error"),
+    "retrieved": ("coverage@10", "novelty@10", "popularity@10", "diversity@10", "calibration error", COST),
     "catalogue": ("coverage@10", "novelty@10", "popularity@10", "diversity@10", "AUC per user"),
     "uniform": ("AUC", "AUC per user"),
     "popular": ("AUC", "AUC per user"),
@@ -160,58 +167,10 @@ def comparisons(
     return found
 
 
-def table(frame: pd.DataFrame, exclude_seen: bool, num_candidates: int) -> str:
-    """Return the results as text: a block per protocol and scenario, a line per model, with intervals."""
-    lines: list[str] = []
-    for (protocol, scenario), block in frame.groupby(["protocol", "scenario"], sort=False):
-        _, group = condition_and_group(scenario)
-        names = (SHOWN_OF_LISTS if group == "lists" else SHOWN)[protocol]
-        by_model = block[block["metric"].isin(names)]
-        about = f"{TITLES[protocol]}, {users_in_words(scenario)}"
-        lines.append(f"{about} (n = {int(block['n'].max()):,}; 95 % bootstrap intervals)")
-        lines += _remarks(protocol, group, block, exclude_seen, num_candidates)
-        recall = block[block["metric"] == "recall"][["value", "low", "high"]].to_numpy(dtype=np.float64)
-        if len(recall) and group != "found":
-            lines.append(f"{LABELS['retrieval']}: {_cell(*recall[0])}")
-        lines.append(f"{'':<20}" + "".join(f"{name:<22}" for name in names))
-        for model, of_model in by_model.groupby("model", sort=False):
-            by_metric = of_model.set_index("metric")[["value", "low", "high"]].reindex(list(names))
-            cells = "".join(f"{_cell(*figure):<22}" for figure in by_metric.to_numpy(dtype=np.float64))
-            lines.append(f"{LABELS.get(str(model), str(model)):<20}{cells}".rstrip())
-        lines.append("")
-    return "\n".join(lines).rstrip() + "\n"
-
-
 def users_in_words(scenario: str) -> str:
     """Return whom a scenario is about, and under which condition."""
     condition, group = condition_and_group(scenario)
     return "; ".join(part for part in (IN_WORDS[group], condition_in_words(condition)) if part)
-
-
-def _remarks(
-    protocol: str, group: str, block: pd.DataFrame, exclude_seen: bool, num_candidates: int
-) -> list[str]:
-    """Return what a reader must know of a block before its figures."""
-    if not block["n"].max():
-        return ["no user is in this scenario"]
-    if group != "all":
-        return []
-    if protocol == "retrieved":
-        return [f"end to end: a next item that is not among the {num_candidates} retrieved is a miss"]
-    if protocol == "catalogue":
-        seen = "left out" if exclude_seen else "ranked too"
-        return [f"items that a user had are {seen}; A-LLMRec and the served order re-rank the retrieved list"]
-    return []
-
-
-def comparison_lines(found: list[tuple[str, str, str, str, Comparison]]) -> str:
-    """Return comparisons of the served order as text, a line each."""
-    lines = ["the served order against the others, by the same users"]
-    for protocol, scenario, metric, model, one in found:
-        lines.append(
-            f"{place_of(protocol, scenario):<34}{LABELS.get(model, model):<20}{in_words(metric, one)}"
-        )
-    return "\n".join(lines) + "\n"
 
 
 def place_of(protocol: str, scenario: str) -> str:
@@ -234,7 +193,58 @@ def _needed(num_users: float) -> str:
     return f" (1 % takes some {num_users:,.0f} users)" if np.isfinite(num_users) else ""
 
 
-def _cell(value: float, low: float, high: float) -> str:
-    if np.isnan(value):
-        return "–"
-    return f"{value:.3f}" if np.isnan(low) else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+def by_popularity(
+    ranks: pd.DataFrame, counts: Mapping[str, int]
+) -> Iterator[tuple[str, np.ndarray, dict[str, np.ndarray]]]:
+    """Yield (protocol, popularity [P], ranker → the headline metric [P]) in P bins of equally many users.
+
+    Users are in order of their target's interactions in training, which `counts` has by item; `ranks` are
+    those of `results`. Protocols without users are left out.
+    """
+    for protocol, by_model in by_protocol(ranks):
+        targets = next(iter(by_model.values()))["target"]
+        popularity_U = targets.map(counts).fillna(0).to_numpy(dtype=float)
+        order = np.argsort(popularity_U, kind="stable")
+        bins = [part for part in np.array_split(order, NUM_BINS) if len(part)]
+        if not bins:
+            continue
+        lines = {}
+        for model in LINES_BY_POPULARITY:
+            if model in by_model:
+                values_U = metrics.PER_USER[HEADLINE](target_ranks_of(by_model[model]))
+                lines[model] = np.array([values_U[part].mean() for part in bins])
+        yield protocol, np.array([popularity_U[part].mean() for part in bins]), lines
+
+
+class Example(NamedTuple):
+    """A user whose lists are shown."""
+
+    user_id: str
+    had: list[str]
+    """The newest item ids of the history, oldest first."""
+    came: str
+    """The held-out item."""
+    lists: dict[str, list[str]]
+    """The first five items of the retrieved list, by ranker."""
+
+
+def examples(lists: pd.DataFrame, histories: Mapping[str, Sequence[str]]) -> Iterator[Example]:
+    """Yield the users of `histories` with their lists by the blend and as served, where they have any."""
+    retrieved = lists[lists["protocol"] == "retrieved"]
+    for user, history in histories.items():
+        own = retrieved[retrieved["user_id"] == user].set_index("model")
+        if not own.empty:
+            by_ranker = {}
+            for model in ("blend", "served"):
+                order = sorted(zip(own.at[model, "ranks"], own.at[model, "candidates"], strict=True))
+                by_ranker[model] = [item for _, item in order[:5]]
+            yield Example(user, list(history)[-5:], own["target"].iloc[0], by_ranker)
+
+
+def of_costs(figures: pd.DataFrame) -> list[tuple[str, float, float]]:
+    """Return (ranker, seconds per 1,000 users, headline metric of all users) on retrieved lists."""
+    rows = figures[figures["protocol"] == "retrieved"]
+    groups = rows["scenario"].map(lambda scenario: condition_and_group(scenario)[1])
+    cost = rows[(groups == "lists") & (rows["metric"] == COST)].set_index("model")["value"]
+    quality = rows[(groups == "all") & (rows["metric"] == HEADLINE)].set_index("model")["value"]
+    return [(model, float(cost[model]), float(quality[model])) for model in quality.index if model in cost]

@@ -6,26 +6,28 @@ In both tables `protocol` says what a held-out item was ranked among (`allmrec.e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 import pandas as pd
 from pyspark import Accumulator
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from allmrec import seeds
 from allmrec.bundle import Bundle
+from allmrec.config import Config
 from allmrec.errors import InputError
+from allmrec.evaluation import markdown
 from allmrec.evaluation.comparison import Comparison
 from allmrec.evaluation.condition import condition_of, scenario_of
 from allmrec.evaluation.list_figures import SCENARIO as OF_LISTS
-from allmrec.evaluation.list_figures import list_figures
+from allmrec.evaluation.list_figures import cost_figures, list_figures
 from allmrec.evaluation.page import page
 from allmrec.evaluation.protocols import predictions
-from allmrec.evaluation.report import comparison_lines, comparisons, results, table
+from allmrec.evaluation.report import comparisons, results
 from allmrec.evaluation.scenarios import SCENARIOS
 from allmrec.runtime.chunks import by_chunk, in_chunks
 from allmrec.runtime.context import Context
@@ -45,7 +47,7 @@ RANKED = (
 RANKS = ("protocol", "model", "user_id", "target", "target_rank")
 """What the figures of ranks need of them."""
 NUM_EXAMPLES = 8
-"""Users whose lists a page shows."""
+"""Users whose lists are shown."""
 LEAVE_ONE_OUT = "leave_one_out"
 """Scenario of predictions under the plain condition: every user's last item is held out."""
 WITHOUT_SAMPLES = ("retrieved", "catalogue")
@@ -64,6 +66,35 @@ class Measured:
     """RANKS of all users."""
     lists: pd.DataFrame
     """Rows of RANKED of the users who get sampled items."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Counts what the work on retrieved lists takes, by part; a repeated task counts twice in both."""
+
+    seconds: dict[str, Accumulator[float]]
+    num_users: dict[str, Accumulator[int]]
+
+    @classmethod
+    def of(cls, spark: SparkSession) -> Costs:
+        """Return counters of the session's workers."""
+        context, parts = spark.sparkContext, ("lists", "llm")
+        return cls(
+            {part: context.accumulator(0.0) for part in parts},
+            {part: context.accumulator(0) for part in parts},
+        )
+
+    def add(self, part: str, seconds: float, num_users: int) -> None:
+        """Count a piece of work, in a worker."""
+        self.seconds[part].add(seconds)
+        self.num_users[part].add(num_users)
+
+    def values(self) -> tuple[dict[str, float], dict[str, int]]:
+        """Return seconds and numbers of users, by part."""
+        return (
+            {part: counter.value for part, counter in self.seconds.items()},
+            {part: counter.value for part, counter in self.num_users.items()},
+        )
 
 
 def run_evaluate(context: Context, run_date: date | None, html: Path | None = None) -> str:
@@ -92,35 +123,39 @@ def run_evaluate(context: Context, run_date: date | None, html: Path | None = No
             )
         protocols = ", ".join(context.config.evaluation.protocols)
         with run.part("score", f"let every ranker order the lists of {num_users:,} users: {protocols}"):
-            ranked = ranked_users(context, run, bundle, users, num_users)
+            ranked, costs = ranked_users(context, run, bundle, users, num_users)
         with run.part("write", "store predictions and figures"):
-            found = measured(context, ranked, bundle, bundle_id)
+            found = measured(context, ranked, costs, bundle, bundle_id)
             write_tables(context, ranked, bundle_id, found.figures)
+            shown = users.where(F.col("place") <= NUM_EXAMPLES).select("user_id", "history").collect()
+            histories = {row["user_id"]: row["history"] for row in shown}
             if html is not None:
-                write_page(html, subject, bundle, found, users)
+                write_page(html, subject, bundle, found, histories)
         run.bundle_id = bundle_id
         run.counts = {"users_in": num_users}
         of_all = found.figures[found.figures["scenario"] == scenario_of(condition_of(context.config), "all")]
         run.figures = {f"{row.protocol}_{row.model}_{row.metric}": row.value for row in of_all.itertuples()}
-    settings = context.config.evaluation
-    text = table(found.figures, settings.exclude_seen, context.config.candidates.num_candidates)
-    return f"{text}\n{comparison_lines(found.compared)}"
+    return text_of(context.config, found, bundle, histories)
 
 
 def ranked_users(
     context: Context, run: StepRun, bundle: Bundle, users: DataFrame, num_users: int
-) -> DataFrame:
-    """Return the rows of `RANKED`: every ranker on the same candidates; kept until the step ends."""
+) -> tuple[DataFrame, Costs]:
+    """Return the rows of `RANKED`, every ranker on the same candidates, and what retrieved lists cost.
+
+    The rows are kept until the step ends.
+    """
+    costs = Costs.of(context.spark)
     model = WorkerModel.ship(context.spark.sparkContext, bundle.folder, bundle.bundle_id, context.config)
     chunks = in_chunks(users, num_users, context.config.scoring.chunk_users)
     with counting(context.spark, run.report, "score", num_users, "users") as num_done:
-        rows = run.keep(chunks.mapInPandas(ranking(model, num_done), RANKED))
+        rows = run.keep(chunks.mapInPandas(ranking(model, num_done, costs), RANKED))
         rows.count()
-    return rows
+    return rows, costs
 
 
 def ranking(
-    model: WorkerModel, num_done: Accumulator[int]
+    model: WorkerModel, num_done: Accumulator[int], costs: Costs
 ) -> Callable[[Iterable[pd.DataFrame]], Iterator[pd.DataFrame]]:
     """Return the function for `mapInPandas`: chunks of `evaluated_users` in, rows of `RANKED` out."""
     config, settings = model.config, model.config.evaluation
@@ -140,7 +175,7 @@ def ranking(
                 chosen = users if protocol in WITHOUT_SAMPLES else users[users["is_sampled"]]
                 chosen = chosen.reset_index(drop=True)
                 if len(chosen):
-                    for rows in predictions(protocol, chosen, retriever, scorer, config):
+                    for rows in predictions(protocol, chosen, retriever, scorer, config, costs.add):
                         yield rows.assign(is_sampled=chosen["is_sampled"])
             num_done.add(len(users))
 
@@ -152,18 +187,38 @@ def cut(history: Sequence[str], max_history: int | None) -> Sequence[str]:
     return history if max_history is None else history[max(len(history) - max_history, 0) :]
 
 
-def measured(context: Context, ranked: DataFrame, bundle: Bundle, bundle_id: str) -> Measured:
+def measured(context: Context, ranked: DataFrame, costs: Costs, bundle: Bundle, bundle_id: str) -> Measured:
     """Return the figures of what the rankers did; they are those of the bundle `bundle_id`."""
     settings, seed = context.config.evaluation, seeds.derive(context.config.seed, "bootstrap")
-    ranks = ranked.select(*RANKS).toPandas()
+    ranks: pd.DataFrame = ranked.select(*RANKS).toPandas()
     lists = ranked.where("is_sampled").toPandas()
     vectors = bundle.text_embeddings[1:].cpu().numpy()
     of_lists = list_figures(lists, bundle.items, vectors, settings.bootstrap_samples, seed)
-    figures = pd.concat([results(ranks, bundle.items, settings, seed), of_lists], ignore_index=True)
+    parts = [results(ranks, bundle.items, settings, seed), of_lists]
+    if "retrieved" in settings.protocols:
+        parts.append(cost_figures(*costs.values(), ranks["model"].unique()))
+    figures = pd.concat(parts, ignore_index=True)
     condition = condition_of(context.config)
     scenarios = [scenario_of(condition, group) for group in figures["scenario"]]
     figures = figures.assign(scenario=scenarios, bundle_id=bundle_id)
     return Measured(figures, comparisons(ranks, settings, seed), ranks, lists)
+
+
+def text_of(config: Config, found: Measured, bundle: Bundle, histories: Mapping[str, Sequence[str]]) -> str:
+    """Return the report as Markdown."""
+    items, settings = bundle.items, config.evaluation
+    counts = dict(zip(items["item_id"], items["num_interactions"], strict=True))
+    parts = [
+        markdown.tables(found.figures, settings.exclude_seen, config.candidates.num_candidates),
+        markdown.comparison_lines(found.compared),
+        markdown.cost_lines(found.figures),
+        markdown.by_popularity_lines(found.ranks, counts),
+        markdown.calibration_lines(found.lists),
+        markdown.example_lines(
+            found.lists, dict(zip(items["item_id"], items["title"], strict=True)), histories
+        ),
+    ]
+    return "\n".join(part for part in parts if part)
 
 
 def write_tables(context: Context, ranked: DataFrame, bundle_id: str, figures: pd.DataFrame) -> None:
@@ -181,10 +236,10 @@ def write_tables(context: Context, ranked: DataFrame, bundle_id: str, figures: p
     context.tables.replace_where("evaluation_results", of_results, own)
 
 
-def write_page(path: Path, subject: Evaluated, bundle: Bundle, found: Measured, users: DataFrame) -> None:
+def write_page(
+    path: Path, subject: Evaluated, bundle: Bundle, found: Measured, histories: Mapping[str, Sequence[str]]
+) -> None:
     """Write the evaluation as an HTML page."""
-    shown = users.where(F.col("place") <= NUM_EXAMPLES).select("user_id", "history").collect()
-    histories = {row["user_id"]: row["history"] for row in shown}
     title = f"Bundle {subject.manifest.bundle_id}, trained before {subject.manifest.trained_before}"
     text = page(title, found.figures, found.compared, found.ranks, found.lists, bundle.items, histories)
     path.write_text(text, encoding="utf-8")

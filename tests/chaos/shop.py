@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
+from datetime import time as time_of_day
 from pathlib import Path
 from typing import NamedTuple
 from unittest.mock import patch
@@ -25,6 +26,7 @@ from allmrec.steps.nightly import run_backfill
 from allmrec.steps.train import run_train
 from tests.chaos.faults import Faults, Write
 from tests.steps.conftest import LAST_DAY, RUN_DATE, SMALL, TRAINED_BEFORE
+from tests.steps.reading import rows
 from tests.tiny_models import make_tiny_llm
 
 TRAINED, ONE_NIGHT = "trained", "one_night"
@@ -37,6 +39,7 @@ SETTINGS = (
     "scoring.chunk_users=4",
     "scoring.active_within_days=null",
 )
+NOON = time_of_day(12, tzinfo=timezone.utc)
 CHUNKS_PER_SLOT = 3
 """In one process; a night has several waves then, also with so few users."""
 
@@ -160,5 +163,10 @@ def make_shop(spark: SparkSession, folder: Path, num_users: int = 48, num_items:
     add_events(shop, folder / TRAINED, {"item_id": "no such item"}, {"item_id": ""})
     shutil.copytree(folder / TRAINED, folder / ONE_NIGHT)
     shop.run(night(ONE_NIGHT, LAST_DAY), folder / ONE_NIGHT)
-    add_events(shop, folder / ONE_NIGHT, {"item_id": "another one"})
+    # Some users change after that night, so that the next one has lists to keep and lists to score.
+    item, noon = rows(folder / ONE_NIGHT, "items")["item_id"].min(), datetime.combine(LAST_DAY, NOON)
+    bought = [
+        {"user_id": f"user-{number:05}", "item_id": item, "event_time": noon} for number in range(1, 13)
+    ]
+    add_events(shop, folder / ONE_NIGHT, {"item_id": "another one"}, *bought)
     return shop

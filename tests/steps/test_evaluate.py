@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -21,11 +22,13 @@ from allmrec.evaluation.report import LABELS
 from allmrec.ranking.rankers import RANKER_NAMES
 from allmrec.runtime.context import Context
 from allmrec.steps.compare import compared_bundles
-from allmrec.steps.evaluate import run_evaluate
+from allmrec.steps.evaluate import NUM_EXAMPLES, run_evaluate
 from allmrec.steps.train import run_train
-from tests.steps.conftest import RUN_DATE, NewContext, copied_shop
+from tests.bench import bench_genre, bench_prompts
+from tests.steps.conftest import RUN_DATE, NewContext, copied_shop, settings
 from tests.steps.reading import rows
 
+DEMO = Path(__file__).parents[2] / "conf" / "demo.yaml"
 NUM_SAMPLED = 30
 SAMPLED = ("uniform", "popular")
 
@@ -151,6 +154,29 @@ def test_the_report_names_every_ranker_and_compares_the_served_order(evaluated: 
         assert LABELS[model] in evaluated.report
     assert "end to end: a next item that is not among the 20 retrieved is a miss" in evaluated.report
     assert "the served order against the others, by the same users" in evaluated.report
+    assert "whole catalogue, NDCG@10 by the popularity of the next item" in evaluated.report
+    assert "do probabilities mean what they say?" in evaluated.report
+    assert evaluated.report.count("- then came: ") == NUM_EXAMPLES
+
+
+def test_the_report_is_markdown_whose_columns_stand_below_each_other(evaluated: Evaluated) -> None:
+    for block in evaluated.report.split("\n\n"):
+        if block.startswith("|"):
+            assert len({len(line) for line in block.splitlines()}) == 1
+            assert len({line.count(" | ") for line in block.splitlines()}) == 1
+        elif block.startswith("#"):
+            assert re.match(r"## \S", block)
+
+
+def test_what_reads_the_llm_costs_more_than_what_does_not(evaluated: Evaluated) -> None:
+    results = rows(evaluated.tables, "evaluation_results").query("metric == 's per 1,000 users'")
+    assert set(results["protocol"]) == {"retrieved"}
+    seconds = results.set_index("model")["value"]
+    assert set(seconds.index) == set(RANKER_NAMES)
+    assert 0 < seconds["cf"] == seconds["blend"] < seconds["llm"] == seconds["served"]
+    [of_llm] = results.query("model == 'llm'")["n"]
+    assert NUM_SAMPLED <= of_llm < results.query("model == 'cf'")["n"].iloc[0]
+    assert "## quality against cost" in evaluated.report
 
 
 def test_figures_of_lists_are_of_the_sampled_users_whom_the_llm_all_read(
@@ -194,7 +220,13 @@ def test_the_page_shows_figures_and_users_and_needs_nothing_from_outside(
     bars = [one for one in tree.iter("svg") if len(list(one.iter("rect"))) >= 5]
     assert len(bars) >= 4
     words = " ".join(tree.itertext())
-    for expected in ("Own retrieved list", "Whole catalogue", "came true", "then came", LABELS["served"]):
+    for expected in (
+        "Own retrieved list",
+        "Quality against cost",
+        "came true",
+        "then came",
+        LABELS["served"],
+    ):
         assert expected in words
     titles = rows(evaluated.tables, "items").set_index("item_id")["title"]
     shown = [title for title in titles[predictions["target"].unique()] if title in words]
@@ -300,3 +332,27 @@ def test_this_shop_is_not_another_one(evaluated: Evaluated, new_context: NewCont
         ConfigError, match=r"evaluation\.trained_on: .*, which is tables.root; expected another"
     ):
         run_evaluate(new_context(evaluated.tables, f"evaluation.trained_on={evaluated.tables}/"), None)
+
+
+def test_prompts_are_compared_on_one_cf_model_by_the_same_users(
+    evaluated: Evaluated, capsys: pytest.CaptureFixture[str]
+) -> None:
+    variants = ["as it is", "candidates listed", "no soft tokens"]
+    bench_prompts.main(evaluated.tables, str(DEMO), 12, variants, settings(evaluated.tables))
+    text = capsys.readouterr().out
+    assert [line.partition(" (")[0] for line in text.splitlines() if line.endswith(" s)")] == variants
+    as_it_is = text.partition("candidates listed")[0]
+    assert as_it_is.count("NDCG@10 +0.0000 [+0.0000, +0.0000], n = 12") == len(bench_prompts.SHOWN)
+
+
+def test_the_llm_is_asked_for_a_users_favourite_genre_with_soft_tokens_and_without(
+    evaluated: Evaluated, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench_genre.main(evaluated.tables, str(DEMO), 6, settings(evaluated.tables))
+    text = capsys.readouterr().out
+    assert "n = 6 users" in text
+    for label in ("most users' favourite", "A-LLMRec, written", "LLM-only, likeliest"):
+        assert label in text
+    assert bench_genre.most_frequent(Counter(a=2, b=2, c=1)) == {"a", "b"}
+    assert bench_genre.first_named("She likes sci-fi comedies, drama", ["Drama", "Sci-Fi"]) == "Sci-Fi"
+    assert bench_genre.first_named("nothing", ["Drama"]) is None

@@ -10,10 +10,11 @@ from allmrec.config import Config, load
 from allmrec.evaluation.comparison import paired
 from allmrec.evaluation.condition import condition_and_group, condition_of, scenario_of
 from allmrec.evaluation.condition import in_words as condition_in_words
+from allmrec.evaluation.markdown import comparison_lines, tables
 from allmrec.evaluation.negatives import lists_with_target, sample_negatives
 from allmrec.evaluation.protocols import NUM_STORED, predictions
 from allmrec.evaluation.ranks import ranks_in_catalogue, ranks_of_candidates, target_ranks
-from allmrec.evaluation.report import comparison_lines, comparisons, in_words, results, table
+from allmrec.evaluation.report import comparisons, in_words, results
 from allmrec.evaluation.scenarios import scenario_rows, warm_cold
 from allmrec.evaluation.spoiled_text import NO_TITLE, spoiled
 from allmrec.ranking.candidate_lists import CandidateLists
@@ -155,7 +156,7 @@ def test_what_cannot_score_a_catalogue_is_there_with_its_order_of_the_retrieved_
 
 def test_the_report_names_every_model_scenario_and_number_of_users() -> None:
     frame, items = ranked()
-    text = table(results(frame, items, Config().evaluation, seed=0), exclude_seen=True, num_candidates=20)
+    text = tables(results(frame, items, Config().evaluation, seed=0), exclude_seen=True, num_candidates=20)
     assert "own retrieved list, all users (n = 4" in text
     assert "own retrieved list, users whose next item is cold (n = 2" in text
     assert "not among the 20 retrieved is a miss" in text

@@ -1,0 +1,45 @@
+"""What benches without Spark begin with: a bundle for evaluation in a folder of tables, and its users."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from allmrec import seeds
+from allmrec.bundle import Bundle, load_bundle
+from allmrec.bundle.folder import MANIFEST
+from allmrec.config import Config
+from allmrec.llm.frozen import FrozenLLM
+from allmrec.training.loader import Snapshot
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The newest bundle for evaluation below a `tables.root`, and what it was trained on."""
+
+    bundle: Bundle
+    snapshot: Snapshot
+    llm: FrozenLLM
+    users: pd.DataFrame
+    """user_id, history, target, seen: a seeded sample, as `allmrec evaluate` draws one."""
+
+    @classmethod
+    def newest(cls, root: Path, config: Config, num_users: int | None) -> Trained:
+        """Load it; raises ValueError where there is none."""
+        found = []
+        for path in (root / "_bundles").glob(f"*/{MANIFEST}"):
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+            if manifest["purpose"] == "evaluation" and manifest["parent_id"] is None:
+                found.append((manifest["created_at"], path.parent, manifest["fingerprint"]))
+        if not found:
+            raise ValueError(f"{root}: no bundle for evaluation; train one with training.purpose=evaluation")
+        _, folder, fingerprint = max(found)
+        llm = FrozenLLM.load(config.llm)
+        snapshot = Snapshot(root / "_snapshots" / fingerprint)
+        users = pd.read_parquet(snapshot.folder / "targets")
+        order = [seeds.derive(config.seed, "evaluated", user) for user in users["user_id"]]
+        users = users.assign(order=order).sort_values("order", ignore_index=True).drop(columns="order")
+        return cls(load_bundle(folder, llm), snapshot, llm, users.head(num_users or len(users)))
