@@ -53,7 +53,7 @@ docs: install
 bench: install
 	$(BIN)/python -m tests.bench.bench_scoring
 
-# Nights killed at random moments, nights at the same time, full disks: some 70 to 80 minutes.
+# Nights killed at random moments, nights at the same time, full disks: about an hour.
 chaos: install
 	$(BIN)/python -m tests.chaos
 

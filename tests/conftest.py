@@ -62,7 +62,8 @@ def spark() -> Iterator[SparkSession]:
     from allmrec.tables.session import create_session
 
     is_quick, makes_archive = not os.environ.get(PRODUCTION), not ARCHIVE.exists()
-    java = f"{QUICK_JVM} {RECORD}" if makes_archive else SHORT_RUNS
+    # It works long enough for the second compiler: nights take a fifth less than with the quick one alone.
+    java = f"-XX:+UseSerialGC {RECORD if makes_archive else USE}"
     settings = {"spark.driver.extraJavaOptions": java, **QUICK_SQL} if is_quick else {}
     session = create_session(
         SparkConfig(master="local[2]", driver_memory="3g", shuffle_partitions=2, settings=settings),
