@@ -183,9 +183,8 @@ def _costs(figures: pd.DataFrame) -> str:
         return '<p class="note">no costs: the protocol retrieved was not asked for</p>'
     x = np.log10([max(seconds, 1e-3) for _, seconds, _ in rows])
     top, low, high = max(quality for *_, quality in rows) or 1.0, x.min(), x.max()
-    shapes = [
-        _line([(MARGIN, 10), (MARGIN, 10 + PLOT_HEIGHT), (MARGIN + PLOT_WIDTH, 10 + PLOT_HEIGHT)], "#8c959f")
-    ]
+    axes = [(MARGIN, 10), (MARGIN, 10 + PLOT_HEIGHT), (MARGIN + PLOT_WIDTH, 10 + PLOT_HEIGHT)]
+    shapes, ticks = [_line(axes, "#8c959f")], {}
     for place, ((model, seconds, quality), one) in enumerate(zip(rows, x, strict=True)):
         across = MARGIN + 8 + (one - low) / (high - low) * (PLOT_WIDTH - 16) if high > low else MARGIN + 8
         down = 10 + (1 - quality / top) * PLOT_HEIGHT
@@ -195,9 +194,13 @@ def _costs(figures: pd.DataFrame) -> str:
         label = f"{LABELS.get(model, model)}: {quality:.3f}, {seconds:,.1f} s"
         shapes.append(f'<circle cx="{PLOT_WIDTH + 80}" cy="{y - 4}" r="5" fill="{colour}"/>')
         shapes.append(f'<text x="{PLOT_WIDTH + 96}" y="{y}">{escape(label)}</text>')
+        ticks[f"{seconds:,.1f}"] = across - 8
+    for tick, across in ticks.items():
+        shapes.append(f'<text x="{across:.1f}" y="{PLOT_HEIGHT + 28}">{tick}</text>')
     shapes.append(f'<text x="0" y="20">{top:.2f}</text>')
-    shapes.append(f'<text x="{MARGIN}" y="{PLOT_HEIGHT + 30}">{COST}, in powers of ten</text>')
-    size = f'width="{PLOT_WIDTH + 340}" height="{PLOT_HEIGHT + 40}"'
+    shapes.append(f'<text x="0" y="{PLOT_HEIGHT + 14}">0</text>')
+    shapes.append(f'<text x="{MARGIN}" y="{PLOT_HEIGHT + 46}">{COST}; upwards {HEADLINE} of all users</text>')
+    size = f'width="{PLOT_WIDTH + 340}" height="{PLOT_HEIGHT + 52}"'
     return f'<svg {size} role="img" aria-label="{HEADLINE} by {COST}">{"".join(shapes)}</svg>'
 
 
