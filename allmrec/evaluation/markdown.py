@@ -49,11 +49,13 @@ def tables(figures: pd.DataFrame, exclude_seen: bool, num_candidates: int) -> st
 
 
 def comparison_lines(found: Sequence[tuple[str, str, str, str, Comparison]]) -> str:
-    """Return comparisons of the served order as text, a line each."""
+    """Return comparisons of the served order as text, a line each; empty where it ordered nothing."""
     rows = [
         [place_of(protocol, scenario), LABELS.get(model, model), in_words(metric, one)]
         for protocol, scenario, metric, model, one in found
     ]
+    if not rows:
+        return ""
     heading = "## the served order against the others, by the same users"
     return "\n".join([heading, "", *_table(["", "against", ""], rows), ""])
 

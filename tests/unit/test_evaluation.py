@@ -180,6 +180,7 @@ def test_the_served_order_is_compared_with_every_other_ranker_end_to_end_and_alo
     assert found["retrieved", "all"].difference == 0
     assert found["catalogue", "all"].difference > 0
     assert "whole catalogue" in comparison_lines(comparisons(frame, Config().evaluation, seed=0))
+    assert comparison_lines([]) == ""
 
 
 def test_a_paired_difference_is_told_apart_where_two_intervals_overlap() -> None:
