@@ -44,11 +44,9 @@ def extend_bundle(
     texts = json.dumps(changed[["item_id", "text_hash"]].to_numpy().tolist())
     name = f"{bundle.bundle_id}-{hashlib.sha256(texts.encode()).hexdigest()[:16]}"
     folder = cache_root / name
-    if folder.is_dir():
-        try:
-            return load_bundle(folder, llm)
-        except BundleError:
-            shutil.rmtree(folder)  # a cache: what is damaged is made again
+    cached = cached_child(folder, llm)
+    if cached is not None:
+        return cached
     if llm is None:
         raise BundleError(
             f"bundle {bundle.bundle_id}: {len(changed):,} items are new or reworded, "
@@ -64,6 +62,16 @@ def extend_bundle(
 
     write_folder(cache_root, name, write, child.manifest)
     return load_bundle(folder, llm)
+
+
+def cached_child(folder: Path, llm: FrozenLLM | None) -> Bundle | None:
+    """Return the child that was made before; None where there is none, or a damaged one, which is deleted."""
+    if folder.is_dir():
+        try:
+            return load_bundle(folder, llm)
+        except BundleError:
+            shutil.rmtree(folder)  # a cache: what is damaged is made again
+    return None
 
 
 def check_encoder(bundle: Bundle, encoder: TextEncoder) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from allmrec.bundle.bundle import ITEM_COLUMNS, Bundle, text_hashes, texts_of
-from allmrec.bundle.extension import check_encoder
+from allmrec.bundle.extension import cached_child, check_encoder
 from allmrec.bundle.folder import write_folder
 from allmrec.bundle.store import check_llm, load_bundle, write_parts
 from allmrec.llm.frozen import FrozenLLM
@@ -41,6 +41,10 @@ def transferred_bundle(
         text_hash=text_hashes(items),
     )
     content = hashlib.sha256("".join(items["item_id"] + items["text_hash"]).encode()).hexdigest()
+    folder = cache_root / f"{bundle.bundle_id}-in-{content[:16]}"
+    cached = cached_child(folder, llm)
+    if cached is not None:
+        return cached
     embeddings = bundle.text_embeddings.new_zeros((len(items) + 1, bundle.text_embeddings.shape[1]))
     embeddings[1:] = torch.from_numpy(encoder.encode([item_text(*text) for text in texts_of(items)]))
     rec = _transferred(bundle.rec, embeddings)
@@ -63,9 +67,8 @@ def transferred_bundle(
         soft_items=soft_items,
         folder=Path(),
     )
-    name = f"{bundle.bundle_id}-in-{content[:16]}"
-    write_folder(cache_root, name, lambda folder: write_parts(folder, child), manifest)
-    return load_bundle(cache_root / name, llm)
+    write_folder(cache_root, folder.name, lambda partial: write_parts(partial, child), manifest)
+    return load_bundle(folder, llm)
 
 
 @torch.no_grad()

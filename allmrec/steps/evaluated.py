@@ -96,7 +96,7 @@ def catalogue_of(subject: Evaluated) -> pd.DataFrame:
     else:
         items, _ = Inputs(subject.context, subject.versions).catalogue()
     found: pd.DataFrame = items.select("item_id", "title", "description").toPandas()
-    return found.sort_values("item_id", ignore_index=True)
+    return found
 
 
 def evaluated_users(subject: Evaluated, trained: Config, run: StepRun) -> DataFrame:

@@ -24,7 +24,7 @@ class Trained:
     snapshot: Snapshot
     llm: FrozenLLM
     users: pd.DataFrame
-    """user_id, history, target, seen: a seeded sample, as `allmrec evaluate` draws one."""
+    """user_id, history, target, seen: a seeded sample."""
 
     @classmethod
     def newest(cls, root: Path, config: Config, num_users: int | None) -> Trained:
