@@ -90,10 +90,8 @@ def bundle_in_use(subject: Evaluated, run: StepRun) -> Bundle:
 
 def catalogue_of(subject: Evaluated) -> pd.DataFrame:
     """Return item_id, title and description of the shop's items: those that a bundle of it was trained on."""
-    uri = f"{snapshot_uri(subject.context.tables.root, subject.manifest.fingerprint)}/items"
-    if not subject.is_of_other_shop and filesystem.exists(subject.context.spark, uri):
-        items = subject.context.spark.read.parquet(uri)
-    else:
+    items = _of_snapshot(subject, "items")
+    if items is None:
         items, _ = Inputs(subject.context, subject.versions).catalogue()
     found: pd.DataFrame = items.select("item_id", "title", "description").toPandas()
     return found
@@ -107,17 +105,22 @@ def evaluated_users(subject: Evaluated, trained: Config, run: StepRun) -> DataFr
     from the tables; raises TableError where the versions that it was trained on were vacuumed. `trained` is
     the bundle's configuration.
     """
-    context = subject.context
-    uri = f"{snapshot_uri(context.tables.root, subject.manifest.fingerprint)}/targets"
-    if not subject.is_of_other_shop and filesystem.exists(context.spark, uri):
-        users = context.spark.read.parquet(uri)
-    else:
+    users = _of_snapshot(subject, "targets")
+    if users is None:
         users = _users_of_tables(subject, trained, run)
-    config = context.config
+    config = subject.context.config
     drawn = F.sha2(F.concat(F.lit(f"{config.seed}:evaluate:"), "user_id"), 256)
     users = users.withColumn("place", F.row_number().over(Window.orderBy(drawn, "user_id")))
     num_users = config.evaluation.num_users
     return users if num_users is None else users.where(F.col("place") <= num_users)
+
+
+def _of_snapshot(subject: Evaluated, name: str) -> DataFrame | None:
+    """Return a table of the bundle's snapshot; None for another shop's, and where the snapshot has none."""
+    spark = subject.context.spark
+    uri = f"{snapshot_uri(subject.context.tables.root, subject.manifest.fingerprint)}/{name}"
+    is_there = not subject.is_of_other_shop and filesystem.exists(spark, uri)
+    return spark.read.parquet(uri) if is_there else None
 
 
 def _users_of_tables(subject: Evaluated, trained: Config, run: StepRun) -> DataFrame:
