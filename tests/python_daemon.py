@@ -3,11 +3,13 @@
 The setting `spark.python.daemon.module` names it. Workers are forked off with everything imported. And the
 archives that Spark puts on Python's path are forgotten, as pyspark is installed beside: up to Python 3.11
 every task reads the directories of all of them again (`importlib.invalidate_caches`), which takes a tiny task
-longer than its work.
+longer than its work. So does the collection of garbage after every task, which looks at all that was
+imported: that is left out of it.
 """
 
 from __future__ import annotations
 
+import gc
 import sys
 
 
@@ -26,4 +28,6 @@ if __name__ == "__main__":
     import allmrec.runtime.workers  # noqa: F401, with all that scoring imports
 
     torch.set_num_threads(1)
+    gc.collect()
+    gc.freeze()
     manager()

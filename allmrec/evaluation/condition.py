@@ -6,7 +6,14 @@ joined by `+`. The plain evaluation has none.
 
 from __future__ import annotations
 
+import pandas as pd
+
+from allmrec.bundle import Bundle, extend_bundle, transferred_bundle
+from allmrec.cache import cache_folder
 from allmrec.config import Config
+from allmrec.evaluation.spoiled_text import spoiled
+from allmrec.llm.frozen import FrozenLLM
+from allmrec.models.text_encoder import TextEncoder
 
 WORDS = {
     "other_shop": "a bundle of another shop, which knows the items by their texts alone",
@@ -34,6 +41,24 @@ def condition_of(config: Config) -> str:
     if config.scoring.mode != "rank":
         parts.append(config.scoring.mode)
     return "+".join(parts)
+
+
+def changes_items(config: Config) -> bool:
+    """Return whether the bundle meets other items, or other texts, than it was trained on."""
+    return config.evaluation.trained_on is not None or config.evaluation.text != "whole"
+
+
+def with_items(bundle: Bundle, catalogue: pd.DataFrame, config: Config, llm: FrozenLLM) -> Bundle:
+    """Return the bundle as it meets the items of `catalogue` (item_id, title, description).
+
+    Their texts are spoiled where the settings say so. Items of another shop take the place of the bundle's.
+    """
+    settings, cache = config.evaluation, cache_folder(config.llm)
+    if settings.text != "whole":
+        catalogue = spoiled(catalogue, settings.text, settings.text_share, config.seed)
+    encoder = TextEncoder.load(bundle.config.text_encoder, cache, bundle.text_encoder_folder)
+    change = extend_bundle if settings.trained_on is None else transferred_bundle
+    return change(bundle, catalogue, encoder, llm, cache / "bundles")
 
 
 def scenario_of(condition: str, group: str) -> str:

@@ -13,7 +13,7 @@ Whole catalogues are ranked by what can score all items; `llm` and `served` re-r
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -35,6 +35,8 @@ RERANKERS = ("llm", "served")
 """Rankers that order retrieved lists and cannot score a whole catalogue."""
 CALIBRATED = ("cf", "blend", "llm", "served")
 """Rankers whose scores have a fitted temperature."""
+WITHOUT_SAMPLES = ("retrieved", "catalogue")
+"""Protocols that are for every evaluated user; the others are for `evaluation.num_sampled_users`."""
 NUM_STORED = 20
 """Best items of the catalogue that are kept beside the target."""
 MAX_SCORES = 4_000_000
@@ -47,6 +49,39 @@ COLUMNS = [
 
 Spent = Callable[[str, float, int], None]
 """Is told a part of the work on retrieved lists (`lists` or `llm`), its seconds, and its number of users."""
+
+
+def ranked(
+    users: pd.DataFrame,
+    retriever: Retriever,
+    scorer: Scorer,
+    config: Config,
+    spent: Spent,
+) -> Iterator[pd.DataFrame]:
+    """Yield the rows of `evaluation_predictions` (COLUMNS, is_sampled) of every protocol asked for.
+
+    `users` has user_id, history, target, seen, which holds the target too, and place, from 1: the first
+    `evaluation.num_sampled_users` get sampled items.
+    """
+    settings = config.evaluation
+    last = settings.num_sampled_users or users["place"].max()
+    pairs = zip(users["target"], users["history"], strict=True)
+    users = users.assign(
+        is_sampled=users["place"] <= last,
+        is_repeated=[target in set(history) for target, history in pairs],
+        history=[cut(history, settings.max_history) for history in users["history"]],
+    )
+    for protocol in settings.protocols:
+        chosen = users if protocol in WITHOUT_SAMPLES else users[users["is_sampled"]]
+        chosen = chosen.reset_index(drop=True)
+        if len(chosen):
+            for rows in predictions(protocol, chosen, retriever, scorer, config, spent):
+                yield rows.assign(is_sampled=chosen["is_sampled"])
+
+
+def cut(history: Sequence[str], max_history: int | None) -> Sequence[str]:
+    """Return the newest items of a history, as many as `max_history`; None: all."""
+    return history if max_history is None else history[max(len(history) - max_history, 0) :]
 
 
 def predictions(

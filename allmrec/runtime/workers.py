@@ -6,6 +6,7 @@ executors) and is unpacked once per machine.
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
@@ -112,7 +113,13 @@ def _once(kind: str, bundle_id: str, settings: Hashable, make: Callable[[], Mode
     """
     key = (kind, bundle_id, settings)
     if key not in _LOADED:
-        for old in [known for known in _LOADED if known[0] == kind and known[1] != bundle_id]:
+        others = [known for known in _LOADED if known[0] == kind and known[1] != bundle_id]
+        for old in others:
             del _LOADED[old]
+        if others:
+            gc.unfreeze()
+            gc.collect()
         _LOADED[key] = make()
+        # Spark collects garbage after every task: what stays is not to be looked at each time.
+        gc.freeze()
     return cast(Model, _LOADED[key])

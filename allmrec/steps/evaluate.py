@@ -26,7 +26,7 @@ from allmrec.evaluation.condition import condition_of, scenario_of
 from allmrec.evaluation.list_figures import SCENARIO as OF_LISTS
 from allmrec.evaluation.list_figures import cost_figures, list_figures
 from allmrec.evaluation.page import page
-from allmrec.evaluation.protocols import predictions
+from allmrec.evaluation.protocols import ranked
 from allmrec.evaluation.report import comparisons, results
 from allmrec.evaluation.scenarios import SCENARIOS
 from allmrec.runtime.chunks import by_chunk, in_chunks
@@ -50,8 +50,6 @@ NUM_EXAMPLES = 8
 """Users whose lists are shown."""
 LEAVE_ONE_OUT = "leave_one_out"
 """Scenario of predictions under the plain condition: every user's last item is held out."""
-WITHOUT_SAMPLES = ("retrieved", "catalogue")
-"""Protocols that are for every evaluated user; the others are for `evaluation.num_sampled_users`."""
 
 
 @dataclass(frozen=True)
@@ -123,10 +121,10 @@ def run_evaluate(context: Context, run_date: date | None, html: Path | None = No
             )
         protocols = ", ".join(context.config.evaluation.protocols)
         with run.part("score", f"let every ranker order the lists of {num_users:,} users: {protocols}"):
-            ranked, costs = ranked_users(context, run, bundle, users, num_users)
+            rows, costs = ranked_users(context, run, bundle, users, num_users)
         with run.part("write", "store predictions and figures"):
-            found = measured(context, ranked, costs, bundle, bundle_id)
-            write_tables(context, ranked, bundle_id, found.figures)
+            found = measured(context, rows, costs, bundle, bundle_id)
+            write_tables(context, rows, bundle_id, found.figures)
             shown = users.where(F.col("place") <= NUM_EXAMPLES).select("user_id", "history").collect()
             histories = {row["user_id"]: row["history"] for row in shown}
             if html is not None:
@@ -158,40 +156,22 @@ def ranking(
     model: WorkerModel, num_done: Accumulator[int], costs: Costs
 ) -> Callable[[Iterable[pd.DataFrame]], Iterator[pd.DataFrame]]:
     """Return the function for `mapInPandas`: chunks of `evaluated_users` in, rows of `RANKED` out."""
-    config, settings = model.config, model.config.evaluation
 
     def rank(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         for users in by_chunk(batches):
             scorer = model.scorer(with_llm=True)
             retriever = model.retriever(frozenset(scorer.bundle.items["item_id"]))
-            last = settings.num_sampled_users or users["place"].max()
-            pairs = zip(users["target"], users["history"], strict=True)
-            users = users.assign(
-                is_sampled=users["place"] <= last,
-                is_repeated=[target in set(history) for target, history in pairs],
-                history=[cut(history, settings.max_history) for history in users["history"]],
-            )
-            for protocol in settings.protocols:
-                chosen = users if protocol in WITHOUT_SAMPLES else users[users["is_sampled"]]
-                chosen = chosen.reset_index(drop=True)
-                if len(chosen):
-                    for rows in predictions(protocol, chosen, retriever, scorer, config, costs.add):
-                        yield rows.assign(is_sampled=chosen["is_sampled"])
+            yield from ranked(users, retriever, scorer, model.config, costs.add)
             num_done.add(len(users))
 
     return rank
 
 
-def cut(history: Sequence[str], max_history: int | None) -> Sequence[str]:
-    """Return the newest items of a history, as many as `max_history`; None: all."""
-    return history if max_history is None else history[max(len(history) - max_history, 0) :]
-
-
-def measured(context: Context, ranked: DataFrame, costs: Costs, bundle: Bundle, bundle_id: str) -> Measured:
+def measured(context: Context, rows: DataFrame, costs: Costs, bundle: Bundle, bundle_id: str) -> Measured:
     """Return the figures of what the rankers did; they are those of the bundle `bundle_id`."""
     settings, seed = context.config.evaluation, seeds.derive(context.config.seed, "bootstrap")
-    ranks: pd.DataFrame = ranked.select(*RANKS).toPandas()
-    lists = ranked.where("is_sampled").toPandas()
+    ranks: pd.DataFrame = rows.select(*RANKS).toPandas()
+    lists = rows.where("is_sampled").toPandas()
     vectors = bundle.text_embeddings[1:].cpu().numpy()
     of_lists = list_figures(lists, bundle.items, vectors, settings.bootstrap_samples, seed)
     parts = [results(ranks, bundle.items, settings, seed), of_lists]
@@ -221,14 +201,14 @@ def text_of(config: Config, found: Measured, bundle: Bundle, histories: Mapping[
     return "\n".join(part for part in parts if part)
 
 
-def write_tables(context: Context, ranked: DataFrame, bundle_id: str, figures: pd.DataFrame) -> None:
+def write_tables(context: Context, rows: DataFrame, bundle_id: str, figures: pd.DataFrame) -> None:
     """Replace the bundle's rows of both tables, one commit each; those of other conditions stay."""
     condition = condition_of(context.config)
     scenario = condition or LEAVE_ONE_OUT
-    rows = ranked.withColumns({"scenario": F.lit(scenario), "bundle_id": F.lit(bundle_id)})
+    named = rows.withColumns({"scenario": F.lit(scenario), "bundle_id": F.lit(bundle_id)})
     columns = TABLES["evaluation_predictions"].schema.fieldNames()
     own = f"bundle_id = '{bundle_id}' AND scenario = '{scenario}'"
-    context.tables.replace_where("evaluation_predictions", rows.select(*columns), own)
+    context.tables.replace_where("evaluation_predictions", named.select(*columns), own)
     scenarios = ", ".join(f"'{scenario_of(condition, group)}'" for group in (*SCENARIOS, OF_LISTS))
     own = f"bundle_id = '{bundle_id}' AND scenario IN ({scenarios})"
     schema = TABLES["evaluation_results"].schema

@@ -10,17 +10,15 @@ import pandas as pd
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from allmrec.bundle import Bundle, Manifest, extend_bundle, load_bundle, transferred_bundle
-from allmrec.cache import cache_folder
+from allmrec.bundle import Bundle, Manifest, load_bundle
 from allmrec.config import Config
 from allmrec.data.interactions import counted
 from allmrec.data.snapshot import held_out_users, snapshot_uri
 from allmrec.data.splits import split
 from allmrec.data.user_sequences import full_sequences
 from allmrec.errors import ConfigError
-from allmrec.evaluation.spoiled_text import spoiled
+from allmrec.evaluation.condition import changes_items, with_items
 from allmrec.llm.frozen import FrozenLLM
-from allmrec.models.text_encoder import TextEncoder
 from allmrec.runtime import bundle_store
 from allmrec.runtime.context import Context
 from allmrec.runtime.inputs import Inputs, day_after_last_event
@@ -75,17 +73,9 @@ def bundle_in_use(subject: Evaluated, run: StepRun) -> Bundle:
     config = subject.context.config
     llm = FrozenLLM.load(config.llm, run.report)
     bundle = load_bundle(bundle_store.fetch_bundle(subject.home, subject.manifest.bundle_id), llm)
-    is_spoiled = config.evaluation.text != "whole"
-    if not (subject.is_of_other_shop or is_spoiled):
+    if not changes_items(config):
         return bundle
-    catalogue = catalogue_of(subject)
-    if is_spoiled:
-        settings = config.evaluation
-        catalogue = spoiled(catalogue, settings.text, settings.text_share, config.seed)
-    cache = cache_folder(config.llm)
-    encoder = TextEncoder.load(bundle.config.text_encoder, cache, bundle.text_encoder_folder)
-    change = transferred_bundle if subject.is_of_other_shop else extend_bundle
-    return change(bundle, catalogue, encoder, llm, cache / "bundles")
+    return with_items(bundle, catalogue_of(subject), config, llm)
 
 
 def catalogue_of(subject: Evaluated) -> pd.DataFrame:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from allmrec import seeds
 from allmrec.bundle import Bundle, load_bundle
 from allmrec.bundle.folder import MANIFEST
 from allmrec.config import Config
@@ -24,7 +24,7 @@ class Trained:
     snapshot: Snapshot
     llm: FrozenLLM
     users: pd.DataFrame
-    """user_id, history, target, seen: a seeded sample."""
+    """user_id, history, target, seen, place: the sample that `allmrec evaluate` draws, in that order."""
 
     @classmethod
     def newest(cls, root: Path, config: Config, num_users: int | None) -> Trained:
@@ -40,6 +40,12 @@ class Trained:
         llm = FrozenLLM.load(config.llm)
         snapshot = Snapshot(root / "_snapshots" / fingerprint)
         users = pd.read_parquet(snapshot.folder / "targets")
-        order = [seeds.derive(config.seed, "evaluated", user) for user in users["user_id"]]
-        users = users.assign(order=order).sort_values("order", ignore_index=True).drop(columns="order")
+        drawn = [_drawn(config.seed, user) for user in users["user_id"]]
+        users = users.assign(drawn=drawn).sort_values(["drawn", "user_id"], ignore_index=True)
+        users = users.drop(columns="drawn").assign(place=range(1, len(users) + 1))
         return cls(load_bundle(folder, llm), snapshot, llm, users.head(num_users or len(users)))
+
+
+def _drawn(seed: int, user: str) -> str:
+    """Return what users are sorted by, as in `allmrec.steps.evaluated`."""
+    return hashlib.sha256(f"{seed}:evaluate:{user}".encode()).hexdigest()

@@ -24,7 +24,7 @@ from allmrec.runtime.context import Context
 from allmrec.steps.compare import compared_bundles
 from allmrec.steps.evaluate import NUM_EXAMPLES, run_evaluate
 from allmrec.steps.train import run_train
-from tests.bench import bench_genre, bench_prompts
+from tests.bench import bench_genre, bench_prompts, bench_scenarios, train_snapshot
 from tests.steps.conftest import RUN_DATE, NewContext, copied_shop, settings
 from tests.steps.reading import rows
 
@@ -343,6 +343,32 @@ def test_prompts_are_compared_on_one_cf_model_by_the_same_users(
     assert [line.partition(" (")[0] for line in text.splitlines() if line.endswith(" s)")] == variants
     as_it_is = text.partition("candidates listed")[0]
     assert as_it_is.count("NDCG@10 +0.0000 [+0.0000, +0.0000], n = 12") == len(bench_prompts.SHOWN)
+
+
+def test_training_and_ranking_without_spark_give_the_ranks_of_the_commands(
+    evaluated: Evaluated, predictions: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "shop.yaml").write_text("training: {purpose: evaluation}\n")
+    manifest = evaluated.tables / "_bundles" / predictions["bundle_id"].iloc[0] / "manifest.json"
+    name = json.loads(manifest.read_text())["fingerprint"]
+    copied = tmp_path / "tables" / "_snapshots" / name
+    shutil.copytree(evaluated.tables / "_snapshots" / name, copied)
+    asked = (str(tmp_path / "shop.yaml"), settings(evaluated.tables))
+    train_snapshot.main(tmp_path / "tables", *asked)
+    bench_scenarios.rank(tmp_path / "tables", tmp_path / "found", asked[0], ["plain", "history_1"], asked[1])
+    ranks = pd.read_parquet(tmp_path / "found.parquet")
+    plain = ranks[ranks["condition"] == "plain"].drop(columns=["condition", "tail"])
+    expected = predictions.pivot(index=["protocol", "user_id"], columns="model", values="target_rank")
+    pd.testing.assert_frame_equal(
+        plain.set_index(["protocol", "user_id"])[list(expected)].astype("Float64").rename_axis(columns=None),
+        expected.astype("Float64").rename_axis(columns=None),
+    )
+    capsys.readouterr()
+    bench_scenarios.show([tmp_path / "found"])
+    text = capsys.readouterr().out
+    assert f"found, plain, retrieved, all: n = {predictions['user_id'].nunique()}" in text
+    assert "found, history_1, retrieved, found: n = " in text
+    assert "served order against blend without LLM: NDCG@10 " in text
 
 
 def test_the_llm_is_asked_for_a_users_favourite_genre_with_soft_tokens_and_without(

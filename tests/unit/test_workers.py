@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tarfile
+import weakref
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -12,6 +14,7 @@ import pytest
 from pyspark import SparkContext, SparkFiles
 
 from allmrec.config import Config
+from allmrec.runtime import workers
 from allmrec.runtime.workers import WorkerModel
 
 BUNDLE_ID = "b" * 16
@@ -102,3 +105,27 @@ def test_a_worker_that_is_second_takes_what_the_first_unpacked(
     assert (folder / "mark").exists()
     left = [path for path in context.folder.iterdir() if path.is_dir()]
     assert left == [folder.parent]
+
+
+class Model:
+    """Points to itself, as models may."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_what_a_worker_keeps_is_not_looked_at_by_every_collection_and_is_let_go_for_another_bundle() -> None:
+    def load(bundle_id: str) -> Model:
+        return workers._once("a test's model", bundle_id, None, Model)
+
+    try:
+        first = weakref.ref(load("one"))
+        assert gc.get_freeze_count() > 0
+        assert all(first() is not known for known in gc.get_objects())
+        assert load("one") is first()
+        load("two")
+        assert first() is None
+    finally:
+        gc.unfreeze()
+        for key in [key for key in workers._LOADED if key[0] == "a test's model"]:
+            del workers._LOADED[key]
