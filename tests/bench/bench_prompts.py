@@ -116,6 +116,9 @@ if __name__ == "__main__":
         sys.exit(__doc__)
     rest = sys.argv[3:]
     numbers = [int(argument) for argument in rest if argument.isdigit()]
+    unknown = [word for word in rest if not (word.isdigit() or "=" in word or word in VARIANTS)]
+    if unknown:
+        sys.exit(f"{', '.join(unknown)}: expected some of {', '.join(VARIANTS)}")
     main(
         Path(sys.argv[1]),
         sys.argv[2],

@@ -144,7 +144,10 @@ def _show_group(by_model: Mapping[str, np.ndarray]) -> None:
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["rank", root, out, config_path, *rest]:
-            asked = [argument for argument in rest if argument in CONDITIONS]
+            asked = [word for word in rest if "=" not in word]
+            unknown = [word for word in asked if word not in CONDITIONS]
+            if unknown or not asked:
+                sys.exit(f"{', '.join(unknown) or 'no condition'}: expected some of {', '.join(CONDITIONS)}")
             rank(Path(root), Path(out), config_path, asked, [word for word in rest if "=" in word])
         case ["show", *paths] if paths:
             show(map(Path, paths))
