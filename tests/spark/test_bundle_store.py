@@ -42,7 +42,8 @@ class RefusingFileSystem:
         if not self.local.exists(target):
             return bool(self.local.rename(source, target))
         if self.by_exception:
-            self.local.create(target, False)  # raises FileAlreadyExistsException
+            # Raises FileAlreadyExistsException. Of the target it might not: another thread may delete it now.
+            self.local.create(source, False)
         return False
 
 

@@ -1,4 +1,8 @@
-"""The same night on a Spark standalone cluster: a master and two workers, from `deploy/standalone`."""
+"""The same night on a Spark standalone cluster: a master and two workers, from `deploy/standalone`.
+
+With the session's settings as the program has them (adaptive queries, code generation), which the other
+tests' session does without.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
-from tests.conftest import QUICK_OVERRIDE, SHORT_RUNS
+from tests.conftest import SHORT_RUNS
 from tests.steps.conftest import RUN_DATE, settings
 from tests.steps.reading import comparable, rows
 
@@ -82,8 +86,7 @@ def test_a_cluster_leaves_the_rows_that_local_mode_leaves(
     submit += ["--conf", "spark.driver.host=127.0.0.1", "--conf", "spark.executor.memory=1g"]
     submit += ["--conf", f"spark.executor.extraJavaOptions={SHORT_RUNS}"]
     submit += ["jobs/nightly.py", "--run-date", str(RUN_DATE)]
-    overrides = [*settings(copy_of_shop), QUICK_OVERRIDE]
-    sets = [part for value in overrides for part in ("--set", value)]
+    sets = [part for value in settings(copy_of_shop) for part in ("--set", value)]
     done = subprocess.run(
         [*submit, *sets], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
