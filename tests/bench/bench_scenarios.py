@@ -54,19 +54,25 @@ NUM_SAMPLES = 1000
 
 def rank(root: Path, out: Path, config_path: str, conditions: list[str], overrides: list[str]) -> None:
     """Write the target's rank by every ranker, a column each, for every condition, protocol and user."""
+    settings = [f"tables.root={root}", *overrides]
+    config = load([config_path], settings)
+    visited = Trained.newest(root, config, config.evaluation.num_users)
+    other = config.evaluation.trained_on
+    home = visited if other is None else Trained.newest(Path(other), config, None)
     parts = []
     for condition in conditions:
-        settings = [f"tables.root={root}", *overrides, *CONDITIONS[condition]]
-        parts.append(ranks_under(condition, root, load([config_path], settings)))
+        config = load([config_path], [*settings, *CONDITIONS[condition]])
+        parts.append(ranks_under(condition, visited, home, config))
         # A file after every condition: what is done outlives a kill.
         pd.concat(parts, ignore_index=True).to_parquet(out.with_suffix(".parquet"), index=False)
 
 
-def ranks_under(condition: str, root: Path, config: Config) -> pd.DataFrame:
-    """Return KEYS and a column of ranks per ranker: null where the target is not among the candidates."""
+def ranks_under(condition: str, visited: Trained, home: Trained, config: Config) -> pd.DataFrame:
+    """Return KEYS and a column of ranks per ranker: null where the target is not among the candidates.
+
+    The users and items are those of `visited`, the bundle is `home`'s.
+    """
     started = time.monotonic()
-    home = Trained.newest(Path(config.evaluation.trained_on or root), config, None)
-    visited = Trained.newest(root, config, config.evaluation.num_users)
     items, bundle = visited.snapshot.items(), home.bundle
     if changes_items(config):
         bundle = with_items(bundle, items[["item_id", "title", "description"]], config, home.llm)
