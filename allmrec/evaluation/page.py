@@ -184,7 +184,7 @@ def _costs(figures: pd.DataFrame) -> str:
     x = np.log10([max(seconds, 1e-3) for _, seconds, _ in rows])
     top, low, high = max(quality for *_, quality in rows) or 1.0, x.min(), x.max()
     axes = [(MARGIN, 10), (MARGIN, 10 + PLOT_HEIGHT), (MARGIN + PLOT_WIDTH, 10 + PLOT_HEIGHT)]
-    shapes, ticks = [_line(axes, "#8c959f")], {}
+    shapes, ticks = [_line(axes, "#8c959f")], []
     for place, ((model, seconds, quality), one) in enumerate(zip(rows, x, strict=True)):
         across = MARGIN + 8 + (one - low) / (high - low) * (PLOT_WIDTH - 16) if high > low else MARGIN + 8
         down = 10 + (1 - quality / top) * PLOT_HEIGHT
@@ -194,12 +194,8 @@ def _costs(figures: pd.DataFrame) -> str:
         label = f"{LABELS.get(model, model)}: {quality:.3f}, {seconds:,.1f} s"
         shapes.append(f'<circle cx="{PLOT_WIDTH + 80}" cy="{y - 4}" r="5" fill="{colour}"/>')
         shapes.append(f'<text x="{PLOT_WIDTH + 96}" y="{y}">{escape(label)}</text>')
-        ticks[f"{seconds:,.1f}"] = across - 8
-    for tick, across in ticks.items():
-        shapes.append(f'<text x="{across:.1f}" y="{PLOT_HEIGHT + 28}">{tick}</text>')
-    shapes.append(f'<text x="0" y="20">{top:.2f}</text>')
-    shapes.append(f'<text x="0" y="{PLOT_HEIGHT + 14}">0</text>')
-    shapes.append(f'<text x="{MARGIN}" y="{PLOT_HEIGHT + 46}">{COST}; upwards {HEADLINE} of all users</text>')
+        ticks.append((across, f"{seconds:,.1f}"))
+    shapes += _labels(top, sorted(ticks), f"{COST}; upwards {HEADLINE} of all users")
     size = f'width="{PLOT_WIDTH + 340}" height="{PLOT_HEIGHT + 52}"'
     return f'<svg {size} role="img" aria-label="{HEADLINE} by {COST}">{"".join(shapes)}</svg>'
 
@@ -245,15 +241,9 @@ def _plot(x: np.ndarray, lines: Mapping[str, np.ndarray], ticks: Sequence[str], 
         along = (one - low) / (high - low) if high > low else 0.5
         return MARGIN + along * PLOT_WIDTH, 10 + (1 - value / top) * PLOT_HEIGHT
 
-    shapes = [_line([at(low, 0), at(high, 0)], "#8c959f"), f'<text x="0" y="20">{top:.2f}</text>']
-    shapes.append(f'<text x="0" y="{PLOT_HEIGHT + 14}">0</text>')
-    last_end = -np.inf
-    for one, tick in zip(x, ticks, strict=True):
-        place, _ = at(float(one), 0)
-        if place - last_end > 10 * len(tick):  # a tick that would cover the one before is left out
-            shapes.append(f'<text x="{place:.1f}" y="{PLOT_HEIGHT + 28}" text-anchor="middle">{tick}</text>')
-            last_end = place
-    shapes.append(f'<text x="{MARGIN}" y="{PLOT_HEIGHT + 46}">{escape(what)}</text>')
+    shapes = [_line([at(low, 0), at(high, 0)], "#8c959f")]
+    places = [at(float(one), 0)[0] for one in x]
+    shapes += _labels(top, list(zip(places, ticks, strict=True)), what)
     for place, (model, values) in enumerate(lines.items()):
         points = [at(float(one), float(value)) for one, value in zip(x, values, strict=True)]
         shapes.append(_line(points, COLOURS[model]))
@@ -262,6 +252,21 @@ def _plot(x: np.ndarray, lines: Mapping[str, np.ndarray], ticks: Sequence[str], 
         shapes.append(f'<text x="{PLOT_WIDTH + 96}" y="{y}">{escape(LABELS[model])}</text>')
     size = f'width="{PLOT_WIDTH + 230}" height="{PLOT_HEIGHT + 52}"'
     return f'<svg {size} role="img" aria-label="{HEADLINE} by {escape(what)}">{"".join(shapes)}</svg>'
+
+
+def _labels(top: float, ticks: Sequence[tuple[float, str]], what: str) -> Iterator[str]:
+    """Yield the texts around a plot: its upper end, 0, ticks from left to right, and what lies along it.
+
+    A tick that would cover the one before is left out.
+    """
+    yield f'<text x="0" y="20">{top:.2f}</text>'
+    yield f'<text x="0" y="{PLOT_HEIGHT + 14}">0</text>'
+    last = -np.inf
+    for place, tick in ticks:
+        if place - last > 10 * len(tick):
+            yield f'<text x="{place:.1f}" y="{PLOT_HEIGHT + 28}" text-anchor="middle">{tick}</text>'
+            last = place
+    yield f'<text x="{MARGIN}" y="{PLOT_HEIGHT + 46}">{escape(what)}</text>'
 
 
 def _line(points: Sequence[tuple[float, float]], colour: str) -> str:
