@@ -44,6 +44,7 @@ def leaves(tree: dict[str, Any], prefix: str) -> list[tuple[str, Any]]:
 PAPER = {
     "cf.loss": "bce",
     "cf.width": 50,
+    "cf.item_init": "random",
     "cf.num_blocks": 2,
     "cf.beta2": 0.98,
     "cf.epochs": 200,

@@ -114,8 +114,9 @@ class CandidatesConfig(Section):
 
     num_candidates: Count = 20
     """Candidates per user."""
-    text_quota: Annotated[int, Field(ge=0)] = 5
-    """Candidates per user reserved for the nearest by text among the rare items."""
+    text_quota: Annotated[int, Field(ge=0)] = 2
+    """Candidates per user reserved for rare items, found by the trained projections and the text, without the
+    CF model."""
     rare_below: Count = 5
     """An item with fewer interactions than this in training is rare."""
     exclude_seen: bool = True
@@ -146,8 +147,12 @@ class CFConfig(Section):
     """`sampled_softmax`, or `bce` with one negative per position (the paper)."""
     num_negatives: Count = 1024
     """Negatives of the sampled softmax, shared by a batch; `bce` always draws one per position."""
-    width: Count = 64
+    width: Count = 128
     """Embedding width D."""
+    item_init: Literal["text", "states", "random"] = "text"
+    """What item embeddings start from: the principal components of the sentence encoder's embeddings
+    (`text`), those of the frozen LLM's own states of the titles (`states`), or random numbers (the papers).
+    """
     num_blocks: Count = 1
     """Attention blocks (2 in the SASRec paper)."""
     num_heads: Count = 1
@@ -270,7 +275,7 @@ class TrainingConfig(Section):
     """Rows per row group of the snapshot."""
     num_threads: Annotated[int, Field(ge=0)] = 0
     """Torch threads in stage 2, where the LLM computes; 0: all cores. The smaller networks use one thread."""
-    blend_users: Count = 2000
+    blend_users: Count = 5000
     """Maximum number of users that the blend without the LLM is fitted on."""
     blend_llm_users: Count = 500
     """Maximum number of users that the blend with the LLM is fitted on."""

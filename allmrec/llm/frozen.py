@@ -94,6 +94,19 @@ class FrozenLLM:
         """Return the input embeddings [..., H] of token ids [...] (int64)."""
         return self._embedding(ids)
 
+    @property
+    def num_layers(self) -> int:
+        """Blocks of the LLM."""
+        return int(self.model.config.num_hidden_layers)
+
+    def states_of_layer(self, ids_BT: Tensor, layer: int) -> Tensor:
+        """Return the hidden states [B, T, H] after a layer (from 1), in the LLM's dtype.
+
+        `ids_BT` are token ids [B, T] int64, padded on the right: every token looks at those before it alone.
+        """
+        output = self.model.base_model(input_ids=ids_BT, output_hidden_states=True, use_cache=False)
+        return output.hidden_states[layer]
+
     def hidden(self, inputs_embeds_BTH: Tensor, mask_B1TT: Tensor, position_ids_BT: Tensor) -> Tensor:
         """Return the last hidden states [B, T, H], in the LLM's dtype.
 

@@ -86,7 +86,7 @@ class ALLMRec(nn.Module):
 
         Row 0 is padding and zeros.
         """
-        e = self.alignment.item_encoder(self._cf_items())
+        e = self.alignment.item_encoder(self.cf_items())
         q = self.alignment.text_projector(self.text_embeddings)
         e[0], q[0] = 0.0, 0.0
         return e, q
@@ -141,7 +141,7 @@ class ALLMRec(nn.Module):
         """
         return self.user_tokens(*self.user_inputs(histories_BL), histories_BL, soft_items)
 
-    def _cf_items(self) -> Tensor:
+    def cf_items(self) -> Tensor:
         """Return E [I+1, D], zeros for items beyond the CF model's catalogue."""
         matrix = self.cf.item_matrix().detach()
         return nn.functional.pad(matrix, (0, 0, 0, len(self.known) - len(matrix)))
@@ -155,7 +155,7 @@ class ALLMRec(nn.Module):
         known_N1 = (self.known if known_I is None else known_I)[:, None]
         real_N1 = torch.arange(len(self.known), device=self.known.device)[:, None] > 0
         if self.settings.item_input == "cf":
-            cf_items = self._cf_items()
+            cf_items = self.cf_items()
             return cf_items, known_N1.expand_as(cf_items)
         e, q = self.joint()
         if self.settings.item_input == "random":

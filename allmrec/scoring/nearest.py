@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -9,36 +12,35 @@ from torch import Tensor
 
 @torch.no_grad()
 def nearest(
-    vectors_BD: Tensor,
-    items_ID: Tensor,
+    pairs: Sequence[tuple[Tensor, Tensor]],
     searched_items: np.ndarray,
     wanted: int,
     seen_rows: np.ndarray,
     seen_items: np.ndarray,
     block_items: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the best `wanted` items per row by dot product, over the searched items without the seen ones.
+    """Return the best `wanted` items per row by a sum of dot products, over the searched items but the seen.
 
-    The product is taken `block_items` items at a time; a running top is kept between blocks.
+    It is the dot product of concatenated vectors, which are never made. It is taken `block_items` items at a
+    time; a running top is kept between blocks.
 
     | input | shape and type |
     |---|---|
-    | vectors_BD | [B, D] float32 |
-    | items_ID | [I+1, D] float32, row item_idx |
+    | pairs | rows [B, K] and items [I+1, K] float32, row item_idx; K may differ from pair to pair |
     | searched_items | [N] int64 item_idx, ascending |
     | seen_rows, seen_items | [M] int64: pairs (row, item_idx) that are left out before the cut |
 
     Returns (scores float32, item_idx int64), both [B, wanted], best first, equal scores by item_idx; −inf and
     0 where a row has fewer.
     """
-    device = vectors_BD.device
-    best = torch.full((len(vectors_BD), wanted), -torch.inf, device=device)
-    best_items = torch.zeros((len(vectors_BD), wanted), dtype=torch.int64, device=device)
+    num_rows, device = len(pairs[0][0]), pairs[0][0].device
+    best = torch.full((num_rows, wanted), -torch.inf, device=device)
+    best_items = torch.zeros((num_rows, wanted), dtype=torch.int64, device=device)
     item_N = torch.from_numpy(np.asarray(searched_items, dtype=np.int64)).to(device)
     hidden_rows, hidden_columns = _hidden(searched_items, seen_rows, seen_items)
     for start in range(0, len(item_N), block_items):
         block = item_N[start : start + block_items]
-        scores = vectors_BD @ items_ID[block].T
+        scores = functools.reduce(torch.add, (rows_BK @ items_IK[block].T for rows_BK, items_IK in pairs))
         low, high = np.searchsorted(hidden_columns, [start, start + len(block)])
         rows, columns = hidden_rows[low:high], hidden_columns[low:high] - start
         scores[torch.from_numpy(rows).to(device), torch.from_numpy(columns).to(device)] = -torch.inf

@@ -1,4 +1,6 @@
-"""Candidates out of the whole catalogue: by the CF model, by text for rare items, and popular ones.
+"""Candidates out of the whole catalogue: by all signals together, some rare ones without the CF model.
+
+Where that is not enough, popular items follow.
 
 A users × items matrix never exists: products are taken a block of items at a time, and only the best so far
 are kept (exact, no index). Items that may not be recommended are left out before the cut, so nobody ends with
@@ -18,6 +20,7 @@ from allmrec.config import CandidatesConfig
 from allmrec.errors import InputError
 from allmrec.ranking.candidate_lists import CandidateLists
 from allmrec.scoring.nearest import nearest
+from allmrec.scoring.signals import UNFITTED, Signals
 from allmrec.scoring.user_vectors import UserEncoder, UserVectors, flattened
 
 Ids = Sequence[str]
@@ -39,6 +42,8 @@ class Retriever:
     ) -> None:
         self.bundle, self.settings = bundle, settings
         self.encoder = UserEncoder(bundle)
+        self.signals = Signals(self.encoder)
+        self.weights = bundle.blends.get("retrieval", UNFITTED)
         self.num_interactions = np.concatenate(
             [[0], bundle.items["num_interactions"].to_numpy(dtype=np.int64)]
         )
@@ -47,7 +52,6 @@ class Retriever:
             available[1:] = self.encoder.item_ids.isin(list(available_ids))
         available[0] = False
         self.all_items = np.flatnonzero(available)
-        self.cf_items = np.flatnonzero(available & self.encoder.known)
         self.rare_items = np.flatnonzero(available & (self.num_interactions < settings.rare_below))
         self.popular_items = self.all_items[np.argsort(-self.num_interactions[self.all_items], kind="stable")]
 
@@ -55,7 +59,7 @@ class Retriever:
         """Return up to `num_candidates` distinct items per user, none `seen` where `exclude_seen` says so.
 
         A history is oldest first. A list is empty where nothing is left to recommend. A source says how a
-        candidate was found: by the CF model, by text, or as a popular item.
+        candidate was found: cf, by all signals; text, without the CF model; or as a popular item.
         """
         return self._in_chunks(
             len(users), lambda rows: self._retrieve(users[rows], histories[rows], seen[rows])
@@ -128,19 +132,17 @@ class Retriever:
         seen_rows, seen_items = (
             self.encoder.indexed(seen) if self.settings.exclude_seen else (nothing, nothing)
         )
-        by_cf, by_text = self._nearest_items(vectors, seen_rows, seen_items)
+        best, rare = self._nearest_items(vectors, seen_rows, seen_items)
         first_seen = np.searchsorted(seen_rows, np.arange(len(users) + 1))
-        chosen: list[dict[int, str]] = []
-        for row in range(len(users)):
-            has_cf = bool(vectors.has_cf[row])
-            cf_ranking = by_cf[row].tolist() if has_cf else []
-            text_ranking = by_text[row].tolist() if vectors.has_text[row] else []
-            quota = self.settings.text_quota if has_cf else self.settings.num_candidates
-            chosen.append(
-                self._merged(
-                    cf_ranking, text_ranking, seen_items[first_seen[row] : first_seen[row + 1]], quota
-                )
+        chosen = [
+            self._merged(
+                "cf" if vectors.has_cf[row] else "text",
+                best[row].tolist() if vectors.has_text[row] else [],
+                rare[row].tolist() if vectors.has_cf[row] else [],
+                seen_items[first_seen[row] : first_seen[row + 1]],
             )
+            for row in range(len(users))
+        ]
         items = np.array([item for found in chosen for item in found], dtype=np.int64)
         rows = np.repeat(np.arange(len(users)), [len(found) for found in chosen])
         ids = self.encoder.item_ids
@@ -151,42 +153,38 @@ class Retriever:
     def _nearest_items(
         self, vectors: UserVectors, seen_rows: np.ndarray, seen_items: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return item_idx, best first, by the CF model and by text, [B, num_candidates] int64, 0 for none.
+        """Return the best items of the catalogue by all signals, and of the rare ones without the CF model.
 
-        By text only items with few interactions are looked at, but the whole catalogue for a history that the
-        CF model does not know. `seen_rows` (ascending), `seen_items` [N]: pairs that are left out.
+        Both are item_idx, best first, 0 for none: [B, num_candidates] int64, and more of the rare ones.
+        `seen_rows` (ascending), `seen_items` [N]: pairs that are left out.
         """
         wanted, block = self.settings.num_candidates, self.settings.block_items
-        _, by_cf = nearest(
-            vectors.cf, self.encoder.cf_items, self.cf_items, wanted, seen_rows, seen_items, block
-        )
-        _, by_text = nearest(
-            vectors.text, self.encoder.text_items, self.rare_items, wanted, seen_rows, seen_items, block
-        )
-        text_only = np.flatnonzero(vectors.has_text & ~vectors.has_cf)
-        if len(text_only):
-            theirs = np.isin(seen_rows, text_only)
-            their_rows, their_items = np.searchsorted(text_only, seen_rows[theirs]), seen_items[theirs]
-            text_BJ = vectors.text[torch.from_numpy(text_only).to(vectors.text.device)]
-            _, by_text[text_only] = nearest(
-                text_BJ, self.encoder.text_items, self.all_items, wanted, their_rows, their_items, block
-            )
-        return by_cf, by_text
+        everything = self.signals.weighted(vectors, self.weights, with_cf=True)
+        _, best = nearest(everything, self.all_items, wanted, seen_rows, seen_items, block)
+        if not self.settings.text_quota:
+            return best, np.zeros((len(best), 0), dtype=np.int64)
+        without_cf = self.signals.weighted(vectors, self.weights, with_cf=False)
+        # The first `wanted` may all be among the best already.
+        num_rare = self.settings.text_quota + wanted
+        _, rare = nearest(without_cf, self.rare_items, num_rare, seen_rows, seen_items, block)
+        return best, rare
 
-    def _merged(self, by_cf: list[int], by_text: list[int], seen: np.ndarray, quota: int) -> dict[int, str]:
-        """Return item_idx → source: CF's best, the quota by text, CF for what is left of it, popular ones.
+    def _merged(self, source: str, best: list[int], rare: list[int], seen: np.ndarray) -> dict[int, str]:
+        """Return item_idx → source: the best, the quota of rare ones, more of the best, popular ones.
 
-        `by_cf` and `by_text` are item_idx, best first, 0 where there are no more; `seen` [N] int64.
+        `best`, found by `source`, and `rare` are item_idx, best first, 0 where there are no more; `seen` [N]
+        int64.
         """
         wanted = self.settings.num_candidates
-        chosen = {item: "cf" for item in by_cf[: wanted - quota] if item}
-        num_with_text = min(wanted, len(chosen) + quota)
-        for source, ranking, limit in (("text", by_text, num_with_text), ("cf", by_cf, wanted)):
+        quota = min(self.settings.text_quota, wanted)
+        chosen = {item: source for item in best[: wanted - quota] if item}
+        num_with_rare = min(wanted, len(chosen) + quota)
+        for found_by, ranking, limit in (("text", rare, num_with_rare), (source, best, wanted)):
             for item in ranking:
                 if len(chosen) >= limit:
                     break
                 if item:
-                    chosen.setdefault(item, source)
+                    chosen.setdefault(item, found_by)
         missing = wanted - len(chosen)
         if missing > 0:
             taken = set(seen.tolist()) | chosen.keys()

@@ -1,4 +1,4 @@
-"""What users are compared with items by: the CF model's representation, and the mean text of the history."""
+"""What users are compared with items by: what the CF model, the projections and the text say of a history."""
 
 from __future__ import annotations
 
@@ -29,24 +29,29 @@ class UserVectors:
     """Unit vector of the mean centred q over the newest items, [B, J] float32; zeros without history."""
     has_text: np.ndarray
     """[B] bool: whether the history holds an item of the bundle."""
+    alignment: Tensor
+    """Unit vector of O_u, [B, H] float32; zeros without history."""
 
 
 class UserEncoder:
     """Encodes histories with a bundle, and holds the item vectors that users are compared with, each once.
 
-    `cf_items` is E [I+1, D], `text_items` the centred unit rows of q [I+1, J], both contiguous float32; row 0
-    is padding.
+    `cf_items` is E [I+1, D], zeros where the CF model lacks an item, `text_items` the centred unit rows of q
+    [I+1, J], `alignment_items` the unit rows of O [I+1, H], all contiguous float32; row 0 is padding.
     """
 
     def __init__(self, bundle: Bundle) -> None:
         self.max_history = bundle.config.sequences.max_history
+        self.rec = bundle.rec.eval()
         self.cf = bundle.rec.cf.eval()
         self.known = np.asarray(bundle.known, dtype=bool)
         self.item_ids = pd.Index(bundle.items["item_id"])
         with torch.no_grad():
-            self.cf_items = self.cf.item_matrix().detach().float().contiguous()
+            self.cf_items = self.rec.cf_items().float().contiguous()
             text_IJ = bundle.rec.joint()[1].detach().float().to(self.cf_items.device)
             self.text_items, self.text_norms = centred_unit_rows(text_IJ)
+            self.soft_items = bundle.soft_items.float().to(self.cf_items.device)
+            self.alignment_items = nn.functional.normalize(self.soft_items, dim=1)
 
     @torch.no_grad()
     def encode(self, histories: Sequence[Sequence[str]]) -> UserVectors:
@@ -70,9 +75,11 @@ class UserEncoder:
             dim=1
         )
         text_BJ = nn.functional.normalize(text_sum_BJ, dim=1)
-        return UserVectors(
-            cf_BD, has_cf_B.cpu().numpy(), text_BJ, (text_history_BL > 0).any(dim=1).cpu().numpy()
-        )
+        has_text_B = (text_history_BL > 0).any(dim=1)
+        history_BL = torch.from_numpy(left_padded(rows, items, len(histories), self.max_history)).to(device)
+        soft_BH = self.rec.user_tokens(cf_BD, has_cf_B, history_BL, self.soft_items).float()
+        alignment_BH = nn.functional.normalize(soft_BH, dim=1) * has_text_B[:, None]
+        return UserVectors(cf_BD, has_cf_B.cpu().numpy(), text_BJ, has_text_B.cpu().numpy(), alignment_BH)
 
     def indexed(self, lists: Sequence[Sequence[str] | None]) -> tuple[np.ndarray, np.ndarray]:
         """Return (row, item_idx), [N] int64 each, of every id that the bundle has.

@@ -3,9 +3,8 @@
 It is fitted on retrieved candidates, of the users whose held-back item is among them: a night's lists are
 hard to tell apart, and they are what an evaluation judges first. The weights v (temperature included)
 maximise the likelihood of the true item under softmax(score) over the candidates, are never negative (a part
-that misleads is left out), and are shrunk towards a prior, so that few users hardly move it:
-
-    min_v  Σ_u −log softmax(f_u v)[target_u] + SHRINK/2 · |v − prior|²      v_part ≥ 0
+that misleads is left out), and are shrunk towards a prior, so that few users hardly move it
+(`allmrec.training.logit`).
 
 v is then split into weights that sum to 1 and a temperature. The temperature is set on users that the weights
 were not fitted on (two halves, crosswise), so that the probabilities are calibrated and not as sure as the
@@ -14,7 +13,7 @@ fit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -29,14 +28,11 @@ from allmrec.reporting import Report
 from allmrec.scoring.retrieval import Retriever
 from allmrec.scoring.scorer import Scorer
 from allmrec.training.loader import Snapshot
+from allmrec.training.logit import SHRINK, fit_logit, log_softmax
+from allmrec.training.retrieval import fit_retrieval, held_back_users
 
 PRIOR = {"cf": 1.0, "text": 0.3, "alignment": 0.5, "llm": 0.1, "popularity": 0.0}
 """Weights (temperature included) before any user was looked at: about what the measured blends ended near."""
-
-SHRINK = 50.0
-"""How many users the prior is worth, roughly: a z-scored part tells at most 1 per user about its weight
-(Fisher information).
-"""
 
 TEMPERATURES = np.exp(np.linspace(-4.0, 4.0, 801))
 """Grid on which a temperature is sought."""
@@ -53,6 +49,8 @@ def fit_blends(
     The blend without the LLM is fitted on at most `training.blend_users`; the LLM reads at most
     `training.blend_llm_users` of them.
     """
+    retrieval = fit_retrieval(bundle, snapshot, config)
+    bundle.blends = {"retrieval": retrieval}
     lists, targets, recall = blend_lists(bundle, snapshot, config)
     parts = config.training.blend_parts
     without, figures = fit_blend(
@@ -71,21 +69,21 @@ def fit_blends(
     named = {f"blend_without_llm_{name}": value for name, value in figures.items()}
     named |= {f"blend_with_llm_{name}": value for name, value in figures_with_llm.items()}
     named["blend_recall"] = recall
-    blends = {"without_llm": without, "with_llm": with_llm}
+    named |= {f"retrieval_weight_{name}": weight for name, weight in retrieval.weights.items()}
+    named["retrieval_num_users"] = float(retrieval.num_users)
+    blends = {"retrieval": retrieval, "without_llm": without, "with_llm": with_llm}
     return {name: replace(blend, recall=recall) for name, blend in blends.items()}, named
 
 
 def blend_lists(
     bundle: Bundle, snapshot: Snapshot, config: Config
 ) -> tuple[CandidateLists, list[str], float]:
-    """Return retrieved lists, of users with role blend, that hold the held-back item; the items; the recall.
+    """Return the retrieved lists that hold the held-back item, of `held_back_users`; the items; the recall.
 
     Retrieval's recall is the share of such lists; 1 where there is nobody to look at. Users stand in an order
     drawn from the seed, so that the first ones are a sample.
     """
-    rows = snapshot.held_back("blend").sort_values("user_id", ignore_index=True)
-    order = sorted(rows.index, key=lambda row: seeds.derive(config.seed, "blend", rows["user_id"][row]))
-    rows = rows.loc[order[: config.training.blend_users]].reset_index(drop=True)
+    rows = held_back_users(snapshot, config)
     ids = bundle.items.set_index("item_idx")["item_id"].to_dict()
     users, targets = rows["user_id"].tolist(), [ids[idx] for idx in rows["held_back"]]
     histories = [[ids[idx] for idx in history if idx > 0] for history in rows["item_idx"]]
@@ -125,7 +123,7 @@ def fit_blend(
     if not len(lists):
         return _weights(parts, start_P, 1.0, 0, {}), {"num_users": 0.0}
     features_BCP, present_BC = blend_features(lists, parts), lists.present
-    fitted_P = _fit(features_BCP, present_BC, columns_B, start_P)
+    fitted_P = fit_logit(features_BCP, present_BC, columns_B, start_P)
     crosswise_BC = _crosswise_scores(lists, features_BCP, columns_B, start_P, seed)
     alone = {part: filled(lists.part(part), present_BC) for part in parts}
     temperatures = {part: _temperature(alone[part], columns_B) for part in parts if part in ("cf", "llm")}
@@ -173,7 +171,7 @@ def _crosswise_scores(
     scores_BC = np.empty(lists.present.shape)
     for half in (0, 1):
         these, others = half_B == half, half_B != half
-        scores_BC[these] = features_BCP[these] @ _fit(
+        scores_BC[these] = features_BCP[these] @ fit_logit(
             features_BCP[others], lists.present[others], columns_B[others], start_P
         )
     scores_BC[~lists.present] = -np.inf
@@ -213,65 +211,11 @@ def _weights(
     return BlendWeights(weights, float(v_P[-1]) / total, softness / total, num_users, part_temperatures)
 
 
-def _fit(
-    features_BCP: np.ndarray, present_BC: np.ndarray, columns_B: np.ndarray, prior_P: np.ndarray
-) -> np.ndarray:
-    """Return the minimiser [P] of the module's objective by projected Newton steps (Bertsekas 1982).
-
-    It is strictly convex.
-    """
-    bounded_P = np.arange(len(prior_P)) < len(prior_P) - 1
-    rows_B = np.arange(len(features_BCP))
-
-    def objective(v_P: np.ndarray) -> float:
-        scores_BC = np.where(present_BC, features_BCP @ v_P, -np.inf)
-        return float(-_log_softmax(scores_BC)[rows_B, columns_B].sum()) + SHRINK / 2 * float(
-            ((v_P - prior_P) ** 2).sum()
-        )
-
-    v_P = prior_P.copy()
-    for _ in range(100):
-        probability_BC = np.exp(_log_softmax(np.where(present_BC, features_BCP @ v_P, -np.inf)))
-        mean_BP = np.einsum("uc,ucp->up", probability_BC, features_BCP)
-        gradient_P = (mean_BP - features_BCP[rows_B, columns_B]).sum(axis=0) + SHRINK * (v_P - prior_P)
-        squares_PP = np.einsum("uc,ucp,ucq->pq", probability_BC, features_BCP, features_BCP)
-        curvature_PP = squares_PP - mean_BP.T @ mean_BP + SHRINK * np.eye(len(v_P))
-        free_P = ~(bounded_P & (v_P <= 0) & (gradient_P > 0))
-        if np.abs(gradient_P[free_P]).max(initial=0.0) < 1e-8 * (1 + len(features_BCP)):
-            break
-        step_P = np.zeros_like(v_P)
-        step_P[free_P] = np.linalg.solve(curvature_PP[np.ix_(free_P, free_P)], gradient_P[free_P])
-        v_P = _descended(objective, v_P, step_P, bounded_P)
-    return v_P
-
-
-def _descended(
-    objective: Callable[[np.ndarray], float], v_P: np.ndarray, step_P: np.ndarray, bounded_P: np.ndarray
-) -> np.ndarray:
-    """Return v [P] after the longest of step, step/2, step/4 … that lowers the objective.
-
-    V itself where none does.
-    """
-    now = objective(v_P)
-    for halvings in range(40):
-        tried_P = v_P - step_P / 2**halvings
-        tried_P = np.where(bounded_P, np.maximum(tried_P, 0.0), tried_P)
-        if objective(tried_P) < now:
-            return tried_P
-    return v_P
-
-
 def _temperature(scores_BC: np.ndarray, columns_B: np.ndarray) -> float:
     """Return the temperature of the grid with the lowest NLL of the true items, shrunk towards 1."""
     rows_B = np.arange(len(scores_BC))
     losses = [
-        -_log_softmax(scores_BC / value)[rows_B, columns_B].sum() + SHRINK / 2 * np.log(value) ** 2
+        -log_softmax(scores_BC / value)[rows_B, columns_B].sum() + SHRINK / 2 * np.log(value) ** 2
         for value in TEMPERATURES
     ]
     return float(TEMPERATURES[int(np.argmin(losses))])
-
-
-def _log_softmax(scores_BC: np.ndarray) -> np.ndarray:
-    """Return log softmax over each row, [B, C] float64."""
-    shifted_BC = scores_BC - scores_BC.max(axis=1, keepdims=True)
-    return shifted_BC - np.log(np.exp(shifted_BC).sum(axis=1, keepdims=True))

@@ -19,6 +19,7 @@ from torch import Tensor
 from allmrec import metrics, seeds
 from allmrec.config import CFConfig, Config, fingerprint
 from allmrec.models.cf import CFModel, build_cf_model
+from allmrec.models.item_features import ItemFeatures, principal_components
 from allmrec.reporting import Report
 from allmrec.training.batches import SequenceBatches
 from allmrec.training.checkpoint import Checkpointer
@@ -32,18 +33,23 @@ from allmrec.training.torch_settings import (
     torch_threads,
     training_device,
 )
+from allmrec.weights import hash_parameters
 
 EPOCHS_WITHOUT_EARLY_STOPPING = 20
 MAX_EARLY_STOPPING_USERS = 5000
 EVALUATION_USERS_PER_BLOCK = 1024
 """Users whose scores of all items are held at a time."""
+INITIAL_STD = 0.1
+"""Standard deviation of item embeddings that start from features (tests/bench/README.md)."""
 FIGURES = ("Hit@1", "HR@10", "NDCG@10")
 
 
 def train_cf(
-    snapshot: Snapshot, config: Config, folder: Path, report: Report
+    snapshot: Snapshot, features: ItemFeatures, config: Config, folder: Path, report: Report
 ) -> tuple[CFModel, dict[str, float]]:
     """Train the model of `config.cf` and return it (eval mode, on the CPU) with its figures.
+
+    Item embeddings start from the one of `features` that `cf.item_init` names.
 
     Checkpoints lie in `folder/checkpoints`; a training that was killed goes on from the newest one. Figures:
     steps, epochs, loss, seconds, and Hit@1, HR@10, NDCG@10 of the early-stopping users with the best weights,
@@ -58,7 +64,9 @@ def train_cf(
         epochs = min(epochs, EPOCHS_WITHOUT_EARLY_STOPPING)
         report(f"cf: no user is held back for early stopping, so it trains {epochs} epochs")
     with torch_threads(THREADS_FOR_SMALL_MATRICES):
-        model = _new_model(snapshot, settings, config.seed).to(device)
+        model = _new_model(snapshot, features, settings, config.seed)
+        initial = hash_parameters(model)
+        model.to(device)
         training = Training(
             "cf",
             {"cf": model},
@@ -72,7 +80,12 @@ def train_cf(
             evaluation=_evaluation(model, users, settings, batches.steps_per_epoch) if len(users) else None,
         )
         inputs = fingerprint(
-            part="cf", settings=settings, seed=config.seed, snapshot=snapshot.manifest, epochs=epochs
+            part="cf",
+            settings=settings,
+            seed=config.seed,
+            snapshot=snapshot.manifest,
+            epochs=epochs,
+            initial=initial,
         )
         checkpointer = Checkpointer(folder / "checkpoints", config.training.checkpoint_every, inputs)
         history = fit(training, checkpointer, report)
@@ -112,9 +125,14 @@ def _ranks_of_block(model: CFModel, items_ID: Tensor, users: pd.DataFrame) -> np
     return metrics.ranks_of_target(scores_BI, targets_B)
 
 
-def _new_model(snapshot: Snapshot, settings: CFConfig, seed: int) -> CFModel:
+def _new_model(snapshot: Snapshot, features: ItemFeatures, settings: CFConfig, seed: int) -> CFModel:
+    """Return the untrained model, told which items have interactions."""
     with seeded_initial_weights(seed, "cf"):
         model = build_cf_model(settings, snapshot.num_items, snapshot.max_history)
+    if settings.item_init != "random":
+        components_IC = principal_components(features[settings.item_init], settings.width, INITIAL_STD)
+        with torch.no_grad():  # columns for which the features have no component stay as they were drawn
+            model.item_matrix()[:, : components_IC.shape[1]] = components_IC
     model.set_known(torch.from_numpy(snapshot.known_items()))
     return model
 

@@ -15,6 +15,7 @@ from allmrec.config import Config
 from allmrec.llm.frozen import FrozenLLM
 from allmrec.llm.multi_item import item_priors
 from allmrec.llm.prompt import PromptLayout, TitleTokens
+from allmrec.llm.title_states import title_states
 from allmrec.models.a_llmrec import ALLMRec
 from allmrec.models.alignment import AlignmentNetworks
 from allmrec.models.cf import CFModel
@@ -56,7 +57,12 @@ def train_bundle(
         encoder = TextEncoder.load(config.text_encoder, cache_folder(config.llm))
         text_embeddings = embed_catalogue(encoder, items)
     with report.part("cf", f"train {config.cf.model} on who had what"):
-        cf, cf_figures = train_cf(snapshot, config, folder / "cf", report)
+        features = {"text": torch.from_numpy(text_embeddings)}
+        if config.cf.item_init == "states":
+            features["states"] = title_states(
+                llm, items["title"].tolist(), config.prompt.title_tokens, report
+            )
+        cf, cf_figures = train_cf(snapshot, features, config, folder / "cf", report)
     with report.part("stage 1", "align what users did with what titles say"):
         stage1 = train_stage1(snapshot, cf, encoder, text_embeddings, config, folder / "stage1", report)
     parts = AlignedParts(cf, stage1.networks, torch.from_numpy(stage1.text_embeddings), stage1.encoder_folder)

@@ -31,7 +31,9 @@ def main() -> None:
     seen_rows = np.repeat(np.arange(NUM_RETRIEVED), 20)
     seen_items = random.integers(1, NUM_ITEMS + 1, len(seen_rows))
     everything = np.arange(1, NUM_ITEMS + 1)
-    seconds = timed(lambda: nearest(users, items, everything, NUM_CANDIDATES, seen_rows, seen_items, 8192))
+    seconds = timed(
+        lambda: nearest([(users, items)], everything, NUM_CANDIDATES, seen_rows, seen_items, 8192)
+    )
     print(f"the nearest {NUM_CANDIDATES} of {NUM_ITEMS:,} items, {NUM_RETRIEVED:,} users: {seconds:.2f} s")
     lists, served = random_lists(random), served_order(blends(), ScoringConfig())
     seconds = timed(lambda: ranked_rows(lists, served, 10))

@@ -21,7 +21,14 @@ from allmrec.training.loader import Snapshot
 from allmrec.training.stage1 import Stage1Objective, Stage1Result, train_stage1
 from allmrec.weights import hash_parameters
 
-CF = {"width": 16, "num_negatives": 8, "batch_size": 16, "epochs": 10, "learning_rate": 0.01}
+CF = {
+    "width": 16,
+    "item_init": "random",
+    "num_negatives": 8,
+    "batch_size": 16,
+    "epochs": 10,
+    "learning_rate": 0.01,
+}
 
 
 def settings(**stage1: object) -> Config:
@@ -36,7 +43,7 @@ class Parts:
 
     def __init__(self, folder: Path) -> None:
         self.snapshot = Snapshot(chain_snapshot(folder / "s", num_users=60))
-        self.cf: CFModel = train_cf(self.snapshot, settings(), folder / "cf", Report())[0]
+        self.cf: CFModel = train_cf(self.snapshot, {}, settings(), folder / "cf", Report())[0]
         self.encoder = TextEncoder.load(
             TextEncoderConfig(model=str(tiny_encoder(folder / "sbert"))), folder / "cache"
         )

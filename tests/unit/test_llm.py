@@ -16,6 +16,8 @@ from allmrec.llm.frozen import FrozenLLM, llm_weight_hash, resolved_dtype
 from allmrec.llm.multi_item import score_requests
 from allmrec.llm.packing import Request
 from allmrec.llm.prompt import Prompt
+from allmrec.llm.title_states import title_states
+from allmrec.reporting import Report
 from allmrec.weights import check_frozen, hash_parameters
 from tests.tiny_models import make_tiny_llm
 
@@ -40,6 +42,22 @@ def test_a_folder_of_any_family_loads_frozen(family: str, bos: list[int], tmp_pa
         llm.token_embeddings(torch.arange(llm.vocab_size)).norm(dim=1).mean().item(), rel=0.01
     )
     assert llm.logits(torch.zeros(2, 3, 32)).shape == (2, 3, llm.vocab_size)
+
+
+@pytest.mark.parametrize("family", ["llama", "opt", "qwen2", "gpt2"])
+def test_title_states_do_not_depend_on_what_is_read_beside_them(family: str, tmp_path: Path) -> None:
+    llm = FrozenLLM.load(settings(make_tiny_llm(tmp_path / family, family)))
+    titles = ["a red tent", "", "a much longer title of a green sleeping bag", "x"]
+    states = title_states(llm, titles, 6, Report())
+    assert states.shape == (5, 32)
+    assert not states[0].any()
+    assert not states[2].any()  # an empty title
+    for row, title in enumerate(titles, start=1):
+        if title:
+            alone = torch.tensor([[*llm.bos_ids, *llm.tokenise(title)[:6]]])
+            hidden = llm.model.base_model(input_ids=alone, output_hidden_states=True).hidden_states
+            expected = hidden[round(0.8 * llm.num_layers)][0, len(llm.bos_ids) :].mean(dim=0)
+            assert torch.allclose(states[row], expected, atol=1e-5)
 
 
 def test_the_weight_hash_names_the_weights_not_the_folder_or_the_dtype(tmp_path: Path) -> None:

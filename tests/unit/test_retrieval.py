@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from snapshot_fixture import write_snapshot
 
 from allmrec.bundle import Bundle
 from allmrec.errors import InputError
+from allmrec.ranking.blend import BlendWeights
 from allmrec.scoring.nearest import nearest
 from allmrec.scoring.retrieval import Retriever
+from allmrec.scoring.scorer import Scorer
+from allmrec.scoring.signals import PRIOR, UNFITTED
 from allmrec.scoring.user_vectors import left_padded
+from allmrec.training.loader import Snapshot
+from allmrec.training.retrieval import fit_retrieval, held_back_users
 from tests.unit.tiny_bundle import NUM_UNKNOWN, tiny_bundle
 
 History = tuple[Sequence[str], Sequence[str] | None]
@@ -52,7 +60,14 @@ def test_blocks_give_the_same_top_as_a_full_sort_with_ties_by_item(block: int) -
     items = torch.from_numpy(random.integers(-2, 3, (101, 3)).astype(np.float32))
     columns = np.array([idx for idx in range(1, 101) if idx % 5])
     seen_rows, seen_items = np.repeat(np.arange(20), 30), random.integers(1, 101, 600)
-    scores, found = nearest(vectors, items, columns, 9, seen_rows, seen_items, block)
+    scores, found = nearest(
+        [(vectors[:, :2], items[:, :2]), (vectors[:, 2:], items[:, 2:])],
+        columns,
+        9,
+        seen_rows,
+        seen_items,
+        block,
+    )
     full = (vectors @ items.T).numpy()
     for row in range(20):
         allowed = [idx for idx in columns if idx not in set(seen_items[seen_rows == row])]
@@ -63,12 +78,11 @@ def test_blocks_give_the_same_top_as_a_full_sort_with_ties_by_item(block: int) -
 
 def test_a_row_with_fewer_items_than_wanted_is_filled_with_zeros() -> None:
     items = torch.eye(4)
-    scores, found = nearest(torch.ones(1, 4), items, np.array([1, 2, 3]), 5, np.array([0]), np.array([2]), 2)
+    pairs = [(torch.ones(1, 4), items)]
+    scores, found = nearest(pairs, np.array([1, 2, 3]), 5, np.array([0]), np.array([2]), 2)
     assert found.tolist() == [[1, 3, 0, 0, 0]]
     assert np.isneginf(scores[0, 2:]).all()
-    assert nearest(torch.ones(1, 4), items, np.array([], dtype=np.int64), 2, *NOTHING, 2)[1].tolist() == [
-        [0, 0]
-    ]
+    assert nearest(pairs, np.array([], dtype=np.int64), 2, *NOTHING, 2)[1].tolist() == [[0, 0]]
 
 
 def test_left_padding_keeps_the_newest_in_order() -> None:
@@ -89,18 +103,35 @@ def test_candidates_are_distinct_unseen_and_available_and_the_quota_goes_to_rare
         assert set(row.item_ids) <= available - set(seen)
         assert row.sources == ["cf"] * 7 + ["text"] * 3
         assert all(counts[item] < 5 for item in row.item_ids[7:])
-        assert row.cf_scores[:7] == sorted(row.cf_scores[:7], reverse=True)
         for item, cf_score in zip(row.item_ids, row.cf_scores, strict=True):
             assert (cf_score is None) == (counts[item] == 0)
 
 
-def test_the_cf_part_is_the_cf_models_own_top(bundle: Bundle) -> None:
-    found = retrieve(retriever(bundle, text_quota=0), (["i001", "i002"], ["i001", "i002"]))
-    history = torch.tensor([[0, 0, 0, 0, 0, 0, 1, 2]])
-    candidates = torch.tensor([[idx for idx in range(3, 31) if bundle.known[idx]]])
-    scores, places = bundle.rec.cf.score(history, candidates)[0].topk(10)
-    assert found["item_ids"][0] == [f"i{idx:03d}" for idx in candidates[0, places].tolist()]
-    assert found["cf_scores"][0] == pytest.approx(scores.tolist(), abs=1e-5)
+def test_candidates_are_the_best_by_the_weighted_z_scores_of_all_signals(bundle: Bundle) -> None:
+    weights = {"cf": 0.5, "alignment": 0.3, "text": 0.2}
+    searched = replace(bundle, blends={"retrieval": BlendWeights(weights, 0.4, 1.0, 0)})
+    history = ["i001", "i002", "i028"]  # the last one is new to the CF model
+    found = retriever(searched, text_quota=0).retrieve(["u"], [history], [history])
+    lists = Scorer(bundle, None, bundle.config).align_all(retriever(bundle).score_all(["u"], [history]))
+    parts = {name: lists.part(name)[0] for name in weights}
+    known = bundle.known[1:]
+    scores = np.zeros(len(known))
+    for name, weight in weights.items():
+        values = parts[name][known] if name == "cf" else parts[name]
+        scores += weight * np.where(np.isnan(parts[name]), 0.0, (parts[name] - values.mean()) / values.std())
+    scores[~known] += 0.4
+    scores[[0, 1, 27]] = -np.inf
+    assert found.ids[0].tolist() == [f"i{idx + 1:03d}" for idx in np.argsort(-scores)[:10]]
+    assert set(found.sources[0]) == {"cf"}
+
+
+def test_a_bundle_from_before_there_were_weights_is_searched_by_their_prior(bundle: Bundle) -> None:
+    old = retrieve(retriever(bundle), (["i001"], ["i001"]))
+    new = retrieve(
+        retriever(replace(bundle, blends={**bundle.blends, "retrieval": UNFITTED})), (["i001"], ["i001"])
+    )
+    assert "retrieval" not in bundle.blends
+    assert old["item_ids"].tolist() == new["item_ids"].tolist()
 
 
 def test_text_scores_are_the_cosine_with_the_mean_of_the_last_ten_centred(bundle: Bundle) -> None:
@@ -144,7 +175,6 @@ def test_a_history_of_items_new_to_the_cf_model_is_answered_by_text(bundle: Bund
     found = retrieve(retriever(bundle), (new, new))
     assert found["sources"][0] == ["text"] * 10
     assert all(cf_score is None for cf_score in found["cf_scores"][0])
-    assert found["text_scores"][0] == sorted(found["text_scores"][0], reverse=True)
 
 
 def test_a_user_who_has_seen_everything_gets_nothing_and_others_are_not_touched(bundle: Bundle) -> None:
@@ -190,3 +220,49 @@ def test_candidates_do_not_depend_on_chunks_blocks_or_numpy_lists(bundle: Bundle
 def test_a_candidate_that_the_bundle_lacks_is_refused_by_name(bundle: Bundle) -> None:
     with pytest.raises(InputError, match="'i999' is not in the bundle"):
         score(retriever(bundle), ["i001"], ["i001", "i999"])
+
+
+def held_back_by_text(bundle: Bundle, folder: Path, num_users: int) -> Snapshot:
+    """A snapshot whose users all went on to the item whose text is nearest to their history's."""
+    random = np.random.default_rng(3)
+    sequences = {
+        f"u{number:03d}": (1 + random.permutation(24)[: random.integers(2, 6)]).tolist()
+        for number in range(num_users)
+    }
+    ids = bundle.items["item_id"].tolist()
+    histories = [[ids[idx - 1] for idx in items] for items in sequences.values()]
+    text = np.nan_to_num(retriever(bundle).score_all(list(sequences), histories).part("text"))
+    held_back = {}
+    for row, (user, items) in enumerate(sequences.items()):
+        text[row, np.array(items) - 1] = -np.inf
+        held_back[user] = (int(text[row].argmax()) + 1, ("early_stop", "blend")[row % 2])
+    return Snapshot(write_snapshot(folder, sequences, bundle.items["title"].tolist(), held_back))
+
+
+def test_weights_follow_what_told_the_held_back_items(bundle: Bundle, tmp_path: Path) -> None:
+    few, many = (
+        fit_retrieval(bundle, held_back_by_text(bundle, tmp_path / str(number), number), bundle.config)
+        for number in (4, 200)
+    )
+    assert (few.num_users, many.num_users) == (4, 200)
+    assert sum(many.weights.values()) == pytest.approx(1)
+    assert few.weights["cf"] == max(few.weights.values())  # few users hardly move the prior
+    assert many.weights["text"] == max(many.weights.values())
+    snapshot = held_back_by_text(bundle, tmp_path / "again", 200)
+    rows = held_back_users(snapshot, bundle.config)
+    recall = {}
+    for name, weights in {"unfitted": UNFITTED, "fitted": many}.items():
+        searched = retriever(replace(bundle, blends={"retrieval": weights}), num_candidates=3, text_quota=0)
+        ids = bundle.items["item_id"].tolist()
+        histories = [[ids[idx - 1] for idx in row if idx] for row in rows["item_idx"]]
+        lists = searched.retrieve(rows["user_id"].tolist(), histories, histories)
+        found = lists.columns_of([ids[idx - 1] for idx in rows["held_back"]]) >= 0
+        recall[name] = found.mean()
+    assert recall["fitted"] > 0.9 > recall["unfitted"] + 0.2
+
+
+def test_without_users_the_weights_of_the_signals_are_their_prior(bundle: Bundle, tmp_path: Path) -> None:
+    snapshot = Snapshot(write_snapshot(tmp_path / "s", {"u": [1, 2]}, bundle.items["title"].tolist()))
+    nobody = fit_retrieval(bundle, snapshot, bundle.config)
+    scaled = {name: weight / nobody.temperature for name, weight in nobody.weights.items()}
+    assert scaled == pytest.approx(PRIOR)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from snapshot_fixture import chain_snapshot, write_snapshot
@@ -9,12 +10,14 @@ from snapshot_fixture import chain_snapshot, write_snapshot
 from allmrec.config import Config
 from allmrec.errors import InputError
 from allmrec.models.cf import CFModel, build_cf_model
+from allmrec.models.item_features import principal_components
 from allmrec.reporting import Report
-from allmrec.training.cf import evaluate_full_ranking, train_cf
+from allmrec.training.cf import INITIAL_STD, evaluate_full_ranking, train_cf
 from allmrec.training.loader import Snapshot
 
 SMALL = {
     "width": 16,
+    "item_init": "random",
     "num_negatives": 8,
     "batch_size": 16,
     "epochs": 12,
@@ -99,7 +102,7 @@ def test_training_learns_what_follows_what(tmp_path: Path, loss: str) -> None:
     snapshot = Snapshot(chain_snapshot(tmp_path / "s", num_users=120))
     lines: list[str] = []
     config = settings(loss=loss, epochs=30)
-    model, figures = train_cf(snapshot, config, tmp_path / "work", Report(lines.append))
+    model, figures = train_cf(snapshot, {}, config, tmp_path / "work", Report(lines.append))
     assert figures["Hit@1"] > 0.7
     assert any("Hit@1" in line and "HR@10" in line and "NDCG@10" in line and "loss" in line for line in lines)
     assert not model.training
@@ -108,16 +111,16 @@ def test_training_learns_what_follows_what(tmp_path: Path, loss: str) -> None:
 
 def test_a_training_killed_midway_resumes_with_equal_losses(tmp_path: Path) -> None:
     snapshot, config = Snapshot(chain_snapshot(tmp_path / "s")), settings()
-    whole, figures = train_cf(snapshot, config, tmp_path / "whole", Report())
+    whole, figures = train_cf(snapshot, {}, config, tmp_path / "whole", Report())
 
     def killed(line: str) -> None:
         if line.startswith("cf: 30 / "):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_cf(snapshot, config, tmp_path / "killed", Report(killed, every_seconds=0))
+        train_cf(snapshot, {}, config, tmp_path / "killed", Report(killed, every_seconds=0))
     lines: list[str] = []
-    resumed, again = train_cf(snapshot, config, tmp_path / "killed", Report(lines.append))
+    resumed, again = train_cf(snapshot, {}, config, tmp_path / "killed", Report(lines.append))
     assert lines[0].startswith("cf: resumes at step 28/")
     assert {**again, "seconds": 0} == pytest.approx({**figures, "seconds": 0}, abs=1e-5)
     assert torch.allclose(whole.item_matrix(), resumed.item_matrix(), atol=1e-5)
@@ -128,6 +131,7 @@ def test_three_items_and_five_users_are_enough(tmp_path: Path) -> None:
     lines: list[str] = []
     model, figures = train_cf(
         Snapshot(write_snapshot(tmp_path / "s", sequences, ["x", "y", "z"])),
+        {},
         settings(epochs=60),
         tmp_path / "work",
         Report(lines.append),
@@ -140,13 +144,14 @@ def test_three_items_and_five_users_are_enough(tmp_path: Path) -> None:
 def test_users_with_one_interaction_each_are_refused(tmp_path: Path) -> None:
     snapshot = Snapshot(write_snapshot(tmp_path / "s", {"a": [1], "b": [2]}, ["x", "y"]))
     with pytest.raises(InputError, match="no user has two interactions"):
-        train_cf(snapshot, settings(), tmp_path / "work", Report())
+        train_cf(snapshot, {}, settings(), tmp_path / "work", Report())
 
 
 def test_items_without_interactions_are_never_trained(tmp_path: Path) -> None:
     snapshot = Snapshot(write_snapshot(tmp_path / "s", {"a": [1, 2], "b": [2, 3, 1]}, ["x", "y", "z", "new"]))
     models = [
-        train_cf(snapshot, settings(epochs=epochs), tmp_path / f"{epochs}", Report())[0] for epochs in (1, 5)
+        train_cf(snapshot, {}, settings(epochs=epochs), tmp_path / f"{epochs}", Report())[0]
+        for epochs in (1, 5)
     ]
     assert torch.equal(models[0].item_matrix()[4], models[1].item_matrix()[4])
     assert not models[0].known[4]
@@ -178,3 +183,32 @@ def test_the_network_over_other_items_reads_them_as_it_read_its_own(model: CFMod
     assert other.num_items == 11
     assert torch.equal(other.user_representation(renamed), model.user_representation(histories))
     assert model.num_items == 9, "the model itself is as it was"
+
+
+def test_item_embeddings_start_from_the_components_of_their_features(tmp_path: Path) -> None:
+    snapshot = Snapshot(write_snapshot(tmp_path / "s", {"a": [1, 2], "b": [2, 3, 1]}, ["x", "y", "z", "new"]))
+    texts = torch.tensor([[0.0, 0.0], [3.0, 1.0], [-3.0, 1.0], [3.0, -1.0], [2.9, 1.0]])
+    config = settings(item_init="text", epochs=1, learning_rate=1e-9)
+    items = train_cf(snapshot, {"text": texts}, config, tmp_path / "work", Report())[0].item_matrix()
+    near, far = (items[1, :2] - items[4, :2]).norm(), (items[1, :2] - items[2, :2]).norm()
+    assert near < 0.1 * far
+    assert items[1:, :2].square().mean().sqrt() == pytest.approx(INITIAL_STD, rel=1e-3)
+    assert not items[0].any()
+    # Two features give two components; the other columns are drawn, so that the model can still use them.
+    assert items[1:, 2:].std() == pytest.approx(0.02, rel=0.5)
+
+
+def test_principal_components_are_those_of_numpy_up_to_one_scale() -> None:
+    features = torch.cat([torch.zeros(1, 6), torch.randn(50, 6, generator=torch.Generator().manual_seed(0))])
+    centred = features[1:].numpy() - features[1:].numpy().mean(axis=0)
+    left, singular, _ = np.linalg.svd(centred.astype(np.float64), full_matrices=False)
+    expected = left[:, :3] * singular[:3]
+    found = principal_components(features, 3, 0.5)
+    assert np.abs(found[1:].numpy()) == pytest.approx(
+        np.abs(expected / np.sqrt((expected**2).mean()) * 0.5), abs=1e-5
+    )
+    assert not found[0].any()
+
+
+def test_texts_that_are_all_alike_have_no_components() -> None:
+    assert principal_components(torch.ones(5, 3), 2, 0.1).shape == (5, 0)

@@ -1,0 +1,67 @@
+"""The signals that a catalogue can be searched by: vectors of users and items, whose products are scores.
+
+    cf         x_u · E_i; an item that the CF model does not know has the mean of those it knows
+    alignment  cosine of O_u and O_i, the trained projections
+    text       cosine of the mean text of the history with the item's
+
+The scores of one signal are brought to a standard deviation of 1 over each user's catalogue, so that signals
+of any scale can be added: `allmrec.training.retrieval` fits their weights. A user's deviation follows from
+the covariance of the items, without a users × items matrix: Var_i(u · v_i) = uᵀ Cov(v) u.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from allmrec.ranking.blend import BlendWeights
+from allmrec.scoring.user_vectors import UserEncoder, UserVectors
+
+SIGNALS = ("cf", "alignment", "text")
+PRIOR = {"cf": 1.0, "alignment": 0.5, "text": 0.1}
+"""Weights before any user was looked at: about what was fitted on two logs (tests/bench/README.md)."""
+UNFITTED = BlendWeights(PRIOR, 0.0, 1.0, 0)
+"""What bundles search with that were trained before there were such weights."""
+
+Pair = tuple[Tensor, Tensor]
+"""Users [B, K] and items [I+1, K] float32."""
+
+
+class Signals:
+    """The signals of one bundle's items."""
+
+    def __init__(self, encoder: UserEncoder) -> None:
+        known_I1 = torch.from_numpy(encoder.known).to(encoder.cf_items.device)[:, None]
+        num_known = known_I1.sum().clamp(min=1)
+        mean_D = (encoder.cf_items * known_I1).sum(dim=0) / num_known
+        self.items = {
+            "cf": (encoder.cf_items - mean_D) * known_I1,
+            "alignment": encoder.alignment_items,
+            "text": encoder.text_items,
+        }
+        self._unknown_I1 = (~known_I1).float()
+        self._covariances = {
+            "cf": self.items["cf"].T @ self.items["cf"] / num_known,
+            **{name: torch.cov(self.items[name][1:].T, correction=0) for name in ("alignment", "text")},
+        }
+
+    def users(self, vectors: UserVectors, name: str) -> Tensor:
+        """Return the users' side of a signal, [B, K] float32; zeros where nothing is known of the history."""
+        values_BK = {"cf": vectors.cf, "alignment": vectors.alignment, "text": vectors.text}[name]
+        variance_B = ((values_BK @ self._covariances[name]) * values_BK).sum(dim=1)
+        return values_BK * variance_B.clamp(min=1e-12).rsqrt()[:, None] * (variance_B > 1e-12)[:, None]
+
+    def weighted(self, vectors: UserVectors, weights: BlendWeights, with_cf: bool) -> list[Pair]:
+        """Return pairs whose products add up to the score of every item.
+
+        Without the CF model (`with_cf` false) every item is judged by the others alone, known or not.
+        """
+        pairs = [
+            (weight * self.users(vectors, name), self.items[name])
+            for name, weight in weights.weights.items()
+            if weight and (with_cf or name != "cf")
+        ]
+        if with_cf and weights.unknown_offset:
+            has_cf_B1 = torch.from_numpy(vectors.has_cf).to(self._unknown_I1)[:, None]
+            pairs.append((weights.unknown_offset * has_cf_B1, self._unknown_I1))
+        return pairs

@@ -1,0 +1,91 @@
+"""Fitting the weights of retrieval's signals, on held-back items that no signal has learned.
+
+The held-back item is told from sampled items of the catalogue by softmax(Σ weight · z_signal)
+(`allmrec.training.logit`). Uniform samples leave the weights what they would be over the whole catalogue
+(McFadden 1978), and a likelihood uses every user, where recall at some cut would use those near it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+
+from allmrec import seeds
+from allmrec.bundle import Bundle
+from allmrec.config import Config
+from allmrec.ranking.blend import BlendWeights
+from allmrec.scoring.signals import PRIOR, SIGNALS, Signals
+from allmrec.scoring.user_vectors import UserEncoder, UserVectors
+from allmrec.training.loader import Snapshot
+from allmrec.training.logit import fit_logit
+
+NUM_SAMPLED = 1000
+"""Items that a held-back one is told from."""
+LOWEST_TEXT = 0.05
+"""Least weight of the text, as a share of the CF model's: it searches for histories new to the CF model."""
+ROLES = ("early_stop", "blend")
+"""Users whose held-back items no signal has learned (those of stage 2 taught the projections)."""
+
+
+def fit_retrieval(bundle: Bundle, snapshot: Snapshot, config: Config) -> BlendWeights:
+    """Return the weights of `SIGNALS`, which sum to 1, with the offset of items unknown to the CF model.
+
+    At most `training.blend_users` users are looked at; without any the prior is returned.
+    """
+    rows = held_back_users(snapshot, config)
+    prior_P = np.array([*(PRIOR[name] for name in SIGNALS), 0.0])
+    if len(rows):
+        features_BCP, present_BC = _features(bundle, rows, config.seed)
+        weights_P = fit_logit(features_BCP, present_BC, np.zeros(len(rows), dtype=np.int64), prior_P)
+    else:
+        weights_P = prior_P
+    by_name = dict(zip(SIGNALS, weights_P[:-1].tolist(), strict=True))
+    by_name["text"] = max(by_name["text"], LOWEST_TEXT * (by_name["cf"] or 1.0))
+    total = sum(by_name.values())
+    scaled = {name: weight / total for name, weight in by_name.items()}
+    return BlendWeights(scaled, float(weights_P[-1]) / total, 1.0 / total, len(rows))
+
+
+def held_back_users(snapshot: Snapshot, config: Config) -> pd.DataFrame:
+    """Return the rows of `Snapshot.held_back` that weights are fitted on, in an order drawn from the seed.
+
+    They are at most `training.blend_users`; the first ones are a sample of all.
+    """
+    rows = pd.concat([snapshot.held_back(role) for role in ROLES], ignore_index=True)
+    drawn = [seeds.derive(config.seed, "blend", user) for user in rows["user_id"]]
+    rows = rows.assign(drawn=drawn).sort_values(["drawn", "user_id"]).drop(columns="drawn")
+    return rows.head(config.training.blend_users).reset_index(drop=True)
+
+
+def _features(bundle: Bundle, rows: pd.DataFrame, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the z-scores of the held-back item, first, and of sampled ones, and which of them count.
+
+    [B, C, P + 1] float64, the last column 1 for what the CF model does not know; [B, C] bool: a sampled item
+    that the user had, or that is the held-back one, does not count.
+    """
+    encoder = UserEncoder(bundle)
+    signals = Signals(encoder)
+    ids = bundle.items["item_id"].tolist()
+    vectors = encoder.encode([[ids[idx - 1] for idx in history if idx > 0] for history in rows["item_idx"]])
+    targets_B = rows["held_back"].to_numpy(dtype=np.int64)
+    random = seeds.generator(seed, "retrieval", "sampled items")
+    sampled_M = 1 + np.sort(random.permutation(len(ids))[:NUM_SAMPLED])
+    columns_BC = np.column_stack([targets_B, np.broadcast_to(sampled_M, (len(rows), len(sampled_M)))])
+    present_BC = np.array(
+        [~np.isin(sampled_M, [*seen, target]) for seen, target in zip(rows["seen"], targets_B, strict=True)]
+    )
+    present_BC = np.column_stack([np.ones(len(rows), dtype=bool), present_BC])
+    unknown_BC = ~encoder.known[columns_BC] & vectors.has_cf[:, None]
+    scores = [_products(signals, vectors, name, targets_B, sampled_M) for name in SIGNALS]
+    return np.stack([*scores, unknown_BC.astype(np.float64)], axis=-1), present_BC
+
+
+def _products(
+    signals: Signals, vectors: UserVectors, name: str, targets_B: np.ndarray, sampled_M: np.ndarray
+) -> np.ndarray:
+    """Return one signal's scores of the held-back items and of the sampled ones, [B, 1 + M] float64."""
+    users_BK, items_IK = signals.users(vectors, name), signals.items[name]
+    target_B1 = (users_BK * items_IK[torch.from_numpy(targets_B)]).sum(dim=1, keepdim=True)
+    sampled_BM = users_BK @ items_IK[torch.from_numpy(sampled_M)].T
+    return torch.cat([target_B1, sampled_BM], dim=1).double().cpu().numpy()
