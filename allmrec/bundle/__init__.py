@@ -6,6 +6,7 @@
     items.safetensors  Q [I+1, S], known [I+1], title tokens (flat, offsets), priors [I+1] where there are
                        any, soft tokens O_i [I+1, H]
     cf.safetensors, stage1.safetensors, stage2.safetensors, blend.json
+    decision.json      whether the LLM is worth its cost
     text_encoder/      where it was fine-tuned
 
 No pickle anywhere. Items added or reworded since training make a child bundle with `parent_id`
@@ -16,7 +17,7 @@ from allmrec.bundle.bundle import Bundle, assemble_bundle, text_hash
 from allmrec.bundle.extension import changed_items, extend_bundle
 from allmrec.bundle.folder import verify_bundle
 from allmrec.bundle.manifest import EncoderIdentity, LLMIdentity, Manifest
-from allmrec.bundle.store import check_llm, load_bundle, save_bundle, select_bundle
+from allmrec.bundle.store import check_llm, decision_of, load_bundle, save_bundle, select_bundle
 from allmrec.bundle.transfer import transferred_bundle
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "assemble_bundle",
     "changed_items",
     "check_llm",
+    "decision_of",
     "extend_bundle",
     "load_bundle",
     "save_bundle",

@@ -20,6 +20,7 @@ from allmrec.llm.prompt import TitleTokens
 from allmrec.models.a_llmrec import ALLMRec
 from allmrec.models.text_encoder import TextEncoder, item_text
 from allmrec.ranking.blend import BlendWeights
+from allmrec.ranking.decision import Decision
 
 ITEM_COLUMNS = ["item_idx", "item_id", "title", "text_hash", "num_interactions"]
 
@@ -42,7 +43,9 @@ class Bundle:
     soft_items: Tensor
     """O_i, float32 [I+1, H]; row 0 zeros."""
     blends: dict[str, BlendWeights] = field(default_factory=dict)
-    """`with_llm` and `without_llm`."""
+    """`retrieval`, `with_llm` and `without_llm`."""
+    decision: Decision | None = None
+    """Whether the LLM is asked under `scoring.order: auto`; None: it is (bundles of earlier versions)."""
     folder: Path = Path()
     """Where it was loaded from; empty before it was saved."""
     text_encoder_folder: Path | None = None
@@ -117,7 +120,9 @@ def assemble_bundle(
     )
     with torch.no_grad():
         soft_items = rec.soft_items().detach().float()
-    return Bundle(manifest, portable, table, rec, titles, priors, soft_items, {}, Path(), encoder_folder)
+    return Bundle(
+        manifest, portable, table, rec, titles, priors, soft_items, text_encoder_folder=encoder_folder
+    )
 
 
 def texts_of(items: pd.DataFrame) -> list[tuple[str, str]]:

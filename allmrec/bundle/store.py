@@ -28,6 +28,7 @@ from allmrec.models.alignment import AlignmentNetworks
 from allmrec.models.cf import build_cf_model
 from allmrec.models.projection import Projection, item_input_width
 from allmrec.ranking.blend import BlendWeights
+from allmrec.ranking.decision import Decision
 
 
 def save_bundle(root: Path, bundle: Bundle, origin: Mapping[str, Any]) -> str:
@@ -73,9 +74,16 @@ def load_bundle(folder: Path, llm: FrozenLLM | None) -> Bundle:
         priors=tensors["priors"].numpy() if "priors" in tensors else None,
         soft_items=tensors["soft_items"],
         blends={name: BlendWeights.from_json(fields) for name, fields in blends.items()},
+        decision=decision_of(folder),
         folder=folder,
         text_encoder_folder=encoder if encoder.is_dir() else None,
     )
+
+
+def decision_of(folder: Path) -> Decision | None:
+    """Return a bundle's decision about the LLM, without loading the bundle; None where it has none."""
+    path = folder / "decision.json"
+    return Decision.from_json(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 
 def select_bundle(manifests: Sequence[Manifest], run_date: date) -> Manifest:
@@ -113,6 +121,10 @@ def write_parts(folder: Path, bundle: Bundle) -> None:
     (folder / "config.json").write_text(bundle.config.model_dump_json(indent=1), encoding="utf-8")
     blends = {name: blend.to_json() for name, blend in bundle.blends.items()}
     (folder / "blend.json").write_text(json.dumps(blends, indent=1, sort_keys=True), encoding="utf-8")
+    if bundle.decision is not None:
+        (folder / "decision.json").write_text(
+            json.dumps(bundle.decision.to_json(), indent=1), encoding="utf-8"
+        )
     types = {"item_idx": "int32", "num_interactions": "int64"}
     bundle.items[ITEM_COLUMNS].astype(types).to_parquet(folder / "items.parquet", index=False)
     tensors = {

@@ -332,9 +332,12 @@ class ScoringConfig(Section):
     soft_items: Literal["trained", "text"] = "trained"
     """What items' soft tokens are made of: what `stage2.item_input` was in training, or q_i in place of e_i
     for every item, without training again (A-LLMRec (SBERT) in the paper)."""
-    order: Literal["blend", "llm", "cf"] = "blend"
-    """`blend`: all parts weighed; `llm`: the LLM alone, for the users it reads; `cf`: the CF model alone, for
-    all."""
+    order: Literal["auto", "blend", "without_llm", "llm", "cf"] = "auto"
+    """`auto`: with the LLM where the bundle's training found the lists better with it, else without it;
+    `blend`: all parts weighed; `without_llm`: all but the LLM; `llm`: the LLM alone, for the users it reads;
+    `cf`: the CF model alone, for all."""
+    llm_candidates: Annotated[int, Field(ge=2)] | None = 10
+    """How many of a user's candidates the LLM reads, the best by the blend without it; null: all."""
     top_k: Count = 10
     """Recommendations per user."""
     bundle_id: str | None = None
@@ -490,8 +493,9 @@ class Config(Section):
                 f"candidates.text_quota: {self.candidates.text_quota}, expected at most "
                 f"candidates.num_candidates ({self.candidates.num_candidates})"
             )
-        if self.scoring.mode != "rank" and self.scoring.order == "cf":
+        if self.scoring.mode != "rank" and self.scoring.order in ("cf", "without_llm"):
             raise ValueError(
-                f"scoring.order: cf, expected blend or llm where scoring.mode is {self.scoring.mode}"
+                f"scoring.order: {self.scoring.order}, expected auto, blend or llm where scoring.mode is "
+                f"{self.scoring.mode}"
             )
         return self

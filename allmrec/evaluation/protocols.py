@@ -7,7 +7,7 @@
     popular     items that the user never had, drawn by popularity
 
 The first is what users get, and so what decides; random negatives are easy, and show other differences.
-Whole catalogues are ranked by what can score all items; `llm` and `served` re-rank the retrieved list there.
+Whole catalogues are ranked by what can score all items; the others re-rank the retrieved list there.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from allmrec.config import Config
 from allmrec.evaluation.negatives import lists_with_target
 from allmrec.evaluation.ranks import ranks_in_catalogue, ranks_of_candidates, target_ranks
 from allmrec.ranking.candidate_lists import CandidateLists
+from allmrec.ranking.decision import resolved
 from allmrec.ranking.rankers import Ranker, rankers
 from allmrec.ranking.served import CalibratedRanker, ServedOrder, probabilities
 from allmrec.scoring.retrieval import Retriever
@@ -31,9 +32,9 @@ from allmrec.scoring.scorer import Scorer
 
 PROTOCOLS = ("retrieved", "catalogue", "uniform", "popular")
 """In the order of a report."""
-RERANKERS = ("llm", "served")
+RERANKERS = ("llm", "with_llm", "served")
 """Rankers that order retrieved lists and cannot score a whole catalogue."""
-CALIBRATED = ("cf", "blend", "llm", "served")
+CALIBRATED = ("cf", "blend", "llm", "with_llm", "served")
 """Rankers whose scores have a fitted temperature."""
 WITHOUT_SAMPLES = ("retrieved", "catalogue")
 """Protocols that are for every evaluated user; the others are for `evaluation.num_sampled_users`."""
@@ -99,7 +100,7 @@ def predictions(
     an LLM that writes one title writes another; `num_ranked` is how many were ranked. `scores` are null for
     a catalogue; `probabilities` where the ranker has none, or has none for the user.
     """
-    table = rankers(scorer.bundle.blends, config.scoring)
+    table = rankers(scorer.bundle.blends, resolved(config.scoring, scorer.bundle.decision))
     if protocol == "catalogue":
         able = {name: ranker for name, ranker in table.items() if name not in RERANKERS}
         size = max(1, MAX_SCORES // len(retriever.all_items))
@@ -110,7 +111,8 @@ def predictions(
     started = time.perf_counter()
     lists = _lists(protocol, users, retriever, config)
     retrieved = time.perf_counter()
-    lists = scorer.score(lists)
+    # Among sampled items the LLM reads every one, as published figures have it.
+    lists = scorer.score(lists, read_all=protocol != "retrieved")
     if protocol == "retrieved":
         spent("lists", retrieved - started, len(users))
         spent("llm", time.perf_counter() - retrieved, int(lists.use_llm.sum()))

@@ -24,6 +24,7 @@ LABELS = {
     "alignment": "projections alone",
     "blend": "blend without LLM",
     "llm": "A-LLMRec",
+    "with_llm": "blend with LLM",
     "served": "served order",
     "retrieval": "retrieval's recall",
 }

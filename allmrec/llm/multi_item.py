@@ -20,8 +20,8 @@ from allmrec.llm.packing import PackedBatch, Request, Row, group_rows, pack_rows
 from allmrec.llm.prompt import USER, Prompt, PromptLayout, TitleTokens
 from allmrec.reporting import Report
 
-LOGIT_ELEMENTS = 1 << 25
-"""Logits (float32) held at a time: 128 MiB."""
+LOGITS_ON_CPU, LOGITS_ON_GPU = 1 << 22, 1 << 25
+"""Logits (float32) held at a time: 16 MiB stay in a CPU's cache, 128 MiB keep a GPU busy."""
 PROMPT_TOO_LONG, OUT_OF_MEMORY, NON_FINITE = "prompt_too_long", "out_of_memory", "non_finite_score"
 OUT_OF_MEMORY_WORDS = ("out of memory", "not enough memory", "allocate memory")
 
@@ -223,7 +223,8 @@ def _edge_logprobs(llm: FrozenLLM, sources_MH: Tensor, batch: PackedBatch) -> Te
 
     Logits are computed and dropped slice by slice.
     """
-    num_rows = max(1, LOGIT_ELEMENTS // llm.vocab_size)
+    num_logits = LOGITS_ON_CPU if llm.device.type == "cpu" else LOGITS_ON_GPU
+    num_rows = max(1, num_logits // llm.vocab_size)
     parts = []
     for start in range(0, len(sources_MH), num_rows):
         first, last = np.searchsorted(batch.edge_sources, [start, start + num_rows])

@@ -6,6 +6,7 @@
     alignment    the trained projections by themselves: cosine of O_u and O_i, without the LLM
     blend        the weighted parts without the LLM
     llm          A-LLMRec by itself: the LLM's choice score
+    with_llm     the weighted parts with the LLM, among the candidates that it read
     served       what a night serves under `scoring.order` and `scoring.mode`
 
 A new system is a ranker under a new name here: evaluation ranks with every entry of the table, and
@@ -23,9 +24,9 @@ import numpy as np
 from allmrec.config import ScoringConfig
 from allmrec.ranking.blend import BlendWeights
 from allmrec.ranking.candidate_lists import CandidateLists, filled
-from allmrec.ranking.served import CalibratedRanker, LLMFirst, ServedOrder
+from allmrec.ranking.served import AmongRead, CalibratedRanker, LLMFirst, ServedOrder
 
-RANKER_NAMES = ("popularity", "text", "cf", "alignment", "blend", "llm", "served")
+RANKER_NAMES = ("popularity", "text", "cf", "alignment", "blend", "llm", "with_llm", "served")
 """The table's names, in the order of a report."""
 
 
@@ -69,11 +70,17 @@ def rankers(blends: Mapping[str, BlendWeights], settings: ScoringConfig) -> dict
 
 
 def served_order(blends: Mapping[str, BlendWeights], settings: ScoringConfig) -> ServedOrder:
-    """Return what a night serves: `scoring.order` names the ranker, `scoring.mode` how the LLM is asked."""
+    """Return what a night serves: `scoring.order` names the ranker, `scoring.mode` how the LLM is asked.
+
+    Raises ValueError for `auto`, which `allmrec.ranking.decision.resolved` makes another one of.
+    """
+    if settings.order == "auto":
+        raise ValueError("scoring.order: auto, expected one that the bundle's decision resolved")
     table = _calibrated(blends)
     with_llm: dict[str, CalibratedRanker | None] = {
-        "blend": blends["with_llm"],
+        "blend": table["with_llm"],
         "llm": table["llm"],
+        "without_llm": None,
         "cf": None,
     }
     return ServedOrder(
@@ -91,4 +98,5 @@ def _calibrated(blends: Mapping[str, BlendWeights]) -> dict[str, CalibratedRanke
         "cf": PartRanker("cf", blend.part_temperatures.get("cf", 1.0)),
         "blend": blend,
         "llm": PartRanker("llm", blend_with_llm.part_temperatures.get("llm", 1.0)),
+        "with_llm": AmongRead(blend_with_llm, blend),
     }

@@ -79,6 +79,40 @@ class LLMFirst:
 
 
 @dataclass(frozen=True)
+class AmongRead:
+    """The order with the LLM among the candidates that it read, the order without it for the others.
+
+    A score is the log of the probability that the item comes next: the read candidates share the probability
+    that they have without the LLM, in the proportions that they have with it.
+    """
+
+    with_llm: CalibratedRanker
+    without_llm: CalibratedRanker
+    temperature: float = 1.0
+
+    def scores(self, lists: CandidateLists) -> np.ndarray:
+        """Return log-probabilities among the candidates, [B, C] float64, −inf beyond a user's candidates.
+
+        A user of whom nothing was read keeps the order without the LLM.
+        """
+        read_BC = ~np.isnan(lists.part("llm"))
+        without_BC = log_softmax(self.without_llm.scores(lists) / self.without_llm.temperature)
+        scores_BC = self.with_llm.scores(lists) / self.with_llm.temperature
+        with_BC = log_softmax(np.where(read_BC, scores_BC, -np.inf))
+        share_BC = np.where(read_BC, np.exp(without_BC), 0.0)
+        shared_B1 = np.log(share_BC.sum(axis=1, keepdims=True).clip(min=1e-300))
+        return np.where(read_BC, shared_B1 + with_BC, without_BC)
+
+
+def log_softmax(scores_BC: np.ndarray) -> np.ndarray:
+    """Return log softmax over each row, [B, C] float64; a row of −inf stays as it is."""
+    best_B1 = scores_BC.max(axis=1, keepdims=True, initial=-np.inf)
+    shifted_BC = scores_BC - np.where(np.isneginf(best_B1), 0.0, best_B1)
+    total_B1 = np.exp(shifted_BC).sum(axis=1, keepdims=True)
+    return shifted_BC - np.log(np.where(total_B1 > 0, total_B1, 1.0))
+
+
+@dataclass(frozen=True)
 class ServedScores:
     """What orders the lists of B users with up to C candidates."""
 

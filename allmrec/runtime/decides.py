@@ -34,6 +34,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
         "scoring.repetition_penalty",
         "scoring.soft_items",
         "scoring.order",
+        "scoring.llm_candidates",
         "scoring.top_k",
         "scoring.active_within_days",
     ),
@@ -71,6 +72,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
         "scoring.repetition_penalty",
         "scoring.soft_items",
         "scoring.order",
+        "scoring.llm_candidates",
     ),
 }
 """Settings that decide a step's rows, by step; `section.*` is every key of it."""

@@ -44,35 +44,61 @@ class Scorer:
         if llm is not None:
             self.requests = RequestBuilder(PromptLayout.of(prompt, llm), bundle.titles, llm.max_positions)
 
-    def score(self, lists: CandidateLists) -> CandidateLists:
+    def score(self, lists: CandidateLists, read_all: bool = False) -> CandidateLists:
         """Return the lists with the parts `alignment`, `llm_logprob` and `llm`, and `llm_failures` filled.
 
         `alignment` is cos(O_u, O_c), 0 for a user without any history that the bundle knows. The LLM is asked
-        about the users with `use_llm`; a failure is prompt_too_long, out_of_memory, non_finite_score or, in
-        `free` mode, no_candidate. In the modes `generate` and `free` only the decoded candidate has LLM
-        parts. History items that the bundle lacks are passed over. Raises BundleError for a candidate it
-        lacks.
+        about the users with `use_llm`. It reads the best `scoring.llm_candidates` of the blend without it, or
+        all of them (`read_all`). A failure is prompt_too_long, out_of_memory, non_finite_score or, in `free`
+        mode, no_candidate. In the modes `generate` and `free` only the decoded candidate has LLM parts.
+        History items that the bundle lacks are passed over. Raises BundleError for a candidate it lacks.
         """
         histories = self._histories(lists)
         candidates = [self._indexed(items) for items in lists.listed(lists.ids)]
         users_BH, alignment_N = self._alignment(histories, candidates)
+        lists = lists.with_parts({"alignment": lists.spread(alignment_N)})
         logprobs_BC, choices_BC = np.full(lists.ids.shape, np.nan), np.full(lists.ids.shape, np.nan)
         failures_B = np.full(len(lists), None, dtype=object)
-        asked = (
-            [row for row in np.flatnonzero(lists.use_llm).tolist() if candidates[row]]
-            if self.llm is not None
-            else []
-        )
+        is_asked_B = lists.use_llm & (lists.counts > 0)
+        asked = np.flatnonzero(is_asked_B).tolist() if self.llm is not None else []
         if asked:
-            requests = [self._request(lists.users[row], histories[row], candidates[row]) for row in asked]
-            scored = self._llm_scores(requests, [candidates[row] for row in asked], users_BH[asked])
-            for row, logprobs, failure in zip(asked, scored.logprobs, scored.failures, strict=True):
-                failures_B[row] = failure
+            columns = self._columns_to_read(lists, read_all)
+            read = [[candidates[row][column] for column in columns[row].tolist()] for row in asked]
+            scored = self._ask([(lists.users[row], histories[row]) for row in asked], read, users_BH[asked])
+            for number, row in enumerate(asked):
+                failures_B[row], logprobs = scored.failures[number], scored.logprobs[number]
                 if logprobs is not None:
-                    logprobs_BC[row, : len(logprobs)] = logprobs
-                    choices_BC[row, : len(logprobs)] = logprobs - self._priors_of(candidates[row])
-        parts = {"alignment": lists.spread(alignment_N), "llm_logprob": logprobs_BC, "llm": choices_BC}
-        return replace(lists.with_parts(parts), llm_failures=failures_B)
+                    logprobs_BC[row, columns[row]] = logprobs
+                    choices_BC[row, columns[row]] = logprobs - self._priors_of(read[number])
+        lists = lists.with_parts({"llm_logprob": logprobs_BC, "llm": choices_BC})
+        return replace(lists, llm_failures=failures_B)
+
+    def _columns_to_read(self, lists: CandidateLists, read_all: bool) -> list[np.ndarray]:
+        """Return the columns of the candidates that the LLM reads of every list, [≤ C] int64 each.
+
+        They stand in the order of equal scores (by CF score, then by item_id): of equals decoding takes the
+        first one.
+        """
+        wanted, blend = self.config.scoring.llm_candidates, self.bundle.blends.get("without_llm")
+        cf_BC = np.where(np.isnan(lists.part("cf")), -np.inf, lists.part("cf"))
+        of_equals = [
+            np.lexsort((ids[:count].astype(str), -cf[:count]))
+            for ids, cf, count in zip(lists.ids, cf_BC, lists.counts, strict=True)
+        ]
+        if read_all or wanted is None or blend is None:
+            return of_equals
+        best_BC = np.argsort(-blend.scores(lists), axis=1, kind="stable")[:, :wanted]
+        return [columns[np.isin(columns, best)] for columns, best in zip(of_equals, best_BC, strict=True)]
+
+    def _ask(
+        self, users: Sequence[tuple[str, list[int]]], candidates: list[list[int]], users_BH: Tensor
+    ) -> Scored:
+        """Return what the LLM says of every user's candidates; `users` are (user_id, history)."""
+        requests = [
+            self._request(user_id, history, items)
+            for (user_id, history), items in zip(users, candidates, strict=True)
+        ]
+        return self._llm_scores(requests, candidates, users_BH)
 
     @torch.inference_mode()
     def align_all(self, lists: CandidateLists) -> CandidateLists:

@@ -191,6 +191,7 @@ def text_of(config: Config, found: Measured, bundle: Bundle, histories: Mapping[
     parts = [
         markdown.tables(found.figures, settings.exclude_seen, config.candidates.num_candidates),
         markdown.comparison_lines(found.compared),
+        "" if bundle.decision is None else f"What training decided: {bundle.decision}.\n",
         markdown.cost_lines(found.figures),
         markdown.by_popularity_lines(found.ranks, counts),
         markdown.calibration_lines(found.lists),

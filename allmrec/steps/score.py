@@ -9,8 +9,10 @@ from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from allmrec.bundle import decision_of
 from allmrec.config import Config, ScoringConfig, fingerprint
 from allmrec.data.interactions import before
+from allmrec.ranking.decision import resolved
 from allmrec.runtime import bundle_store, gates
 from allmrec.runtime.carried import LastNight, carried_rows, last_night, with_carried
 from allmrec.runtime.context import Context
@@ -72,10 +74,11 @@ def run_score(context: Context, run_date: date) -> None:
         with run.part("bundle", "send the model bundle to the workers, make sure the LLM is ready"):
             bundle_store.require_llm(context, bundle_id, run.report)
             folder = bundle_store.fetch_bundle(context, bundle_id)
+            scoring = resolved(context.config.scoring, decision_of(folder))
             model = WorkerModel.ship(context.spark.sparkContext, folder, bundle_id, context.config)
         with run.part("score", "let the LLM and the blend order every user's candidates"):
             last = last_night(context, run_date)
-            users = run.keep(users_to_score(night, last), StorageLevel.DISK_ONLY)
+            users = run.keep(users_to_score(night, scoring, last), StorageLevel.DISK_ONLY)
             staging = staging_of(context, run_date, mark, last)
             scored = Waves(context, run, model, run_date, staging).rows(users.where("NOT is_carried"))
             rows = run.keep(with_kept_lists(scored, users, last, run_date), StorageLevel.DISK_ONLY)
@@ -87,10 +90,11 @@ def run_score(context: Context, run_date: date) -> None:
         run.bundle_id = bundle_id
 
 
-def users_to_score(night: Night, last: LastNight | None) -> DataFrame:
+def users_to_score(night: Night, scoring: ScoringConfig, last: LastNight | None) -> DataFrame:
     """Return one row per user with at least one candidate: what `CandidateLists.from_frame` reads.
 
-    Beside it: last_event_time; inputs_hash, of all that decides the list; is_carried, whether it is kept.
+    `scoring` has the order that the bundle's decision resolved. Beside it: last_event_time; inputs_hash, of
+    all that decides the list; is_carried, whether it is kept.
     """
     config = night.context.config
     users = night.read("user_sequences").select(
@@ -98,7 +102,7 @@ def users_to_score(night: Night, last: LastNight | None) -> DataFrame:
     )
     lists = night.read("candidates").where(F.size("item_ids") > 0).drop("run_date")
     rows = lists.join(users, "user_id", "inner")
-    rows = rows.withColumn("use_llm", uses_llm(config.scoring, night.run_date))
+    rows = rows.withColumn("use_llm", uses_llm(scoring, night.run_date))
     inputs_hash = F.sha2(F.concat_ws(":", "inputs_hash", F.lit(settings_of_lists(config))), 256)
     return with_carried(rows.withColumn("inputs_hash", F.substring(inputs_hash, 1, 16)), last)
 
@@ -112,7 +116,7 @@ def settings_of_lists(config: Config) -> str:
 
 def uses_llm(settings: ScoringConfig, run_date: date) -> Column:
     """Return whether the LLM is asked about a user: one active lately, and an order that reads it."""
-    if settings.order == "cf":
+    if settings.order in ("cf", "without_llm"):
         return F.lit(False)
     if settings.active_within_days is None:
         return F.size("history") > 0

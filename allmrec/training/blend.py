@@ -14,87 +14,19 @@ fit.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from allmrec import metrics, seeds
-from allmrec.bundle import Bundle
-from allmrec.config import Config
-from allmrec.llm.frozen import FrozenLLM
 from allmrec.ranking.blend import BlendWeights, blend_features
 from allmrec.ranking.candidate_lists import CandidateLists, filled
-from allmrec.reporting import Report
-from allmrec.scoring.retrieval import Retriever
-from allmrec.scoring.scorer import Scorer
-from allmrec.training.loader import Snapshot
 from allmrec.training.logit import SHRINK, fit_logit, log_softmax
-from allmrec.training.retrieval import fit_retrieval, held_back_users
 
 PRIOR = {"cf": 1.0, "text": 0.3, "alignment": 0.5, "llm": 0.1, "popularity": 0.0}
 """Weights (temperature included) before any user was looked at: about what the measured blends ended near."""
 
 TEMPERATURES = np.exp(np.linspace(-4.0, 4.0, 801))
 """Grid on which a temperature is sought."""
-
-USERS_WITH_LLM, USERS_WITHOUT_LLM = 64, 4096
-"""Users scored together."""
-
-
-def fit_blends(
-    bundle: Bundle, snapshot: Snapshot, llm: FrozenLLM, config: Config, report: Report
-) -> tuple[dict[str, BlendWeights], dict[str, float]]:
-    """Return the blends `without_llm` and `with_llm`, and every part's figures on the users of the fit.
-
-    The blend without the LLM is fitted on at most `training.blend_users`; the LLM reads at most
-    `training.blend_llm_users` of them.
-    """
-    retrieval = fit_retrieval(bundle, snapshot, config)
-    bundle.blends = {"retrieval": retrieval}
-    lists, targets, recall = blend_lists(bundle, snapshot, config)
-    parts = config.training.blend_parts
-    without, figures = fit_blend(
-        _scored(Scorer(bundle, None, config), lists, USERS_WITHOUT_LLM, report),
-        targets,
-        [part for part in parts if part != "llm"],
-        seed=config.seed,
-    )
-    num_read = min(len(lists), config.training.blend_llm_users)
-    read = _scored(
-        Scorer(bundle, llm, config), lists.take(np.arange(num_read)).asking_llm(True), USERS_WITH_LLM, report
-    )
-    # Few users are read by the LLM: the weights with it are shrunk towards those found on all users without
-    # it.
-    with_llm, figures_with_llm = fit_blend(read, targets[:num_read], parts, without, config.seed)
-    named = {f"blend_without_llm_{name}": value for name, value in figures.items()}
-    named |= {f"blend_with_llm_{name}": value for name, value in figures_with_llm.items()}
-    named["blend_recall"] = recall
-    named |= {f"retrieval_weight_{name}": weight for name, weight in retrieval.weights.items()}
-    named["retrieval_num_users"] = float(retrieval.num_users)
-    blends = {"retrieval": retrieval, "without_llm": without, "with_llm": with_llm}
-    return {name: replace(blend, recall=recall) for name, blend in blends.items()}, named
-
-
-def blend_lists(
-    bundle: Bundle, snapshot: Snapshot, config: Config
-) -> tuple[CandidateLists, list[str], float]:
-    """Return the retrieved lists that hold the held-back item, of `held_back_users`; the items; the recall.
-
-    Retrieval's recall is the share of such lists; 1 where there is nobody to look at. Users stand in an order
-    drawn from the seed, so that the first ones are a sample.
-    """
-    rows = held_back_users(snapshot, config)
-    ids = bundle.items.set_index("item_idx")["item_id"].to_dict()
-    users, targets = rows["user_id"].tolist(), [ids[idx] for idx in rows["held_back"]]
-    histories = [[ids[idx] for idx in history if idx > 0] for history in rows["item_idx"]]
-    seen = [[ids[idx] for idx in items if idx > 0] for items in rows["seen"]]
-    retriever = Retriever(bundle, None, config.candidates)
-    lists = retriever.retrieve(users, histories, seen)
-    # Only lists that hold the true item say how to order one. Placing it into the others would teach that the
-    # true item is the one that retrieval ranks last: on the demo shop all weights then became 0.
-    has_target = np.flatnonzero(lists.columns_of(targets) >= 0)
-    recall = len(has_target) / len(lists) if len(lists) else 1.0
-    return lists.take(has_target), [targets[row] for row in has_target.tolist()], recall
 
 
 def fit_blend(
@@ -109,7 +41,7 @@ def fit_blend(
     Parameters
     ----------
     lists: as `Scorer.score` returns them. Users without the target among at least two candidates are left
-        out, and, where `llm` is a part, those whom the LLM did not score.
+        out. Where `llm` is a part, the candidates are those that the LLM read.
     targets: the true item's id, one per user.
     prior: weights to shrink towards (those without the LLM, say); None: `PRIOR`. Without any user the prior
         is returned.
@@ -122,10 +54,10 @@ def fit_blend(
     lists, columns_B = _usable(lists, targets, "llm" in parts)
     if not len(lists):
         return _weights(parts, start_P, 1.0, 0, {}), {"num_users": 0.0}
-    features_BCP, present_BC = blend_features(lists, parts), lists.present
-    fitted_P = fit_logit(features_BCP, present_BC, columns_B, start_P)
-    crosswise_BC = _crosswise_scores(lists, features_BCP, columns_B, start_P, seed)
-    alone = {part: filled(lists.part(part), present_BC) for part in parts}
+    features_BCP, chosen_BC = blend_features(lists, parts), _choices(lists, "llm" in parts)
+    fitted_P = fit_logit(features_BCP, chosen_BC, columns_B, start_P)
+    crosswise_BC = _crosswise_scores(lists, features_BCP, chosen_BC, columns_B, start_P, seed)
+    alone = {part: np.where(chosen_BC, filled(lists.part(part), lists.present), -np.inf) for part in parts}
     temperatures = {part: _temperature(alone[part], columns_B) for part in parts if part in ("cf", "llm")}
     blend = _weights(parts, fitted_P, _temperature(crosswise_BC, columns_B), len(lists), temperatures)
     figures = {"num_users": float(len(lists)), "temperature": blend.temperature}
@@ -133,48 +65,53 @@ def fit_blend(
     orders = {
         **alone,
         "blend": crosswise_BC,
-        "blend_fitted": np.where(present_BC, features_BCP @ fitted_P, -np.inf),
+        "blend_fitted": np.where(chosen_BC, features_BCP @ fitted_P, -np.inf),
     }
     return blend, figures | _figures_of(orders, columns_B)
 
 
-def _scored(scorer: Scorer, lists: CandidateLists, num_together: int, report: Report) -> CandidateLists:
-    """Return the lists scored, so many users at a time."""
-    pieces = []
-    with report.progress("users of the blend", len(lists), "users") as progress:
-        for start in range(0, len(lists), num_together):
-            rows = np.arange(start, min(start + num_together, len(lists)))
-            pieces.append(scorer.score(lists.take(rows)))
-            progress.update(start + len(rows))
-    return CandidateLists.concatenated(pieces)
+def _choices(lists: CandidateLists, with_llm: bool) -> np.ndarray:
+    """Return which candidates are told apart, [B, C] bool: all, or those that the LLM read."""
+    return ~np.isnan(lists.part("llm")) if with_llm else lists.present
 
 
 def _usable(
     lists: CandidateLists, targets: Sequence[str], with_llm: bool
 ) -> tuple[CandidateLists, np.ndarray]:
     """Return the lists that say something about the weights, and the target's column in each, [b] int64."""
-    columns_B = lists.columns_of(targets)
-    usable_B = (lists.counts > 1) & (columns_B >= 0)
-    if with_llm:
-        usable_B &= ~np.isnan(lists.part("llm")).all(axis=1)
+    columns_B, chosen_BC = lists.columns_of(targets), _choices(lists, with_llm)
+    usable_B = (chosen_BC.sum(axis=1) > 1) & (columns_B >= 0)
+    usable_B[usable_B] = chosen_BC[usable_B, columns_B[usable_B]]
     return lists.take(usable_B), columns_B[usable_B]
 
 
-def _crosswise_scores(
-    lists: CandidateLists, features_BCP: np.ndarray, columns_B: np.ndarray, start_P: np.ndarray, seed: int
-) -> np.ndarray:
-    """Return scores [B, C] by weights from the other half of the users, −inf beyond the candidates.
+def without_llm(parts: Sequence[str]) -> list[str]:
+    """Return the parts of the blend without the LLM."""
+    return [part for part in parts if part != "llm"]
 
-    Halves are drawn from (seed, user).
-    """
-    half_B = np.array([seeds.derive(seed, "blend", user) % 2 for user in lists.users])
-    scores_BC = np.empty(lists.present.shape)
+
+def halves_of(users: np.ndarray, seed: int) -> np.ndarray:
+    """Return which half each user is in, [B] int64: drawn from (seed, user)."""
+    return np.array([seeds.derive(seed, "blend", user) % 2 for user in users], dtype=np.int64)
+
+
+def _crosswise_scores(
+    lists: CandidateLists,
+    features_BCP: np.ndarray,
+    chosen_BC: np.ndarray,
+    columns_B: np.ndarray,
+    start_P: np.ndarray,
+    seed: int,
+) -> np.ndarray:
+    """Return scores [B, C] by weights from the other half of the users, −inf beyond the choices."""
+    halves = halves_of(lists.users, seed)
+    scores_BC = np.empty(chosen_BC.shape)
     for half in (0, 1):
-        these, others = half_B == half, half_B != half
+        these, others = halves == half, halves != half
         scores_BC[these] = features_BCP[these] @ fit_logit(
-            features_BCP[others], lists.present[others], columns_B[others], start_P
+            features_BCP[others], chosen_BC[others], columns_B[others], start_P
         )
-    scores_BC[~lists.present] = -np.inf
+    scores_BC[~chosen_BC] = -np.inf
     return scores_BC
 
 

@@ -21,10 +21,10 @@ from allmrec.models.alignment import AlignmentNetworks
 from allmrec.models.cf import CFModel
 from allmrec.models.text_encoder import TextEncoder
 from allmrec.reporting import Report
-from allmrec.training.blend import fit_blends
 from allmrec.training.catalogue import embed_catalogue
 from allmrec.training.cf import train_cf
 from allmrec.training.loader import Snapshot
+from allmrec.training.order import fit_order
 from allmrec.training.stage1 import train_stage1
 from allmrec.training.stage2 import PromptParts, train_stage2
 
@@ -94,7 +94,7 @@ def train_on_aligned(
         stage2_figures = train_stage2(snapshot, rec, llm, prompt, config, folder / "stage2", report)
     bundle = assemble_bundle(rec, config, items, titles, priors, llm, encoder, parts.encoder_folder)
     with report.part("blend", "fit the served order on held-back items"):
-        bundle.blends, blend_figures = fit_blends(bundle, snapshot, llm, config, report)
+        blend_figures = fit_order(bundle, snapshot, llm, config, report)
     return bundle, {f"stage2_{name}": value for name, value in stage2_figures.items()} | blend_figures
 
 

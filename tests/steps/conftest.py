@@ -43,6 +43,7 @@ SMALL = [
     "prompt.title_tokens=4",
     "candidates.chunk_users=64",
     "scoring.chunk_users=16",
+    "scoring.order=blend",
     "evaluation.num_sampled_users=30",
     "evaluation.bootstrap_samples=50",
     "spark.shuffle_partitions=2",

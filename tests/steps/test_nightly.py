@@ -220,3 +220,16 @@ def test_the_order_of_the_cf_model_alone_asks_no_llm(
     known = found[(found["source"] == "cf") & found["cf_score"].notna()].sort_values(["user_id", "rank"])
     assert known.groupby("user_id")["cf_score"].agg(lambda scores: scores.is_monotonic_decreasing).all()
     assert len(found) == len(recommendations)
+
+
+def test_nobody_is_read_by_an_llm_that_training_found_not_worth_its_cost(
+    copy_of_shop: Path, new_context: NewContext
+) -> None:
+    context = new_context(copy_of_shop, "scoring.order=auto")
+    [bundle] = (copy_of_shop / "_bundles").glob("*/decision.json")
+    # Its weights are random, and eight users were asked.
+    assert json.loads(bundle.read_text())["served"] == "without_llm"
+    run_nightly(context, RUN_DATE)
+    found = rows(copy_of_shop, "recommendations", **DAY)
+    assert set(found["source"]) == {"cf", "popular"}
+    assert found["llm_logprob"].isna().all()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from allmrec.ranking.blend import BlendWeights, zscores
 from allmrec.ranking.candidate_lists import CandidateLists
 from allmrec.training.blend import PRIOR, fit_blend
+from allmrec.training.decision import compared_crosswise
 
 NUM_CANDIDATES = 10
 PARTS = ("cf", "text", "alignment", "llm")
@@ -139,3 +140,34 @@ def test_any_lists_give_finite_weights_that_sum_to_one_and_do_not_change_with_a_
     assert np.isfinite(blend.scores(lists)).all()
     scaled, _ = fit_blend(lists.with_parts({"text": lists.part("text") * scale}), targets, PARTS)
     assert scaled.weights == pytest.approx(blend.weights, abs=1e-5)
+
+
+def read_lists(num_users: int, strength: dict[str, float]) -> tuple[CandidateLists, list[str]]:
+    """Users as `scored` makes them, of whose candidates the LLM read the first eight."""
+    lists, targets = scored(num_users, strength)
+    llm = lists.part("llm").copy()
+    llm[:, 8:] = np.nan
+    return lists.with_parts({"llm": llm}), targets
+
+
+@pytest.mark.parametrize(("strength", "served"), [(1.0, "titles"), (0.0, "without_llm")])
+def test_the_llm_is_served_where_lists_are_better_with_it_for_certain(strength: float, served: str) -> None:
+    lists, targets = read_lists(600, {"cf": 1.0, "llm": strength})
+    decision = compared_crosswise(lists, targets, PARTS, tokens_per_user=200.0, seed=0)
+    assert (decision.served, decision.num_users) == (served, 600)
+    without, with_llm = decision.compared
+    assert (without.tokens_per_user, with_llm.tokens_per_user) == (0.0, 200.0)
+    assert (with_llm.low > 0) == (served == "titles")
+    assert with_llm.low < with_llm.ndcg - without.ndcg < with_llm.high
+
+
+def test_without_validation_users_the_llm_is_left_out() -> None:
+    lists, targets = read_lists(0, {})
+    assert compared_crosswise(lists, targets, PARTS, 0.0, 0).served == "without_llm"
+
+
+def test_the_fit_with_the_llm_tells_apart_what_the_llm_read() -> None:
+    lists, targets = read_lists(400, {"llm": 1.0})
+    is_read = np.array([int(target[1:]) < 8 for target in targets])
+    _, figures = fit_blend(lists, targets, PARTS)
+    assert figures["num_users"] == is_read.sum() < 400

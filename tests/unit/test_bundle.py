@@ -89,6 +89,7 @@ def test_what_is_loaded_is_what_was_saved(root: Path, fresh: Bundle, saved: Path
     assert np.array_equal(loaded.titles.is_cut, fresh.titles.is_cut)
     assert loaded.config == fresh.config
     assert loaded.blends == fresh.blends
+    assert loaded.decision == fresh.decision is not None
     assert loaded.index["i003"] == 3
     assert loaded.folder == saved
     assert loaded.bundle_id == saved.name
@@ -342,7 +343,7 @@ def test_a_child_recommends_its_new_items(root: Path, saved: Path, tmp_path: Pat
     settings = child.config.candidates.model_copy(update={"text_quota": 15})
     lists = Retriever(child, None, settings).retrieve(["u"], [["i001", "new"]], [[]])
     assert "new" in lists.ids[0].tolist()
-    scored = Scorer(child, llm, child.config).score(lists.asking_llm(True))
+    scored = Scorer(child, llm, child.config).score(lists.asking_llm(True), read_all=True)
     assert scored.llm_failures[0] is None
     assert np.isfinite(scored.part("llm_logprob")).all()
 

@@ -16,7 +16,10 @@ from allmrec.errors import ConfigError
         ("scoring.top_k=2.5", "scoring.top_k: 2.5, expected an integer ≥ 1"),
         ("cf.dropout=1.5", "cf.dropout: 1.5, expected a number from 0 to 1"),
         ("cf.learning_rate=fast", 'cf.learning_rate: "fast", expected a number > 0'),
-        ("scoring.order=random", 'scoring.order: "random", expected one of blend, llm, cf'),
+        (
+            "scoring.order=random",
+            'scoring.order: "random", expected one of auto, blend, without_llm, llm, cf',
+        ),
         ("stage2.max_examples=0", "stage2.max_examples: 0, expected an integer ≥ 1 or null"),
         (
             "candidates.text_quota=30",

@@ -12,6 +12,7 @@ import pytest
 from allmrec.config import ScoringConfig
 from allmrec.ranking.blend import BlendWeights
 from allmrec.ranking.candidate_lists import CandidateLists
+from allmrec.ranking.decision import ComparedOrder, Decision, cheapest_unbeaten, resolved
 from allmrec.ranking.rankers import RANKER_NAMES, rankers, served_order
 from allmrec.ranking.served import COLUMNS, ranked_rows
 
@@ -67,7 +68,9 @@ def rank(
     *rows: dict[str, Any], blends: dict[str, BlendWeights] = BLENDS, top_k: int = 10, **scoring: Any
 ) -> pd.DataFrame:
     """Return what these users are served under these settings."""
-    return ranked_rows(lists_of(*rows), served_order(blends, ScoringConfig(**scoring)), top_k)
+    return ranked_rows(
+        lists_of(*rows), served_order(blends, ScoringConfig(**{"order": "blend", **scoring})), top_k
+    )
 
 
 def test_the_blend_with_the_llm_orders_users_who_have_it_and_the_one_without_the_others() -> None:
@@ -181,7 +184,7 @@ def test_users_with_different_numbers_of_candidates_and_none_are_ranked_alike() 
 
 def test_every_ranker_scores_every_candidate() -> None:
     lists = lists_of(user(cf=[3.0, None, 1.0]))
-    table = rankers(BLENDS, ScoringConfig())
+    table = rankers(BLENDS, ScoringConfig(order="blend"))
     assert tuple(table) == RANKER_NAMES
     for ranker in table.values():
         scores = ranker.scores(lists)
@@ -194,7 +197,68 @@ def test_every_ranker_scores_every_candidate() -> None:
 
 def test_the_served_ranker_is_the_order_of_the_rows_that_are_served() -> None:
     lists = lists_of(user("u1"), user("u2", use_llm=False))
-    scores = rankers(BLENDS, ScoringConfig())["served"].scores(lists)
+    scores = rankers(BLENDS, ScoringConfig(order="blend"))["served"].scores(lists)
     best_first = [[lists.ids[row, column] for column in np.argsort(-scores[row])] for row in range(2)]
     ranked = rank(user("u1"), user("u2", use_llm=False))
     assert best_first == ranked.groupby("user_id")["item_id"].agg(list).tolist()
+
+
+def test_what_the_llm_did_not_read_keeps_the_probability_that_it_has_without_it() -> None:
+    lists = lists_of(user(llm=[1.0, 2.0, None], llm_logprob=[-9.0, -8.0, None]))
+    table = rankers(BLENDS, ScoringConfig(order="blend"))
+    probabilities = {}
+    for name in ("blend", "with_llm"):
+        scores = table[name].scores(lists)[0]
+        temperature = BLENDS["without_llm"].temperature if name == "blend" else 1.0
+        weights = np.exp((scores - scores.max()) / temperature)
+        probabilities[name] = weights / weights.sum()
+    before, after = probabilities["blend"], probabilities["with_llm"]
+    assert after[2] == pytest.approx(before[2])
+    assert after[:2].sum() == pytest.approx(before[:2].sum())
+    within = BLENDS["with_llm"].scores(lists)[0, :2] / BLENDS["with_llm"].temperature
+    assert after[1] / after[0] == pytest.approx(np.exp(within[1] - within[0]))
+
+
+def test_the_order_without_the_llm_is_the_blend_without_it_for_everybody() -> None:
+    asked, others = rank(user(), order="without_llm"), rank(user(use_llm=False), order="blend")
+    assert asked["item_id"].tolist() == others["item_id"].tolist()
+    assert asked["score"].tolist() == others["score"].tolist()
+    assert asked["source"].tolist() == ["cf"] * 3
+
+
+def decision(served: str) -> Decision:
+    compared = (
+        ComparedOrder("without_llm", 0.0, 0.45, 0.0, 0.0),
+        ComparedOrder("titles", 210.4, 0.47, 0.004, 0.036),
+    )
+    return Decision(served, compared, 350)
+
+
+def test_auto_is_the_order_that_the_bundle_decided_for() -> None:
+    auto = ScoringConfig()
+    assert auto.order == "auto"
+    assert resolved(auto, decision("without_llm")).order == "without_llm"
+    assert resolved(auto, decision("titles")).order == "blend"
+    assert resolved(auto, None).order == "blend"  # a bundle from before there were decisions
+    assert resolved(ScoringConfig(mode="generate"), decision("without_llm")).order == "blend"
+    assert resolved(ScoringConfig(order="cf"), decision("titles")).order == "cf"
+    with pytest.raises(ValueError, match=r"scoring\.order: auto"):
+        served_order(BLENDS, auto)
+
+
+def test_a_decision_says_in_one_sentence_what_is_served_and_why() -> None:
+    assert str(decision("titles")) == (
+        "the blend with the LLM is served: on the lists of 350 validation users "
+        "the blend without the LLM has NDCG@10 0.450, the blend with the LLM 0.470 "
+        "(+0.020 [+0.004, +0.036], 210 tokens a user)"
+    )
+    assert "no validation user" in str(Decision("without_llm", (), 0))
+    assert Decision.from_json(decision("titles").to_json()) == decision("titles")
+
+
+def test_the_cheapest_order_that_none_beats_is_served() -> None:
+    names = ["free", "cheap", "dear"]
+    assert cheapest_unbeaten(names, set()) == "free"
+    assert cheapest_unbeaten(names, {("dear", "free")}) == "cheap"
+    assert cheapest_unbeaten(names, {("dear", "free"), ("dear", "cheap")}) == "dear"
+    assert cheapest_unbeaten(names, {("cheap", "free")}) == "cheap"

@@ -203,3 +203,20 @@ def test_users_too_long_for_the_llm_fall_back_by_name(bundle: Bundle, llm: Froze
     assert failures["u1"] is None
     assert np.isnan(scored.part("llm_logprob")[2]).all()
     assert (scored.part("alignment")[2, :3] != 0).all()
+
+
+def test_the_llm_reads_the_best_of_the_blend_and_scores_them_as_if_it_read_all(
+    bundle: Bundle, llm: FrozenLLM
+) -> None:
+    lists = users(12).asking_llm(True)
+    every = Scorer(bundle, llm, with_scoring(llm_candidates=None)).score(lists)
+    scorer = Scorer(bundle, llm, with_scoring(llm_candidates=3))
+    few = scorer.score(lists)
+    best = np.argsort(-bundle.blends["without_llm"].scores(every), axis=1, kind="stable")
+    for row, count in enumerate(lists.counts.tolist()):
+        is_read = np.isfinite(few.part("llm")[row])
+        assert set(np.flatnonzero(is_read)) == set(best[row, : min(3, count)].tolist())
+        np.testing.assert_allclose(few.part("llm")[row, is_read], every.part("llm")[row, is_read], atol=1e-4)
+    np.testing.assert_array_equal(
+        np.isfinite(scorer.score(lists, read_all=True).part("llm")), np.isfinite(every.part("llm"))
+    )

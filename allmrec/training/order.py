@@ -1,0 +1,89 @@
+"""Fitting what a night retrieves and orders by: weights of retrieval, the blends, whether the LLM is asked.
+
+All are fitted on users whose held-back item no trained part has seen (`held_back_users`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from allmrec.bundle import Bundle
+from allmrec.config import Config
+from allmrec.llm.frozen import FrozenLLM
+from allmrec.ranking.candidate_lists import CandidateLists
+from allmrec.reporting import Report
+from allmrec.scoring.retrieval import Retriever
+from allmrec.scoring.scorer import Scorer
+from allmrec.training.blend import fit_blend, without_llm
+from allmrec.training.decision import decide
+from allmrec.training.loader import Snapshot
+from allmrec.training.retrieval import fit_retrieval, held_back_users
+
+USERS_WITH_LLM, USERS_WITHOUT_LLM = 64, 4096
+"""Users scored together."""
+
+
+def fit_order(
+    bundle: Bundle, snapshot: Snapshot, llm: FrozenLLM, config: Config, report: Report
+) -> dict[str, float]:
+    """Fit `bundle.blends` and `bundle.decision` in place; return all figures on the users of the fit.
+
+    The weights of retrieval come first, then the blend without the LLM on the lists that are retrieved by
+    them, of at most `training.blend_users`; the LLM reads at most `training.blend_llm_users` of these lists.
+    """
+    retrieval = fit_retrieval(bundle, snapshot, config)
+    bundle.blends = {"retrieval": retrieval}
+    lists, targets, recall = blend_lists(bundle, snapshot, config)
+    parts = config.training.blend_parts
+    aligned = _scored(Scorer(bundle, None, config), lists, USERS_WITHOUT_LLM, report)
+    without, figures = fit_blend(aligned, targets, without_llm(parts), seed=config.seed)
+    bundle.blends["without_llm"] = without
+    num_read = min(len(lists), config.training.blend_llm_users)
+    asked = lists.take(np.arange(num_read)).asking_llm(True)
+    read = _scored(Scorer(bundle, llm, config), asked, USERS_WITH_LLM, report)
+    # Few users are read by the LLM: the weights with it are shrunk towards those found on all users without
+    # it.
+    with_llm, figures_with_llm = fit_blend(read, targets[:num_read], parts, without, config.seed)
+    bundle.blends["with_llm"] = with_llm
+    bundle.blends = {name: replace(blend, recall=recall) for name, blend in bundle.blends.items()}
+    bundle.decision = decide(read, targets[:num_read], bundle, llm, config)
+    report(f"blend: {bundle.decision}")
+    named = {f"blend_without_llm_{name}": value for name, value in figures.items()}
+    named |= {f"blend_with_llm_{name}": value for name, value in figures_with_llm.items()}
+    named |= {f"retrieval_weight_{name}": weight for name, weight in retrieval.weights.items()}
+    return named | {"blend_recall": recall, "retrieval_num_users": float(retrieval.num_users)}
+
+
+def blend_lists(
+    bundle: Bundle, snapshot: Snapshot, config: Config
+) -> tuple[CandidateLists, list[str], float]:
+    """Return the retrieved lists that hold the held-back item, of `held_back_users`; the items; the recall.
+
+    Retrieval's recall is the share of such lists; 1 where there is nobody to look at. Users stand in an order
+    drawn from the seed, so that the first ones are a sample.
+    """
+    rows = held_back_users(snapshot, config)
+    ids = bundle.items.set_index("item_idx")["item_id"].to_dict()
+    users, targets = rows["user_id"].tolist(), [ids[idx] for idx in rows["held_back"]]
+    histories = [[ids[idx] for idx in history if idx > 0] for history in rows["item_idx"]]
+    seen = [[ids[idx] for idx in items if idx > 0] for items in rows["seen"]]
+    retriever = Retriever(bundle, None, config.candidates)
+    lists = retriever.retrieve(users, histories, seen)
+    # Only lists that hold the true item say how to order one. Placing it into the others would teach that the
+    # true item is the one that retrieval ranks last: on the demo shop all weights then became 0.
+    has_target = np.flatnonzero(lists.columns_of(targets) >= 0)
+    recall = len(has_target) / len(lists) if len(lists) else 1.0
+    return lists.take(has_target), [targets[row] for row in has_target.tolist()], recall
+
+
+def _scored(scorer: Scorer, lists: CandidateLists, num_together: int, report: Report) -> CandidateLists:
+    """Return the lists scored, so many users at a time."""
+    pieces = []
+    with report.progress("users of the blend", len(lists), "users") as progress:
+        for start in range(0, len(lists), num_together):
+            rows = np.arange(start, min(start + num_together, len(lists)))
+            pieces.append(scorer.score(lists.take(rows)))
+            progress.update(start + len(rows))
+    return CandidateLists.concatenated(pieces)
