@@ -39,11 +39,16 @@ class Trained:
         _, folder, fingerprint = max(found)
         llm = FrozenLLM.load(config.llm)
         snapshot = Snapshot(root / "_snapshots" / fingerprint)
-        users = pd.read_parquet(snapshot.folder / "targets")
-        drawn = [_drawn(config.seed, user) for user in users["user_id"]]
-        users = users.assign(drawn=drawn).sort_values(["drawn", "user_id"], ignore_index=True)
-        users = users.drop(columns="drawn").assign(place=range(1, len(users) + 1))
+        users = users_of(snapshot, config.seed)
         return cls(load_bundle(folder, llm), snapshot, llm, users.head(num_users or len(users)))
+
+
+def users_of(snapshot: Snapshot, seed: int) -> pd.DataFrame:
+    """Return the test users: user_id, history, target, seen, place, in the order that is drawn from the seed."""
+    users = pd.read_parquet(snapshot.folder / "targets")
+    drawn = [_drawn(seed, user) for user in users["user_id"]]
+    users = users.assign(drawn=drawn).sort_values(["drawn", "user_id"], ignore_index=True)
+    return users.drop(columns="drawn").assign(place=range(1, len(users) + 1))
 
 
 def _drawn(seed: int, user: str) -> str:

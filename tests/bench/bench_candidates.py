@@ -1,0 +1,133 @@
+"""What settings do to the CF model, to retrieval and to the blend without the LLM, without Spark.
+
+    python -m tests.bench.bench_candidates TABLES CONFIG VARIANT …
+
+TABLES/_snapshots holds one snapshot for evaluation. A variant is a text of settings, such as
+"cf.width=64 cf.item_init=random", or "" for those of CONFIG. Each is trained without the LLM, and ranks the
+held-out items of the validation users, by whom settings are chosen, and of the test users. Differences are
+paired, against the first variant.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from allmrec import metrics
+from allmrec.bundle import Bundle
+from allmrec.config import Config, load
+from allmrec.evaluation.comparison import paired
+from allmrec.evaluation.protocols import ranked
+from allmrec.evaluation.report import target_ranks_of
+from allmrec.reporting import Report
+from allmrec.scoring.retrieval import Retriever
+from allmrec.scoring.scorer import Scorer
+from allmrec.training.loader import Snapshot
+from allmrec.training.pipeline import train_bundle
+from allmrec.training.retrieval import held_back_users
+from tests.bench.trained import users_of
+
+WITHOUT_LLM = [
+    *("prompt.soft_tokens=false", "prompt.subtract_prior=false", "training.blend_llm_users=1"),
+    *("evaluation.protocols=[retrieved,catalogue]", "evaluation.num_sampled_users=1"),
+    "scoring.order=without_llm",
+]
+CHUNK_USERS = 1024
+NUM_SAMPLES = 1000
+Figures = dict[str, np.ndarray]
+"""Name → value per user, [N] float64."""
+
+
+def main(root: Path, config_path: str, variants: list[str]) -> None:
+    """Print the figures of every variant; raises ValueError where there is not exactly one snapshot."""
+    folders = sorted(path.parent for path in (root / "_snapshots").glob("*/manifest.json"))
+    if len(folders) != 1:
+        raise ValueError(f"{root}/_snapshots: {len(folders)} snapshots, expected one")
+    snapshot, first = Snapshot(folders[0]), dict[str, Figures]()
+    for variant in variants:
+        config = load([config_path], [f"tables.root={root}", *WITHOUT_LLM, *variant.split()])
+        with tempfile.TemporaryDirectory() as folder:
+            bundle, figures = train_bundle(snapshot, config, Path(folder), Report())
+            print(f"{variant or 'as configured'}: {_trained(figures)}")
+            for group, users in groups_of(snapshot, config).items():
+                found = figures_of(bundle, users, config)
+                print(f"  {group}, n = {len(users):,}: {_in_words(found, first.setdefault(group, found))}")
+        sys.stdout.flush()
+
+
+def groups_of(snapshot: Snapshot, config: Config) -> dict[str, pd.DataFrame]:
+    """Return the validation and the test users: user_id, history, target, seen (with the target), place."""
+    ids = snapshot.items()["item_id"].tolist()
+    rows = held_back_users(snapshot, config)
+    targets = [ids[idx - 1] for idx in rows["held_back"]]
+    validation = pd.DataFrame(
+        {
+            "user_id": rows["user_id"],
+            "history": [[ids[idx - 1] for idx in items if idx > 0] for items in rows["item_idx"]],
+            "target": targets,
+            "seen": [
+                [*(ids[idx - 1] for idx in items), target]
+                for items, target in zip(rows["seen"], targets, strict=True)
+            ],
+            "place": np.arange(1, len(rows) + 1),
+        }
+    )
+    test = users_of(snapshot, config.seed)
+    return {"validation": validation, "test": test.head(config.evaluation.num_users or len(test))}
+
+
+def figures_of(bundle: Bundle, users: pd.DataFrame, config: Config) -> Figures:
+    """Return the CF model's figures in the whole catalogue, and those of the lists that are served."""
+    retriever, scorer = Retriever(bundle, None, config.candidates), Scorer(bundle, None, config)
+    frames = [
+        rows
+        for start in range(0, len(users), CHUNK_USERS)
+        for rows in ranked(users.iloc[start : start + CHUNK_USERS], retriever, scorer, config, _nothing)
+    ]
+    ranks = pd.concat([frame[["protocol", "model", "user_id", "target_rank"]] for frame in frames])
+    in_catalogue, served = (
+        target_ranks_of(
+            ranks[(ranks["protocol"] == protocol) & (ranks["model"] == model)].sort_values("user_id")
+        )
+        for protocol, model in (("catalogue", "cf"), ("retrieved", "served"))
+    )
+    return {
+        "CF Recall@10": metrics.hit(in_catalogue, 10),
+        "CF NDCG@10": metrics.ndcg(in_catalogue, 10),
+        "recall of the list": metrics.hit(served, config.candidates.num_candidates),
+        "served HR@10": metrics.hit(served, 10),
+        "served NDCG@10": metrics.ndcg(served, 10),
+    }
+
+
+def _nothing(part: str, seconds: float, num_users: int) -> None:
+    """Costs are not counted here."""
+
+
+def _trained(figures: dict[str, float]) -> str:
+    """Return how long the CF model was trained, and the weights of retrieval, in words."""
+    weights = {name: value for name, value in figures.items() if name.startswith("retrieval_weight_")}
+    named = ", ".join(
+        f"{name.removeprefix('retrieval_weight_')} {value:.2f}" for name, value in weights.items()
+    )
+    return f"{figures['cf_epochs']:.0f} epochs in {figures['cf_seconds']:.0f} s, retrieval by {named}"
+
+
+def _in_words(found: Figures, first: Figures) -> str:
+    """Return every figure with its paired difference from the first variant's."""
+    words = []
+    for name, values_N in found.items():
+        one = paired(first[name], values_N, NUM_SAMPLES, 0)
+        change = "" if found is first else f" ({one.difference:+.4f} [{one.low:+.4f}, {one.high:+.4f}])"
+        words.append(f"{name} {one.second:.4f}{change}")
+    return ", ".join(words)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 4:
+        sys.exit(__doc__)
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])
