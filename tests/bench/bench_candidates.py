@@ -110,10 +110,9 @@ def _nothing(part: str, seconds: float, num_users: int) -> None:
 
 def _trained(figures: dict[str, float]) -> str:
     """Return how long the CF model was trained, and the weights of retrieval, in words."""
-    weights = {name: value for name, value in figures.items() if name.startswith("retrieval_weight_")}
-    named = ", ".join(
-        f"{name.removeprefix('retrieval_weight_')} {value:.2f}" for name, value in weights.items()
-    )
+    prefix = "retrieval_weight_"
+    weights = {name.removeprefix(prefix): value for name, value in figures.items() if name.startswith(prefix)}
+    named = ", ".join(f"{name} {value:.2f}" for name, value in weights.items())
     return f"{figures['cf_epochs']:.0f} epochs in {figures['cf_seconds']:.0f} s, retrieval by {named}"
 
 

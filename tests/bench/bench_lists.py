@@ -35,7 +35,7 @@ def main() -> None:
         lambda: nearest([(users, items)], everything, NUM_CANDIDATES, seen_rows, seen_items, 8192)
     )
     print(f"the nearest {NUM_CANDIDATES} of {NUM_ITEMS:,} items, {NUM_RETRIEVED:,} users: {seconds:.2f} s")
-    lists, served = random_lists(random), served_order(blends(), ScoringConfig())
+    lists, served = random_lists(random), served_order(blends(), ScoringConfig(order="blend"))
     seconds = timed(lambda: ranked_rows(lists, served, 10))
     print(f"{NUM_RANKED:,} lists of {NUM_CANDIDATES} ranked: {seconds:.2f} s")
 

@@ -3,7 +3,7 @@
     python -m tests.bench.bench_prompts TABLES CONFIG [NUM_USERS] [VARIANT …] [SECTION.KEY=VALUE …]
 
 TABLES holds a bundle for evaluation and its snapshot. Of a seeded sample of the users whose held-out item is
-retrieved, NUM_USERS are read by the LLM. Printed is NDCG@10 of the LLM alone and of the served order on their
+retrieved, NUM_USERS are read by the LLM. Printed is NDCG@10 of the LLM alone and of the blend with it on their
 retrieved lists, and both against the first variant, by the same users. Without variants, all are measured.
 """
 
@@ -24,6 +24,7 @@ from allmrec.evaluation.ranks import ranks_of_candidates, target_ranks
 from allmrec.evaluation.report import in_words
 from allmrec.models.text_encoder import TextEncoder
 from allmrec.ranking.candidate_lists import CandidateLists
+from allmrec.ranking.decision import resolved
 from allmrec.ranking.rankers import rankers
 from allmrec.reporting import Report
 from allmrec.scoring.retrieval import Retriever
@@ -43,7 +44,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "no soft tokens": {"soft_tokens": False},
 }
 """Settings of the section `prompt`, by what they change of the configuration's."""
-SHOWN = ("llm", "served")
+SHOWN = ("llm", "with_llm")
 NUM_USERS = 200
 
 
@@ -104,7 +105,9 @@ def ndcg_of(
     found = {}
     for name in SHOWN:
         ranks = ranks_of_candidates(
-            rankers(bundle.blends, settings.scoring)[name].scores(scored), scored, settings.seed
+            rankers(bundle.blends, resolved(settings.scoring, bundle.decision))[name].scores(scored),
+            scored,
+            settings.seed,
         )
         of_target = [np.inf if rank is None else rank for rank in target_ranks(candidates, ranks, targets)]
         found[name] = metrics.ndcg(np.array(of_target, dtype=np.float64), 10)

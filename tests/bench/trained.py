@@ -44,7 +44,7 @@ class Trained:
 
 
 def users_of(snapshot: Snapshot, seed: int) -> pd.DataFrame:
-    """Return the test users: user_id, history, target, seen, place, in the order that is drawn from the seed."""
+    """Return user_id, history, target, seen and place of the test users, in the order drawn from the seed."""
     users = pd.read_parquet(snapshot.folder / "targets")
     drawn = [_drawn(seed, user) for user in users["user_id"]]
     users = users.assign(drawn=drawn).sort_values(["drawn", "user_id"], ignore_index=True)
