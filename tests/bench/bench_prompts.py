@@ -3,8 +3,9 @@
     python -m tests.bench.bench_prompts TABLES CONFIG [NUM_USERS] [VARIANT …] [SECTION.KEY=VALUE …]
 
 TABLES holds a bundle for evaluation and its snapshot. Of a seeded sample of the users whose held-out item is
-retrieved, NUM_USERS are read by the LLM. Printed is NDCG@10 of the LLM alone and of the blend with it on their
-retrieved lists, and both against the first variant, by the same users. Without variants, all are measured.
+retrieved, NUM_USERS are read by the LLM. Printed is NDCG@10 of the LLM alone and of the blend with it on
+their retrieved lists, and both against the first variant, by the same users. Without variants, all are
+measured.
 """
 
 from __future__ import annotations
@@ -103,12 +104,9 @@ def ndcg_of(
     scored = Scorer(bundle, trained.llm, settings).score(lists)
     candidates = scored.listed(scored.ids)
     found = {}
+    table = rankers(bundle.blends, resolved(settings.scoring, bundle.decision))
     for name in SHOWN:
-        ranks = ranks_of_candidates(
-            rankers(bundle.blends, resolved(settings.scoring, bundle.decision))[name].scores(scored),
-            scored,
-            settings.seed,
-        )
+        ranks = ranks_of_candidates(table[name].scores(scored), scored, settings.seed)
         of_target = [np.inf if rank is None else rank for rank in target_ranks(candidates, ranks, targets)]
         found[name] = metrics.ndcg(np.array(of_target, dtype=np.float64), 10)
     return found
