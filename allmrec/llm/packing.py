@@ -115,11 +115,13 @@ def pack(requests: Sequence[Request], token_budget: int) -> list[PackedBatch]:
     return [pack_rows(group) for group in group_rows(rows, token_budget)]
 
 
-def request_rows(index: int, request: Request, row_tokens: int = ROW_TOKENS) -> Iterator[Row]:
+def request_rows(index: int, request: Request, row_tokens: int | None = None) -> Iterator[Row]:
     """Yield the rows of the request with this index, each with at most `row_tokens` tokens in its tree.
 
-    The answers are taken in the order of their tokens, so that common beginnings meet.
+    By default these are ROW_TOKENS, or as many as the prompt has, where that is longer: to read a long prompt
+    twice costs more than the padding of a long row. The answers are taken in the order of their tokens, so that common beginnings meet.
     """
+    row_tokens = row_tokens or max(ROW_TOKENS, len(request.prompt.token_ids))
     row = _prompt_row(index, request.prompt)
     path: list[tuple[int, int]] = []
     previous: list[int] = []

@@ -127,3 +127,11 @@ def test_every_answer_is_read_as_if_it_alone_followed_its_prompt(
                 assert batch.positions[row, column] == len(before) - 1
     everything = {(index, number) for index, one in enumerate(requests) for number in range(len(one.answers))}
     assert scored == everything
+
+
+def test_a_long_prompt_is_read_once_where_its_answers_are_no_longer_than_it() -> None:
+    answers = [[number, *range(1000, 1019), number] for number in range(25)]  # 500 tokens that are read
+    [row] = request_rows(0, request(600, answers))
+    assert row.num_tokens == 1100
+    assert len(row.answers) == 25
+    assert len(list(request_rows(0, request(100, answers)))) == 2
