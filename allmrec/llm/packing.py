@@ -119,7 +119,8 @@ def request_rows(index: int, request: Request, row_tokens: int | None = None) ->
     """Yield the rows of the request with this index, each with at most `row_tokens` tokens in its tree.
 
     By default these are ROW_TOKENS, or as many as the prompt has, where that is longer: to read a long prompt
-    twice costs more than the padding of a long row. The answers are taken in the order of their tokens, so that common beginnings meet.
+    twice costs more than the padding of a long row. The answers are taken in the order of their tokens, so
+    that common beginnings meet.
     """
     row_tokens = row_tokens or max(ROW_TOKENS, len(request.prompt.token_ids))
     row = _prompt_row(index, request.prompt)
