@@ -54,6 +54,8 @@ def main(root: Path, config_path: str, variants: list[str]) -> None:
             bundle, figures = train_bundle(snapshot, config, Path(folder), Report())
             print(f"{variant or 'as configured'}: {_trained(figures)}")
             for group, users in groups_of(snapshot, config).items():
+                if users.empty:  # nobody holds anything back, say
+                    continue
                 found = figures_of(bundle, users, config)
                 print(f"  {group}, n = {len(users):,}: {_in_words(found, first.setdefault(group, found))}")
         sys.stdout.flush()
