@@ -18,6 +18,18 @@ ItemFeatures = Mapping[str, Tensor]
 """Name → [I+1, K] float32; row 0 (padding) is zeros."""
 
 
+def standardised(features_IK: Tensor) -> Tensor:
+    """Return the features with mean 0 and standard deviation 1 of every column over the items, row 0 zeros.
+
+    A few columns of an LLM's states are a hundred times as large as the others (Sun et al. 2024, "Massive
+    activations in large language models"), and would be all that principal components see.
+    """
+    real_NK = features_IK[1:]
+    scaled_IK = torch.zeros_like(features_IK)
+    scaled_IK[1:] = (real_NK - real_NK.mean(dim=0)) / real_NK.std(dim=0, correction=0).clamp(min=1e-6)
+    return scaled_IK
+
+
 def principal_components(features_IK: Tensor, width: int, std: float) -> Tensor:
     """Return the first `width` principal components of the items, [I+1, C] float32, row 0 zeros.
 

@@ -19,6 +19,7 @@ from allmrec.llm.title_states import title_states
 from allmrec.models.a_llmrec import ALLMRec
 from allmrec.models.alignment import AlignmentNetworks
 from allmrec.models.cf import CFModel
+from allmrec.models.item_features import standardised
 from allmrec.models.text_encoder import TextEncoder
 from allmrec.reporting import Report
 from allmrec.training.catalogue import embed_catalogue
@@ -59,9 +60,8 @@ def train_bundle(
     with report.part("cf", f"train {config.cf.model} on who had what"):
         features = {"text": torch.from_numpy(text_embeddings)}
         if config.cf.item_init == "states":
-            features["states"] = title_states(
-                llm, items["title"].tolist(), config.prompt.title_tokens, report
-            )
+            states = title_states(llm, items["title"].tolist(), config.prompt.title_tokens, report)
+            features["states"] = standardised(states)
         cf, cf_figures = train_cf(snapshot, features, config, folder / "cf", report)
     with report.part("stage 1", "align what users did with what titles say"):
         stage1 = train_stage1(snapshot, cf, encoder, text_embeddings, config, folder / "stage1", report)

@@ -10,7 +10,7 @@ from snapshot_fixture import chain_snapshot, write_snapshot
 from allmrec.config import Config
 from allmrec.errors import InputError
 from allmrec.models.cf import CFModel, build_cf_model
-from allmrec.models.item_features import principal_components
+from allmrec.models.item_features import principal_components, standardised
 from allmrec.reporting import Report
 from allmrec.training.cf import INITIAL_STD, evaluate_full_ranking, train_cf
 from allmrec.training.loader import Snapshot
@@ -212,3 +212,15 @@ def test_principal_components_are_those_of_numpy_up_to_one_scale() -> None:
 
 def test_texts_that_are_all_alike_have_no_components() -> None:
     assert principal_components(torch.ones(5, 3), 2, 0.1).shape == (5, 0)
+
+
+def test_standardised_features_have_columns_of_one_size() -> None:
+    features = torch.randn(40, 3, generator=torch.Generator().manual_seed(1)) * torch.tensor(
+        [1.0, 900.0, 0.0]
+    )
+    features[0] = 0.0
+    scaled = standardised(features)
+    assert scaled[1:].mean(dim=0).numpy() == pytest.approx(np.zeros(3), abs=1e-4)
+    assert scaled[1:, :2].std(dim=0, correction=0).numpy() == pytest.approx(np.ones(2), abs=1e-3)
+    assert not scaled[0].any()
+    assert not scaled[:, 2].any()
