@@ -1,10 +1,8 @@
 """Whether the LLM is worth its cost: the comparison of a bundle's orders, made in training, and its outcome.
 
-`scoring.order: auto` serves the cheapest order that no other one beats. Orders are compared on the same
-held-back users, each half of them ordered by weights that were fitted on the other half. One beats another
-where it makes the next item likelier for certain (95 % interval of the difference of log-likelihoods above 0)
-and its NDCG@10 is not lower. The likelihood decides because the weights are fitted by it, and because it
-tells orders apart with fewer users than NDCG@10. An owner can force any order.
+`scoring.order: auto` serves the cheapest order that no other one beats for certain. Orders are compared by
+NDCG@10 on the same held-back users, each half of them ordered by weights that were fitted on the other half;
+what is certain is a 95 % interval of the difference above 0. An owner can force any order.
 """
 
 from __future__ import annotations
@@ -31,11 +29,9 @@ class ComparedOrder:
     """What the LLM reads."""
     ndcg: float
     """NDCG@10."""
-    log_likelihood: float
-    """Of the next item among the candidates, in nats, the mean of the users."""
     low: float
     high: float
-    """95 % interval of the log-likelihood minus that of the order without the LLM; 0 and 0 for that one."""
+    """95 % interval of its difference from the first order, the one without the LLM; 0 and 0 for that."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +59,10 @@ class Decision:
         if not self.num_users:
             return f"{IN_WORDS[self.served]} is served: there was no validation user to compare orders on"
         first, *others = self.compared
-        said = [f"NDCG@10 of {IN_WORDS[first.name]} is {first.ndcg:.3f}"]
+        said = [f"{IN_WORDS[first.name]} has NDCG@10 {first.ndcg:.3f}"]
         said += [
-            f"of {IN_WORDS[order.name]} {order.ndcg:.3f}, where the next item is "
-            f"{order.log_likelihood - first.log_likelihood:+.3f} nats likelier "
-            f"[{order.low:+.3f}, {order.high:+.3f}], for {order.tokens_per_user:.0f} tokens a user"
+            f"{IN_WORDS[order.name]} {order.ndcg:.3f} ({order.ndcg - first.ndcg:+.3f} "
+            f"[{order.low:+.3f}, {order.high:+.3f}], {order.tokens_per_user:.0f} tokens a user)"
             for order in others
         ]
         users = f"on the lists of {self.num_users:,} validation users"

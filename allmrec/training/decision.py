@@ -14,7 +14,7 @@ from allmrec.llm.frozen import FrozenLLM
 from allmrec.llm.prompt import PromptLayout
 from allmrec.ranking.candidate_lists import CandidateLists
 from allmrec.ranking.decision import TITLES, WITHOUT_LLM, ComparedOrder, Decision, cheapest_unbeaten
-from allmrec.ranking.served import AmongRead, CalibratedRanker, log_softmax
+from allmrec.ranking.served import AmongRead
 from allmrec.training.blend import fit_blend, halves_of, without_llm
 
 NUM_RESAMPLES = 1000
@@ -37,7 +37,7 @@ def compared_crosswise(
     Each half of the users is ordered by weights that were fitted on the other half.
     """
     columns_B, half_B = read.columns_of(targets), halves_of(read.users, seed)
-    found: dict[str, list[np.ndarray]] = {WITHOUT_LLM: [], TITLES: []}
+    ranks: dict[str, list[np.ndarray]] = {WITHOUT_LLM: [], TITLES: []}
     for half in (0, 1):
         these, others = np.flatnonzero(half_B == half), np.flatnonzero(half_B != half)
         fitted_on, other_targets = read.take(others), [targets[row] for row in others.tolist()]
@@ -45,38 +45,28 @@ def compared_crosswise(
         with_llm, _ = fit_blend(fitted_on, other_targets, parts, without, seed)
         lists = read.take(these)
         for name, ranker in ((WITHOUT_LLM, without), (TITLES, AmongRead(with_llm, without))):
-            found[name].append(_values(ranker, lists, columns_B[these]))
-    values = {name: np.concatenate(by_half) for name, by_half in found.items()}
-    return _decision(values, {WITHOUT_LLM: 0.0, TITLES: tokens_per_user}, seed)
+            ranks[name].append(metrics.ranks_of_target(ranker.scores(lists), columns_B[these]))
+    ndcg = {name: metrics.ndcg(np.concatenate(by_half), 10) for name, by_half in ranks.items()}
+    return _decision(ndcg, {WITHOUT_LLM: 0.0, TITLES: tokens_per_user}, seed)
 
 
-def _values(ranker: CalibratedRanker, lists: CandidateLists, columns_B: np.ndarray) -> np.ndarray:
-    """Return NDCG@10 and the log-likelihood of each user's item, [B, 2] float64; `columns_B` [B] int64."""
-    scores_BC = ranker.scores(lists)
-    logprobs_BC = log_softmax(scores_BC / ranker.temperature)
-    ndcg_B = metrics.ndcg(metrics.ranks_of_target(scores_BC, columns_B), 10)
-    return np.column_stack([ndcg_B, logprobs_BC[np.arange(len(lists)), columns_B]])
-
-
-def _decision(values: Mapping[str, np.ndarray], tokens: Mapping[str, float], seed: int) -> Decision:
-    """Return the decision between orders by their `_values` [N, 2] of the same users, cheapest first."""
-    first_N2 = next(iter(values.values()))
-    if not len(first_N2):
+def _decision(ndcg: Mapping[str, np.ndarray], tokens: Mapping[str, float], seed: int) -> Decision:
+    """Return the decision between orders by their NDCG@10 of the same users, cheapest first."""
+    first_N = next(iter(ndcg.values()))
+    if not len(first_N):
         return Decision(WITHOUT_LLM, (), 0)
+    against = {name: paired(first_N, values_N, NUM_RESAMPLES, seed) for name, values_N in ndcg.items()}
     beats = {
         (one, other)
-        for one, ones_N2 in values.items()
-        for other, others_N2 in values.items()
-        if one != other
-        and paired(others_N2[:, 1], ones_N2[:, 1], NUM_RESAMPLES, seed).verdict == "better"
-        and ones_N2[:, 0].mean() >= others_N2[:, 0].mean()
+        for one, ones_N in ndcg.items()
+        for other, others_N in ndcg.items()
+        if one != other and paired(others_N, ones_N, NUM_RESAMPLES, seed).verdict == "better"
     }
-    compared = []
-    for name, values_N2 in values.items():
-        against = paired(first_N2[:, 1], values_N2[:, 1], NUM_RESAMPLES, seed)
-        ndcg = float(values_N2[:, 0].mean())
-        compared.append(ComparedOrder(name, tokens[name], ndcg, against.second, against.low, against.high))
-    return Decision(cheapest_unbeaten(list(values), beats), tuple(compared), len(first_N2))
+    compared = tuple(
+        ComparedOrder(name, tokens[name], against[name].second, against[name].low, against[name].high)
+        for name in ndcg
+    )
+    return Decision(cheapest_unbeaten(list(ndcg), beats), compared, len(first_N))
 
 
 def _tokens_per_user(read: CandidateLists, bundle: Bundle, llm: FrozenLLM) -> float:

@@ -158,7 +158,7 @@ def test_the_llm_is_served_where_lists_are_better_with_it_for_certain(strength: 
     without, with_llm = decision.compared
     assert (without.tokens_per_user, with_llm.tokens_per_user) == (0.0, 200.0)
     assert (with_llm.low > 0) == (served == "titles")
-    assert with_llm.low < with_llm.log_likelihood - without.log_likelihood < with_llm.high
+    assert with_llm.low < with_llm.ndcg - without.ndcg < with_llm.high
 
 
 def test_without_validation_users_the_llm_is_left_out() -> None:

@@ -228,8 +228,8 @@ def test_the_order_without_the_llm_is_the_blend_without_it_for_everybody() -> No
 
 def decision(served: str) -> Decision:
     compared = (
-        ComparedOrder("without_llm", 0.0, 0.45, -2.15, 0.0, 0.0),
-        ComparedOrder("titles", 210.4, 0.47, -2.1, 0.004, 0.096),
+        ComparedOrder("without_llm", 0.0, 0.45, 0.0, 0.0),
+        ComparedOrder("titles", 210.4, 0.47, 0.004, 0.036),
     )
     return Decision(served, compared, 350)
 
@@ -248,9 +248,9 @@ def test_auto_is_the_order_that_the_bundle_decided_for() -> None:
 
 def test_a_decision_says_in_one_sentence_what_is_served_and_why() -> None:
     assert str(decision("titles")) == (
-        "the blend with the LLM is served: on the lists of 350 validation users NDCG@10 of the blend without "
-        "the LLM is 0.450, of the blend with the LLM 0.470, where the next item is +0.050 nats likelier "
-        "[+0.004, +0.096], for 210 tokens a user"
+        "the blend with the LLM is served: on the lists of 350 validation users "
+        "the blend without the LLM has NDCG@10 0.450, the blend with the LLM 0.470 "
+        "(+0.020 [+0.004, +0.036], 210 tokens a user)"
     )
     assert "no validation user" in str(Decision("without_llm", (), 0))
     assert Decision.from_json(decision("titles").to_json()) == decision("titles")
