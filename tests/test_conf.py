@@ -75,6 +75,7 @@ PAPER = {
     "prompt.layout": "authors",
     "prompt.title_tokens": None,
     "scoring.order": "llm",
+    "scoring.llm_candidates": None,
     "scoring.mode": "free",
     "scoring.repetition_penalty": 1.5,
 }

@@ -202,7 +202,9 @@ def test_scores_of_lists_without_hostile_items_are_the_same_to_the_last_bit(
     benign: Bundle, hostile: Bundle, llm: FrozenLLM
 ) -> None:
     lists = users_of_others(hostile_candidates=False)
-    before, after = (Scorer(bundle, llm, bundle.config).score(lists) for bundle in (benign, hostile))
+    before, after = (
+        Scorer(bundle, llm, bundle.config).score(lists, read_all=True) for bundle in (benign, hostile)
+    )
     assert after.llm_failures.tolist() == [None] * NUM_USERS
     for part in PARTS:
         assert np.isfinite(after.part(part)).all()
@@ -212,9 +214,11 @@ def test_scores_of_lists_without_hostile_items_are_the_same_to_the_last_bit(
 def test_hostile_candidates_do_not_move_the_others_of_their_list(
     benign: Bundle, hostile: Bundle, llm: FrozenLLM
 ) -> None:
-    alone = Scorer(benign, llm, benign.config).score(users_of_others(hostile_candidates=False))
+    alone = Scorer(benign, llm, benign.config).score(users_of_others(hostile_candidates=False), read_all=True)
     lists = users_of_others(hostile_candidates=True)
-    before, after = (Scorer(bundle, llm, bundle.config).score(lists) for bundle in (benign, hostile))
+    before, after = (
+        Scorer(bundle, llm, bundle.config).score(lists, read_all=True) for bundle in (benign, hostile)
+    )
     assert after.llm_failures.tolist() == [None] * NUM_USERS
     np.testing.assert_array_equal(
         after.part("alignment")[:, :NUM_OTHERS], before.part("alignment")[:, :NUM_OTHERS]
@@ -231,7 +235,7 @@ def test_users_with_hostile_histories_do_not_move_the_others_of_their_chunk(
     scorer = Scorer(hostile, llm, hostile.config)
     quiet, loud = users_of_others(hostile_candidates=True), users_of_hostile()
     both = lists_of([*quiet.histories, *loud.histories], [*quiet.listed(quiet.ids), *loud.listed(loud.ids)])
-    alone, together = scorer.score(quiet), scorer.score(both)
+    alone, together = scorer.score(quiet, read_all=True), scorer.score(both, read_all=True)
     assert together.llm_failures.tolist() == [None] * len(both)
     for part in PARTS:
         close(together.part(part)[:NUM_USERS, : quiet.ids.shape[1]], alone.part(part))
