@@ -1,4 +1,4 @@
-"""What is known of every item before anybody interacted with it: features by name, shared by all models.
+"""What is known of every item before anybody interacted with it: features by name.
 
     text    the sentence encoder's embedding Q of title and description
     states  the frozen LLM's own states of the title

@@ -20,7 +20,6 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from allmrec.ranking.candidate_lists import CandidateLists
-from allmrec.ranking.decision import resolved
 from allmrec.ranking.rankers import served_order
 from allmrec.ranking.served import ranked_rows
 from allmrec.runtime.chunks import by_chunk, hashed, number_of_chunks, numbered_by_activity, partitioned
@@ -148,8 +147,7 @@ def scoring(
             lists = scorer.score(CandidateLists.from_frame(users))
             if is_late:
                 lists = replace(lists, llm_failures=np.full(len(lists), "deadline", dtype=object))
-            order = served_order(scorer.bundle.blends, resolved(settings, scorer.bundle.decision))
-            rows = ranked_rows(lists, order, settings.top_k)
+            rows = ranked_rows(lists, served_order(scorer.bundle.blends, settings), settings.top_k)
             num_done.add(len(users))
             yield rows.assign(**_of_chunk(users, rows), bundle_id=model.bundle_id, run_id=run_id)
 

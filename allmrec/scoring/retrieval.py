@@ -159,11 +159,11 @@ class Retriever:
         `seen_rows` (ascending), `seen_items` [N]: pairs that are left out.
         """
         wanted, block = self.settings.num_candidates, self.settings.block_items
-        everything = self.signals.weighted(vectors, self.weights, with_cf=True)
-        _, best = nearest(everything, self.all_items, wanted, seen_rows, seen_items, block)
+        pairs = self.signals.weighted(vectors, self.weights)
+        _, best = nearest(list(pairs.values()), self.all_items, wanted, seen_rows, seen_items, block)
         if not self.settings.text_quota:
             return best, np.zeros((len(best), 0), dtype=np.int64)
-        without_cf = self.signals.weighted(vectors, self.weights, with_cf=False)
+        without_cf = [pair for name, pair in pairs.items() if name not in ("cf", "unknown")]
         # The first `wanted` may all be among the best already.
         num_rare = self.settings.text_quota + wanted
         _, rare = nearest(without_cf, self.rare_items, num_rare, seen_rows, seen_items, block)

@@ -62,14 +62,17 @@ class Scorer:
         is_asked_B = lists.use_llm & (lists.counts > 0)
         asked = np.flatnonzero(is_asked_B).tolist() if self.llm is not None else []
         if asked:
-            columns = self._columns_to_read(lists, read_all)
-            read = [[candidates[row][column] for column in columns[row].tolist()] for row in asked]
+            columns = self._columns_to_read(lists.take(np.array(asked)), read_all)
+            read = [
+                [candidates[row][column] for column in own.tolist()]
+                for row, own in zip(asked, columns, strict=True)
+            ]
             scored = self._ask([(lists.users[row], histories[row]) for row in asked], read, users_BH[asked])
             for number, row in enumerate(asked):
                 failures_B[row], logprobs = scored.failures[number], scored.logprobs[number]
                 if logprobs is not None:
-                    logprobs_BC[row, columns[row]] = logprobs
-                    choices_BC[row, columns[row]] = logprobs - self._priors_of(read[number])
+                    logprobs_BC[row, columns[number]] = logprobs
+                    choices_BC[row, columns[number]] = logprobs - self._priors_of(read[number])
         lists = lists.with_parts({"llm_logprob": logprobs_BC, "llm": choices_BC})
         return replace(lists, llm_failures=failures_B)
 

@@ -51,17 +51,18 @@ class Signals:
         variance_B = ((values_BK @ self._covariances[name]) * values_BK).sum(dim=1)
         return values_BK * variance_B.clamp(min=1e-12).rsqrt()[:, None] * (variance_B > 1e-12)[:, None]
 
-    def weighted(self, vectors: UserVectors, weights: BlendWeights, with_cf: bool) -> list[Pair]:
-        """Return pairs whose products add up to the score of every item.
+    def weighted(self, vectors: UserVectors, weights: BlendWeights) -> dict[str, Pair]:
+        """Return pairs whose products add up to the score of every item, by signal.
 
-        Without the CF model (`with_cf` false) every item is judged by the others alone, known or not.
+        `unknown` is the offset of what the CF model does not know. Without it and `cf` every item is judged
+        by the other signals alone.
         """
-        pairs = [
-            (weight * self.users(vectors, name), self.items[name])
+        pairs = {
+            name: (weight * self.users(vectors, name), self.items[name])
             for name, weight in weights.weights.items()
-            if weight and (with_cf or name != "cf")
-        ]
-        if with_cf and weights.unknown_offset:
+            if weight
+        }
+        if weights.unknown_offset:
             has_cf_B1 = torch.from_numpy(vectors.has_cf).to(self._unknown_I1)[:, None]
-            pairs.append((weights.unknown_offset * has_cf_B1, self._unknown_I1))
+            pairs["unknown"] = (weights.unknown_offset * has_cf_B1, self._unknown_I1)
         return pairs

@@ -43,7 +43,6 @@ class UserEncoder:
     def __init__(self, bundle: Bundle) -> None:
         self.max_history = bundle.config.sequences.max_history
         self.rec = bundle.rec.eval()
-        self.cf = bundle.rec.cf.eval()
         self.known = np.asarray(bundle.known, dtype=bool)
         self.item_ids = pd.Index(bundle.items["item_id"])
         with torch.no_grad():
@@ -68,7 +67,7 @@ class UserEncoder:
         has_cf_B = (cf_history_BL > 0).any(dim=1)
         cf_BD = torch.zeros(len(histories), self.cf_items.shape[1], device=device)
         if has_cf_B.any():
-            cf_BD[has_cf_B] = self.cf.user_representation(cf_history_BL[has_cf_B]).float()
+            cf_BD[has_cf_B] = self.rec.cf.user_representation(cf_history_BL[has_cf_B]).float()
         text_history_BL = torch.from_numpy(left_padded(rows, items, len(histories), TEXT_HISTORY)).to(device)
         # The sum has the mean's direction, which is all that a cosine reads.
         text_sum_BJ = (self.text_items[text_history_BL] * self.text_norms[text_history_BL].unsqueeze(2)).sum(

@@ -75,7 +75,8 @@ def run_score(context: Context, run_date: date) -> None:
             bundle_store.require_llm(context, bundle_id, run.report)
             folder = bundle_store.fetch_bundle(context, bundle_id)
             scoring = resolved(context.config.scoring, decision_of(folder))
-            model = WorkerModel.ship(context.spark.sparkContext, folder, bundle_id, context.config)
+            config = context.config.model_copy(update={"scoring": scoring})
+            model = WorkerModel.ship(context.spark.sparkContext, folder, bundle_id, config)
         with run.part("score", "let the LLM and the blend order every user's candidates"):
             last = last_night(context, run_date)
             users = run.keep(users_to_score(night, scoring, last), StorageLevel.DISK_ONLY)

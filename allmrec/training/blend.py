@@ -20,7 +20,8 @@ import numpy as np
 from allmrec import metrics, seeds
 from allmrec.ranking.blend import BlendWeights, blend_features
 from allmrec.ranking.candidate_lists import CandidateLists, filled
-from allmrec.training.logit import SHRINK, fit_logit, log_softmax
+from allmrec.ranking.served import log_softmax
+from allmrec.training.logit import SHRINK, fit_logit
 
 PRIOR = {"cf": 1.0, "text": 0.3, "alignment": 0.5, "llm": 0.1, "popularity": 0.0}
 """Weights (temperature included) before any user was looked at: about what the measured blends ended near."""

@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from allmrec.ranking.served import log_softmax
+
 SHRINK = 50.0
 """How many users the prior is worth, roughly: a z-scored part tells at most 1 per user about its weight
 (Fisher information).
@@ -66,9 +68,3 @@ def _descended(
         if objective(tried_P) < now:
             return tried_P
     return v_P
-
-
-def log_softmax(scores_BC: np.ndarray) -> np.ndarray:
-    """Return log softmax over each row, [B, C] float64."""
-    shifted_BC = scores_BC - scores_BC.max(axis=1, keepdims=True)
-    return shifted_BC - np.log(np.exp(shifted_BC).sum(axis=1, keepdims=True))

@@ -19,7 +19,7 @@ from allmrec.scoring.scorer import Scorer
 from allmrec.training.blend import fit_blend, without_llm
 from allmrec.training.decision import decide
 from allmrec.training.loader import Snapshot
-from allmrec.training.retrieval import fit_retrieval, held_back_users
+from allmrec.training.retrieval import by_item_id, fit_retrieval, held_back_users
 
 USERS_WITH_LLM, USERS_WITHOUT_LLM = 64, 4096
 """Users scored together."""
@@ -64,13 +64,9 @@ def blend_lists(
     Retrieval's recall is the share of such lists; 1 where there is nobody to look at. Users stand in an order
     drawn from the seed, so that the first ones are a sample.
     """
-    rows = held_back_users(snapshot, config)
-    ids = bundle.items.set_index("item_idx")["item_id"].to_dict()
-    users, targets = rows["user_id"].tolist(), [ids[idx] for idx in rows["held_back"]]
-    histories = [[ids[idx] for idx in history if idx > 0] for history in rows["item_idx"]]
-    seen = [[ids[idx] for idx in items if idx > 0] for items in rows["seen"]]
-    retriever = Retriever(bundle, None, config.candidates)
-    lists = retriever.retrieve(users, histories, seen)
+    users = by_item_id(held_back_users(snapshot, config), bundle.items["item_id"].tolist())
+    names, histories, targets, seen = (users[name].tolist() for name in users.columns)
+    lists = Retriever(bundle, None, config.candidates).retrieve(names, histories, seen)
     # Only lists that hold the true item say how to order one. Placing it into the others would teach that the
     # true item is the one that retrieval ranks last: on the demo shop all weights then became 0.
     has_target = np.flatnonzero(lists.columns_of(targets) >= 0)

@@ -7,6 +7,8 @@ The held-back item is told from sampled items of the catalogue by softmax(Σ wei
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import torch
@@ -58,6 +60,21 @@ def held_back_users(snapshot: Snapshot, config: Config) -> pd.DataFrame:
     return rows.head(config.training.blend_users).reset_index(drop=True)
 
 
+def by_item_id(rows: pd.DataFrame, ids: Sequence[str]) -> pd.DataFrame:
+    """Return user_id, history, target and seen of `held_back_users`, items by their ids instead of item_idx.
+
+    `ids` are those of the items 1..I.
+    """
+    return pd.DataFrame(
+        {
+            "user_id": rows["user_id"],
+            "history": [[ids[idx - 1] for idx in items if idx > 0] for items in rows["item_idx"]],
+            "target": [ids[idx - 1] for idx in rows["held_back"]],
+            "seen": [[ids[idx - 1] for idx in items if idx > 0] for items in rows["seen"]],
+        }
+    )
+
+
 def _features(bundle: Bundle, rows: pd.DataFrame, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the z-scores of the held-back item, first, and of sampled ones, and which of them count.
 
@@ -67,7 +84,7 @@ def _features(bundle: Bundle, rows: pd.DataFrame, seed: int) -> tuple[np.ndarray
     encoder = UserEncoder(bundle)
     signals = Signals(encoder)
     ids = bundle.items["item_id"].tolist()
-    vectors = encoder.encode([[ids[idx - 1] for idx in history if idx > 0] for history in rows["item_idx"]])
+    vectors = encoder.encode(by_item_id(rows, ids)["history"].tolist())
     targets_B = rows["held_back"].to_numpy(dtype=np.int64)
     random = seeds.generator(seed, "retrieval", "sampled items")
     sampled_M = 1 + np.sort(random.permutation(len(ids))[:NUM_SAMPLED])

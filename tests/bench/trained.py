@@ -43,6 +43,14 @@ class Trained:
         return cls(load_bundle(folder, llm), snapshot, llm, users.head(num_users or len(users)))
 
 
+def only_snapshot(root: Path) -> Snapshot:
+    """Return the snapshot in `root/_snapshots`; raises ValueError where there is not exactly one."""
+    folders = sorted(path.parent for path in (root / "_snapshots").glob("*/manifest.json"))
+    if len(folders) != 1:
+        raise ValueError(f"{root}/_snapshots: {len(folders)} snapshots, expected one")
+    return Snapshot(folders[0])
+
+
 def users_of(snapshot: Snapshot, seed: int) -> pd.DataFrame:
     """Return user_id, history, target, seen and place of the test users, in the order drawn from the seed."""
     users = pd.read_parquet(snapshot.folder / "targets")
