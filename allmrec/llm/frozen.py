@@ -246,9 +246,10 @@ def _load_folder(folder: Path, settings: LLMConfig) -> tuple[Any, Any]:
                 use_safetensors=True,
                 attn_implementation="sdpa",
                 dtype=_dtype(settings.dtype, device),
+                device_map={"": device},  # straight from the files: no copy in the host's memory
                 **local,
             )
-            return model.to(device), tokenizer  # type: ignore[arg-type]
+            return model, tokenizer
     except (OSError, ValueError, KeyError) as error:
         raise SetupError(
             f"llm.model: {settings.model} cannot be loaded ({first_line(error)}), "

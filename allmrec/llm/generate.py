@@ -19,6 +19,7 @@ from torch import Tensor
 from allmrec.errors import ConfigError
 from allmrec.llm.frozen import FrozenLLM
 from allmrec.llm.multi_item import OUT_OF_MEMORY, PROMPT_TOO_LONG, score_requests, with_soft_tokens
+from allmrec.llm.on_device import on_device
 from allmrec.llm.packing import Request, pack
 from allmrec.llm.prompt import Prompt, PromptLayout
 
@@ -124,7 +125,7 @@ def written(
 ) -> str:
     """Return what the LLM writes after a prompt, greedily; soft tokens as in `generate_greedy`."""
     [batch, *_] = pack([Request(prompt, [[llm.eos_id]])], 1)
-    embeddings = with_soft_tokens(llm, batch, soft_items, soft_users)
+    embeddings = with_soft_tokens(llm, batch, on_device(batch, llm.device), soft_items, soft_users)
     ids = llm.generate(embeddings, max_new_tokens, repetition_penalty)
     return str(llm.tokenizer.decode(ids, skip_special_tokens=True))
 

@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from allmrec.errors import SetupError
 from allmrec.llm.frozen import FrozenLLM
+from allmrec.llm.on_device import on_device, seen
 from allmrec.llm.packing import PackedBatch, Request, Row, group_rows, pack_rows, request_rows
 from allmrec.llm.prompt import USER, Prompt, PromptLayout, TitleTokens
 from allmrec.reporting import Report
@@ -38,7 +39,7 @@ class Scored:
 
 
 def score_batch(
-    llm: FrozenLLM, batch: PackedBatch, soft_items: Tensor | None, soft_users: Tensor | None
+    llm: FrozenLLM, batch: PackedBatch[np.ndarray], soft_items: Tensor | None, soft_users: Tensor | None
 ) -> Tensor:
     """Return the log-probability in nats of every answer, [A] float32, differentiable in the soft tokens.
 
@@ -49,17 +50,14 @@ def score_batch(
 
     Raises ValueError where a prompt has soft tokens that were not given.
     """
-    device = llm.device
-    mask_BTT = torch.zeros(batch.allowed.shape, dtype=llm.dtype, device=device)
-    mask_BTT.masked_fill_(~torch.from_numpy(batch.allowed).to(device), torch.finfo(llm.dtype).min)
-    embeddings_BTH = with_soft_tokens(llm, batch, soft_items, soft_users)
-    hidden_BTH = llm.hidden(embeddings_BTH, mask_BTT[:, None], torch.from_numpy(batch.positions).to(device))
-    sources_MH = hidden_BTH[
-        torch.from_numpy(batch.source_rows).to(device), torch.from_numpy(batch.source_columns).to(device)
-    ]
-    edges_E = _edge_logprobs(llm, sources_MH, batch)
-    padded = torch.cat([edges_E, edges_E.new_zeros(1)])
-    return padded[torch.from_numpy(batch.answer_edges).to(device)].sum(dim=1)
+    sent = on_device(batch, llm.device)
+    is_seen_B1TT = seen(sent.ends)[:, None]
+    mask_B1TT = torch.zeros(is_seen_B1TT.shape, dtype=llm.dtype, device=llm.device)
+    mask_B1TT.masked_fill_(~is_seen_B1TT, torch.finfo(llm.dtype).min)
+    embeddings_BTH = with_soft_tokens(llm, batch, sent, soft_items, soft_users)
+    hidden_BTH = llm.hidden(embeddings_BTH, mask_B1TT, sent.positions)
+    edges_E = _edge_logprobs(llm, hidden_BTH[sent.source_rows, sent.source_columns], batch, sent)
+    return torch.cat([edges_E, edges_E.new_zeros(1)])[sent.answer_edges].sum(dim=1)
 
 
 def score_requests(
@@ -89,7 +87,7 @@ def score_requests(
     ]
     num_scored = 0
 
-    def collect(batch: PackedBatch, scores_A: Tensor) -> None:
+    def collect(batch: PackedBatch[np.ndarray], scores_A: Tensor) -> None:
         nonlocal num_scored
         for request, answer, score in zip(
             batch.answer_requests, batch.answer_indices, scores_A.cpu().numpy(), strict=True
@@ -146,28 +144,31 @@ def item_priors(
 
 
 def with_soft_tokens(
-    llm: FrozenLLM, batch: PackedBatch, soft_items: Tensor | None, soft_users: Tensor | None
+    llm: FrozenLLM,
+    batch: PackedBatch[np.ndarray],
+    sent: PackedBatch[Tensor],
+    soft_items: Tensor | None,
+    soft_users: Tensor | None,
 ) -> Tensor:
     """Return the input embeddings [B, T, H] of a batch, in the LLM's dtype, with its soft tokens in place.
 
-    Soft tokens as in `score_batch`. Raises ValueError where a prompt has soft tokens that were not given.
+    `sent` is the batch on the LLM's device. Soft tokens as in `score_batch`. Raises ValueError where a prompt
+    has soft tokens that were not given.
     """
-    device = llm.device
-    embeddings = llm.token_embeddings(torch.from_numpy(batch.token_ids).to(device))
-    is_user = batch.soft_items == USER
-    for chosen, vectors, vector_rows in (
-        (is_user, soft_users, batch.soft_requests),
-        (~is_user, soft_items, batch.soft_items),
+    embeddings = llm.token_embeddings(sent.token_ids)
+    num_users, num_soft = int((batch.soft_items == USER).sum()), len(batch.soft_items)
+    for vectors, vector_rows, start, end in (
+        (soft_users, sent.soft_requests, 0, num_users),
+        (soft_items, sent.soft_items, num_users, num_soft),
     ):
-        if chosen.any():
+        if start < end:
             if vectors is None:
                 raise ValueError("the prompt has soft tokens, but none were given")
-            values = vectors[torch.from_numpy(vector_rows[chosen]).to(vectors.device)]
-            cells = (
-                torch.from_numpy(batch.soft_rows[chosen]).to(device),
-                torch.from_numpy(batch.soft_columns[chosen]).to(device),
+            values = vectors[vector_rows[start:end].to(vectors.device)]
+            cells = (sent.soft_rows[start:end], sent.soft_columns[start:end])
+            embeddings = embeddings.index_put(
+                cells, values.to(device=embeddings.device, dtype=embeddings.dtype)
             )
-            embeddings = embeddings.index_put(cells, values.to(device=device, dtype=embeddings.dtype))
     return embeddings
 
 
@@ -176,7 +177,7 @@ def _score_groups(
     groups: list[list[Row]],
     soft_items: Tensor | None,
     soft_users: Tensor | None,
-    collect: Callable[[PackedBatch, Tensor], None],
+    collect: Callable[[PackedBatch[np.ndarray], Tensor], None],
     fail: Callable[[Row], None],
 ) -> None:
     """Score one group of rows per pass.
@@ -186,7 +187,7 @@ def _score_groups(
     A GPU computes one group while the next one is packed: results are collected one pass late.
     """
     pending = groups[::-1]
-    computing: tuple[PackedBatch, Tensor] | None = None
+    computing: tuple[PackedBatch[np.ndarray], Tensor] | None = None
     while pending:
         rows = pending.pop()
         batch = pack_rows(rows)
@@ -203,7 +204,7 @@ def _score_groups(
 
 
 def _scores_or_none(
-    llm: FrozenLLM, batch: PackedBatch, soft_items: Tensor | None, soft_users: Tensor | None
+    llm: FrozenLLM, batch: PackedBatch[np.ndarray], soft_items: Tensor | None, soft_users: Tensor | None
 ) -> Tensor | None:
     """Return the scores [A] of `score_batch`, or None where the memory does not suffice."""
     try:
@@ -218,8 +219,10 @@ def _scores_or_none(
     return None
 
 
-def _edge_logprobs(llm: FrozenLLM, sources_MH: Tensor, batch: PackedBatch) -> Tensor:
-    """Return log P(token | source) of every edge, [E] float32.
+def _edge_logprobs(
+    llm: FrozenLLM, sources_MH: Tensor, batch: PackedBatch[np.ndarray], sent: PackedBatch[Tensor]
+) -> Tensor:
+    """Return log P(token | source) of every edge, [E] float32; `sent` is the batch on the LLM's device.
 
     Logits are computed and dropped slice by slice.
     """
@@ -228,8 +231,7 @@ def _edge_logprobs(llm: FrozenLLM, sources_MH: Tensor, batch: PackedBatch) -> Te
     parts = []
     for start in range(0, len(sources_MH), num_rows):
         first, last = np.searchsorted(batch.edge_sources, [start, start + num_rows])
-        rows_E = torch.from_numpy(batch.edge_sources[first:last] - start).to(llm.device)
-        tokens_E = torch.from_numpy(batch.edge_tokens[first:last]).to(llm.device)
+        rows_E, tokens_E = sent.edge_sources[first:last] - start, sent.edge_tokens[first:last]
 
         def slice_logprobs(hidden_NH: Tensor, rows_E: Tensor = rows_E, tokens_E: Tensor = tokens_E) -> Tensor:
             logits_NV = llm.logits(hidden_NH)

@@ -4,16 +4,23 @@ Answers with a common beginning share its tokens: the answers of a request form 
 prompt's last token. Every token of the tree sees the prompt, its ancestors and itself, and its position is
 its depth, so each answer is read exactly as if it alone followed the prompt. A token that only has to be
 predicted (the last one of an answer) is never an input.
+
+The tree's tokens stand in preorder: a token's descendants are the columns from its own to where its subtree
+ends. So one number a token says who may see it, and the mask [T, T] is made where it is used.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 import numpy as np
 
-from allmrec.llm.prompt import Prompt
+from allmrec.llm.prompt import USER, Prompt
+
+Array = TypeVar("Array")
+"""np.ndarray where a batch is packed, Tensor where it is read (`on_device`)."""
 
 ROW_TOKENS = 384
 """Maximum number of tree tokens per row.
@@ -75,41 +82,41 @@ class Row:
 
 
 @dataclass(frozen=True)
-class PackedBatch:
-    """Arrays of one forward pass over B rows, padded to T tokens.
+class PackedBatch(Generic[Array]):
+    """Arrays of one forward pass over B rows, padded to T tokens; all are int64.
 
     It has K soft tokens, E edges from M predicting columns, and A answers of at most P edges.
 
     | field | shape |
     |---|---|
-    | token_ids, positions | [B, T] int64, 0 in padding and at soft tokens |
-    | allowed | [B, T, T] bool: may a token (second axis) see another (third axis); padding sees itself only |
-    | soft_rows, soft_columns | [K] int64: where soft tokens go |
-    | soft_items | [K] int64: whose they are (item_idx or `USER`) |
-    | soft_requests | [K] int64: the request of each soft token |
-    | source_rows, source_columns | [M] int64: hidden states that predict something |
-    | edge_sources, edge_tokens | [E] int64: which of the M predicts which token, sorted by source |
-    | answer_edges | [A, P] int64: edges of an answer, E where there is none |
-    | answer_requests, answer_indices | [A] int64: whose answer it is |
+    | token_ids, positions | [B, T], 0 in padding and at soft tokens |
+    | ends | [B, T]: the column after the last one that may see this one (`seen`) |
+    | soft_rows, soft_columns | [K]: where soft tokens go, the users' first |
+    | soft_items | [K]: whose they are (item_idx or `USER`) |
+    | soft_requests | [K]: the request of each soft token |
+    | source_rows, source_columns | [M]: hidden states that predict something |
+    | edge_sources, edge_tokens | [E]: which of the M predicts which token, sorted by source |
+    | answer_edges | [A, P]: edges of an answer, E where there is none |
+    | answer_requests, answer_indices | [A]: whose answer it is |
     """
 
-    token_ids: np.ndarray
-    positions: np.ndarray
-    allowed: np.ndarray
-    soft_rows: np.ndarray
-    soft_columns: np.ndarray
-    soft_items: np.ndarray
-    soft_requests: np.ndarray
-    source_rows: np.ndarray
-    source_columns: np.ndarray
-    edge_sources: np.ndarray
-    edge_tokens: np.ndarray
-    answer_edges: np.ndarray
-    answer_requests: np.ndarray
-    answer_indices: np.ndarray
+    token_ids: Array
+    positions: Array
+    ends: Array
+    soft_rows: Array
+    soft_columns: Array
+    soft_items: Array
+    soft_requests: Array
+    source_rows: Array
+    source_columns: Array
+    edge_sources: Array
+    edge_tokens: Array
+    answer_edges: Array
+    answer_requests: Array
+    answer_indices: Array
 
 
-def pack(requests: Sequence[Request], token_budget: int) -> list[PackedBatch]:
+def pack(requests: Sequence[Request], token_budget: int) -> list[PackedBatch[np.ndarray]]:
     """Return the passes that score every answer of every request, within `token_budget` tokens each."""
     rows = [row for index, request in enumerate(requests) for row in request_rows(index, request)]
     return [pack_rows(group) for group in group_rows(rows, token_budget)]
@@ -152,7 +159,7 @@ def group_rows(rows: Sequence[Row], token_budget: int) -> list[list[Row]]:
     return groups
 
 
-def pack_rows(rows: Sequence[Row]) -> PackedBatch:
+def pack_rows(rows: Sequence[Row]) -> PackedBatch[np.ndarray]:
     """Return the arrays of one forward pass over `rows`."""
     num_tokens = max(row.num_tokens for row in rows)
     edges = [
@@ -163,12 +170,12 @@ def pack_rows(rows: Sequence[Row]) -> PackedBatch:
     edge_rows, edge_columns, edge_tokens = np.array(edges, dtype=np.int64).T
     sources, edge_sources = np.unique(edge_rows * num_tokens + edge_columns, return_inverse=True)
     by_source = np.argsort(edge_sources, kind="stable")
-    token_ids, positions, allowed = _token_arrays(rows, num_tokens)
+    token_ids, positions, ends = _token_arrays(rows, num_tokens)
     soft_rows, soft_columns, soft_items, soft_requests = _soft_token_arrays(rows)
     return PackedBatch(
         token_ids=token_ids,
         positions=positions,
-        allowed=allowed,
+        ends=ends,
         soft_rows=soft_rows,
         soft_columns=soft_columns,
         soft_items=soft_items,
@@ -222,24 +229,24 @@ def _add_column(row: Row, path: list[tuple[int, int]], token: int) -> int:
 
 
 def _token_arrays(rows: Sequence[Row], num_tokens: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return token_ids, positions and allowed of a `PackedBatch`."""
+    """Return token_ids, positions and ends of a `PackedBatch`; padding sees itself only."""
     token_ids = np.zeros((len(rows), num_tokens), dtype=np.int64)
     positions = np.zeros((len(rows), num_tokens), dtype=np.int64)
-    allowed = np.zeros((len(rows), num_tokens, num_tokens), dtype=bool)
-    allowed[:, np.arange(num_tokens), np.arange(num_tokens)] = True
+    ends = np.tile(np.arange(1, num_tokens + 1, dtype=np.int64), (len(rows), 1))
     for index, row in enumerate(rows):
         token_ids[index, : row.num_tokens] = row.token_ids
         positions[index, : row.num_tokens] = row.positions
-        _allow(allowed[index], row)
-    return token_ids, positions, allowed
+        ends[index, : row.num_tokens] = _ends(row)
+    return token_ids, positions, ends
 
 
-def _allow(allowed_TT: np.ndarray, row: Row) -> None:
-    """Let every token of the row see what it may, in `allowed_TT` [T, T] bool."""
-    num_prompt = row.num_prompt_tokens
-    allowed_TT[:num_prompt, :num_prompt] = np.tri(num_prompt, dtype=bool)
-    for column, parent in enumerate(row.parents, start=num_prompt):
-        allowed_TT[column, : parent + 1] = allowed_TT[parent, : parent + 1]
+def _ends(row: Row) -> list[int]:
+    """Return for each token the column after its last descendant; all of the row see the prompt."""
+    ends = list(range(1, row.num_tokens + 1))
+    for column in range(row.num_tokens - 1, row.num_prompt_tokens - 1, -1):
+        parent = row.parents[column - row.num_prompt_tokens]
+        ends[parent] = max(ends[parent], ends[column])
+    return [row.num_tokens] * row.num_prompt_tokens + ends[row.num_prompt_tokens :]
 
 
 def _soft_token_arrays(rows: Sequence[Row]) -> np.ndarray:
@@ -249,7 +256,8 @@ def _soft_token_arrays(rows: Sequence[Row]) -> np.ndarray:
         for index, row in enumerate(rows)
         for column, item in zip(row.prompt.soft_positions, row.prompt.soft_items, strict=True)
     ]
-    return np.array(soft, dtype=np.int64).reshape(-1, 4).T
+    users_first = sorted(soft, key=lambda token: token[2] != USER)
+    return np.array(users_first, dtype=np.int64).reshape(-1, 4).T
 
 
 def _answer_edges(rows: Sequence[Row], by_source: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ No Spark.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -33,11 +34,14 @@ class Scorer:
 
     def __init__(self, bundle: Bundle, llm: FrozenLLM | None, config: Config) -> None:
         self.bundle, self.llm, self.config = bundle, llm, config
-        self.rec = bundle.rec.eval()
+        self.device = bundle.soft_items.device if llm is None else llm.device
+        # Others compute with the bundle where it is: what goes to another device is a copy.
+        is_there = self.device == bundle.soft_items.device
+        self.rec = (bundle.rec if is_there else deepcopy(bundle.rec).to(self.device)).eval()
         is_trained = config.scoring.soft_items == "trained"
-        self.soft_items = bundle.soft_items if is_trained else self.rec.text_soft_items().float()
-        self.llm_soft_items = self.soft_items.to(llm.device) if llm is not None else None
-        self.device = bundle.soft_items.device
+        self.soft_items = (
+            bundle.soft_items.to(self.device) if is_trained else self.rec.text_soft_items().float()
+        )
         prompt = bundle.config.prompt
         self.priors = bundle.priors if prompt.layout == "no_list" and prompt.subtract_prior else None
         self.requests: RequestBuilder | None = None
@@ -175,7 +179,7 @@ class Scorer:
         assert self.llm is not None
         budget = self.config.scoring.token_budget
         if self.config.scoring.mode == "rank":
-            return score_requests(self.llm, requests, self.llm_soft_items, users_BH, budget)
+            return score_requests(self.llm, requests, self.soft_items, users_BH, budget)
         if self.config.scoring.mode == "free":
             assert self.requests is not None
             titles = self.bundle.items["title"].tolist()
@@ -184,7 +188,7 @@ class Scorer:
                 self.requests.layout,
                 requests,
                 [[titles[item - 1] for item in items] for items in candidates],
-                self.llm_soft_items,
+                self.soft_items,
                 users_BH,
                 budget,
                 self.config.scoring.repetition_penalty,
@@ -192,7 +196,7 @@ class Scorer:
         else:
             offsets = [-self._priors_of(items) for items in candidates]
             leaves, failures = decode_constrained(
-                self.llm, requests, offsets, self.llm_soft_items, users_BH, budget
+                self.llm, requests, offsets, self.soft_items, users_BH, budget
             )
         return Scored(
             [_only(leaf, len(items)) for leaf, items in zip(leaves, candidates, strict=True)], failures

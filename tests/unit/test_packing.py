@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from allmrec.llm.on_device import seen
 from allmrec.llm.packing import PackedBatch, Request, group_rows, pack, pack_rows, request_rows
 from allmrec.llm.prompt import USER, Prompt
 
 
 def request(prompt_tokens: int, answers: list[list[int]]) -> Request:
     return Request(Prompt(list(range(100, 100 + prompt_tokens))), answers)
+
+
+def allowed(batch: PackedBatch[np.ndarray]) -> np.ndarray:
+    return seen(torch.from_numpy(batch.ends)).numpy()
 
 
 def test_common_beginnings_are_read_once_and_last_tokens_never() -> None:
@@ -36,9 +42,9 @@ def test_a_token_sees_the_prompt_its_ancestors_and_itself_only() -> None:
     )
     columns = batch.token_ids[0].tolist()
     assert columns == [100, 101, 1, 2, 3, 4]
-    sees = [sorted(np.flatnonzero(row).tolist()) for row in batch.allowed[0]]
+    sees = [sorted(np.flatnonzero(row).tolist()) for row in allowed(batch)[0]]
     assert sees == [[0], [0, 1], [0, 1, 2], [0, 1, 2, 3], [0, 1, 2, 4], [0, 1, 5]]
-    assert [np.flatnonzero(row).tolist() for row in batch.allowed[1]] == [[0], [0, 1], [2], [3], [4], [5]]
+    assert [np.flatnonzero(row).tolist() for row in allowed(batch)[1]] == [[0], [0, 1], [2], [3], [4], [5]]
 
 
 def test_every_answer_is_scored_once_and_batches_keep_the_budget() -> None:
@@ -76,10 +82,10 @@ def test_soft_tokens_keep_their_owner_in_every_row_of_a_request() -> None:
     prompt = Prompt([1, 0, 2, 0], [1, 3], [7, USER])
     batch = pack_rows(list(request_rows(3, Request(prompt, [[a, 9] for a in range(12)]), row_tokens=5)))
     assert len(batch.token_ids) == 3
-    assert batch.soft_columns.tolist() == [1, 3] * 3
-    assert batch.soft_items.tolist() == [7, USER] * 3
+    assert batch.soft_columns.tolist() == [3] * 3 + [1] * 3
+    assert batch.soft_items.tolist() == [USER] * 3 + [7] * 3
     assert set(batch.soft_requests.tolist()) == {3}
-    assert batch.soft_rows.tolist() == [0, 0, 1, 1, 2, 2]
+    assert batch.soft_rows.tolist() == [0, 1, 2] * 2
 
 
 TOKENS = st.integers(0, 5)
@@ -90,7 +96,7 @@ REQUESTS = st.lists(
 )
 
 
-def read_answer(batch: PackedBatch, answer: int) -> list[int]:
+def read_answer(batch: PackedBatch[np.ndarray], answer: int) -> list[int]:
     """Return the tokens that a packed answer is scored by, in the order of their depth."""
     edges = [edge for edge in batch.answer_edges[answer].tolist() if edge < len(batch.edge_tokens)]
     sources = batch.edge_sources[edges]
@@ -99,9 +105,9 @@ def read_answer(batch: PackedBatch, answer: int) -> list[int]:
     return batch.edge_tokens[edges].tolist()
 
 
-def seen_tokens(batch: PackedBatch, row: int, column: int) -> list[int]:
+def seen_tokens(batch: PackedBatch[np.ndarray], row: int, column: int) -> list[int]:
     """Return the tokens that a token of a row may see, in the order of their positions."""
-    columns = np.flatnonzero(batch.allowed[row, column])
+    columns = np.flatnonzero(allowed(batch)[row, column])
     return batch.token_ids[row, columns[np.argsort(batch.positions[row, columns], kind="stable")]].tolist()
 
 
