@@ -210,8 +210,20 @@ def resolved_dtype(settings: LLMConfig, on_gpu: bool | None = None) -> str:
     if settings.dtype != "auto":
         return settings.dtype
     is_cuda = on_gpu or settings.device.startswith("cuda")  # of the workers: the driver may have none
-    device = torch.device("cuda") if is_cuda else _device(settings.device)
+    device = torch.device("cuda") if is_cuda else device_of(settings)
     return str(_dtype("auto", device)).removeprefix("torch.")
+
+
+def device_of(settings: LLMConfig) -> torch.device:
+    """Return the device of this machine that `llm.device` means.
+
+    Raises SetupError where it is a GPU and there is none.
+    """
+    if settings.device == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    if settings.device.startswith("cuda") and not torch.cuda.is_available():
+        raise SetupError(f"llm.device: {settings.device}, but torch finds no GPU; set llm.device=auto")
+    return torch.device(settings.device)
 
 
 def _weight_hash(folder: Path, settings: LLMConfig) -> str:
@@ -236,7 +248,7 @@ def _load_folder(folder: Path, settings: LLMConfig) -> tuple[Any, Any]:
 
     Raises SetupError where they cannot be loaded.
     """
-    device = _device(settings.device)
+    device = device_of(settings)
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         with quiet_transformers():
@@ -255,14 +267,6 @@ def _load_folder(folder: Path, settings: LLMConfig) -> tuple[Any, Any]:
             f"llm.model: {settings.model} cannot be loaded ({first_line(error)}), "
             "expected a causal LM without remote code"
         ) from error
-
-
-def _device(setting: str) -> torch.device:
-    if setting == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    if setting.startswith("cuda") and not torch.cuda.is_available():
-        raise SetupError(f"llm.device: {setting}, but torch finds no GPU; set llm.device=auto")
-    return torch.device(setting)
 
 
 def _dtype(setting: str, device: torch.device) -> torch.dtype:

@@ -27,7 +27,7 @@ from allmrec.runtime.context import Context
 from allmrec.runtime.fencing import require_newest
 from allmrec.runtime.progress import counting
 from allmrec.runtime.runs import StepRun
-from allmrec.runtime.workers import WorkerModel
+from allmrec.runtime.workers import WorkerModel, with_llm
 from allmrec.tables.schemas import TABLES
 from allmrec.tables.staging import Staging
 
@@ -66,15 +66,17 @@ class Waves:
         chunks = numbered_by_activity(asked, settings.chunk_users)
         chunks = chunks.unionByName(hashed(others, num_other_chunks or 1, first=num_llm_chunks))
         chunks = self.run.keep(chunks, StorageLevel.DISK_ONLY)
-        with_llm = range(num_llm_chunks)
+        of_llm = range(num_llm_chunks)
         without_llm = range(num_llm_chunks, num_llm_chunks + num_other_chunks)
-        self._stage(chunks, "users with the LLM", with_llm, self._deadline())
-        self._stage(chunks, "users without it", without_llm, deadline=None)
-        late = sorted(set(with_llm) - self.staging.chunks())
+        self._stage(chunks, "users with the LLM", of_llm, self._deadline(), asks_llm=True)
+        self._stage(chunks, "users without it", without_llm, deadline=None, asks_llm=False)
+        late = sorted(set(of_llm) - self.staging.chunks())
         rows = self.staging.rows()
         return rows.unionByName(self._late_rows(chunks, late)) if late else rows
 
-    def _stage(self, chunks: DataFrame, unit: str, numbers: range, deadline: float | None) -> None:
+    def _stage(
+        self, chunks: DataFrame, unit: str, numbers: range, deadline: float | None, asks_llm: bool
+    ) -> None:
         """Score and stage the chunks of these numbers that are not staged yet, wave by wave.
 
         None is begun after the `deadline` (Unix time).
@@ -91,7 +93,9 @@ class Waves:
                 # Asked again for every wave: a cluster grows with the work that waits.
                 size = CHUNKS_PER_SLOT * self.context.spark.sparkContext.defaultParallelism
                 wave, todo = todo[:size], todo[size:]
-                rows = _of(chunks, wave).mapInPandas(score, _SCORED)
+                users = _of(chunks, wave)
+                llm = self.context.config.llm
+                rows = with_llm(users, score, _SCORED, llm) if asks_llm else users.mapInPandas(score, _SCORED)
                 rows = rows.withColumn("scored_at", F.current_timestamp())
                 self.staging.add(rows, f"{self.context.run_id}-{wave[0]}")
 

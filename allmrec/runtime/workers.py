@@ -1,7 +1,8 @@
 """What a Spark Python worker keeps between tasks: bundle, retriever and scorer, loaded once per process.
 
 A bundle travels as one zip file, not compressed, by `SparkContext.addFile` (Spark sends no folders to
-executors) and is unpacked once per machine.
+executors) and is unpacked once per machine. Where all workers would share one GPU, this process takes the
+place of all of them.
 """
 
 from __future__ import annotations
@@ -11,22 +12,27 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, cast
 
+import pandas as pd
 import torch
 from pyspark import SparkContext, SparkFiles, TaskContext
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import StructType
 
 from allmrec.bundle import Bundle, load_bundle
 from allmrec.bundle.store import check_llm
 from allmrec.config import Config, LLMConfig
-from allmrec.llm.frozen import FrozenLLM
+from allmrec.llm.frozen import FrozenLLM, device_of
 from allmrec.scoring.retrieval import Retriever
 from allmrec.scoring.scorer import Scorer
 
 Model = TypeVar("Model")
+Work = Callable[[Iterable[pd.DataFrame]], Iterator[pd.DataFrame]]
+"""What `DataFrame.mapInPandas` takes."""
 
 _LOADED: dict[tuple[str, str, Hashable], object] = {}
 """This process's models by (kind, bundle_id, settings)."""
@@ -96,6 +102,26 @@ class WorkerModel:
             except OSError:  # another worker of this machine was first
                 shutil.rmtree(scratch)
         return folder
+
+
+def with_llm(rows: DataFrame, work: Work, schema: StructType | str, settings: LLMConfig) -> DataFrame:
+    """Return what `work`, which asks the LLM, makes of the rows: in the workers, or in this process.
+
+    In local mode Spark assigns no GPU, and every worker would load the LLM onto the same one.
+    """
+    by_workers = rows.mapInPandas(work, schema)
+    if not would_share_a_gpu(rows.sparkSession, settings):
+        return by_workers
+    found = list(work([rows.toPandas()]))
+    values = pd.concat(found)[by_workers.columns] if found else []
+    return rows.sparkSession.createDataFrame(values, by_workers.schema)
+
+
+def would_share_a_gpu(session: SparkSession, settings: LLMConfig) -> bool:
+    """Return whether the workers are on this machine, none has a GPU of its own, and the LLM takes one."""
+    master = session.sparkContext.master or ""
+    is_local = master.startswith("local") and not master.startswith("local-cluster")
+    return is_local and device_of(settings).type == "cuda"
 
 
 def _on_task_gpu(settings: LLMConfig) -> LLMConfig:

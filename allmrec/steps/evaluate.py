@@ -34,7 +34,7 @@ from allmrec.runtime.context import Context
 from allmrec.runtime.decides import step_fingerprint
 from allmrec.runtime.progress import counting
 from allmrec.runtime.runs import StepRun, recorded
-from allmrec.runtime.workers import WorkerModel
+from allmrec.runtime.workers import WorkerModel, with_llm
 from allmrec.steps.evaluated import Evaluated, bundle_in_use, evaluated, evaluated_users
 from allmrec.tables.schemas import TABLES
 
@@ -147,7 +147,7 @@ def ranked_users(
     model = WorkerModel.ship(context.spark.sparkContext, bundle.folder, bundle.bundle_id, context.config)
     chunks = in_chunks(users, num_users, context.config.scoring.chunk_users)
     with counting(context.spark, run.report, "score", num_users, "users") as num_done:
-        rows = run.keep(chunks.mapInPandas(ranking(model, num_done, costs), RANKED))
+        rows = run.keep(with_llm(chunks, ranking(model, num_done, costs), RANKED, context.config.llm))
         rows.count()
     return rows, costs
 

@@ -71,11 +71,12 @@ def evaluated(context: Context, run_date: date | None) -> Evaluated:
 def bundle_in_use(subject: Evaluated, run: StepRun) -> Bundle:
     """Return the bundle as the evaluation's condition has it: with spoiled texts, or another shop's items."""
     config = subject.context.config
-    llm = FrozenLLM.load(config.llm, run.report)
-    bundle = load_bundle(bundle_store.fetch_bundle(subject.home, subject.manifest.bundle_id), llm)
+    bundle_id = subject.manifest.bundle_id
+    bundle_store.require_llm(subject.home, bundle_id, run.report)
+    bundle = load_bundle(bundle_store.fetch_bundle(subject.home, bundle_id), None)
     if not changes_items(config):
         return bundle
-    return with_items(bundle, catalogue_of(subject), config, llm)
+    return with_items(bundle, catalogue_of(subject), config, FrozenLLM.load(config.llm, run.report))
 
 
 def catalogue_of(subject: Evaluated) -> pd.DataFrame:

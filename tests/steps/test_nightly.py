@@ -13,8 +13,12 @@ import pandas as pd
 import pytest
 
 from allmrec.errors import BundleError, ConfigError
+from allmrec.ranking.candidate_lists import CandidateLists
+from allmrec.runtime import workers
+from allmrec.scoring.scorer import Scorer
 from allmrec.steps.nightly import run_backfill, run_nightly
-from tests.steps.conftest import RUN_DATE, NewContext
+from allmrec.steps.score import run_score
+from tests.steps.conftest import RUN_DATE, NewContext, asked
 from tests.steps.reading import rows, version
 
 Catalogue = dict[str, dict[str, Any]]
@@ -152,6 +156,32 @@ def test_another_chunking_of_spark_leaves_the_same_rows(
         run_nightly(context, RUN_DATE)
     finally:
         context.spark.conf.unset("spark.sql.execution.arrow.maxRecordsPerBatch")
+    order = ["user_id", "rank"]
+    again = rows(copy_of_shop, "recommendations", **DAY).sort_values(order, ignore_index=True)
+    columns = [column for column in again.columns if column not in ("run_id", "scored_at")]
+    pd.testing.assert_frame_equal(
+        again[columns], recommendations.sort_values(order, ignore_index=True)[columns], check_exact=True
+    )
+
+
+def test_where_workers_would_share_a_gpu_this_process_alone_asks_the_llm_and_the_rows_are_the_same(
+    copy_of_shop: Path,
+    new_context: NewContext,
+    recommendations: pd.DataFrame,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked_here = Counter[str]()
+    score = Scorer.score
+
+    def counted(scorer: Scorer, lists: CandidateLists) -> CandidateLists:
+        asked_here[lists.users[0]] += 1
+        return score(scorer, lists)
+
+    monkeypatch.setattr(workers, "would_share_a_gpu", lambda *_: True)
+    monkeypatch.setattr(Scorer, "score", counted)
+    run_score(asked(new_context(copy_of_shop), force=True), RUN_DATE)
+    by_llm = recommendations.loc[recommendations["source"] == "llm", "user_id"].nunique()
+    assert len(asked_here) == -(-by_llm // 16)  # one call for each chunk
     order = ["user_id", "rank"]
     again = rows(copy_of_shop, "recommendations", **DAY).sort_values(order, ignore_index=True)
     columns = [column for column in again.columns if column not in ("run_id", "scored_at")]

@@ -1,0 +1,145 @@
+"""What 16 bits change in the lists: the same users' lists, read in float32 and in a shorter number type.
+
+    python -m tests.bench.bench_exactness TABLES CONFIG USERS [DTYPE]
+
+TABLES holds a bundle for evaluation and its snapshot; needs no Spark. DTYPE is bfloat16 (default) or float16.
+Prints how far log-probabilities differ, how far they may by the bound below, and how many users have the same
+first item: of those that the LLM read by the LLM alone, and of the served list.
+
+The bound. Rounding to p significant bits has a relative error of at most u = 2^-p (8 bits in bfloat16, 11 in
+float16), u/√3 rms (Higham 2002, section 2.8, by the model of independent roundings). Each block rounds the
+residual stream twice, and twice what it reads of it after normalisation; sums inside a product are kept in
+float32. Independent roundings add in squares, so the last state of L blocks is off by at most
+
+    r = u/√3 · √(4 L + 1)
+
+of its length, rms (the earlier a rounding, the shorter the stream still was). A state that is off by r of its
+length in a random direction moves a logit by r times the spread s of the logits over the vocabulary, and the
+head rounds each logit once more, u/√3 of its size a. So the sum over the P tokens of a title is off by
+
+    σ = √(P · ((r s)² + (a u)²/3)).
+
+A first item can only change where another one is so near to it. With independent errors that happens to at
+most the mean over users of Σ_c Φ(−margin_c / (√2 σ)), with margins in units of the score (in the blend, σ
+times the LLM's weight over the spread of its scores in the list).
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from allmrec.config import Config, load
+from allmrec.llm.frozen import FrozenLLM
+from allmrec.ranking.candidate_lists import CandidateLists
+from allmrec.ranking.rankers import rankers
+from allmrec.scoring.retrieval import Retriever
+from allmrec.scoring.scorer import Scorer
+from tests.bench.trained import Trained
+
+BITS = {"bfloat16": 8, "float16": 11}
+CHUNK_USERS = 64
+
+
+@dataclass(frozen=True)
+class Logits:
+    """Of the LLM at the tokens of titles: what the bound needs."""
+
+    spread: float
+    """Standard deviation over the vocabulary, rms over positions."""
+    size: float
+    """Rms of the logits of the titles' own tokens."""
+
+
+def main(root: Path, config_path: str, num_users: int, dtype: str = "bfloat16") -> None:
+    """Read the same users twice, print the differences and the bound."""
+    settings = [f"tables.root={root}", "scoring.order=blend", "llm.dtype=float32"]
+    config = load([config_path], settings)
+    trained = Trained.newest(root, config, num_users)
+    lists = _lists(trained, config)
+    shorter = config.model_copy(update={"llm": config.llm.model_copy(update={"dtype": dtype})})
+    exact = _read(lists, Scorer(trained.bundle, trained.llm, config))
+    logits = logits_of_titles(trained)
+    rounded = _read(lists, Scorer(trained.bundle, FrozenLLM.load(shorter.llm), shorter))
+    difference_BC = rounded.part("llm_logprob") - exact.part("llm_logprob")
+    errors_N = difference_BC[~np.isnan(difference_BC)]
+    lengths = np.diff(trained.bundle.titles.offsets)[1:]
+    bound = sigma(logits, BITS[dtype], trained.llm.num_layers, float(lengths.mean()))
+    print(
+        f"{dtype} against float32, n = {len(exact):,} users, {len(errors_N):,} titles: off by "
+        f"{np.sqrt((errors_N**2).mean()):.3f} nats rms (at most {np.abs(errors_N).max():.2f}), "
+        f"bound {bound:.3f}; logits spread {logits.spread:.2f}, size {logits.size:.2f}"
+    )
+    for name, factors_B1 in (("llm", np.ones((len(exact), 1))), ("with_llm", _in_blend(exact, trained))):
+        one, other = (
+            rankers(trained.bundle.blends, config.scoring)[name].scores(read) for read in (exact, rounded)
+        )
+        same = float((one.argmax(axis=1) == other.argmax(axis=1)).mean())
+        changed = changes(one, bound * factors_B1, ~np.isnan(exact.part("llm")))
+        print(f"{name}: the same first item for {same:.2%} of the users, bound {1 - changed:.2%}")
+
+
+def sigma(logits: Logits, bits: int, num_layers: int, num_tokens: float) -> float:
+    """Return σ, the rms error of a title's log-probability in nats, by the bound."""
+    unit = 2.0**-bits
+    state = unit / math.sqrt(3) * math.sqrt(4 * num_layers + 1)
+    return math.sqrt(num_tokens * ((state * logits.spread) ** 2 + (logits.size * unit) ** 2 / 3))
+
+
+def changes(scores_BC: np.ndarray, sigma_B1: np.ndarray, read_BC: np.ndarray) -> float:
+    """Return the share of users whose first item may change, at most, where read scores are off by σ."""
+    first_B1 = scores_BC.argmax(axis=1)[:, None]
+    margins_BC = np.take_along_axis(scores_BC, first_B1, axis=1) - scores_BC
+    is_other_BC = read_BC & (np.arange(scores_BC.shape[1]) != first_B1)
+    normal = torch.distributions.Normal(0.0, 1.0)
+    swaps = normal.cdf(torch.from_numpy(-margins_BC / (math.sqrt(2) * sigma_B1))).numpy()
+    return float(np.where(is_other_BC, swaps, 0.0).sum(axis=1).clip(max=1.0).mean())
+
+
+@torch.inference_mode()
+def logits_of_titles(trained: Trained, num_items: int = 64) -> Logits:
+    """Return the spread and size of logits at the tokens of some titles."""
+    spreads, sizes = [], []
+    for idx in range(1, num_items + 1):
+        ids = torch.tensor([trained.bundle.titles.of(idx)], device=trained.llm.device)
+        logits_TV = trained.llm.model(input_ids=ids).logits[0, :-1].float()
+        spreads.append(logits_TV.var(dim=1))
+        sizes.append(logits_TV.gather(1, ids[0, 1:, None])[:, 0] ** 2)
+    return Logits(*(float(torch.cat(squares).mean().sqrt()) for squares in (spreads, sizes)))
+
+
+def _in_blend(lists: CandidateLists, trained: Trained) -> np.ndarray:
+    """Return by how much an error of the LLM's score moves the blend's log-probabilities, [B, 1] float64."""
+    blend = trained.bundle.blends["with_llm"]
+    spread_B = np.nanstd(lists.part("llm"), axis=1)
+    return (blend.weights.get("llm", 0.0) / blend.temperature / spread_B)[:, None]
+
+
+def _lists(trained: Trained, config: Config) -> CandidateLists:
+    """Return the users' own retrieved lists, everybody asking the LLM."""
+    users = trained.users
+    retriever = Retriever(trained.bundle, None, config.candidates)
+    seen = [
+        [item for item in items if item != target]
+        for items, target in zip(users["seen"], users["target"], strict=True)
+    ]
+    found = retriever.retrieve(users["user_id"].tolist(), users["history"].tolist(), seen)
+    return found.asking_llm(True)
+
+
+def _read(lists: CandidateLists, scorer: Scorer) -> CandidateLists:
+    """Return the lists as the LLM read them."""
+    starts = range(0, len(lists), CHUNK_USERS)
+    chunks = [np.arange(start, min(start + CHUNK_USERS, len(lists))) for start in starts]
+    return CandidateLists.concatenated([scorer.score(lists.take(rows)) for rows in chunks])
+
+
+if __name__ == "__main__":
+    if len(sys.argv) not in (4, 5):
+        sys.exit(__doc__)
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), *sys.argv[4:])
