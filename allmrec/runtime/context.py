@@ -15,6 +15,7 @@ from pyspark.sql import SparkSession
 from allmrec.config import Config, TablesConfig
 from allmrec.llm.frozen import resolved_dtype
 from allmrec.reporting import Report
+from allmrec.runtime.workers import executors_have_gpus
 from allmrec.tables.cached_frames import CachedFrames
 from allmrec.tables.delta import Tables
 
@@ -87,8 +88,7 @@ class Context:
         It is resolved once, on the driver, for all workers: on a mixed cluster each would choose its own, and
         the rows would depend on who scored them.
         """
-        gpus = self.spark.conf.get("spark.task.resource.gpu.amount", "0")
-        dtype = resolved_dtype(self.config.llm, on_gpu=float(gpus or 0) > 0)
+        dtype = resolved_dtype(self.config.llm, on_gpu=executors_have_gpus(self.spark))
         llm = self.config.llm.model_copy(update={"dtype": dtype})
         return replace(self, config=self.config.model_copy(update={"llm": llm}))
 

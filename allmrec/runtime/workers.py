@@ -20,6 +20,7 @@ from typing import TypeVar, cast
 import pandas as pd
 import torch
 from pyspark import SparkContext, SparkFiles, TaskContext
+from pyspark.resource import ResourceProfile, ResourceProfileBuilder, TaskResourceRequests
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
@@ -107,9 +108,10 @@ class WorkerModel:
 def with_llm(rows: DataFrame, work: Work, schema: StructType | str, settings: LLMConfig) -> DataFrame:
     """Return what `work`, which asks the LLM, makes of the rows: in the workers, or in this process.
 
-    In local mode Spark assigns no GPU, and every worker would load the LLM onto the same one.
+    Where executors have GPUs, each of these tasks takes one, and no other task of the night does. In local
+    mode Spark assigns no GPU, and every worker would load the LLM onto the same one.
     """
-    by_workers = rows.mapInPandas(work, schema)
+    by_workers = rows.mapInPandas(work, schema, profile=_one_gpu_a_task(rows.sparkSession))
     if not would_share_a_gpu(rows.sparkSession, settings):
         return by_workers
     found = list(work([rows.toPandas()]))
@@ -122,6 +124,23 @@ def would_share_a_gpu(session: SparkSession, settings: LLMConfig) -> bool:
     master = session.sparkContext.master or ""
     is_local = master.startswith("local") and not master.startswith("local-cluster")
     return is_local and device_of(settings).type == "cuda"
+
+
+def executors_have_gpus(session: SparkSession) -> bool:
+    """Return whether the session's executors, or all of its tasks, were given GPUs."""
+    return any(_gpus(session, owner) for owner in ("executor", "task"))
+
+
+def _one_gpu_a_task(session: SparkSession) -> ResourceProfile | None:
+    """Return the resources of a task that asks the LLM; None: those of every task."""
+    if _gpus(session, "task") or not _gpus(session, "executor"):
+        return None
+    cpus = int(session.conf.get("spark.task.cpus", "1") or 1)
+    return ResourceProfileBuilder().require(TaskResourceRequests().cpus(cpus).resource("gpu", 1)).build
+
+
+def _gpus(session: SparkSession, owner: str) -> float:
+    return float(session.conf.get(f"spark.{owner}.resource.gpu.amount", "0") or 0)
 
 
 def _on_task_gpu(settings: LLMConfig) -> LLMConfig:

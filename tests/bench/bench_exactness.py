@@ -97,7 +97,8 @@ def changes(scores_BC: np.ndarray, sigma_B1: np.ndarray, read_BC: np.ndarray) ->
     margins_BC = np.take_along_axis(scores_BC, first_B1, axis=1) - scores_BC
     is_other_BC = read_BC & (np.arange(scores_BC.shape[1]) != first_B1)
     normal = torch.distributions.Normal(0.0, 1.0)
-    swaps = normal.cdf(torch.from_numpy(-margins_BC / (math.sqrt(2) * sigma_B1))).numpy()
+    far_BC = margins_BC / (math.sqrt(2) * np.maximum(sigma_B1, 1e-12))
+    swaps = normal.cdf(torch.from_numpy(-far_BC)).numpy()
     return float(np.where(is_other_BC, swaps, 0.0).sum(axis=1).clip(max=1.0).mean())
 
 
@@ -116,8 +117,9 @@ def logits_of_titles(trained: Trained, num_items: int = 64) -> Logits:
 def _in_blend(lists: CandidateLists, trained: Trained) -> np.ndarray:
     """Return by how much an error of the LLM's score moves the blend's log-probabilities, [B, 1] float64."""
     blend = trained.bundle.blends["with_llm"]
-    spread_B = np.nanstd(lists.part("llm"), axis=1)
-    return (blend.weights.get("llm", 0.0) / blend.temperature / spread_B)[:, None]
+    spread_B1 = np.nanstd(lists.part("llm"), axis=1)[:, None]
+    per_nat = blend.weights.get("llm", 0.0) / blend.temperature / np.where(spread_B1 > 0, spread_B1, 1.0)
+    return np.where(spread_B1 > 0, per_nat, 0.0)  # without spread the part is 0 for all
 
 
 def _lists(trained: Trained, config: Config) -> CandidateLists:
