@@ -45,12 +45,33 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
 
+class SourceConfig(Section):
+    """An input table that is read in place: where it lies, what its columns are called, which rows count."""
+
+    table: str | None = None
+    """Its name in Spark's catalogue, such as `catalog.schema.table`; null: it lies at `path`."""
+    path: str | None = None
+    """Its folder or file; null: the Delta table `<tables.root>/<table name>`."""
+    format: str = "delta"
+    """What lies at `path`: `delta`, `parquet`, or another format of Spark's that needs no options."""
+    columns: dict[str, str] = {}
+    """Its columns by our names, such as `{user_id: customer_id}`; the others are called as ours."""
+    where: str | None = None
+    """Condition in SQL on its columns, such as `status <> 'cancelled'`; null: all rows count."""
+
+
 class TablesConfig(Section):
-    """Where the Delta tables are."""
+    """Where the tables are."""
 
     root: str = "tables"
     """Folder that holds every table as `<root>/<table name>`: local, or any URI that Hadoop's file system
     reads."""
+    interactions: SourceConfig = SourceConfig()
+    """The log, where it is read in place."""
+    items: SourceConfig = SourceConfig()
+    """The catalogue, where it is read in place."""
+    users: SourceConfig = SourceConfig()
+    """The users, where they are read in place."""
 
 
 class ColumnMapping(Section):
@@ -61,7 +82,7 @@ class ColumnMapping(Section):
     item_id: tuple[str, ...] = ("item_id",)
     """Columns that may hold the item id."""
     event_time: tuple[str, ...] = ("event_time", "timestamp")
-    """Columns that may hold the time: Unix seconds, or a timestamp."""
+    """Columns that may hold the time: Unix seconds or milliseconds, or a timestamp."""
     position: tuple[str, ...] = ("position",)
     """Columns that may hold an order, for files without times."""
     rating: tuple[str, ...] = ("rating",)
@@ -488,6 +509,13 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _check_across_sections(self) -> Config:
+        for name in ("interactions", "items", "users"):
+            source: SourceConfig = getattr(self.tables, name)
+            if source.table is not None and source.path is not None:
+                raise ValueError(
+                    f"tables.{name}.path: {source.path}, beside tables.{name}.table: {source.table}; "
+                    "expected one of both"
+                )
         if self.candidates.text_quota > self.candidates.num_candidates:
             raise ValueError(
                 f"candidates.text_quota: {self.candidates.text_quota}, expected at most "

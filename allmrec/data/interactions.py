@@ -8,7 +8,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from allmrec.config import SequencesConfig
-from allmrec.data.columns import is_blank, parsed_time
+from allmrec.data.columns import is_blank, midnight, parsed_time
 from allmrec.data.rejection import keep_raw, raw_row, reader_problem, reject_repeats
 
 COLUMNS = ("user_id", "item_id", "event_time", "rating", "event_type")
@@ -49,8 +49,7 @@ def counted(good: DataFrame, settings: SequencesConfig) -> DataFrame:
 
 def before(interactions: DataFrame, run_date: dt.date) -> DataFrame:
     """Return what happened before midnight (UTC) at the start of `run_date`, the knowledge cut-off."""
-    midnight = dt.datetime(run_date.year, run_date.month, run_date.day, tzinfo=dt.timezone.utc)
-    return interactions.where(F.col("event_time") < F.lit(midnight))
+    return interactions.where(F.col("event_time") < F.lit(midnight(run_date)))
 
 
 def _with_row_reasons(

@@ -20,7 +20,13 @@ CODE_VERSIONS = {"sequences": 2, "candidates": 3, "score": 4, "publish": 2, "tra
 """Raised by whoever changes the code so that a step's rows, or a training's weights, become others."""
 
 SETTINGS: dict[str, tuple[str, ...]] = {
-    "sequences": ("sequences.*", "importing.rating_range"),
+    "sequences": (
+        "tables.interactions",
+        "tables.items",
+        "tables.users",
+        "sequences.*",
+        "importing.rating_range",
+    ),
     "candidates": (
         "candidates.num_candidates",
         "candidates.text_quota",
@@ -41,6 +47,8 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "publish": ("publish.*", "scoring.top_k"),
     "train": (
         "seed",
+        "tables.interactions",
+        "tables.items",
         "importing.rating_range",
         "sequences.*",
         "candidates.num_candidates",
@@ -78,7 +86,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 """Settings that decide a step's rows, by step; `section.*` is every key of it."""
 
 DECIDED_ELSEWHERE = {
-    "tables.*": "where the tables lie",
+    "tables.root": "where the tables lie",
     "importing.*": "rows are chosen when they are imported",
     "llm.model": "its content is: the bundle holds the hash of its weights",
     "scoring.bundle_id": "the bundle is",

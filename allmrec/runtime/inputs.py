@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta, timezone
@@ -12,12 +13,17 @@ from pyspark.sql import functions as F
 
 from allmrec.data import interactions as events
 from allmrec.data import items as catalogue
+from allmrec.data.columns import midnight
+from allmrec.data.in_place import read_in_place
 from allmrec.data.interactions import before
 from allmrec.data.rejection import split_rejected
 from allmrec.data.user_sequences import seen_items
-from allmrec.errors import InputError
+from allmrec.errors import ConfigError, InputError
 from allmrec.runtime.context import Context
 from allmrec.runtime.runs import latest
+from allmrec.tables.sources import Source
+
+NAMES = ("interactions", "items", "users")
 
 
 class CheckedLog(NamedTuple):
@@ -37,21 +43,32 @@ class Inputs:
 
     context: Context
     versions: Mapping[str, int]
-    """Version by table; without `users` where there is no such table."""
+    """Version by `Source.key`; without `users` where there is no such table.
+
+    A table that has no versions is read as it stands whenever it is read. Here it has a number below 0: minus
+    the microseconds since 1970 when the date's first run looked at it.
+    """
 
     @classmethod
     def newest(cls, context: Context) -> Inputs:
-        """Return the tables as they stand now; raises TableError where interactions or items are missing."""
-        names = ["interactions", "items", *(["users"] if context.tables.exists("users") else [])]
-        return cls(context, {name: context.tables.version(name) for name in names})
+        """Return the tables as they stand now.
+
+        Raises TableError where interactions or items are missing, or a table has other columns than its
+        settings say, and ConfigError where these do not fit it.
+        """
+        sources = [one for one in sources_of(context) if one.name != "users" or one.exists()]
+        inputs = cls(context, {source.key: _newest_version(context, source) for source in sources})
+        for source in sources:
+            inputs._read(source.name)
+        return inputs
 
     @classmethod
     def of_date(cls, context: Context, run_date: date) -> Inputs:
         """Return the newest log, with catalogue and users as they stood at the end of `run_date` (UTC).
 
         For a night of today that is how they stand now; for a past date it is what their history still has,
-        and how they stand now, with a warning, where it does not reach back so far. Raises TableError where
-        interactions or items are missing.
+        and how they stand now, with a warning, where it does not reach back so far. Raises what `newest`
+        raises.
         """
         newest = cls.newest(context)
         return replace(newest, versions={**newest.versions, **_at_end_of(run_date, newest)})
@@ -61,16 +78,19 @@ class Inputs:
         """Return the versions that the newest run of this step and date read, whatever became of it.
 
         So a live table does not undo a night, nor a killed training: what was appended since is read with
-        `--refresh`, or by a date's first run, as `of_date` says.
+        `--refresh`, or by a date's first run, as `of_date` says. So it is where the configuration names other
+        tables since.
         """
         row = None if context.options.refresh else latest(context, step, run_date)
-        if row is not None and row.input_versions:
+        keys = {source.key for source in sources_of(context)}
+        if row is not None and row.input_versions and set(row.input_versions) <= keys:
             return cls(context, dict(row.input_versions))
         return cls.of_date(context, run_date)
 
     def with_items_of(self, run_date: date) -> Inputs:
         """Return the same inputs with the catalogue as `of_date` reads it now."""
-        versions = {"items": self.context.tables.version("items")}
+        source = source_of(self.context, "items")
+        versions = {source.key: _newest_version(self.context, source)}
         current = replace(self, versions={**self.versions, **versions})
         return replace(current, versions={**current.versions, **_at_end_of(run_date, current, ("items",))})
 
@@ -78,26 +98,31 @@ class Inputs:
         """Return the raw log, bad rows included."""
         return self._read("interactions")
 
+    def interactions_before(self, run_date: date) -> DataFrame:
+        """Return the raw log before midnight (UTC) of run_date, bad rows included."""
+        return before(self._read("interactions", run_date), run_date)
+
     def items(self) -> DataFrame:
         """Return the raw catalogue, bad rows included."""
         return self._read("items")
 
     def users(self) -> DataFrame | None:
         """Return the table of users, or None where there is none."""
-        return self._read("users") if "users" in self.versions else None
+        source = source_of(self.context, "users")
+        return None if source.is_own and source.key not in self.versions else self._read("users")
 
     def catalogue(self) -> tuple[DataFrame, DataFrame]:
         """Return (good items, rejected rows); the cleaning is done once per run and version."""
-        name = f"items at version {self.versions['items']}"
+        name = f"items at version {self._version(source_of(self.context, 'items'))}"
         rows = self.context.frames.keep_once(name, lambda: catalogue.tagged_items(self.items()))
         return split_rejected(rows, "items", catalogue.COLUMNS)
 
     def good_interactions(self, run_date: date, keep: Callable[[DataFrame], DataFrame]) -> CheckedLog:
         """Return the log before midnight (UTC) of run_date and the catalogue; `keep` caches the log."""
         items, bad_items = self.catalogue()
-        everything = self.interactions()
         # Rows without a time lie before no cut-off; they are looked at so that they can be rejected.
-        log = before(everything, run_date).unionByName(everything.where(F.col("event_time").isNull()))
+        is_before = F.coalesce(F.col("event_time") < F.lit(midnight(run_date)), F.lit(True))
+        log = self._read("interactions", run_date).where(is_before)
         rows = keep(events.tagged(log, items, self.context.config.importing.rating_range))
         good, bad = split_rejected(rows, "interactions", events.COLUMNS)
         return CheckedLog(good, items, bad.unionByName(bad_items))
@@ -107,24 +132,64 @@ class Inputs:
 
         Rejected rows and events that do not count are included: what was seen was seen.
         """
-        return seen_items(before(self.interactions(), run_date))
+        return seen_items(self.interactions_before(run_date))
 
-    def _read(self, name: str) -> DataFrame:
-        return self.context.tables.read(name, self.versions[name])
+    def _read(self, name: str, before: date | None = None) -> DataFrame:
+        """Return a table at its version; see `read_in_place`."""
+        source = source_of(self.context, name)
+        version = self._version(source)
+        return read_in_place(source, version if version >= 0 else None, before)
+
+    def _version(self, source: Source) -> int:
+        """Return the version of a table; raises ConfigError where the date's run read another table."""
+        if source.key not in self.versions:
+            raise ConfigError(
+                f"tables.{source.name}: {source.place}, but the date's sequences, or the training, read "
+                f"{', '.join(self.versions)}; expected the same; run `allmrec sequences` for that date again"
+            )
+        return self.versions[source.key]
+
+
+def source_of(context: Context, name: str) -> Source:
+    """Return where one of `NAMES` is read."""
+    return Source(context.tables, name, getattr(context.config.tables, name))
+
+
+def sources_of(context: Context) -> list[Source]:
+    """Return where each of `NAMES` is read."""
+    return [source_of(context, name) for name in NAMES]
+
+
+def _newest_version(context: Context, source: Source) -> int:
+    """Return a table's newest version; where it has none, a warning and minus the microseconds since 1970."""
+    version = source.version()
+    if version is None:
+        context.warn_once(
+            f"{source.name}: {source.place} is no Delta table and has no versions: "
+            "a rerun, or a past date, reads it as it stands then"
+        )
+        return -time.time_ns() // 1000
+    return version
 
 
 def _at_end_of(run_date: date, newest: Inputs, names: tuple[str, ...] = ("items", "users")) -> dict[str, int]:
     """Return the versions of tables without event times at the end of run_date, where that is past."""
-    context, tables = newest.context, newest.context.tables
-    end = datetime.combine(run_date + timedelta(days=1), datetime.min.time(), timezone.utc)
+    context, end = newest.context, midnight(run_date + timedelta(days=1))
     if end > datetime.now(timezone.utc):
         return {}
-    found = {name: tables.version_at(name, end) for name in names if name in newest.versions}
-    for name in (name for name, version in found.items() if version is None):
-        context.warn_once(
-            f"{name}: its history does not reach back to a past run date; it is read as it stands now"
-        )
-    return {name: version for name, version in found.items() if version is not None}
+    found = {}
+    for source in (source_of(context, name) for name in names):
+        if newest.versions.get(source.key, -1) < 0:
+            continue
+        version = source.version_at(end)
+        if version is None:
+            context.warn_once(
+                f"{source.name}: its history does not reach back to a past run date; "
+                "it is read as it stands now"
+            )
+        else:
+            found[source.key] = version
+    return found
 
 
 def day_after_last_event(inputs: Inputs) -> date:

@@ -11,7 +11,6 @@ from pyspark.sql import functions as F
 
 from allmrec.bundle import decision_of
 from allmrec.config import Config, ScoringConfig, fingerprint
-from allmrec.data.interactions import before
 from allmrec.ranking.decision import resolved
 from allmrec.runtime import bundle_store, gates
 from allmrec.runtime.carried import LastNight, carried_rows, last_night, with_carried
@@ -178,7 +177,7 @@ def measured(night: Night, run: StepRun, rows: DataFrame) -> list[gates.Measured
     unservable_users = night.read("candidates").where(F.size("item_ids") == 0)
     servable = night.read("user_sequences").join(unservable_users, "user_id", "left_anti").select("user_id")
     items, _ = inputs.catalogue()
-    seen = before(inputs.interactions(), night.run_date) if context.config.candidates.exclude_seen else None
+    seen = inputs.interactions_before(night.run_date) if context.config.candidates.exclude_seen else None
     failed = sum(numbers.get(f"fallback_{reason}", 0) for reason in gates.FAILURES)
     asked, read = numbers.get("scored_llm", 0) + failed, night.sequences.row.counts or {}
     num_read = read["good_rows"] + read["rejected_rows"]

@@ -67,6 +67,17 @@ def read_delta_folder(spark: SparkSession, uri: str) -> DataFrame:
         raise TableError(f"{uri}: no readable Delta table: {str(error).splitlines()[0]}") from error
 
 
+def has_files(spark: SparkSession, read: Callable[[], DataFrame]) -> bool:
+    """Return whether the files of what `read` returns are there: VACUUM deletes those of old versions."""
+    try:
+        uris = read().inputFiles()
+    except (PySparkException, Py4JJavaError, TableError):
+        return False
+    folders = {uri.rpartition("/")[0] for uri in uris}
+    there = {f"{folder}/{file}" for folder in folders for file in filesystem.list_names(spark, folder)}
+    return set(uris) <= there
+
+
 class Tables:
     """The tables below one root folder. Methods raise TableError for a name that `TABLES` does not have.
 
@@ -109,8 +120,10 @@ class Tables:
         """
         self.version(name)
         with self._explained(name):
-            version = delta_log.version_at(self.spark, self.path(name), moment)
-        return version if version is not None and self._has_files(name, version) else None
+            version = delta_log.version_at(DeltaTable.forPath(self.spark, self.path(name)), moment)
+        if version is None or not has_files(self.spark, lambda: self.read(name, version)):
+            return None
+        return version
 
     @contextmanager
     def marked_commits(self, mark: Mapping[str, Any]) -> Iterator[None]:
@@ -146,14 +159,22 @@ class Tables:
         Columns that the table may lack, and lacks, are null. Raises TableError where the table is missing or
         half-written, or has other columns or types.
         """
+        frame = self.read_as_it_is(name, version)
+        with self._explained(name):
+            return as_read(_spec(name), frame, self.path(name))
+
+    def read_as_it_is(self, name: str, version: int | None = None) -> DataFrame:
+        """Return the table at `version` (the newest by default) with whatever columns it has.
+
+        Raises TableError where it is missing or half-written.
+        """
         newest = self.version(name)
         version = newest if version is None else version
         path = self.path(name)
         if version > newest:
             raise TableError(f"{name}: version {version} asked, but {path} ends at version {newest}")
         with self._explained(name):
-            frame = self.spark.read.format("delta").option("versionAsOf", version).load(path)
-            return as_read(_spec(name), frame, path)
+            return self.spark.read.format("delta").option("versionAsOf", version).load(path)
 
     def read_date(self, name: str, run_date: dt.date, version: int | None = None) -> DataFrame:
         """Return the rows of one run date of a nightly table, if any. Raises TableError as `read` does."""
@@ -236,18 +257,6 @@ class Tables:
         target = DeltaTable.forPath(self.spark, self.path(spec.name)).alias("target")
         merge = target.merge(changes.alias("source"), condition).whenNotMatchedInsertAll()
         (merge.whenMatchedUpdateAll() if update else merge).execute()
-
-    def _has_files(self, name: str, version: int) -> bool:
-        """Return whether the data files of a version are still there: VACUUM deletes those of old ones."""
-        try:
-            uris = self.read(name, version).inputFiles()
-        except (PySparkException, Py4JJavaError, TableError):
-            return False
-        folders = {uri.rpartition("/")[0] for uri in uris}
-        there = {
-            f"{folder}/{file}" for folder in folders for file in filesystem.list_names(self.spark, folder)
-        }
-        return set(uris) <= there
 
     def _retried(self, name: str, commit: Callable[[], Result]) -> Result:
         """Return what `commit` returns; it is called again where another commit came first.

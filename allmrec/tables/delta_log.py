@@ -41,12 +41,12 @@ def transaction(spark: SparkSession, path: str, application: str) -> tuple[int, 
     return snapshot.version(), number.get() if number.isDefined() else None
 
 
-def version_at(spark: SparkSession, path: str, moment: datetime) -> int | None:
+def version_at(table: DeltaTable, moment: datetime) -> int | None:
     """Return the last version that was committed before `moment` (with a zone).
 
     None where the table's history does not reach back so far.
     """
-    history = DeltaTable.forPath(spark, path).history().where(F.col("timestamp") < F.lit(moment))
+    history = table.history().where(F.col("timestamp") < F.lit(moment))
     newest = history.agg(F.max("version")).first()
     return None if newest is None else newest[0]
 

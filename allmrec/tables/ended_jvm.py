@@ -1,4 +1,4 @@
-"""What pyspark and py4j print when the JVM ends before its driver: the error that is raised says enough."""
+"""What pyspark and py4j print although the error that is raised says enough: of an ended JVM, of bad SQL."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from pyspark.accumulators import AccumulatorServer
+from pyspark.logger import PySparkLogger
 
 _OF_PY4J = "Exception while sending command."
 
@@ -14,6 +15,8 @@ _OF_PY4J = "Exception while sending command."
 def say_it_once() -> None:
     """Keep the libraries' tracebacks about an ended JVM off the screen; what they raise is unchanged."""
     logging.getLogger().addFilter(_is_news)
+    # What it says of a condition in SQL that cannot be read is in the error, too.
+    PySparkLogger.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)
     AccumulatorServer.handle_error = _handle_error  # type: ignore[method-assign, assignment]
 
 

@@ -274,7 +274,11 @@ RUNS = TableSpec(
             required=False,
         ),
         ColumnSpec(
-            "input_versions", T.MapType(STRING, LONG), "version of each input table it read", required=False
+            "input_versions",
+            T.MapType(STRING, LONG),
+            "version of each input table it read, with the table's name or path where that is not ours; "
+            "below 0: a table without versions, minus the microseconds since 1970 when the run looked at it",
+            required=False,
         ),
         ColumnSpec("bundle_id", STRING, "the model bundle it used or made", required=False),
         ColumnSpec("config_hash", STRING, "hash of the whole configuration", required=False),

@@ -58,25 +58,38 @@ def test_every_kind_of_bad_row_is_rejected_with_its_reason(spark: SparkSession) 
     assert len({row.row_hash for row in rows.values()}) == len(bad)
 
 
-def test_times_are_unix_seconds_or_iso_and_milliseconds_are_rejected(spark: SparkSession) -> None:
+def test_times_are_unix_seconds_or_milliseconds_or_iso_and_what_is_neither_is_rejected(
+    spark: SparkSession,
+) -> None:
     fine = [
         "1406000000",
         "1406000000.5",
         "1.406e9",
+        "1406000000000",
         " 1406000000 ",
         "2014-07-22",
         "2014-07-22T03:33:20Z",
         "2014-07-22 05:33:20+02:00",
     ]
-    wrong = ["1406000000000", "12:30", "22/07/2014", "2014", "-", "2014-13-45", "9" * 30, "NaN"]
+    wrong = [
+        "14060000000",
+        "140600000000000000",
+        "12:30",
+        "22/07/2014",
+        "2014",
+        "-",
+        "2014-13-45",
+        "9" * 30,
+        "NaN",
+    ]
     rows = [(f"u{number:02d}", "i", time, None, None) for number, time in enumerate(fine + wrong)]
     good, rejected = validated(text_rows(spark, *rows), None, now=NOW)
     at = dt.datetime(2014, 7, 22, 3, 33, 20)
-    times = [row.event_time for row in good.orderBy("user_id").collect() if row.user_id != "u10"]
-    assert times == [at, at.replace(microsecond=500000), at, at, dt.datetime(2014, 7, 22), at, at]
+    times = [row.event_time for row in good.orderBy("user_id").collect() if row.user_id != "u12"]
+    assert times == [at, at.replace(microsecond=500000), at, at, at, dt.datetime(2014, 7, 22), at, at]
     # A bare "2014" is a number: 2,014 seconds after 1970 began, not a year.
-    assert good.where("user_id = 'u10'").count() == 1
-    assert reasons(rejected) == ["unparsable_time"] * 7
+    assert good.where("user_id = 'u12'").count() == 1
+    assert reasons(rejected) == ["unparsable_time"] * 8
 
 
 def test_ratings_that_are_no_number_are_out_of_range_and_missing_ones_are_fine(spark: SparkSession) -> None:

@@ -38,6 +38,11 @@ from allmrec.errors import ConfigError
             "training.blend_parts=[cf, age]",
             'training.blend_parts: "age", expected a list of one or more of cf,',
         ),
+        (
+            "tables.items={table: shop.products, path: products}",
+            "tables.items.path: products, beside tables.items.table: shop.products; expected one of both",
+        ),
+        ("tables.items.columns=[sku]", 'tables.items.columns: ["sku"], expected a mapping'),
         ("scoring.top_k", "--set scoring.top_k: expected section.key=value"),
     ],
 )

@@ -1,0 +1,131 @@
+"""An input table of any shop, read in place: its rows under our names and types, and a condition on them."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from pyspark.errors import PySparkException
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from allmrec.data.columns import json_object, may_be_before, parsed_time
+from allmrec.errors import ConfigError, TableError
+from allmrec.tables.schemas import TABLES
+from allmrec.tables.sources import Source
+from allmrec.tables.specification import ColumnSpec
+from allmrec.tables.troubles import first_line
+
+_ALLOWED = {
+    "string": "a string, an integer or a decimal",
+    "timestamp": "a timestamp, a date, a string, or a number of Unix seconds or milliseconds",
+    "double": "a number or a string",
+    "boolean": "a boolean, an integer or a string",
+    "array<string>": "an array of strings, or a string",
+}
+"""What is read as each type of our tables, in words."""
+
+
+def read_in_place(source: Source, version: int | None, before: date | None = None) -> DataFrame:
+    """Return the source's rows with the columns and types of its table.
+
+    Where a column is cast, there are two more: `raw`, the row as it lies there, as JSON; and `problem`, the
+    reason why a value could not be read (null: all could). With `before` only rows are needed whose
+    `event_time` lies before midnight (UTC) of that day, or cannot be read; where the type of its column
+    permits, others are not even read.
+
+    Raises TableError where the table cannot be read, or a column is missing or of a type that is not safe to
+    cast; ConfigError where `columns` or `where` of its settings do not fit it.
+    """
+    frame = source.read(version)
+    theirs = _columns_of(source, frame)
+    frame = _where(source, frame)
+    kinds = {field.name: field.dataType for field in frame.schema}
+    read, problems = {}, []
+    for column in TABLES[source.name].columns:
+        name = theirs.get(column.name)
+        if name is None:
+            read[column.name] = F.lit(None).cast(column.type)
+            continue
+        found = _named(name)
+        read[column.name] = _cast(found, kinds[name], source, column, name)
+        if kinds[name].simpleString() != column.type.simpleString():
+            reason = "unparsable_time" if column.name == "event_time" else f"unparsable_{column.name}"
+            problems.append(F.when(found.isNotNull() & read[column.name].isNull(), reason))
+    if problems:
+        read["raw"] = json_object(*(_named(name) for name in theirs.values()))
+        read["problem"] = F.coalesce(*problems)
+    if before is not None:
+        name = theirs["event_time"]
+        condition = may_be_before(_named(name), kinds[name], before)
+        frame = frame if condition is None else frame.where(condition)
+    return frame.select(*(column.alias(name) for name, column in read.items()))
+
+
+def _columns_of(source: Source, frame: DataFrame) -> dict[str, str]:
+    """Return which column of the source holds each of ours; without those that it may lack and lacks."""
+    spec, mapping = TABLES[source.name], source.settings.columns
+    unknown = sorted(set(mapping) - set(spec.schema.fieldNames()))
+    if unknown:
+        raise ConfigError(
+            f"tables.{source.name}.columns: {', '.join(unknown)}, "
+            f"expected some of {', '.join(spec.schema.fieldNames())}"
+        )
+    names = {column.name: mapping.get(column.name, column.name) for column in spec.columns}
+    for column in spec.columns:
+        name = names[column.name]
+        if name not in frame.columns and (column.required or column.name in mapping):
+            raise TableError(
+                f"{source.name}: no column {name} in {source.place}, which has {', '.join(frame.columns)}; "
+                f"name the one that holds {column.name} by tables.{source.name}.columns.{column.name}"
+            )
+    return {ours: name for ours, name in names.items() if name in frame.columns}
+
+
+def _where(source: Source, frame: DataFrame) -> DataFrame:
+    """Return the rows that the settings let in."""
+    condition = source.settings.where
+    if condition is None:
+        return frame
+    try:
+        return frame.where(condition)
+    except PySparkException as error:
+        raise ConfigError(
+            f"tables.{source.name}.where: {condition}: {first_line(error)}; "
+            f"expected a condition on columns of {source.place}: {', '.join(frame.columns)}"
+        ) from error
+
+
+def _cast(found: Column, kind: T.DataType, source: Source, column: ColumnSpec, name: str) -> Column:
+    """Return a column of another type as ours, null where a value cannot be read as such.
+
+    Raises TableError where values of its type could change on the way.
+    """
+    is_text, wanted = isinstance(kind, T.StringType), column.type
+    if kind.simpleString() == wanted.simpleString():
+        return found
+    if isinstance(wanted, T.TimestampType) and isinstance(
+        kind, T.NumericType | T.StringType | T.DateType | T.TimestampNTZType
+    ):
+        return parsed_time(found, kind)
+    if isinstance(wanted, T.StringType) and isinstance(kind, T.IntegralType):
+        return found.cast("string")
+    if isinstance(wanted, T.StringType) and isinstance(kind, T.DecimalType):
+        return F.when(F.floor(found) == found, F.floor(found).cast("string"))
+    if isinstance(wanted, T.DoubleType) and isinstance(kind, T.NumericType):
+        return found.cast("double")
+    if isinstance(wanted, T.BooleanType) and isinstance(kind, T.IntegralType):
+        return found.cast("boolean")
+    if isinstance(wanted, T.DoubleType | T.BooleanType) and is_text:
+        return F.trim(found).try_cast(wanted)
+    if isinstance(wanted, T.ArrayType) and is_text:
+        return F.when(found.isNotNull(), F.array(found))
+    raise TableError(
+        f"{source.name}: column {name} of {source.place} is {kind.simpleString()}, expected for "
+        f"{column.name} {_ALLOWED[wanted.simpleString()]}; cast it in a view, or name another column"
+    )
+
+
+def _named(name: str) -> Column:
+    """Return a column by its name, whatever characters that has."""
+    return F.col(f"`{name.replace('`', '``')}`")

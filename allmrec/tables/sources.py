@@ -1,0 +1,96 @@
+"""Input tables where they lie: a name in Spark's catalogue, a path, or our own folder; nothing is copied."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+from delta.tables import DeltaTable
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame
+
+from allmrec.config import SourceConfig
+from allmrec.errors import TableError
+from allmrec.tables import filesystem
+from allmrec.tables.delta import Tables, has_files
+from allmrec.tables.delta_log import version_at
+from allmrec.tables.troubles import explained, first_line
+
+
+class Source:
+    """The input table `name`, as `tables.<name>` of the configuration says where it is.
+
+    Methods raise TableError where it is missing or cannot be read.
+    """
+
+    def __init__(self, tables: Tables, name: str, settings: SourceConfig) -> None:
+        self.name, self.settings = name, settings
+        self._tables, self._spark = tables, tables.spark
+        self.is_own = settings.table is None and settings.path is None
+        """Whether it is the table below `tables.root`."""
+        path = tables.path(name) if settings.path is None else filesystem.absolute(self._spark, settings.path)
+        self.place = settings.table or path
+        """What errors call it."""
+        self.key = name if self.is_own else f"{name} ({self.place})"
+        """What records of versions call it: a version of another table is none of this one."""
+
+    def exists(self) -> bool:
+        """Return whether it is there; one that the configuration names must be."""
+        return not self.is_own or self._tables.exists(self.name)
+
+    def version(self) -> int | None:
+        """Return the newest version; None where it has none, because it is no Delta table."""
+        if self.is_own:
+            return self._tables.version(self.name)
+        with self._explained():
+            if not self._is_delta():
+                return None
+            newest = self._delta().history(1).select("version").first()
+        assert newest is not None
+        return int(newest[0])
+
+    def version_at(self, moment: datetime) -> int | None:
+        """Return the last version before `moment` (with a zone) that can be read, None where none can."""
+        if self.is_own:
+            return self._tables.version_at(self.name, moment)
+        with self._explained():
+            version = version_at(self._delta(), moment) if self._is_delta() else None
+        return version if version is not None and has_files(self._spark, lambda: self.read(version)) else None
+
+    def read(self, version: int | None) -> DataFrame:
+        """Return it at a version, with its own columns; None for one without versions, as it stands now."""
+        if self.is_own:
+            return self._tables.read_as_it_is(self.name, version)
+        reader = self._spark.read if version is None else self._spark.read.option("versionAsOf", version)
+        with self._explained():
+            if self.settings.table is not None:
+                return reader.table(self.place)
+            return reader.format(self.settings.format).load(self.place)
+
+    def _is_delta(self) -> bool:
+        if self.settings.table is None:
+            if self.settings.format == "delta" and not DeltaTable.isDeltaTable(self._spark, self.place):
+                raise TableError(
+                    f"{self.name}: no Delta table at {self.place}, expected one; "
+                    f"check tables.{self.name}.path and .format"
+                )
+            return self.settings.format == "delta"
+        described = self._spark.sql(f"DESCRIBE TABLE EXTENDED {self.place}")
+        return bool(described.where("col_name = 'Provider' AND lower(data_type) = 'delta'").take(1))
+
+    def _delta(self) -> DeltaTable:
+        by_name = self.settings.table is not None
+        return (DeltaTable.forName if by_name else DeltaTable.forPath)(self._spark, self.place)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Raise TableError, in one line, where Spark cannot open what the configuration names."""
+        try:
+            with explained(self.name, self.place):
+                yield
+        except PySparkException as error:
+            raise TableError(
+                f"{self.name}: {self.place} cannot be read: {first_line(error)}; "
+                f"expected a table, check tables.{self.name}"
+            ) from error
