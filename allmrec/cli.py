@@ -361,7 +361,8 @@ def doctor(config: Config) -> None:
     results = checks(config)
     for check in results:
         outcome = f"{'ok  ' if check.ok else 'FAIL'} {check.name}: {check.finding}"
-        OUT.print(outcome if check.ok else f"{outcome}; {check.advice}", markup=False, highlight=False)
+        line = outcome if check.ok or not check.advice else f"{outcome}; {check.advice}"
+        OUT.print(line, markup=False, highlight=False)
     num_failed = sum(not check.ok for check in results)
     if num_failed:
         raise SetupError(f"{num_failed} of {len(results)} checks failed")

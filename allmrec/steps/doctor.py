@@ -22,11 +22,16 @@ from pyspark.sql import SparkSession
 
 from allmrec.cache import cache_folder
 from allmrec.config import Config
-from allmrec.errors import SetupError
+from allmrec.data.in_place import read_in_place
+from allmrec.errors import SetupError, UserError
 from allmrec.llm.model_folder import INSTALL, PACKAGED, packaged_file
+from allmrec.reporting import Report
+from allmrec.runtime.context import Context
+from allmrec.runtime.inputs import sources_of
 from allmrec.tables import filesystem
 from allmrec.tables.java import find_java, java_version
 from allmrec.tables.session import create_session
+from allmrec.tables.troubles import first_line
 
 JAVA_VERSIONS = (17, 21)
 FREE_GIB = 2.0
@@ -41,7 +46,7 @@ class Check(NamedTuple):
     """Whether a run can go on with it."""
     finding: str
     advice: str = ""
-    """What to do where it is not ok."""
+    """What to do where it is not ok, unless the finding says it."""
 
 
 def checks(config: Config) -> list[Check]:
@@ -85,9 +90,28 @@ def _spark_checks(config: Config) -> list[Check]:
             "see the message; Spark's settings are spark.* of the configuration, "
             "or conf/spark-defaults.conf under spark-submit"
         )
-        return [Check("Spark", False, _first_line(error), advice)]
+        return [Check("Spark", False, first_line(error), advice)]
     started = Check("Spark", True, f"{spark.version} on {spark.sparkContext.master}")
-    return [started, _delta(spark, config.tables.root), _python_workers(spark)]
+    inputs = _inputs(Context.open(spark, config, Report()))
+    return [started, _delta(spark, config.tables.root), *inputs, _python_workers(spark)]
+
+
+def _inputs(context: Context) -> list[Check]:
+    """Open the input tables; our own ones may be missing before the first import."""
+    checks = []
+    for source in sources_of(context):
+        try:
+            if not source.exists():
+                checks.append(Check(source.name, True, f"none yet at {source.place}"))
+                continue
+            version = source.version()
+            read_in_place(source, version)
+        except UserError as error:
+            checks.append(Check(source.name, False, str(error)))
+        else:
+            pinned = "without versions" if version is None else f"version {version}"
+            checks.append(Check(source.name, True, f"{source.place}, {pinned}"))
+    return checks
 
 
 def _delta(spark: SparkSession, root: str) -> Check:
@@ -101,7 +125,7 @@ def _delta(spark: SparkSession, root: str) -> Check:
         filesystem.delete(spark, folder)
     except (PySparkException, Py4JError) as error:
         advice = f"check that {root} (tables.root) can be written, and Delta's JARs (spark.jars.packages)"
-        return Check("Delta", False, _first_line(error), advice)
+        return Check("Delta", False, first_line(error), advice)
     finally:
         if is_new and local.is_dir() and not any(local.iterdir()):
             local.rmdir()
@@ -123,7 +147,7 @@ def _python_workers(spark: SparkSession) -> Check:
     try:
         rows = spark.range(2).mapInPandas(describe, "worker string").collect()
     except (PySparkException, Py4JError) as error:
-        return Check("Python workers", False, _first_line(error), advice)
+        return Check("Python workers", False, first_line(error), advice)
     workers = sorted({row["worker"] for row in rows})
     same_python = f"Python {platform.python_version()} "
     ok = all(same_python in worker and worker.endswith(", allmrec") for worker in workers)
@@ -198,9 +222,3 @@ def _disk(name: str, folder: Path) -> Check:
     free_gib = shutil.disk_usage(existing).free / 2**30
     advice = f"free some space: a first run wants {FREE_GIB:g} GiB there"
     return Check(f"disk for {name}", free_gib >= FREE_GIB, f"{free_gib:.1f} GiB free in {existing}", advice)
-
-
-def _first_line(error: BaseException) -> str:
-    """Return the first line of a message that is not blank, shortened."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines or [type(error).__name__])[0][:300]
