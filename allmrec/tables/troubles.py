@@ -60,6 +60,10 @@ _MEANINGS: dict[str, tuple[type[UserError], str]] = {
         TableError,
         "the rows to be written hold a key twice",
     ),
+    "[CAST_INVALID_INPUT]": (
+        TableError,
+        "a condition (tables.….where) or a view casts what it must try_cast",
+    ),
     "FAILED_READ_FILE.FILE_NOT_EXIST": (TableError, _GONE),
     "DELTA_FILE_NOT_FOUND": (TableError, _GONE),
     "DELTA_VERSION_NOT_FOUND": (TableError, _NO_VERSION),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from allmrec.config import SourceConfig, load
@@ -20,6 +21,7 @@ from allmrec.runtime.context import Context
 from allmrec.steps.importing import import_amazon
 from allmrec.tables.delta import Tables
 from allmrec.tables.sources import Source
+from allmrec.tables.troubles import as_user_error
 
 UTC = dt.timezone.utc
 AT = dt.datetime(2026, 5, 1, 10, 30)
@@ -254,6 +256,17 @@ def test_a_type_that_is_not_safe_to_cast_is_named(
     line = refused(source)
     assert line.startswith("interactions: column ")
     assert message.replace("PATH", source.place) in line
+
+
+def test_a_condition_that_fails_on_a_row_is_no_passing_trouble(tables: Tables, spark: SparkSession) -> None:
+    source = log_of(tables, spark, "string", "'yesterday'", where="CAST(at AS INT) > 3")
+    with pytest.raises(PySparkException) as found:
+        read_in_place(source, None).collect()
+    error = as_user_error(found.value)
+    assert isinstance(error, TableError)
+    assert str(error).startswith(
+        "a condition (tables.….where) or a view casts what it must try_cast: [CAST_INV"
+    )
 
 
 @pytest.mark.parametrize(
