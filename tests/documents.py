@@ -9,8 +9,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 FIRST = ("README.md", "jobs/README.md")
 """Documents whose `sh` blocks are run first, in this order: later ones build on what earlier ones leave."""
-LANGUAGES = {"sh", "bash", "text"}
-"""sh: run; bash: checked, not run; text: a picture or an output."""
+LANGUAGES = {"sh", "bash", "yaml", "text"}
+"""sh: run; bash: checked, not run; yaml: a reader's configuration; text: a picture or an output."""
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,11 @@ import sys
 from datetime import date
 from pathlib import Path
 
+import pandas as pd
+import pyarrow as pa
 import pytest
 import yaml
+from deltalake import write_deltalake
 
 from allmrec.config.reference import fields
 from allmrec.demo.generator import write_shop
@@ -102,13 +105,13 @@ def test_paths_in_the_prose_exist(document: Document) -> None:
 
 def made_by_a_run(path: str) -> bool:
     """Whether a path is one of what a run leaves or a reader brings."""
-    return path.split("/")[0] in {"my_shop", "shop_tables", ".venv", "_bundles"}
+    return path.split("/")[0] in {"my_shop", "my_shop.yaml", "shop_tables", ".venv", "_bundles"}
 
 
 @every_document
 def test_settings_in_the_prose_exist(document: Document) -> None:
     sections = {path.split(".")[0] for path, _ in fields()} - {"seed"}
-    paths = {path for path, _ in fields()} | {"importing.columns"}
+    paths = {path for path, _ in fields()} | {path.rpartition(".")[0] for path, _ in fields()}
     for code in document.code():
         match = re.fullmatch(r"(\w+)\.(\w+(\.\w+)?)(: \S+)?", code)
         if match and match[1] in sections and not code.endswith((".py", ".sh", ".yaml", ".md")):
@@ -142,11 +145,32 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
         small.setdefault(section, {})[name] = yaml.safe_load(value)
     (folder / "conf" / "demo.yaml").write_text(yaml.safe_dump(small))
     write_shop(folder / "my_shop", 120, 100, seed=3, last_day=date(2026, 5, 31))
+    write_tables(folder / "my_shop")
+    [configuration] = DOCUMENTS[0].blocks("yaml")
+    (folder / "my_shop.yaml").write_text(configuration)
     for name, text in ORIGINALS.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text, encoding="latin-1")
     subprocess.run(["gzip", "reviews.json", "meta.json"], cwd=folder, check=True)
     return folder
+
+
+def write_tables(shop: Path) -> None:
+    """Write the shop's files as Delta tables that are not ours; every order was cancelled once, too."""
+    log = pd.read_csv(shop / "interactions.csv", dtype=str)
+    numbers = log["user_id"].str.extract(r"^user-(\d+)$")[0]
+    times = pd.to_datetime(log["event_time"], format="ISO8601", utc=True, errors="coerce")
+    orders = log.assign(customer_id=numbers, ordered_at=times.dt.tz_localize(None), status="paid").dropna(
+        subset=["customer_id", "item_id", "ordered_at"]
+    )
+    orders = orders[["customer_id", "item_id", "ordered_at", "status"]].rename(columns={"item_id": "sku"})
+    orders["customer_id"] = orders["customer_id"].astype("int64")
+    orders["ordered_at"] = orders["ordered_at"].astype("datetime64[us]")
+    orders = pd.concat([orders, orders.assign(status="cancelled")], ignore_index=True)
+    write_deltalake(shop / "orders", pa.Table.from_pandas(orders, preserve_index=False))
+    items = pd.read_json(shop / "items.jsonl", lines=True, dtype=False)
+    products = items.rename(columns={"item_id": "sku", "title": "name"})[["sku", "name", "description"]]
+    write_deltalake(shop / "products", pa.Table.from_pandas(products, preserve_index=False))
 
 
 QUICK_SUBMITTED = {**QUICK_SQL, "spark.sql.shuffle.partitions": "2"}
