@@ -66,6 +66,9 @@ class TablesConfig(Section):
     root: str = "tables"
     """Folder that holds every table as `<root>/<table name>`: local, or any URI that Hadoop's file system
     reads."""
+    schema_name: str | None = None
+    """Schema of Spark's catalogue, such as `catalog.schema`, in which the tables below `root` get names as
+    well, as external tables; null: they have none."""
     interactions: SourceConfig = SourceConfig()
     """The log, where it is read in place."""
     items: SourceConfig = SourceConfig()

@@ -61,8 +61,11 @@ class Context:
     def open(
         cls, spark: SparkSession, config: Config, report: Report, options: RunOptions = RunOptions()
     ) -> Context:
-        """Return the context of a new run on the tables below `tables.root`."""
-        tables = Tables(spark, config.tables.root)
+        """Return the context of a new run on the tables below `tables.root`.
+
+        Raises ConfigError where there is no schema `tables.schema_name`.
+        """
+        tables = Tables(spark, config.tables.root, config.tables.schema_name)
         return cls(spark, config, report, "", tables, CachedFrames(), options).with_new_run()
 
     def with_new_run(self, after: int = 0) -> Context:

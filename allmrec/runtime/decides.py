@@ -94,6 +94,7 @@ DECIDED_ELSEWHERE = {
 """Settings in no fingerprint, though rows depend on them by another way."""
 
 DECIDES_NOTHING = (
+    "tables.schema_name",
     "candidates.chunk_users",
     "candidates.block_items",
     "training.checkpoint_every",

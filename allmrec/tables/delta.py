@@ -21,7 +21,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from allmrec.errors import SupersededError, TableError
+from allmrec.errors import ConfigError, SupersededError, TableError
 from allmrec.tables import delta_log, filesystem
 from allmrec.tables.cached_frames import CachedFrames
 from allmrec.tables.changes import changed_rows
@@ -85,10 +85,17 @@ class Tables:
     ----------
     spark: the session.
     root: the folder, as a path or a URI that Hadoop knows.
+    schema_name: a schema of Spark's catalogue in which tables that are written get names; None: in none.
+
+    Raises ConfigError where there is no such schema.
     """
 
-    def __init__(self, spark: SparkSession, root: str) -> None:
-        self.spark = spark
+    def __init__(self, spark: SparkSession, root: str, schema_name: str | None = None) -> None:
+        self.spark, self.schema_name = spark, schema_name
+        if schema_name is not None and not spark.catalog.databaseExists(schema_name):
+            raise ConfigError(
+                f"tables.schema_name: {schema_name}, expected a schema of Spark's catalogue; create it first"
+            )
         self.root = filesystem.absolute(spark, root.rstrip("/") or root)
         self._created: set[str] = set()
 
@@ -142,7 +149,7 @@ class Tables:
         """Create the table where it is missing; an owned one with its NOT NULL and CHECK constraints.
 
         A table that an older version of this program made gets the columns that are new since. Raises
-        TableError where its folder holds files but no commit.
+        TableError where its folder holds files but no commit, or its name in the catalogue is another's.
         """
         if name in self._created:
             return
@@ -151,6 +158,8 @@ class Tables:
             self._retried(name, lambda: create_table(self.spark, spec, self.path(name)))
         elif spec.owned:
             self._retried(name, lambda: migrate(self.spark, spec, self.path(name)))
+        if self.schema_name is not None:
+            self._retried(name, lambda: self._give_name(f"{self.schema_name}.{name}", self.path(name)))
         self._created.add(name)
 
     def read(self, name: str, version: int | None = None) -> DataFrame:
@@ -240,6 +249,16 @@ class Tables:
         spec = _spec(name)
         rows = to_write(spec, rows)
         return self._retried(name, lambda: self._merge_changes(spec, rows, update))
+
+    def _give_name(self, name: str, path: str) -> None:
+        """Let the catalogue call the table at `path` by `name`; raises TableError where that is another."""
+        self.spark.sql(f"CREATE TABLE IF NOT EXISTS {name} USING delta LOCATION '{path}'")
+        tables = DeltaTable.forName(self.spark, name), DeltaTable.forPath(self.spark, path)
+        [(named, location), (ours, _)] = (
+            table.detail().select("id", "location").collect()[0] for table in tables
+        )
+        if named != ours:
+            raise TableError(f"{name}: is the table at {location}, expected {path}; drop it or rename it")
 
     def _merge_changes(self, spec: TableSpec, rows: DataFrame, update: bool) -> int:
         """Merge what differs from the newest version, and return how many rows that is."""

@@ -15,7 +15,7 @@ from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
-from allmrec.errors import TableError
+from allmrec.errors import ConfigError, TableError
 from allmrec.tables import filesystem
 from allmrec.tables.delta import Tables
 from allmrec.tables.schemas import TABLES
@@ -288,6 +288,27 @@ def test_a_damaged_log_is_half_written(spark: SparkSession, tables: Tables) -> N
     with pytest.raises(TableError, match="half-written") as error:
         Tables(spark, tables.root).read("interactions")
     one_line(error)
+
+
+def test_a_table_has_its_name_in_the_catalogue_when_it_is_written_and_takes_nobody_else_s(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"tables\.schema_name: no_such, expected a schema"):
+        Tables(spark, str(tmp_path / "ours"), "no_such")
+    spark.sql("CREATE SCHEMA lists")
+    try:
+        ours = Tables(spark, str(tmp_path / "ours"), "lists")
+        ours.merge("interactions", interactions(spark, ("u", "i", NOW, 5.0, None)))
+        assert spark.table("lists.interactions").count() == 1
+        Tables(spark, str(tmp_path / "ours"), "lists").create("interactions")
+        with pytest.raises(
+            TableError, match=r"lists\.interactions: is the table at .*ours/interactions"
+        ) as error:
+            Tables(spark, str(tmp_path / "theirs"), "lists").create("interactions")
+        one_line(error)
+    finally:
+        spark.sql("DROP SCHEMA lists CASCADE")
+    assert ours.read("interactions").count() == 1, "the files stay"
 
 
 def test_a_file_is_written_read_replaced_and_deleted(spark: SparkSession, tmp_path: Path) -> None:

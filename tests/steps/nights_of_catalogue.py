@@ -30,6 +30,7 @@ from tests.steps.conftest import RUN_DATE, asked, small_config
 NUMBER = "try_cast(regexp_extract(user_id, '^user-(.+)$', 1) AS BIGINT)"
 """A customer's number: that in the demo shop's `user-00758`; null for its odd ones."""
 IN_PLACE = [
+    "tables.schema_name=lists",
     "tables.interactions.table=spark_catalog.sales.orders",
     "tables.interactions.columns={user_id: customer, item_id: sku, event_time: ordered_at, rating: stars}",
     "tables.interactions.where=status <> 'cancelled'",
@@ -56,21 +57,20 @@ def session(folder: Path) -> SparkSession:
 def move_inputs(spark: SparkSession, root: Path) -> None:
     """Make the shop's input tables tables of the metastore; every order was cancelled once before."""
     spark.sql("CREATE DATABASE sales")
+    spark.sql("CREATE DATABASE lists")
     spark.sql(
         f"CREATE TABLE sales.orders USING delta AS SELECT {NUMBER} AS customer, item_id AS sku, "
         "CAST(event_time AS TIMESTAMP_NTZ) AS ordered_at, CAST(rating AS DECIMAL(4,1)) AS stars, "
-        f"'web' AS channel, 'paid' AS status FROM delta.`{root}/interactions`"
+        f"'web' AS channel, explode(array('paid', 'cancelled')) AS status FROM delta.`{root}/interactions`"
     )
-    spark.sql("INSERT INTO sales.orders SELECT * EXCEPT (status), 'cancelled' FROM sales.orders")
     spark.sql(
         "CREATE TABLE sales.products STORED AS PARQUET AS SELECT item_id AS sku, title AS name, description, "
         f"categories AS shelves, CAST(available AS INT) AS buyable FROM delta.`{root}/items`"
     )
-    spark.sql(
-        f"CREATE TABLE sales.customers USING delta AS SELECT {NUMBER} AS number FROM delta.`{root}/users`"
-    )
     for name in ("interactions", "items", "users"):
-        (root / name).rename(root.parent / f"former {name}")
+        (root / name).rename(root.parent / f"former_{name}")
+    users = f"delta.`{root.parent}/former_users`"
+    spark.sql(f"CREATE VIEW sales.customers AS SELECT {NUMBER} AS number FROM {users}")
 
 
 def histories(context: Context, run_date: dt.date, user: str = "user_id") -> dict[str, list[Any]]:
@@ -85,6 +85,7 @@ def refusals(context: Context) -> dict[str, str]:
     """Return the lines with which wrong settings end, and `nothing` where something was written."""
     lines = {}
     for wrong in (
+        "tables.schema_name=list",
         "tables.items.table=sales.product",
         "tables.items.columns={item_id: sku, title: label}",
         "tables.interactions.where=state = 'paid'",
@@ -114,9 +115,10 @@ def nights(spark: SparkSession, root: Path) -> dict[str, Any]:
     row = latest(context, "score", RUN_DATE, "done")
     assert row is not None
     found["versions"], found["counts"] = dict(row.input_versions or {}), dict(row.counts or {})
-    found["items"] = [row[0] for row in Inputs.newest(context).catalogue()[0].select("item_id").collect()]
-    of_night = context.tables.read_date("recommendations", RUN_DATE)
+    found["items"] = [row[0] for row in spark.table("sales.products").select("sku").collect()]
+    of_night = spark.table("lists.recommendations").where(f"run_date = '{RUN_DATE}'")
     found["recommended"] = [row[0] for row in of_night.select("item_id").distinct().collect()]
+    found["named"] = [row["tableName"] for row in spark.sql("SHOW TABLES IN lists").collect()]
 
     before = dt.datetime.now(dt.timezone.utc)
     customer, sku = min(found["first"]), min(found["items"])

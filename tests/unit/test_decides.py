@@ -54,6 +54,7 @@ def test_every_name_in_the_lists_is_a_setting() -> None:
         ("tables.items.where=price > 0", {"sequences", "train"}),
         ("tables.users.path=customers", {"sequences"}),
         ("tables.root=elsewhere", set()),
+        ("tables.schema_name=lists", set()),
         ("sequences.max_history=20", {"sequences", "train"}),
         ("scoring.top_k=5", {"score", "publish"}),
         ("publish.email_slots=3", {"publish"}),
