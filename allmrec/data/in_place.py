@@ -16,6 +16,8 @@ from allmrec.tables.sources import Source
 from allmrec.tables.specification import ColumnSpec
 from allmrec.tables.troubles import first_line
 
+MAX_NAMES = 40
+"""How many columns of a table an error names."""
 _ALLOWED = {
     "string": "a string, an integer or a decimal",
     "timestamp": "a timestamp, a date, a string, or a number of Unix seconds or milliseconds",
@@ -53,7 +55,7 @@ def read_in_place(source: Source, version: int | None, before: date | None = Non
             reason = "unparsable_time" if column.name == "event_time" else f"unparsable_{column.name}"
             problems.append(F.when(found.isNotNull() & read[column.name].isNull(), reason))
     if problems:
-        read["raw"] = json_object(*(_named(name) for name in theirs.values()))
+        read["raw"] = json_object(*(_named(name) for name in dict.fromkeys(theirs.values())))
         read["problem"] = F.coalesce(*problems)
     if before is not None:
         name = theirs["event_time"]
@@ -76,7 +78,7 @@ def _columns_of(source: Source, frame: DataFrame) -> dict[str, str]:
         name = names[column.name]
         if name not in frame.columns and (column.required or column.name in mapping):
             raise TableError(
-                f"{source.name}: no column {name} in {source.place}, which has {', '.join(frame.columns)}; "
+                f"{source.name}: no column {name} in {source.place}, which has {_listed(frame.columns)}; "
                 f"name the one that holds {column.name} by tables.{source.name}.columns.{column.name}"
             )
     return {ours: name for ours, name in names.items() if name in frame.columns}
@@ -92,7 +94,7 @@ def _where(source: Source, frame: DataFrame) -> DataFrame:
     except PySparkException as error:
         raise ConfigError(
             f"tables.{source.name}.where: {condition}: {first_line(error)}; "
-            f"expected a condition on columns of {source.place}: {', '.join(frame.columns)}"
+            f"expected a condition on columns of {source.place}: {_listed(frame.columns)}"
         ) from error
 
 
@@ -124,6 +126,11 @@ def _cast(found: Column, kind: T.DataType, source: Source, column: ColumnSpec, n
         f"{source.name}: column {name} of {source.place} is {kind.simpleString()}, expected for "
         f"{column.name} {_ALLOWED[wanted.simpleString()]}; cast it in a view, or name another column"
     )
+
+
+def _listed(names: list[str]) -> str:
+    """Return the first names of a list that may be long."""
+    return ", ".join([*names[:MAX_NAMES], *(["…"] if len(names) > MAX_NAMES else [])])
 
 
 def _named(name: str) -> Column:

@@ -31,7 +31,7 @@ from allmrec.runtime.inputs import sources_of
 from allmrec.tables import filesystem
 from allmrec.tables.java import find_java, java_version
 from allmrec.tables.session import create_session
-from allmrec.tables.troubles import first_line
+from allmrec.tables.troubles import as_user_error, first_line
 
 JAVA_VERSIONS = (17, 21)
 FREE_GIB = 2.0
@@ -108,6 +108,8 @@ def _inputs(context: Context) -> list[Check]:
             read_in_place(source, version)
         except UserError as error:
             checks.append(Check(source.name, False, str(error)))
+        except (PySparkException, Py4JError) as error:
+            checks.append(Check(source.name, False, f"{source.place}: {as_user_error(error)}"))
         else:
             pinned = "without versions" if version is None else f"version {version}"
             checks.append(Check(source.name, True, f"{source.place}, {pinned}"))

@@ -19,6 +19,7 @@ from allmrec.errors import ConfigError, TableError, UserError
 from allmrec.reporting import Report
 from allmrec.runtime.context import Context
 from allmrec.steps.importing import import_amazon
+from allmrec.tables import filesystem
 from allmrec.tables.delta import Tables
 from allmrec.tables.sources import Source
 from allmrec.tables.troubles import as_user_error
@@ -195,6 +196,11 @@ def test_a_missing_table_is_named_with_the_setting_to_check(tables: Tables, spar
     assert f"items: {tables.root}/nowhere cannot be read: [PATH_NOT_FOUND]" in refused(
         Source(tables, "items", nowhere)
     )
+    line = refused(Source(tables, "items", SourceConfig(path=tables.root, format="lance")))
+    assert line.startswith("items: its format is none that this Spark reads: ")
+    filesystem.write_text(spark, '{"item_id": 1}', f"{tables.root}/file")
+    line = refused(Source(tables, "items", SourceConfig(path=f"{tables.root}/file", format="parquet")))
+    assert line.startswith("items: its files are not of its format: ")
     line = refused(Source(tables, "items", SourceConfig(table="sales.products")))
     assert line.startswith("items: sales.products cannot be read: [TABLE_OR_VIEW_NOT_FOUND]")
     assert line.endswith("expected a table, check tables.items")
