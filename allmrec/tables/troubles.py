@@ -135,7 +135,7 @@ def as_user_error(error: BaseException) -> UserError | None:
 def first_line(error: BaseException) -> str:
     """Return the first line of a message that is not blank, shortened."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines or [type(error).__name__])[0][:MAX_LINE_CHARACTERS]
+    return (lines or [type(error).__name__])[0][:MAX_LINE_CHARACTERS].rstrip(";")
 
 
 def _says_that_the_jvm_ended(error: BaseException) -> bool:
