@@ -27,7 +27,7 @@ from allmrec.runtime.decides import step_fingerprint
 from allmrec.runtime.inputs import Inputs
 from allmrec.runtime.runs import StepRun, recorded
 from allmrec.tables import filesystem
-from allmrec.training.loader import Snapshot
+from allmrec.training.loader import Snapshot, petastorm_reader
 from allmrec.training.pipeline import train_bundle
 
 CHECKPOINTS = "checkpoints"
@@ -41,7 +41,7 @@ def run_train(context: Context, run_date: date) -> str:
 
     A bundle of the same inputs and settings is not trained again. A killed training goes on from its last
     checkpoint, on the versions of the tables that it began with. Raises PassingError where another process of
-    this machine trains the same.
+    this machine trains the same, SetupError where petastorm is not installed.
     """
     context = context.with_resolved_dtype()
     config, inputs = context.config, Inputs.pinned(context, "train", run_date)
@@ -51,6 +51,7 @@ def run_train(context: Context, run_date: date) -> str:
         if is_same and not context.options.force:
             context.report(f"train {run_date}: bundle {manifest.bundle_id} is already there, skipped")
             return manifest.bundle_id
+    petastorm_reader()  # where it is missing, that is said before minutes of work
     torch.set_num_threads(config.training.num_threads or torch.get_num_threads())
     # The folder outlives a killed run: the next one resumes there.
     folder = cache_folder(config.llm) / "training" / training_fingerprint

@@ -184,7 +184,7 @@ class Snapshot:
 
 def _row_groups(files: list[Path], columns: list[str]) -> Iterator[Rows]:
     """Yield the row groups of `files`, in that order, through one petastorm reader."""
-    make_batch_reader = _petastorm_reader()
+    make_batch_reader = petastorm_reader()
     with _quiet():
         reader = make_batch_reader(
             [_petastorm_url(path) for path in files],
@@ -242,7 +242,7 @@ def _petastorm_url(path: Path) -> str:
     return url
 
 
-def _petastorm_reader() -> Any:
+def petastorm_reader() -> Any:
     """Return petastorm's `make_batch_reader`; raises SetupError where it is not installed."""
     try:
         from petastorm import make_batch_reader

@@ -17,6 +17,7 @@ from pyspark.sql import SparkSession
 from allmrec.errors import BundleError, ConfigError, GateError, SetupError, TableError
 from allmrec.runtime.context import Context
 from allmrec.steps.nightly import run_nightly
+from allmrec.steps.train import run_train
 from tests.conftest import QUICK_OVERRIDE, SHORT_RUNS
 from tests.steps.conftest import RUN_DATE, NewContext, asked, settings
 from tests.steps.reading import rows, version
@@ -102,6 +103,16 @@ def test_a_missing_llm_is_refused_with_what_to_do(copy_of_shop: Path, new_contex
     context = new_context(copy_of_shop, f"llm.model={copy_of_shop}/no_such_model")
     forget(context, "candidates", "score")
     refused(context, SetupError, "no_such_model")
+
+
+def test_a_training_without_petastorm_is_refused_before_anything_is_written(
+    copy_of_shop: Path, new_context: NewContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "petastorm", None)
+    before = version(copy_of_shop, "runs")
+    with pytest.raises(SetupError, match="petastorm cannot be imported"):
+        run_train(new_context(copy_of_shop), RUN_DATE)
+    assert version(copy_of_shop, "runs") == before
 
 
 def test_an_empty_night_is_a_night(copy_of_shop: Path, new_context: NewContext, spark: SparkSession) -> None:
