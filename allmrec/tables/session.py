@@ -15,6 +15,7 @@ from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkRuntimeError
 from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
+from pyspark.sql.utils import is_remote
 
 from allmrec.config import SparkConfig
 from allmrec.errors import SetupError
@@ -50,8 +51,16 @@ def create_session(config: SparkConfig, app_name: str = "allmrec") -> SparkSessi
     is always set.
 
     A JVM that is started here writes into the file `spark_log()`, and so do its Python workers. Raises
-    SetupError where Java or Delta's JARs are missing, or the JVM does not start.
+    SetupError where Java or Delta's JARs are missing, the JVM does not start, or there is none to be had:
+    with Spark Connect.
     """
+    if is_remote() or "SPARK_REMOTE" in os.environ:
+        where = os.environ.get("SPARK_REMOTE", "chosen by the runtime")
+        raise SetupError(
+            f"Spark Connect ({where}): Delta's log, the file system and the models that are sent need the "
+            "driver's JVM, which it does not give; expected a classic session: unset SPARK_REMOTE, use "
+            "spark-submit, on Databricks a cluster with dedicated access"
+        )
     # Spark takes Python's naive datetimes to be in the process's zone; in UTC they mean what the tables mean.
     os.environ["TZ"] = "UTC"
     time.tzset()

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from allmrec.config import SparkConfig
+from allmrec.errors import SetupError
 from allmrec.tables.java import find_java, java_version
-from allmrec.tables.session import settings_left_open
+from allmrec.tables.session import create_session, settings_left_open
 
 FORCED = {
     "spark.sql.session.timeZone": "UTC",
@@ -99,6 +100,12 @@ def test_a_jvm_that_does_not_start_is_quoted_and_its_log_kept(tmp_path: Path) ->
 @pytest.mark.skipif(find_java() is None, reason="needs Java")
 def test_a_folder_without_deltas_jars_is_refused(tmp_path: Path) -> None:
     assert "holds no delta-spark_2.13" in refused({"ALLMREC_JARS": str(tmp_path)})
+
+
+def test_spark_connect_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPARK_REMOTE", "sc://somewhere:15002")
+    with pytest.raises(SetupError, match=r"Spark Connect \(sc://somewhere:15002\): .* unset SPARK_REMOTE"):
+        create_session(SparkConfig())
 
 
 def test_a_java_from_pip_runs_without_the_module_it_lacks(
