@@ -293,6 +293,18 @@ def backfill(config: Config, first: date, last: date, options: RunOptions) -> No
         run_backfill(context, first, last)
 
 
+@cli.command()
+@configured
+@click.option("--dry-run", is_flag=True, help="Say what would go; nothing is written.")
+def maintain(config: Config, dry_run: bool) -> None:
+    """Delete old dates, bundles and snapshots, compact and vacuum the tables; nothing that a night needs."""
+    from allmrec.steps.maintain import run_maintain
+
+    with _context(config, "maintain") as context:
+        for line in run_maintain(context, dry_run) or ["nothing to remove"]:
+            click.echo(line)
+
+
 @cli.command("runs")
 @configured
 @click.option("--run-date", callback=_run_date, help="The night in detail. Default: the newest.")

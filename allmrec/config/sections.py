@@ -450,6 +450,18 @@ class EvaluationConfig(Section):
     """Share of items that are warm (most training interactions) and share that are cold (fewest)."""
 
 
+class MaintenanceConfig(Section):
+    """What `allmrec maintain` leaves."""
+
+    keep_days: Count | None = 90
+    """Run dates that stay, in days back from the newest one; null: all stay."""
+    keep_bundles: Count = 3
+    """Trained bundles of each purpose that stay, the newest; and whatever a night that stays has used."""
+    vacuum_hours: Annotated[int, Field(ge=168)] = 168
+    """Hours for which files that only old versions of a table hold stay: more than any run takes. A killed
+    night or training can go on for so long."""
+
+
 class ReportingConfig(Section):
     """What a command says while it works."""
 
@@ -505,6 +517,8 @@ class Config(Section):
     """Publishing."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """Evaluation."""
+    maintenance: MaintenanceConfig = MaintenanceConfig()
+    """Maintenance."""
     reporting: ReportingConfig = ReportingConfig()
     """What is said."""
     spark: SparkConfig = SparkConfig()

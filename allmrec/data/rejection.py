@@ -8,6 +8,7 @@ read, as JSON; null where the columns say it all). Which reasons there are, `int
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Sequence
 
 from pyspark.sql import Column, DataFrame, Window
@@ -75,3 +76,17 @@ def merge_rejected(
         if num_rows:
             tables.merge("rejected_rows", rows, update=False)
     return num_rows
+
+
+def hashes_of_user(rejected: DataFrame, user: str) -> list[str]:
+    """Return the `row_hash` of the rejected rows in which a user is named.
+
+    That is where a value is the user's id, whatever its column was called; and where the row is a line that
+    could not be parsed, which has the id in it as a word.
+    """
+    values = F.from_json("row", "map<string,string>")
+    is_value = F.array_contains(F.map_values(values), user)
+    word = rf"(?<![\p{{L}}\p{{N}}]){re.escape(user)}(?![\p{{L}}\p{{N}}])"
+    is_in_line = values["line"].rlike(word) | (values.isNull() & F.col("row").rlike(word))
+    named = F.coalesce(is_value, F.lit(False)) | F.coalesce(is_in_line, F.lit(False))
+    return [row[0] for row in rejected.where(named).select("row_hash").distinct().collect()]

@@ -48,7 +48,7 @@ import json
 import math
 from typing import Any
 
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from allmrec.config import Config
@@ -59,6 +59,10 @@ from allmrec.tables.cached_frames import CachedFrames
 
 _ROW_GROUPS_PER_TASK = 10
 """About how many files one Spark task writes."""
+_OF_USERS = {"sequences": "num_sequences", "held_back": "num_held_back", "targets": ""}
+"""The folders with rows of users, and how the manifest calls their number."""
+_ROWS_AGAIN = 20_000
+"""Rows per file of a snapshot that is written again."""
 
 
 def snapshot_uri(root: str, name: str) -> str:
@@ -132,6 +136,46 @@ def write_snapshot(
         manifest_text = json.dumps(manifest, indent=2, sort_keys=True) + "\n"
         filesystem.write_text(spark, manifest_text, f"{folder_uri}/manifest.json")
         return manifest
+
+
+def snapshot_names(spark: SparkSession, root: str) -> list[str]:
+    """Return the names of all snapshots below `tables.root`, half-written ones too."""
+    return filesystem.list_folders(spark, f"{root.rstrip('/')}/_snapshots")
+
+
+def count_user(spark: SparkSession, folder_uri: str, user: str) -> int:
+    """Return how many rows of a snapshot are a user's."""
+    parts = [part for part in _OF_USERS if filesystem.exists(spark, f"{folder_uri}/{part}")]
+    rows = (spark.read.parquet(f"{folder_uri}/{part}").where(F.col("user_id") == user) for part in parts)
+    return sum(frame.count() for frame in rows)
+
+
+def write_without_user(spark: SparkSession, folder_uri: str, user: str) -> None:
+    """Write a snapshot again without the rows of a user; its name stays.
+
+    A half-written one, which a killed training left, is deleted.
+    """
+    text = f"{folder_uri}/manifest.json"
+    if not filesystem.exists(spark, text):
+        filesystem.delete(spark, folder_uri)
+        return
+    manifest = json.loads(filesystem.read_text(spark, text))
+    folder, name = folder_uri.rsplit("/", 1)
+    partial = f"{folder}/.{name}-without"
+    filesystem.delete(spark, partial)
+    items = spark.read.parquet(f"{folder_uri}/items")
+    items.repartition(1).sortWithinPartitions("item_idx").write.parquet(f"{partial}/items")
+    for part in _OF_USERS:
+        if filesystem.exists(spark, f"{folder_uri}/{part}"):
+            rows = spark.read.parquet(f"{folder_uri}/{part}").where(F.col("user_id") != user)
+            num_rows = _write_rows(rows, f"{partial}/{part}", rows.count(), _ROWS_AGAIN)
+            manifest |= {_OF_USERS[part]: num_rows} if _OF_USERS[part] else {}
+    trained = spark.read.parquet(f"{folder_uri}/sequences").where(F.col("user_id") == user)
+    manifest["num_users"] -= trained.count()
+    manifest_text = json.dumps(manifest, indent=2, sort_keys=True) + "\n"
+    filesystem.write_text(spark, manifest_text, f"{partial}/manifest.json")
+    filesystem.delete(spark, folder_uri)
+    filesystem.rename_new(spark, partial, folder_uri)
 
 
 def _write_items(items: DataFrame, index: DataFrame, users: DataFrame, uri: str) -> int:

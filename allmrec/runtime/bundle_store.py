@@ -109,6 +109,27 @@ def store_bundle(context: Context, folder: Path, bundle_id: str) -> None:
     filesystem.publish_folder(context.spark, folder, f"{_root(context)}/{bundle_id}", last=MANIFEST)
 
 
+def delete_bundle(context: Context, bundle_id: str) -> int:
+    """Delete a bundle, here and in this machine's cache, and return its bytes below `tables.root`.
+
+    Its manifest goes first, so that nobody chooses the rest.
+    """
+    uri = f"{_root(context)}/{bundle_id}"
+    num_bytes = bundle_bytes(context, bundle_id)
+    filesystem.delete(context.spark, f"{uri}/{MANIFEST}")
+    filesystem.delete(context.spark, uri)
+    cache = cache_folder(context.config.llm) / "bundles"
+    # A copy is called by its id; a child that was made here by its parent's and a hash.
+    for folder in (*cache.glob(bundle_id), *cache.glob(f"{bundle_id}-*"), *_children_in(cache, bundle_id)):
+        shutil.rmtree(folder, ignore_errors=True)
+    return num_bytes
+
+
+def bundle_bytes(context: Context, bundle_id: str) -> int:
+    """Return the bytes of a bundle below `tables.root`."""
+    return filesystem.folder_bytes(context.spark, f"{_root(context)}/{bundle_id}")
+
+
 def bundle_of_night(inputs: Inputs, manifest: Manifest, report: Report) -> Bundle:
     """Return the chosen bundle, or its child that also knows the items added or reworded since.
 
@@ -185,6 +206,13 @@ def _settings_of(context: Context, bundle_id: str) -> dict[str, Any]:
         return dict(json.loads(filesystem.read_text(context.spark, path)))
     except (UserError, ValueError):
         return {}
+
+
+def _children_in(cache: Path, bundle_id: str) -> list[Path]:
+    """Return the folders of a cache that hold the child with this id."""
+    mark = f'"bundle_id": "{bundle_id}"'
+    found = cache.glob(f"*-*/{MANIFEST}")
+    return [path.parent for path in found if mark in path.read_text(encoding="utf-8")]
 
 
 def _root(context: Context) -> str:

@@ -107,6 +107,7 @@ DECIDES_NOTHING = (
     "scoring.num_threads",
     "scoring.deadline",
     "gates.*",
+    "maintenance.*",
     "reporting.*",
     "spark.*",
 )

@@ -20,7 +20,7 @@ from allmrec.data.rejection import split_rejected
 from allmrec.data.user_sequences import seen_items
 from allmrec.errors import ConfigError, InputError
 from allmrec.runtime.context import Context
-from allmrec.runtime.runs import latest
+from allmrec.runtime.runs import erased_versions, latest, of_date
 from allmrec.tables.sources import Source
 
 NAMES = ("interactions", "items", "users")
@@ -79,12 +79,14 @@ class Inputs:
 
         So a live table does not undo a night, nor a killed training: what was appended since is read with
         `--refresh`, or by a date's first run, as `of_date` says. So it is where the configuration names other
-        tables since.
+        tables since. A version from before an erasure is not read any more: the erasure's own stands for it.
         """
         row = None if context.options.refresh else latest(context, step, run_date)
         keys = {source.key for source in sources_of(context)}
         if row is not None and row.input_versions and set(row.input_versions) <= keys:
-            return cls(context, dict(row.input_versions))
+            erased = erased_versions(of_date(context, run_date))
+            pinned = row.input_versions.items()
+            return cls(context, {key: max(version, erased.get(key, version)) for key, version in pinned})
         return cls.of_date(context, run_date)
 
     def with_items_of(self, run_date: date) -> Inputs:

@@ -6,7 +6,7 @@ same time never meet there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timezone
@@ -93,13 +93,18 @@ class StepRun:
 
 
 def of_date(context: Context, run_date: date) -> list[RunRow]:
-    """Return the rows of a run date as they stand now; read again only where the table has changed."""
+    """Return the rows of a run date, and those of all erasures, as they stand now.
+
+    They are read again only where the table has changed.
+    """
     version = context.tables.newest("runs")
     if version is None:
         return []
     known = context.records.get(run_date)
     if known is None or known[0] != version:
-        rows = context.tables.read("runs", version).where(F.col("run_date") == F.lit(run_date))
+        rows = context.tables.read("runs", version).where(
+            (F.col("run_date") == F.lit(run_date)) | (F.col("step") == "forget")
+        )
         known = version, [as_run_row(row.asDict()) for row in rows.collect()]
         context.records[run_date] = known
     return known[1]
@@ -114,6 +119,16 @@ def latest(context: Context, step: str, run_date: date, status: str | None = Non
     """Return the newest row of this step, run_date and status (by default any); None where there is none."""
     rows = (row for row in of_date(context, run_date) if row.step == step and status in (None, row.status))
     return max(rows, key=place, default=None)
+
+
+def erased_versions(rows: Iterable[RunRow]) -> dict[str, int]:
+    """Return, by `Source.key`, the version of each table before which it holds rows of an erased user."""
+    found: dict[str, int] = {}
+    for row in rows:
+        if row.step == "forget" and row.status == "done":
+            for key, written in (row.outputs or {}).items():
+                found[key] = max(written.version, found.get(key, 0))
+    return found
 
 
 def as_run_row(values: Mapping[str, object]) -> RunRow:

@@ -18,7 +18,7 @@ from delta.tables import DeltaTable
 from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark import StorageLevel
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from allmrec.errors import ConfigError, SupersededError, TableError
@@ -155,11 +155,11 @@ class Tables:
             return
         spec = _spec(name)
         if not self.exists(name):
-            self._retried(name, lambda: create_table(self.spark, spec, self.path(name)))
+            self.retried(name, lambda: create_table(self.spark, spec, self.path(name)))
         elif spec.owned:
-            self._retried(name, lambda: migrate(self.spark, spec, self.path(name)))
+            self.retried(name, lambda: migrate(self.spark, spec, self.path(name)))
         if self.schema_name is not None:
-            self._retried(name, lambda: self._give_name(f"{self.schema_name}.{name}", self.path(name)))
+            self.retried(name, lambda: self._give_name(f"{self.schema_name}.{name}", self.path(name)))
         self._created.add(name)
 
     def read(self, name: str, version: int | None = None) -> DataFrame:
@@ -192,10 +192,15 @@ class Tables:
     def written(self, name: str, run_date: dt.date, version: int | None = None) -> Written:
         """Return what the table holds of a run date. Raises TableError as `read` does."""
         version = self.version(name) if version is None else version
-        row_hash = F.xxhash64("*").cast("decimal(38,0)")
-        sums = self.read_date(name, run_date, version).agg(F.count(F.lit(1)), F.sum(row_hash)).first()
+        sums = self.read_date(name, run_date, version).agg(*_sums()).first()
         assert sums is not None
         return Written(version, sums[0], str(sums[1] or 0))
+
+    def written_dates(self, name: str) -> dict[dt.date, Written]:
+        """Return what the newest version holds of every run date. Raises TableError as `read` does."""
+        version = self.version(name)
+        groups = self.read(name, version).groupBy("run_date").agg(*_sums()).collect()
+        return {day: Written(version, number, str(digest or 0)) for day, number, digest in groups}
 
     def replace_date(self, name: str, rows: DataFrame, run_date: dt.date, order: int) -> Written:
         """Replace all rows of `run_date` by `rows` in one commit, creating the table first.
@@ -212,7 +217,7 @@ class Tables:
         writer = to_write(_spec(name), rows).write.format("delta").mode("overwrite")
         writer = writer.option("replaceWhere", f"run_date = DATE'{run_date.isoformat()}'")
         writer = writer.option("txnAppId", application).option("txnVersion", order)
-        self._retried(name, lambda: writer.save(self.path(name)))
+        self.retried(name, lambda: writer.save(self.path(name)))
         with self._explained(name):
             version, newest_order = delta_log.transaction(self.spark, self.path(name), application)
         if newest_order != order:
@@ -226,18 +231,18 @@ class Tables:
         """
         self.create(name)
         writer = to_write(_spec(name), rows).write.format("delta").mode("overwrite")
-        self._retried(name, lambda: writer.option("replaceWhere", condition).save(self.path(name)))
+        self.retried(name, lambda: writer.option("replaceWhere", condition).save(self.path(name)))
 
-    def append(self, name: str, row: Mapping[str, Any]) -> None:
-        """Add one row in one commit, creating the table first; columns that are not given are null.
+    def append(self, name: str, *rows: Mapping[str, Any]) -> None:
+        """Add rows in one commit, creating the table first; columns that are not given are null.
 
         Appends of several runs at once never conflict. Raises TableError as `replace_date` does.
         """
         self.create(name)
         spec = _spec(name)
-        values = tuple(row.get(column.name) for column in spec.columns)
-        frame = self.spark.createDataFrame([values], spec.schema).coalesce(1)
-        self._retried(name, lambda: frame.write.format("delta").mode("append").save(self.path(name)))
+        values = [tuple(row.get(column.name) for column in spec.columns) for row in rows]
+        frame = self.spark.createDataFrame(values, spec.schema).coalesce(1)
+        self.retried(name, lambda: frame.write.format("delta").mode("append").save(self.path(name)))
 
     def merge(self, name: str, rows: DataFrame, update: bool = True) -> int:
         """Insert the `rows` with new keys and, with `update`, change those that differ.
@@ -248,7 +253,7 @@ class Tables:
         self.create(name)
         spec = _spec(name)
         rows = to_write(spec, rows)
-        return self._retried(name, lambda: self._merge_changes(spec, rows, update))
+        return self.retried(name, lambda: self._merge_changes(spec, rows, update))
 
     def _give_name(self, name: str, path: str) -> None:
         """Let the catalogue call the table at `path` by `name`; raises TableError where that is another."""
@@ -277,7 +282,7 @@ class Tables:
         merge = target.merge(changes.alias("source"), condition).whenNotMatchedInsertAll()
         (merge.whenMatchedUpdateAll() if update else merge).execute()
 
-    def _retried(self, name: str, commit: Callable[[], Result]) -> Result:
+    def retried(self, name: str, commit: Callable[[], Result]) -> Result:
         """Return what `commit` returns; it is called again where another commit came first.
 
         Raises PassingError where that never ends, and what else is wrong with the table by `explained`.
@@ -296,6 +301,11 @@ class Tables:
     def _explained(self, name: str) -> AbstractContextManager[None]:
         """Return the context in which what Delta says about the table becomes a UserError."""
         return explained(name, self.path(name))
+
+
+def _sums() -> tuple[Column, Column]:
+    """Return the aggregates that tell rows: their number, and the sum of their hashes."""
+    return F.count(F.lit(1)), F.sum(F.xxhash64("*").cast("decimal(38,0)"))
 
 
 def _spec(name: str) -> TableSpec:

@@ -41,6 +41,18 @@ def list_folders(spark: SparkSession, uri: str) -> list[str]:
     return sorted(folder.getPath().getName() for folder in folders)
 
 
+def file_lengths(spark: SparkSession, uris: list[str]) -> list[int]:
+    """Return the bytes of those of the URIs that are files."""
+    statuses = (fs.getFileStatus(path) for fs, path in (_open(spark, uri) for uri in uris))
+    return [status.getLen() for status in statuses if status.isFile()]
+
+
+def folder_bytes(spark: SparkSession, uri: str) -> int:
+    """Return the bytes of all files below the folder `uri`; 0 where it does not exist."""
+    fs, path = _open(spark, uri)
+    return int(fs.getContentSummary(path).getLength()) if fs.exists(path) else 0
+
+
 def read_text(spark: SparkSession, uri: str) -> str:
     """Return the file at `uri` as UTF-8 text (small files: it is read whole on the driver).
 

@@ -52,7 +52,7 @@ class Faults:
     def injected(self) -> Iterator[None]:
         """Let every write of this process go through `write` while the block runs."""
         places: list[tuple[Any, str, Callable[..., str]]] = [
-            (Tables, "_retried", lambda tables, name, commit: name),
+            (Tables, "retried", lambda tables, name, commit: name),
             (Staging, "add", lambda staging, rows, piece: "staging"),
             (Staging, "delete", lambda staging: "end of staging"),
             (filesystem, "_put_file", lambda spark, local, uri: "bundle"),

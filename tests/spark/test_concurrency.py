@@ -127,7 +127,7 @@ def test_a_commit_that_always_comes_second_ends_as_trouble_that_passes(
     from pyspark.errors import PySparkException as PySparkConflict
 
     with pytest.raises(PassingError, match="runs: another run wrote to it at the same time"):
-        tables._retried("runs", conflict)
+        tables.retried("runs", conflict)
     assert len(tries) == 2
 
 

@@ -63,6 +63,7 @@ def test_every_name_in_the_lists_is_a_setting() -> None:
         ("scoring.chunk_users=7", set()),
         ("scoring.deadline=05:30", set()),
         ("gates.max_short_share=null", set()),
+        ("maintenance.keep_days=7", set()),
         ("spark.shuffle_partitions=3", set()),
     ],
 )

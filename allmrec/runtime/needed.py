@@ -1,0 +1,155 @@
+"""What nights, retries, trainings and evaluations may still need: maintenance and erasure leave it alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta, timezone
+
+from allmrec.bundle import Manifest, select_bundle
+from allmrec.data.snapshot import snapshot_uri
+from allmrec.errors import BundleError
+from allmrec.runtime.context import Context
+from allmrec.runtime.inputs import NAMES
+from allmrec.runtime.runs import NIGHT, RunRow, as_run_row, erased_versions, place
+from allmrec.tables import filesystem
+from allmrec.tables.maintenance import run_dates
+from allmrec.tables.schemas import TABLES
+
+HOURS_AT_WORK = 24
+"""A step without an end that began longer ago was killed."""
+STEPS = (*NIGHT, "train", "evaluate")
+
+
+@dataclass(frozen=True)
+class Needed:
+    """What must stay, of what `runs` tells."""
+
+    context: Context
+    rows: Sequence[RunRow]
+    """All rows of `runs`, but those of this run."""
+    dates: frozenset[date]
+    """Run dates whose nights may be run again."""
+
+    @classmethod
+    def of(cls, context: Context) -> Needed:
+        """Return what must stay.
+
+        Dates stay by `maintenance.keep_days`, with the one before them, whose lists the oldest keeps; and
+        where a run of them began lately: a backfill, say.
+        """
+        rows, dated = all_rows(context), set[date]().union(*nightly_dates(context).values())
+        keep_days = context.config.maintenance.keep_days
+        dates = {row.run_date for row in _lately(context, rows) if row.run_date and row.step in NIGHT}
+        if dated and keep_days is not None:
+            first = max(dated) - timedelta(days=keep_days - 1)
+            before = max((day for day in dated if day < first), default=first)
+            dates |= {day for day in dated if day >= before}
+        else:
+            dates |= dated
+        return cls(context, rows, frozenset(dates))
+
+    def lately(self) -> set[date]:
+        """Return the run dates for which a step of a night began lately: what it staged may be read."""
+        return {row.run_date for row in _lately(self.context, self.rows) if row.run_date}
+
+    def bundles(self, known: Sequence[Manifest]) -> set[str]:
+        """Return the ids of the bundles of `known` that stay.
+
+        They are the newest of each purpose, one that the configuration names, those that a night of `dates`
+        used or would use, new ones, and the parents of all.
+        """
+        context, by_id = self.context, {manifest.bundle_id: manifest for manifest in known}
+        stay = {str(context.config.scoring.bundle_id)}
+        for purpose in {manifest.purpose for manifest in known}:
+            own = [one for one in known if one.purpose == purpose and one.parent_id is None]
+            own.sort(key=lambda one: (one.trained_before, one.created_at), reverse=True)
+            stay |= {one.bundle_id for one in own[: context.config.maintenance.keep_bundles]}
+        stay |= {str(row.bundle_id) for row in self.rows if row.step in NIGHT and row.run_date in self.dates}
+        for day in self.dates:
+            try:
+                stay.add(select_bundle(known, day).bundle_id)
+            except BundleError:
+                continue  # the night of that date used one that the configuration named
+        since = _since(context).isoformat()
+        stay |= {one.bundle_id for one in known if one.created_at >= since}
+        stay |= {str(by_id[one].parent_id) for one in stay if one in by_id}
+        return stay & set(by_id)
+
+    def snapshots(self, bundles: Iterable[Manifest]) -> set[str]:
+        """Return the names of the snapshots that stay: those of these bundles, and of killed trainings."""
+        killed = {row.fingerprint for row in _lately(self.context, self.rows) if row.step == "train"}
+        return {str(name) for name in {manifest.fingerprint for manifest in bundles} | killed}
+
+    def versions(self, bundles: Iterable[Manifest]) -> dict[str, int]:
+        """Return the oldest version of each of our own input tables that must stay readable.
+
+        Nights of `dates` are run again on the versions that they pinned, killed trainings go on with theirs,
+        and bundles for evaluation without a snapshot read the log that they were trained on.
+        """
+        pinned = [row.input_versions or {} for row in self._newest() if row.input_versions]
+        for manifest in bundles:
+            uri = snapshot_uri(self.context.tables.root, manifest.fingerprint)
+            if manifest.purpose == "evaluation" and not filesystem.exists(self.context.spark, uri):
+                pinned.append(manifest.table_versions)
+        found: dict[str, int] = {}
+        erased = erased_versions(self.rows)
+        for versions in pinned:
+            for name in set(NAMES) & set(versions):
+                version = max(versions[name], erased.get(name, 0))
+                found[name] = min(version, found.get(name, version))
+        return found
+
+    def _newest(self) -> list[RunRow]:
+        """Return the newest row, and the newest that is done, of each step and date that may be run again."""
+        trainings = {
+            row.run_date for row in _lately(self.context, self.rows) if row.step == "train" and row.run_date
+        }
+        newest: dict[tuple[object, ...], RunRow] = {}
+        for row in sorted(self.rows, key=place):
+            if row.run_date in (trainings if row.step == "train" else self.dates) and row.step in STEPS:
+                newest[row.step, row.run_date] = row
+                if row.status == "done":
+                    newest[row.step, row.run_date, row.status] = row
+        return list(newest.values())
+
+
+def nightly_dates(context: Context) -> dict[str, set[date]]:
+    """Return the run dates that each nightly table holds."""
+    names = [name for name, spec in TABLES.items() if spec.partitioned_by and context.tables.exists(name)]
+    return {name: run_dates(context.tables, name) for name in names}
+
+
+def at_work(rows: Iterable[RunRow]) -> list[RunRow]:
+    """Return the rows of steps that began in the last 24 hours and have not ended."""
+    rows = [row for row in rows if row.step in STEPS]
+    ended = {(row.run_id, row.run_date, row.step) for row in rows if row.status != "started"}
+    since = datetime.now(timezone.utc) - timedelta(hours=HOURS_AT_WORK)
+    begun = [row for row in rows if row.started_at >= since]
+    return [row for row in begun if (row.run_id, row.run_date, row.step) not in ended]
+
+
+def in_words(row: RunRow) -> str:
+    """Return what is said of a step at work."""
+    return (
+        f"run {row.run_id} ({row.step} of {row.run_date}) began at {row.started_at:%Y-%m-%d %H:%M} UTC and "
+        "has no end: it is at work, or was killed"
+    )
+
+
+def all_rows(context: Context) -> list[RunRow]:
+    """Return all rows of `runs`, but those of this run; none where there is no such table."""
+    if not context.tables.exists("runs"):
+        return []
+    rows = [as_run_row(row.asDict()) for row in context.tables.read("runs").collect()]
+    return [row for row in rows if row.run_id != context.run_id]
+
+
+def _lately(context: Context, rows: Iterable[RunRow]) -> list[RunRow]:
+    """Return the rows of runs that began within `maintenance.vacuum_hours`."""
+    since = _since(context)
+    return [row for row in rows if row.started_at >= since]
+
+
+def _since(context: Context) -> datetime:
+    return datetime.now(timezone.utc) - timedelta(hours=context.config.maintenance.vacuum_hours)

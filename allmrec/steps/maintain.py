@@ -1,0 +1,156 @@
+"""Maintenance: what nobody needs any more goes, small files become large ones, old versions are vacuumed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date
+
+from allmrec.bundle import Manifest
+from allmrec.cache import cache_folder
+from allmrec.config import fingerprint
+from allmrec.data.snapshot import snapshot_names, snapshot_uri
+from allmrec.errors import InputError
+from allmrec.runtime import bundle_store
+from allmrec.runtime.context import Context
+from allmrec.runtime.needed import Needed, at_work, in_words, nightly_dates
+from allmrec.runtime.runs import recorded
+from allmrec.tables import filesystem, maintenance
+from allmrec.tables.schemas import TABLES
+
+
+@dataclass
+class Removed:
+    """What was removed or, in a dry run, would be."""
+
+    is_dry_run: bool
+    lines: list[str] = field(default_factory=list)
+    """One of each thing, to be read."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """For `runs`."""
+
+    def say(self, what: str) -> None:
+        """Note what is removed, in words."""
+        self.lines.append(f"{what} (dry run: it stays)" if self.is_dry_run else what)
+
+    def count(self, name: str, number: int) -> None:
+        """Add to a count."""
+        self.counts[name] = self.counts.get(name, 0) + number
+
+
+def run_maintain(context: Context, dry_run: bool) -> list[str]:
+    """Delete old dates, bundles and snapshots, compact and vacuum every table; return what went, as lines.
+
+    What a night, a retry, a killed training or an evaluation may need stays (`allmrec.runtime.needed`). With
+    `dry_run` nothing is written. Raises InputError where there is no table; PassingError where a run writes
+    to a date that is being deleted.
+    """
+    names = [name for name in TABLES if context.tables.exists(name)]
+    if not names:
+        raise InputError(f"maintain: no table below {context.tables.root}, expected one; set tables.root")
+    removed = Removed(dry_run)
+    if dry_run:
+        _maintain(context, names, removed)
+        return removed.lines
+    mark = fingerprint(step="maintain", settings=context.config.maintenance)
+    with recorded(context, "maintain", context.started_at.date(), mark, {}) as run:
+        with run.part("maintain", "remove what nobody needs any more, compact small files"):
+            _maintain(context, names, removed)
+        run.counts = removed.counts
+    return removed.lines
+
+
+def _maintain(context: Context, names: Sequence[str], removed: Removed) -> None:
+    needed = Needed.of(context)
+    for name, dates in nightly_dates(context).items():
+        _delete_dates(context, name, dates - needed.dates, removed)
+    bundles, working = bundle_store.manifests(context), at_work(needed.rows)
+    if working:
+        removed.lines.append(f"bundles, snapshots and staged rows stay: {in_words(working[0])}")
+    else:
+        bundles = _delete_bundles(context, needed, bundles, removed)
+        _delete_snapshots(context, needed.snapshots(bundles), removed)
+        _delete_staged(context, needed.lately(), removed)
+    versions = needed.versions(bundles)
+    for name in names:
+        _rewrite(
+            context, name, versions.get(name), {row.run_date for row in working if row.run_date}, removed
+        )
+
+
+def _delete_dates(context: Context, name: str, expired: set[date], removed: Removed) -> None:
+    """Delete the rows of run dates that are over."""
+    if not expired:
+        return
+    num_rows = maintenance.count_dates(context.tables, name, expired)
+    days = f"{len(expired):,} dates ({min(expired)} to {max(expired)})"
+    removed.say(f"{name}: {num_rows:,} rows of {days} deleted")
+    removed.count("deleted_rows", num_rows)
+    if not removed.is_dry_run:
+        maintenance.delete_dates(context.tables, name, expired)
+
+
+def _delete_bundles(
+    context: Context, needed: Needed, known: Sequence[Manifest], removed: Removed
+) -> list[Manifest]:
+    """Delete the bundles that nobody needs, with how they ranked each user, and return those that stay."""
+    stay = needed.bundles(known)
+    gone = [manifest.bundle_id for manifest in known if manifest.bundle_id not in stay]
+    if gone and not removed.is_dry_run and context.tables.exists("evaluation_predictions"):
+        maintenance.delete_where_in(context.tables, "evaluation_predictions", "bundle_id", gone)
+    for bundle_id in gone:
+        num_bytes = bundle_store.bundle_bytes(context, bundle_id)
+        removed.say(f"bundle {bundle_id}: {in_megabytes(num_bytes)} deleted")
+        removed.count("deleted_bundles", 1)
+        if not removed.is_dry_run:
+            bundle_store.delete_bundle(context, bundle_id)
+    return [manifest for manifest in known if manifest.bundle_id in stay]
+
+
+def _delete_snapshots(context: Context, stay: set[str], removed: Removed) -> None:
+    """Delete the snapshots of bundles that are gone and of trainings that were given up."""
+    root = context.tables.root
+    for name in snapshot_names(context.spark, root):
+        if name in stay:
+            continue
+        uri = snapshot_uri(root, name)
+        num_bytes = filesystem.folder_bytes(context.spark, uri)
+        removed.say(f"snapshot {name}: {in_megabytes(num_bytes)} deleted")
+        removed.count("deleted_snapshots", 1)
+        if not removed.is_dry_run:
+            filesystem.delete(context.spark, uri)
+            shutil.rmtree(cache_folder(context.config.llm) / "training" / name, ignore_errors=True)
+
+
+def _delete_staged(context: Context, stay: set[date], removed: Removed) -> None:
+    """Delete what was staged for dates that nobody works on."""
+    folder = f"{context.tables.root}/_staging"
+    for name in filesystem.list_folders(context.spark, folder):
+        if name not in {str(day) for day in stay}:
+            removed.say(f"staged rows of {name}: deleted")
+            if not removed.is_dry_run:
+                filesystem.delete(context.spark, f"{folder}/{name}")
+
+
+def _rewrite(context: Context, name: str, oldest: int | None, busy: set[date], removed: Removed) -> None:
+    """Compact a table's small files, and vacuum what only versions hold that nobody needs."""
+    tables = context.tables
+    if not removed.is_dry_run:
+        before, after = maintenance.compact(tables, name, busy)
+        if before:
+            removed.say(f"{name}: {before:,} small files became {after:,}")
+            removed.count("compacted_files", before)
+        # After that: what was compacted just now may be needed too.
+        kept = None if oldest is None else maintenance.age(tables, name, oldest)
+        maintenance.keep_history(tables, name, context.config.maintenance.vacuum_hours, kept)
+    num_files, num_bytes = maintenance.vacuum(tables, name, removed.is_dry_run)
+    if num_files:
+        removed.say(f"{name}: {num_files:,} files of old versions, {in_megabytes(num_bytes)}, deleted")
+        removed.count("vacuumed_files", num_files)
+        removed.count("vacuumed_bytes", num_bytes)
+
+
+def in_megabytes(num_bytes: int) -> str:
+    """Return a number of bytes in words."""
+    return f"{num_bytes / 1e6:,.1f} MB"

@@ -1,0 +1,169 @@
+"""Delta tables that do not grow for ever: dates deleted, small files compacted, old versions vacuumed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from datetime import date, datetime, timedelta, timezone
+from typing import NamedTuple
+
+from delta.tables import DeltaTable
+from pyspark.sql import functions as F
+
+from allmrec.tables import filesystem
+from allmrec.tables.delta import Tables
+from allmrec.tables.schemas import TABLES
+from allmrec.tables.troubles import explained
+
+SMALL_FILE_BYTES = 32 * 2**20
+"""Files below this are compacted. Larger ones are not written again: pinned versions keep the old ones."""
+_HOURS = {"delta.deletedFileRetentionDuration": 168, "delta.logRetentionDuration": 720}
+"""The properties by which a table keeps its history, and Delta's defaults in hours."""
+_CHECKPOINT_INTERVAL = 10
+_STEP_HOURS = 720
+"""A history longer than it must be anyway is kept in steps, so that its property rarely changes."""
+
+
+class Files(NamedTuple):
+    """How much is deleted on disk."""
+
+    num_files: int
+    num_bytes: int
+
+
+class Age(NamedTuple):
+    """How long ago something of a table's history was."""
+
+    files: timedelta
+    """Since another version came after it: its files have been deletable since then."""
+    log: timedelta
+    """Since the checkpoint from which it is made was written, at most."""
+
+
+def run_dates(tables: Tables, name: str) -> set[date]:
+    """Return the run dates that a nightly table holds. Raises TableError as `Tables.read` does."""
+    return {row[0] for row in tables.read(name).select("run_date").distinct().collect()}
+
+
+def count_dates(tables: Tables, name: str, dates: Collection[date]) -> int:
+    """Return how many rows a nightly table has of these run dates."""
+    return tables.read(name).where(F.col("run_date").isin(*dates)).count()
+
+
+def delete_dates(tables: Tables, name: str, dates: Collection[date]) -> None:
+    """Delete the rows of these run dates in one commit.
+
+    Raises PassingError where another run writes to them: it is not tried again, what that wrote is newer.
+    """
+    with explained(name, tables.path(name)):
+        DeltaTable.forPath(tables.spark, tables.path(name)).delete(F.col("run_date").isin(*dates))
+
+
+def delete_where_in(tables: Tables, name: str, column: str, values: Collection[str]) -> int:
+    """Delete the rows whose `column` is one of `values` and return how many those were.
+
+    Nothing is committed where there are none. The commit does not name the values, as a condition would.
+    Raises PassingError where other commits kept coming first.
+    """
+    source = tables.spark.createDataFrame([(value,) for value in values], f"`{column}` string")
+    num_rows = tables.read_as_it_is(name).join(source, column, "left_semi").count()
+    if num_rows:
+        condition = f"target.`{column}` = source.`{column}`"
+        tables.retried(
+            name,
+            lambda: (
+                DeltaTable.forPath(tables.spark, tables.path(name))
+                .alias("target")
+                .merge(source.alias("source"), condition)
+                .whenMatchedDelete()
+                .execute()
+            ),
+        )
+    return num_rows
+
+
+def compact(tables: Tables, name: str, but: Collection[date]) -> tuple[int, int]:
+    """Compact small files and return how many became how many; of nightly tables not those of dates `but`.
+
+    Raises PassingError where other commits kept coming first.
+    """
+
+    def optimize() -> tuple[int, int]:
+        builder = DeltaTable.forPath(tables.spark, tables.path(name)).optimize()
+        if but and TABLES[name].partitioned_by:
+            days = ", ".join(f"DATE'{day}'" for day in sorted(but))
+            builder = builder.where(f"run_date NOT IN ({days})")
+        metrics = builder.executeCompaction().select("metrics.*").collect()[0]
+        return metrics["numFilesRemoved"], metrics["numFilesAdded"]
+
+    with _setting(tables, "spark.databricks.delta.optimize.minFileSize", SMALL_FILE_BYTES):
+        return tables.retried(name, optimize)
+
+
+def age(tables: Tables, name: str, version: int) -> Age:
+    """Return how long ago a version was; one that is no longer in the history counts as the oldest there."""
+    history = DeltaTable.forPath(tables.spark, tables.path(name)).history()
+    times = {row["version"]: row["timestamp"] for row in history.select("version", "timestamp").collect()}
+    now = datetime.now(timezone.utc)
+
+    def since(number: int) -> timedelta:
+        first = min((known for known in times if known >= number), default=None)
+        return timedelta(0) if first is None else now - times[first].astimezone(timezone.utc)
+
+    return Age(since(version + 1), since(version - _CHECKPOINT_INTERVAL))
+
+
+def keep_history(tables: Tables, name: str, vacuum_hours: int, oldest: Age | None) -> None:
+    """Let the table keep what only old versions hold for `vacuum_hours`, and longer where `oldest` is needed.
+
+    The table's properties say so, to VACUUM as to Delta, which else forgets versions after 30 days; they
+    change only where they must.
+    """
+    file_hours = _in_steps(vacuum_hours, oldest.files if oldest else timedelta(0))
+    log_hours = _in_steps(max(720, vacuum_hours), oldest.log if oldest else timedelta(0))
+    [(found,)] = DeltaTable.forPath(tables.spark, tables.path(name)).detail().select("properties").collect()
+    changed = {
+        key: f"interval {hours} hours"
+        for (key, default), hours in zip(_HOURS.items(), (file_hours, log_hours), strict=True)
+        if found.get(key, f"interval {default} hours") != f"interval {hours} hours"
+    }
+    if changed:
+        properties = ", ".join(f"'{key}' = '{value}'" for key, value in changed.items())
+        statement = f"ALTER TABLE delta.`{tables.path(name)}` SET TBLPROPERTIES ({properties})"
+        tables.retried(name, lambda: tables.spark.sql(statement))
+
+
+def vacuum(tables: Tables, name: str, dry_run: bool) -> Files:
+    """Delete the files that only versions beyond the table's kept history hold; return how much that is.
+
+    No commit is made where there are none; with `dry_run` nothing is deleted.
+    """
+    statement = f"VACUUM delta.`{tables.path(name)}`"
+    # Delta lists folders in so many tasks, however few there are; Spark's default is 10,000.
+    parallelism = tables.spark.sparkContext.defaultParallelism
+    with _setting(tables, "spark.sql.sources.parallelPartitionDiscovery.parallelism", parallelism):
+        found = tables.retried(name, lambda: tables.spark.sql(f"{statement} DRY RUN").collect())
+        lengths = filesystem.file_lengths(tables.spark, [row["path"] for row in found])
+        if lengths and not dry_run:
+            tables.retried(name, lambda: tables.spark.sql(statement).collect())
+    return Files(len(lengths), sum(lengths))
+
+
+@contextmanager
+def _setting(tables: Tables, name: str, value: int) -> Iterator[None]:
+    """Let the session have a setting while the block runs, and then what it had before."""
+    before = tables.spark.conf.get(name, None)
+    tables.spark.conf.set(name, str(value))
+    try:
+        yield
+    finally:
+        if before is None:
+            tables.spark.conf.unset(name)
+        else:
+            tables.spark.conf.set(name, before)
+
+
+def _in_steps(hours: int, needed: timedelta) -> int:
+    """Return `hours`, or more where `needed` is longer: whole steps of 30 days."""
+    steps = -(-needed // timedelta(hours=_STEP_HOURS))
+    return hours if needed <= timedelta(hours=hours) else max(hours, steps * _STEP_HOURS)
