@@ -305,6 +305,18 @@ def maintain(config: Config, dry_run: bool) -> None:
             click.echo(line)
 
 
+@cli.command()
+@click.argument("user")
+@configured
+def forget(config: Config, user: str) -> None:
+    """Erase a user from every table, rejected rows, snapshots and caches, and say what remains until when."""
+    from allmrec.steps.forget import run_forget
+
+    with _context(config, "forget") as context:
+        for line in run_forget(context, user):
+            click.echo(line)
+
+
 @cli.command("runs")
 @configured
 @click.option("--run-date", callback=_run_date, help="The night in detail. Default: the newest.")

@@ -11,7 +11,7 @@ from allmrec.data.snapshot import snapshot_uri
 from allmrec.errors import BundleError
 from allmrec.runtime.context import Context
 from allmrec.runtime.inputs import NAMES
-from allmrec.runtime.runs import NIGHT, RunRow, as_run_row, erased_versions, place
+from allmrec.runtime.runs import NIGHT, RunRow, as_run_row, erased_versions, of_date, place
 from allmrec.tables import filesystem
 from allmrec.tables.maintenance import run_dates
 from allmrec.tables.schemas import TABLES
@@ -93,7 +93,8 @@ class Needed:
             if manifest.purpose == "evaluation" and not filesystem.exists(self.context.spark, uri):
                 pinned.append(manifest.table_versions)
         found: dict[str, int] = {}
-        erased = erased_versions(self.rows)
+        # Read anew: an erasure asks after its own record.
+        erased = erased_versions(of_date(self.context, self.context.started_at.date()))
         for versions in pinned:
             for name in set(NAMES) & set(versions):
                 version = max(versions[name], erased.get(name, 0))

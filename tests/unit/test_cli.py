@@ -45,6 +45,7 @@ OPTIONS = {
     "evaluate": {"config", "overrides", "run_date", "html"},
     "compare": {"config", "overrides", "first", "second"},
     "maintain": {"config", "overrides", "dry_run"},
+    "forget": {"config", "overrides", "user"},
     "runs": {"config", "overrides", "run_date", "last"},
     "show": {"config", "overrides", "run_date", "user"},
     "doctor": {"config", "overrides"},
