@@ -1,4 +1,4 @@
-# install, demo, unit, test, coverage, lint, docs, bench, chaos, clean. Another Python: `make install PYTHON=python3.12`.
+# install, demo, unit, test, long, coverage, lint, docs, bench, chaos, clean. Another Python: `make install PYTHON=python3.12`.
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -7,7 +7,7 @@ CONSTRAINTS := deploy/constraints.txt
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --progress-bar off --no-compile
 PYTEST := $(BIN)/python -m pytest -q --numprocesses 2
 
-.PHONY: install demo unit test coverage production lint docs bench chaos clean
+.PHONY: install demo unit test long coverage production lint docs bench chaos clean
 
 install: $(STAMP)
 
@@ -30,10 +30,14 @@ demo: install
 unit: install
 	$(PYTEST) --dist loadfile -m 'not jvm' tests/unit tests/test_*.py
 
-# Everything.
+# Everything but what takes minutes by itself.
 EVERYTHING := $(PYTEST) --dist loadfile --no-loadscope-reorder
 test: install
 	$(EVERYTHING)
+
+# A shop's own tables in a Hive metastore, night after night, and more nights killed at a write.
+long: install
+	$(BIN)/python -m pytest -q -m long
 
 # What Spark's workers and the commands of the documents run is not in it: those are other processes. It takes half as long again where Python computes.
 coverage: install

@@ -50,8 +50,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     Beside the documents' commands another process runs all the rest (`make test` uses two).
     """
-    steps = ("contract", "bad_input", "chaos", "nightly", "evaluate", "concurrency", "standalone")
-    first = ["test_docs.py", *(f"test_{step}.py" for step in (*steps, "nights_of_catalogue"))]
+    steps = ("contract", "bad_input", "chaos", "nightly", "forget", "maintenance", "evaluate", "standalone")
+    first = ["test_docs.py", *(f"test_{step}.py" for step in steps)]
     items.sort(key=lambda item: first.index(item.path.name) if item.path.name in first else len(first))
 
 

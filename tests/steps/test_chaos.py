@@ -38,9 +38,9 @@ def small_shop(shop: Path, spark: SparkSession, tmp_path_factory: pytest.TempPat
         yield small
 
 
-def test_nights_killed_at_a_write_are_right_after_a_rerun(small_shop: Shop) -> None:
-    for case in injected_kills(small_shop, 3, random.Random(SEED), works=(TONIGHT,)):
-        case.do()
+@pytest.mark.parametrize("number", [0, *(pytest.param(number, marks=pytest.mark.long) for number in (1, 2))])
+def test_a_night_killed_at_a_write_is_right_after_a_rerun(small_shop: Shop, number: int) -> None:
+    injected_kills(small_shop, 3, random.Random(SEED), works=(TONIGHT,))[number].do()
 
 
 def test_a_night_whose_driver_and_jvm_are_killed_is_right_after_a_rerun(small_shop: Shop) -> None:

@@ -16,6 +16,8 @@ import pytest
 
 from tests.steps.conftest import copied_shop
 
+pytestmark = pytest.mark.long  # a minute and a half: tests/spark/test_in_place.py has the casts and errors
+
 ROOT = Path(__file__).parents[2]
 
 
