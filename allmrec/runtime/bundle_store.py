@@ -109,20 +109,18 @@ def store_bundle(context: Context, folder: Path, bundle_id: str) -> None:
     filesystem.publish_folder(context.spark, folder, f"{_root(context)}/{bundle_id}", last=MANIFEST)
 
 
-def delete_bundle(context: Context, bundle_id: str) -> int:
-    """Delete a bundle, here and in this machine's cache, and return its bytes below `tables.root`.
+def delete_bundle(context: Context, bundle_id: str) -> None:
+    """Delete a bundle, here and in this machine's cache.
 
     Its manifest goes first, so that nobody chooses the rest.
     """
     uri = f"{_root(context)}/{bundle_id}"
-    num_bytes = bundle_bytes(context, bundle_id)
     filesystem.delete(context.spark, f"{uri}/{MANIFEST}")
     filesystem.delete(context.spark, uri)
     cache = cache_folder(context.config.llm) / "bundles"
     # A copy is called by its id; a child that was made here by its parent's and a hash.
     for folder in (*cache.glob(bundle_id), *cache.glob(f"{bundle_id}-*"), *_children_in(cache, bundle_id)):
         shutil.rmtree(folder, ignore_errors=True)
-    return num_bytes
 
 
 def bundle_bytes(context: Context, bundle_id: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, timedelta
 
 from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame
@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 
 from allmrec.bundle import decision_of
 from allmrec.config import Config, ScoringConfig, fingerprint
+from allmrec.data.columns import midnight
 from allmrec.ranking.decision import resolved
 from allmrec.runtime import bundle_store, gates
 from allmrec.runtime.carried import LastNight, carried_rows, last_night, with_carried
@@ -120,8 +121,7 @@ def uses_llm(settings: ScoringConfig, run_date: date) -> Column:
         return F.lit(False)
     if settings.active_within_days is None:
         return F.size("history") > 0
-    midnight = datetime.combine(run_date, datetime.min.time(), timezone.utc)
-    since = midnight - timedelta(days=settings.active_within_days)
+    since = midnight(run_date) - timedelta(days=settings.active_within_days)
     return F.coalesce(F.col("last_event_time") >= F.lit(since), F.lit(False)) & (F.size("history") > 0)
 
 

@@ -22,8 +22,9 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ from allmrec.training.retrieval import by_item_id, held_back_users
 from tests.bench.trained import Trained
 
 HISTORY, WIDTH, SMALL_WIDTH, NEGATIVES, BATCH, PATIENCE = 10, 128, 128, 1024, 128, 3
+BLOCK_USERS = 512
+"""Users whose scores of the whole catalogue are held at a time."""
 READERS = ("pooled", "small", "soft", "titles")
 
 
@@ -282,6 +285,13 @@ def _ranks(scores_BI: np.ndarray, users: Users) -> np.ndarray:
     return metrics.ranks_of_target(scores_BI, users.targets)
 
 
+def _ranks_in_blocks(scores: Callable[[Users], np.ndarray], users: Users) -> np.ndarray:
+    """Return every target's rank by `scores` ([B, I+1]), BLOCK_USERS users at a time."""
+    starts = range(0, len(users.targets), BLOCK_USERS)
+    blocks = [users.take(np.arange(len(users.targets))[start : start + BLOCK_USERS]) for start in starts]
+    return np.concatenate([_ranks(scores(block), block) for block in blocks])
+
+
 def _of_signals(trained: Trained, users: Users) -> np.ndarray:
     """Return the z-scores of the bundle's signals, and 1 for an item new to the CF model, [B, I+1, P + 1]."""
     encoder, ids = UserEncoder(trained.bundle), trained.bundle.items["item_id"].tolist()
@@ -323,10 +333,7 @@ def _combined(trained: Trained, reader: Reader | None, validation: Users, test: 
         return np.concatenate([of_bundle[..., :-1], by_reader, of_bundle[..., -1:]], axis=-1)
 
     weights = _fitted(features(validation), validation)
-    blocks = [
-        np.arange(start, min(start + 512, len(test.targets))) for start in range(0, len(test.targets), 512)
-    ]
-    return np.concatenate([_ranks(features(test.take(rows)) @ weights, test.take(rows)) for rows in blocks])
+    return _ranks_in_blocks(lambda users: features(users) @ weights, test)
 
 
 def _users(rows: pd.DataFrame, index: dict[str, int]) -> Users:
@@ -374,11 +381,7 @@ def main(
         torch.manual_seed(0)
         reader = Reader(name, trained, device, rank)
         seconds = train(reader, sequences, stop, num_epochs)
-        blocks = [
-            np.arange(start, min(start + 512, len(test.targets)))
-            for start in range(0, len(test.targets), 512)
-        ]
-        alone = np.concatenate([_ranks(_scores(reader, test.take(rows)), test.take(rows)) for rows in blocks])
+        alone = _ranks_in_blocks(partial(_scores, reader), test)
         _say(f"{name} alone, trained in {seconds:.0f} s", alone, base)
         _say(f"{name} beside the bundle's signals", _combined(trained, reader, validation, test), base)
 

@@ -46,6 +46,16 @@ def recommendations(shop: Path) -> pd.DataFrame:
     return rows(shop, "recommendations", **DAY)
 
 
+def assert_same_rows(root: Path, recommendations: pd.DataFrame) -> None:
+    """Assert that the night's lists are these, whatever run made them and when."""
+    order = ["user_id", "rank"]
+    again = rows(root, "recommendations", **DAY).sort_values(order, ignore_index=True)
+    columns = [column for column in again.columns if column not in ("run_id", "scored_at")]
+    pd.testing.assert_frame_equal(
+        again[columns], recommendations.sort_values(order, ignore_index=True)[columns], check_exact=True
+    )
+
+
 def test_every_recommended_item_is_unseen_available_and_there_once(
     recommendations: pd.DataFrame, log: pd.DataFrame, catalogue: Catalogue
 ) -> None:
@@ -156,12 +166,7 @@ def test_another_chunking_of_spark_leaves_the_same_rows(
         run_nightly(context, RUN_DATE)
     finally:
         context.spark.conf.unset("spark.sql.execution.arrow.maxRecordsPerBatch")
-    order = ["user_id", "rank"]
-    again = rows(copy_of_shop, "recommendations", **DAY).sort_values(order, ignore_index=True)
-    columns = [column for column in again.columns if column not in ("run_id", "scored_at")]
-    pd.testing.assert_frame_equal(
-        again[columns], recommendations.sort_values(order, ignore_index=True)[columns], check_exact=True
-    )
+    assert_same_rows(copy_of_shop, recommendations)
 
 
 def test_where_workers_would_share_a_gpu_this_process_alone_asks_the_llm_and_the_rows_are_the_same(
@@ -182,12 +187,7 @@ def test_where_workers_would_share_a_gpu_this_process_alone_asks_the_llm_and_the
     run_score(asked(new_context(copy_of_shop), force=True), RUN_DATE)
     by_llm = recommendations.loc[recommendations["source"] == "llm", "user_id"].nunique()
     assert len(asked_here) == -(-by_llm // 16)  # one call for each chunk
-    order = ["user_id", "rank"]
-    again = rows(copy_of_shop, "recommendations", **DAY).sort_values(order, ignore_index=True)
-    columns = [column for column in again.columns if column not in ("run_id", "scored_at")]
-    pd.testing.assert_frame_equal(
-        again[columns], recommendations.sort_values(order, ignore_index=True)[columns], check_exact=True
-    )
+    assert_same_rows(copy_of_shop, recommendations)
 
 
 def test_a_night_before_any_bundle_is_refused_and_touches_nothing(
