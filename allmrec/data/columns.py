@@ -44,19 +44,37 @@ def may_be_before(column: Column, kind: T.DataType, day: date) -> Column | None:
     It is true where `parsed_time` lies before midnight (UTC) of `day`, and where that is null; it may be true
     elsewhere. None where the type permits no such condition.
     """
-    if isinstance(kind, T.DateType):
-        condition = column < F.lit(day)
-    elif isinstance(kind, T.TimestampType):
-        condition = column < F.lit(midnight(day))
-    elif isinstance(kind, T.TimestampNTZType):
-        condition = column < F.lit(day.isoformat()).cast("timestamp_ntz")
-    elif isinstance(kind, T.NumericType):
+    if isinstance(kind, T.NumericType):
         seconds = int(midnight(day).timestamp())
         in_milliseconds = (column >= SECONDS_BELOW) & (column < seconds * 1000)
         condition = (column < seconds) | in_milliseconds | (column >= MILLISECONDS_BELOW)
+    elif isinstance(kind, T.DateType | T.TimestampType | T.TimestampNTZType):
+        condition = column < _start_of(day, kind)
     else:
         return None
     return condition | column.isNull()
+
+
+def may_be_since(column: Column, kind: T.DataType, day: date) -> Column | None:
+    """Return the like of `may_be_before` for the times from midnight (UTC) of `day` on.
+
+    Where the time is null it may be false.
+    """
+    if isinstance(kind, T.NumericType):
+        seconds = int(midnight(day).timestamp())
+        return column.between(seconds, SECONDS_BELOW) | (column >= max(seconds * 1000, MILLISECONDS_FROM))
+    if isinstance(kind, T.DateType | T.TimestampType | T.TimestampNTZType):
+        return column >= _start_of(day, kind)
+    return None
+
+
+def _start_of(day: date, kind: T.DataType) -> Column:
+    """Return the beginning of a day (UTC) as a value of a type of dates or times."""
+    if isinstance(kind, T.DateType):
+        return F.lit(day)
+    if isinstance(kind, T.TimestampNTZType):
+        return F.lit(day.isoformat()).cast("timestamp_ntz")
+    return F.lit(midnight(day))
 
 
 def _from_number(number: Column) -> Column:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 
 from pyspark.errors import PySparkException
@@ -9,7 +10,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from allmrec.data.columns import json_object, may_be_before, parsed_time
+from allmrec.data.columns import json_object, may_be_before, may_be_since, parsed_time
 from allmrec.errors import ConfigError, TableError
 from allmrec.tables.schemas import TABLES
 from allmrec.tables.sources import Source
@@ -28,18 +29,32 @@ _ALLOWED = {
 """What is read as each type of our tables, in words."""
 
 
-def read_in_place(source: Source, version: int | None, before: date | None = None) -> DataFrame:
-    """Return the source's rows with the columns and types of its table.
+_PASSING = re.compile(
+    r"\b(current_\w+|curdate|localtimestamp|now|unix_timestamp|rand\w*|uuid|select)\b", re.IGNORECASE
+)
+"""What a condition holds whose answer about a row may be another tomorrow."""
+
+
+def read_in_place(
+    source: Source, version: int | None, before: date | None = None, since: date | None = None
+) -> DataFrame:
+    """Return the source's rows at a version, as `as_ours` makes them."""
+    return as_ours(source, source.read(version), before, since)
+
+
+def as_ours(
+    source: Source, frame: DataFrame, before: date | None = None, since: date | None = None
+) -> DataFrame:
+    """Return rows of the source with the columns and types of its table; `frame` has the source's own.
 
     Where a column is cast, there are two more: `raw`, the row as it lies there, as JSON; and `problem`, the
     reason why a value could not be read (null: all could). With `before` only rows are needed whose
-    `event_time` lies before midnight (UTC) of that day, or cannot be read; where the type of its column
-    permits, others are not even read.
+    `event_time` lies before midnight (UTC) of that day, or cannot be read; with `since` only those from
+    midnight of that day on. Where the type of its column permits, others are not even read.
 
     Raises TableError where the table cannot be read, or a column is missing or of a type that is not safe to
     cast; ConfigError where `columns` or `where` of its settings do not fit it.
     """
-    frame = source.read(version)
     theirs = _columns_of(source, frame)
     frame = _where(source, frame)
     kinds = {field.name: field.dataType for field in frame.schema}
@@ -57,11 +72,17 @@ def read_in_place(source: Source, version: int | None, before: date | None = Non
     if problems:
         read["raw"] = json_object(*(_named(name) for name in dict.fromkeys(theirs.values())))
         read["problem"] = F.coalesce(*problems)
-    if before is not None:
-        name = theirs["event_time"]
-        condition = may_be_before(_named(name), kinds[name], before)
-        frame = frame if condition is None else frame.where(condition)
+    for day, may_be in ((before, may_be_before), (since, may_be_since)):
+        if day is not None:
+            name = theirs["event_time"]
+            condition = may_be(_named(name), kinds[name], day)
+            frame = frame if condition is None else frame.where(condition)
     return frame.select(*(column.alias(name) for name, column in read.items()))
+
+
+def is_lasting(source: Source) -> bool:
+    """Return whether the condition of the source's settings says of a row tomorrow what it says today."""
+    return not _PASSING.search(source.settings.where or "")
 
 
 def _columns_of(source: Source, frame: DataFrame) -> dict[str, str]:

@@ -52,6 +52,12 @@ def before(interactions: DataFrame, run_date: dt.date) -> DataFrame:
     return interactions.where(F.col("event_time") < F.lit(midnight(run_date)))
 
 
+def before_or_without_time(interactions: DataFrame, run_date: dt.date) -> DataFrame:
+    """Return what happened before midnight (UTC) at the start of `run_date`, or has no time."""
+    is_before = F.col("event_time") < F.lit(midnight(run_date))
+    return interactions.where(F.coalesce(is_before, F.lit(True)))
+
+
 def _with_row_reasons(
     interactions: DataFrame, rating_range: tuple[float, float] | None, now: dt.datetime | None
 ) -> DataFrame:

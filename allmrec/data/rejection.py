@@ -46,6 +46,18 @@ def reject_repeats(
     return rows.withColumn("reason", F.when(good & (position > 1), reason).otherwise(F.col("reason")))
 
 
+def reject_known(rows: DataFrame, known: DataFrame, columns: Sequence[str], reason: str) -> DataFrame:
+    """Give `reason` to the good rows that `known` has as well, where nulls are equal."""
+    is_same = F.lit(True)
+    for name in columns:
+        is_same = is_same & rows[name].eqNullSafe(F.col(f"known.{name}"))
+    marked = known.select(*columns).distinct().withColumn("is_known", F.lit(True)).alias("known")
+    found = rows.join(marked, is_same, "left")
+    is_repeat = F.col("reason").isNull() & F.col("known.is_known").isNotNull()
+    others = [rows[name] for name in rows.columns if name != "reason"]
+    return found.select(*others, F.when(is_repeat, reason).otherwise(rows["reason"]).alias("reason"))
+
+
 def split_rejected(rows: DataFrame, table: str, columns: tuple[str, ...]) -> tuple[DataFrame, DataFrame]:
     """Split the tagged rows of `table` into good rows with `columns`, and rejected rows.
 
@@ -76,6 +88,15 @@ def merge_rejected(
         if num_rows:
             tables.merge("rejected_rows", rows, update=False)
     return num_rows
+
+
+def row_values() -> Column:
+    """Return the values of the column `row` of rejected rows, as an array of texts; null for what is no JSON.
+
+    An id that was a decimal is there as it lay in its table and as the whole number that was read.
+    """
+    values = F.map_values(F.from_json("row", "map<string,string>"))
+    return F.array_union(values, F.transform(values, lambda value: F.regexp_replace(value, r"\.0+$", "")))
 
 
 def hashes_of_user(rejected: DataFrame, user: str) -> list[str]:

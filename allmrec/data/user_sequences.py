@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
@@ -10,20 +11,27 @@ from pyspark.sql import functions as F
 from allmrec.config import SequencesConfig
 from allmrec.data.columns import is_blank
 
+_EVENTS = "array<struct<event_time:timestamp,item_id:string>>"
+
 
 def user_sequences(
+    log: DataFrame,
     counted: DataFrame,
     users: DataFrame | None,
-    seen_users: DataFrame,
     settings: SequencesConfig,
     run_date: dt.date,
+    last: DataFrame | None = None,
 ) -> DataFrame:
     """Return the rows of the table `user_sequences` as of `run_date`, one per user.
 
-    `counted` are the interactions that count (user_id, item_id, event_time) and `seen_users` (user_id, any
-    further columns) everyone, both of the log before the cut-off; `users` (user_id) is the optional table of
-    users. Users without a counted interaction get empty arrays. A sequence holds the newest
-    `max_history` items, oldest first, ties by item_id; num_interactions counts all that count, folded or not.
+    `log` are the interactions before the cut-off, good or not, with the `reason` of those that are not;
+    `counted` the good ones that count (user_id, item_id, event_time); `users` (user_id) is the optional table
+    of users. There is a row for each of these, with empty arrays without a counted interaction, and for each
+    user of a good row. A sequence holds the newest `max_history` items, oldest first, ties by item_id;
+    num_interactions counts all that count, folded or not.
+
+    With `last`, rows of this table as of an earlier date, `log` and `counted` are only what is new since: the
+    result is the same as from the whole log.
     """
     events = (
         _newest_first(counted, settings)
@@ -31,25 +39,68 @@ def user_sequences(
         .groupBy("user_id")
         .agg(_oldest_first().alias("events"), F.max("num_interactions").alias("num_interactions"))
     )
-    rows = events.select(
+    everyone = log.where("reason IS NULL").select("user_id")
+    if users is not None:
+        everyone = everyone.union(users.select("user_id"))
+    if last is not None:
+        # Who saw nothing was there because of the table of users, which may name them no longer.
+        everyone = everyone.union(last.where(F.size("seen_item_ids") > 0).select("user_id"))
+    everyone = everyone.where(F.col("user_id").isNotNull() & ~is_blank(F.col("user_id"))).distinct()
+    rows = everyone.join(events, "user_id", "left").join(seen_items(log), "user_id", "left")
+    nothing = F.array().cast(_EVENTS)
+    rows = rows.select(
+        "user_id",
+        F.coalesce("events", nothing).alias("events"),
+        F.coalesce("num_interactions", F.lit(0)).cast("long").alias("num_interactions"),
+        F.coalesce("seen", F.array().cast("array<string>")).alias("seen_item_ids"),
+    )
+    if last is not None:
+        rows = _after(rows, last, settings)
+    return rows.select(
+        F.lit(run_date).alias("run_date"),
         "user_id",
         F.col("events.item_id").alias("item_ids"),
         F.col("events.event_time").alias("event_times"),
         "num_interactions",
         F.try_element_at("events", F.lit(-1))["event_time"].alias("last_event_time"),
+        "seen_item_ids",
     )
-    everyone = seen_users.select("user_id")
-    if users is not None:
-        everyone = everyone.union(users.select("user_id"))
-    everyone = everyone.where(F.col("user_id").isNotNull() & ~is_blank(F.col("user_id"))).distinct()
-    return everyone.join(rows, "user_id", "full").select(
-        F.lit(run_date).alias("run_date"),
+
+
+def _after(rows: DataFrame, last: DataFrame, settings: SequencesConfig) -> DataFrame:
+    """Return `rows` (user_id, events, num_interactions, seen_item_ids) with what `last` has of the users.
+
+    What a sequence no longer holds is older than all that it holds, so that nothing is missed: of the items
+    of two sequences the newest ones are the newest of both logs.
+    """
+    zipped = F.arrays_zip(F.col("event_times").alias("event_time"), F.col("item_ids").alias("item_id"))
+    before = last.select(
         "user_id",
-        F.coalesce("item_ids", F.array().cast("array<string>")).alias("item_ids"),
-        F.coalesce("event_times", F.array().cast("array<timestamp>")).alias("event_times"),
-        F.coalesce("num_interactions", F.lit(0)).cast("long").alias("num_interactions"),
-        "last_event_time",
+        zipped.cast(_EVENTS).alias("old_events"),
+        F.col("num_interactions").alias("old_num"),
+        F.col("seen_item_ids").alias("old_seen"),
     )
+    both = F.concat("old_events", "events")
+    if settings.repeats == "fold":
+        both = F.array_distinct(F.filter(both, lambda event: ~F.exists(both, _later_than(event))))
+    ordered = F.sort_array(both)
+    first = F.greatest(F.size(ordered) - settings.max_history, F.lit(0)) + 1
+    is_new, is_old = F.size("seen_item_ids") > 0, F.col("old_num").isNotNull()
+    merged = F.when(is_new, F.slice(ordered, first, settings.max_history)).otherwise(F.col("old_events"))
+    seen = F.sort_array(F.array_union("old_seen", "seen_item_ids"))
+    return rows.join(before, "user_id", "left").select(
+        "user_id",
+        F.when(is_old, merged).otherwise(F.col("events")).alias("events"),
+        (F.col("num_interactions") + F.coalesce("old_num", F.lit(0))).alias("num_interactions"),
+        F.when(is_old & is_new, seen)
+        .otherwise(F.when(is_old, F.col("old_seen")).otherwise(F.col("seen_item_ids")))
+        .alias("seen_item_ids"),
+    )
+
+
+def _later_than(event: Column) -> Callable[[Column], Column]:
+    """Return whether another event is a later one with the same item."""
+    return lambda other: (other["item_id"] == event["item_id"]) & (other["event_time"] > event["event_time"])
 
 
 def full_sequences(counted: DataFrame, settings: SequencesConfig) -> DataFrame:
@@ -61,8 +112,8 @@ def full_sequences(counted: DataFrame, settings: SequencesConfig) -> DataFrame:
 def seen_items(log: DataFrame) -> DataFrame:
     """Return (user_id, seen array<string>): every distinct item of the user's rows in `log`, sorted.
 
-    `log` is the table `interactions` before the cut-off. Rows count whether they are valid or not, and
-    whatever their rating and event type: what was seen was seen. Rows without an item add nothing.
+    `log` are interactions before the cut-off. Rows count whether they are good or not, and whatever their
+    rating and event type: what was seen was seen. Rows without an item add nothing.
     """
     return log.groupBy("user_id").agg(F.sort_array(F.collect_set("item_id")).alias("seen"))
 

@@ -102,11 +102,12 @@ def measured_lists(rows: DataFrame, users: DataFrame, top_k: int) -> list[Measur
 
 
 def measured_forbidden(rows: DataFrame, available: DataFrame, seen: DataFrame | None) -> Measured:
-    """Return what the rule on items measures: `available` has item_id, `seen` user_id and item_id."""
+    """Return what the rule on items measures: `available` has item_id, `seen` user_id and seen_item_ids."""
     pairs = rows.select("user_id", "item_id")
     forbidden = pairs.join(available, "item_id", "left_anti").count()
     if seen is not None:
-        forbidden += pairs.join(seen, ["user_id", "item_id"], "left_semi").count()
+        both = pairs.join(seen, "user_id", "inner")
+        forbidden += both.where(F.array_contains("seen_item_ids", F.col("item_id"))).count()
     return Measured("max_forbidden_items", forbidden, "recommendations of unavailable or seen items")
 
 

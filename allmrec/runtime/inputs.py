@@ -15,8 +15,8 @@ from allmrec.data import interactions as events
 from allmrec.data import items as catalogue
 from allmrec.data.columns import midnight
 from allmrec.data.in_place import read_in_place
-from allmrec.data.interactions import before
-from allmrec.data.rejection import split_rejected
+from allmrec.data.interactions import before, before_or_without_time
+from allmrec.data.rejection import reject_known, split_rejected
 from allmrec.data.user_sequences import seen_items
 from allmrec.errors import ConfigError, InputError
 from allmrec.runtime.context import Context
@@ -27,8 +27,10 @@ NAMES = ("interactions", "items", "users")
 
 
 class CheckedLog(NamedTuple):
-    """The log before a cut-off and the catalogue, parted into good and rejected rows."""
+    """Rows of the log before a cut-off and the catalogue, parted into good and rejected rows."""
 
+    rows: DataFrame
+    """All interactions, good or not."""
     interactions: DataFrame
     """Good interactions."""
     items: DataFrame
@@ -104,6 +106,11 @@ class Inputs:
         """Return the raw log before midnight (UTC) of run_date, bad rows included."""
         return before(self._read("interactions", run_date), run_date)
 
+    def interactions_between(self, since: date, before: date) -> DataFrame:
+        """Return the raw log from midnight (UTC) of one date to that of another, bad rows included."""
+        log = self._read("interactions", before, since)
+        return events.before(log, before).where(F.col("event_time") >= F.lit(midnight(since)))
+
     def items(self) -> DataFrame:
         """Return the raw catalogue, bad rows included."""
         return self._read("items")
@@ -121,13 +128,30 @@ class Inputs:
 
     def good_interactions(self, run_date: date, keep: Callable[[DataFrame], DataFrame]) -> CheckedLog:
         """Return the log before midnight (UTC) of run_date and the catalogue; `keep` caches the log."""
+        return self.checked(self.log_to_check(run_date), keep)
+
+    def log_to_check(self, run_date: date) -> DataFrame:
+        """Return the raw log before midnight (UTC) of run_date and its rows without a time.
+
+        These lie before no cut-off; they are looked at so that they can be rejected.
+        """
+        return before_or_without_time(self._read("interactions", run_date), run_date)
+
+    def checked(
+        self,
+        log: DataFrame,
+        keep: Callable[[DataFrame], DataFrame],
+        known: DataFrame | None = None,
+    ) -> CheckedLog:
+        """Return rows of the raw log, and the catalogue; `keep` caches what `events.tagged` says of the log.
+
+        Good rows that are also in `known` (`events.COLUMNS`) are rejected as repeats of these.
+        """
         items, bad_items = self.catalogue()
-        # Rows without a time lie before no cut-off; they are looked at so that they can be rejected.
-        is_before = F.coalesce(F.col("event_time") < F.lit(midnight(run_date)), F.lit(True))
-        log = self._read("interactions", run_date).where(is_before)
-        rows = keep(events.tagged(log, items, self.context.config.importing.rating_range))
+        rows = events.tagged(log, items, self.context.config.importing.rating_range)
+        rows = keep(rows if known is None else reject_known(rows, known, events.COLUMNS, "exact_duplicate"))
         good, bad = split_rejected(rows, "interactions", events.COLUMNS)
-        return CheckedLog(good, items, bad.unionByName(bad_items))
+        return CheckedLog(rows, good, items, bad.unionByName(bad_items))
 
     def seen(self, run_date: date) -> DataFrame:
         """Return (user_id, seen array<string>): all items of the user in the raw log before `run_date`.
@@ -136,11 +160,11 @@ class Inputs:
         """
         return seen_items(self.interactions_before(run_date))
 
-    def _read(self, name: str, before: date | None = None) -> DataFrame:
+    def _read(self, name: str, before: date | None = None, since: date | None = None) -> DataFrame:
         """Return a table at its version; see `read_in_place`."""
         source = source_of(self.context, name)
         version = self._version(source)
-        return read_in_place(source, version if version >= 0 else None, before)
+        return read_in_place(source, version if version >= 0 else None, before, since)
 
     def _version(self, source: Source) -> int:
         """Return the version of a table; raises ConfigError where the date's run read another table."""

@@ -10,6 +10,7 @@ from pyspark import Accumulator, Broadcast
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from allmrec.errors import InputError
 from allmrec.runtime import bundle_store
 from allmrec.runtime.chunks import by_chunk, in_chunks
 from allmrec.runtime.context import Context
@@ -30,6 +31,11 @@ def run_candidates(context: Context, run_date: date) -> None:
     """
     context = context.with_resolved_dtype()
     sequences = finished(context, "sequences", run_date)
+    if "good_events" not in (sequences.row.counts or {}):
+        raise InputError(
+            f"sequences of {run_date}: made by an older version, without the items that users have seen; "
+            f"run `allmrec sequences --run-date {run_date}`"
+        )
     inputs = Inputs(context, sequences.row.input_versions or {})
     chosen = bundle_store.choose_bundle(context, run_date)
     mark = step_fingerprint(
@@ -48,7 +54,7 @@ def run_candidates(context: Context, run_date: date) -> None:
             model = WorkerModel.ship(spark, bundle.folder, bundle.bundle_id, context.config)
             available = spark.broadcast(available_items(inputs))
         with run.part("retrieve", "find every user's best items in the whole catalogue"):
-            users = histories(inputs, sequences.versions["user_sequences"], run_date)
+            users = histories(context, sequences.versions["user_sequences"], run_date)
             num_users = users.count()
             chunks = in_chunks(users, num_users, context.config.candidates.chunk_users)
             with counting(context.spark, run.report, "retrieve", num_users, "users") as num_done:
@@ -71,19 +77,16 @@ def available_items(inputs: Inputs) -> frozenset[str]:
     return frozenset(row[0] for row in good.where("available").select("item_id").collect())
 
 
-def histories(inputs: Inputs, version: int, run_date: date) -> DataFrame:
+def histories(context: Context, version: int, run_date: date) -> DataFrame:
     """Return (user_id, history, seen) of every user in that version of `user_sequences`.
 
     `seen` is empty where seen items are not excluded.
     """
-    context, nothing = inputs.context, F.array().cast("array<string>")
     sequences = context.tables.read_date("user_sequences", run_date, version)
-    users = sequences.select("user_id", F.col("item_ids").alias("history"))
-    if not context.config.candidates.exclude_seen:
-        return users.withColumn("seen", nothing)
-    return users.join(inputs.seen(run_date), "user_id", "left").withColumn(
-        "seen", F.coalesce("seen", nothing)
+    seen = (
+        F.col("seen_item_ids") if context.config.candidates.exclude_seen else F.array().cast("array<string>")
     )
+    return sequences.select("user_id", F.col("item_ids").alias("history"), seen.alias("seen"))
 
 
 def retrieving(

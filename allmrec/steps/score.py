@@ -175,9 +175,10 @@ def measured(night: Night, run: StepRun, rows: DataFrame) -> list[gates.Measured
     """Return what the rules measure before `recommendations` is written."""
     context, numbers, inputs = night.context, run.counts, night.inputs
     unservable_users = night.read("candidates").where(F.size("item_ids") == 0)
-    servable = night.read("user_sequences").join(unservable_users, "user_id", "left_anti").select("user_id")
+    sequences = night.read("user_sequences")
+    servable = sequences.join(unservable_users, "user_id", "left_anti").select("user_id")
     items, _ = inputs.catalogue()
-    seen = inputs.interactions_before(night.run_date) if context.config.candidates.exclude_seen else None
+    seen = sequences.select("user_id", "seen_item_ids") if context.config.candidates.exclude_seen else None
     failed = sum(numbers.get(f"fallback_{reason}", 0) for reason in gates.FAILURES)
     asked, read = numbers.get("scored_llm", 0) + failed, night.sequences.row.counts or {}
     num_read = read["good_rows"] + read["rejected_rows"]

@@ -6,18 +6,24 @@ from datetime import date
 
 from pyspark.sql import functions as F
 
+from allmrec.data import interactions as events
 from allmrec.data.interactions import counted
-from allmrec.data.rejection import merge_rejected
+from allmrec.data.rejection import merge_rejected, split_rejected
 from allmrec.data.user_sequences import user_sequences
+from allmrec.runtime.advance import CannotAdvance, New, whats_new
 from allmrec.runtime.context import Context
 from allmrec.runtime.decides import step_fingerprint
 from allmrec.runtime.fencing import replace_date
-from allmrec.runtime.inputs import Inputs
-from allmrec.runtime.runs import already_there, recorded
+from allmrec.runtime.inputs import CheckedLog, Inputs
+from allmrec.runtime.runs import StepRun, already_there, recorded
 
 
 def run_sequences(context: Context, run_date: date) -> None:
-    """Write `user_sequences` of run_date in one commit, from the versions of the date's first run."""
+    """Write `user_sequences` of run_date in one commit, from the versions of the date's first run.
+
+    Where the sequences of a night before can be advanced, only what is new of the log is read; the rows are
+    the same.
+    """
     settings = context.config.sequences
     inputs = Inputs.pinned(context, "sequences", run_date)
     mark = step_fingerprint("sequences", context.config, run_date, versions=dict(inputs.versions))
@@ -25,19 +31,52 @@ def run_sequences(context: Context, run_date: date) -> None:
         return
     with recorded(context, "sequences", run_date, mark, inputs.versions) as run:
         with run.part("read", "check the log and the catalogue, reject bad rows with a reason"):
-            log = inputs.good_interactions(run_date, run.keep)
+            new = new_rows(inputs, run, run_date)
+            rows = inputs.log_to_check(run_date) if new is None else new.log
+            log = inputs.checked(rows, run.keep, None if new is None else new.known)
             num_rejected = merge_rejected(context.tables, log.rejected, "sequences", context.run_id)
-            num_good = log.interactions.count() + log.items.count()
         with run.part("write", "order every user's events, oldest first"):
-            users = log.interactions.select("user_id").distinct()
-            rows = user_sequences(
-                counted(log.interactions, settings), inputs.users(), users, settings, run_date
-            )
-            replace_date(context, run, "user_sequences", rows, run_date)
+            timed = log.rows.where(F.col("event_time").isNotNull())
+            good, last = counted(log.interactions, settings), None if new is None else new.last
+            sequences = user_sequences(timed, good, inputs.users(), settings, run_date, last)
+            replace_date(context, run, "user_sequences", sequences, run_date)
         written = context.tables.read_date("user_sequences", run_date, run.outputs["user_sequences"].version)
         run.counts = {
             "users_out": run.outputs["user_sequences"].num_rows,
             "users_without_history": written.where(F.size("item_ids") == 0).count(),
-            "rejected_rows": num_rejected,
-            "good_rows": num_good,
+            **counts(log, num_rejected, new),
         }
+
+
+def new_rows(inputs: Inputs, run: StepRun, run_date: date) -> New | None:
+    """Return what is new since an earlier night; None, and say why, where the whole log must be read."""
+    try:
+        new = whats_new(inputs, run, run_date)
+    except CannotAdvance as reason:
+        run.report(f"reads the whole log: {reason}")
+        return None
+    run.report(f"reads what is new since the night of {new.since}")
+    return new
+
+
+def counts(log: CheckedLog, num_rejected: int, new: New | None) -> dict[str, int]:
+    """Return how many rows of log and catalogue are good, and how many are rejected.
+
+    Of the log, a night that only read what was new counts on from the night before. Of users whom it read
+    whole it counts nothing: what they had before is in that night's numbers.
+    """
+    bad_items = log.rejected.where("table = 'items'").count()
+    numbers = {"good_events": log.interactions.count(), "rejected_events": num_rejected - bad_items}
+    if new is not None and new.rebuilt is not None:
+        rows = log.rows.join(new.rebuilt, "user_id", "left_anti")
+        parts = split_rejected(rows, "interactions", events.COLUMNS)
+        numbers = {name: rows.count() for name, rows in zip(numbers, parts, strict=True)}
+    if new is not None:
+        before = new.record.counts or {}
+        numbers = {name: before[name] + number for name, number in numbers.items()}
+        numbers["rebuilt_users"] = 0 if new.rebuilt is None else new.rebuilt.count()
+    return {
+        "good_rows": numbers["good_events"] + log.items.count(),
+        "rejected_rows": numbers["rejected_events"] + bad_items,
+        **numbers,
+    }

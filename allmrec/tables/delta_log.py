@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from delta.tables import DeltaTable
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from allmrec.errors import TableError
@@ -51,8 +51,41 @@ def version_at(table: DeltaTable, moment: datetime) -> int | None:
     return None if newest is None else newest[0]
 
 
+def added_rows(spark: SparkSession, path: str, after: int, until: int) -> DataFrame | None:
+    """Return the rows that the commits after version `after` up to `until` added to the table at `path`.
+
+    None where one of them took rows away, or changed any. Files that were only written anew, as OPTIMIZE
+    does, add nothing. What Delta raises where its log does not reach back so far is raised.
+    """
+    log = _log(spark, path)
+    added = spark._jvm.java.util.ArrayList()  # type: ignore[union-attr]
+    changes = log.getChanges(after + 1, until, True)
+    while changes.hasNext():
+        actions = changes.next()._2().iterator()
+        while actions.hasNext():
+            action = actions.next()
+            kind = action.getClass().getSimpleName()
+            if kind not in ("AddFile", "RemoveFile") or not action.dataChange():
+                continue
+            if kind == "RemoveFile":
+                return None
+            added.add(action)
+    files = java_class(spark, "scala.jdk.javaapi.CollectionConverters").asScala(added).toList()
+    none = _none(spark)
+    frame = log.createDataFrame(log.getSnapshotAt(until, none, none), files, False, none)
+    return DataFrame(frame, spark)
+
+
 def _snapshot(spark: SparkSession, path: str) -> Any:
     """Return Delta's newest `Snapshot` of the table at `path`; its version is -1 where there is no commit."""
-    none = getattr(java_class(spark, "scala.None$"), "MODULE$")
-    log = java_class(spark, "org.apache.spark.sql.delta.DeltaLog").forTable(spark._jsparkSession, path)
-    return log.update(False, none, none)
+    return _log(spark, path).update(False, _none(spark), _none(spark))
+
+
+def _log(spark: SparkSession, path: str) -> Any:
+    """Return Delta's `DeltaLog` of the table at `path`."""
+    return java_class(spark, "org.apache.spark.sql.delta.DeltaLog").forTable(spark._jsparkSession, path)
+
+
+def _none(spark: SparkSession) -> Any:
+    """Return Scala's `None`."""
+    return getattr(java_class(spark, "scala.None$"), "MODULE$")

@@ -87,6 +87,12 @@ USER_SEQUENCES = TableSpec(
         ColumnSpec("event_times", TIMES, "when, one for each item"),
         ColumnSpec("num_interactions", LONG, "events in the whole log that count for the user"),
         ColumnSpec("last_event_time", TIME, "time of the newest of them", required=False),
+        ColumnSpec(
+            "seen_item_ids",
+            STRINGS,
+            "every item in the user's rows of the whole log, rejected ones too; null from an older version",
+            required=False,
+        ),
     ),
     key=("run_date", "user_id"),
     partitioned_by=("run_date",),

@@ -5,17 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from typing import NamedTuple
 
 from delta.tables import DeltaTable
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from allmrec.config import SourceConfig
 from allmrec.errors import TableError
 from allmrec.tables import filesystem
 from allmrec.tables.delta import Tables, has_files
-from allmrec.tables.delta_log import version_at
+from allmrec.tables.delta_log import added_rows, version_at
 from allmrec.tables.troubles import explained, first_line
+
+
+class Changes(NamedTuple):
+    """What some commits did to a table, in its own columns."""
+
+    added: DataFrame
+    """The rows that they added."""
+    changed: DataFrame | None
+    """The rows that they changed or deleted, as they were and as they are; None: there are none."""
 
 
 class Source:
@@ -68,6 +79,24 @@ class Source:
                 return reader.table(self.place)
             return reader.format(self.settings.format).load(self.place)
 
+    def changes(self, after: int, until: int) -> Changes | None:
+        """Return what the commits after version `after` up to `until` did, with the source's own columns.
+
+        It is read from the table's change data feed where that is enabled, and else from its log, which tells
+        of added rows alone: None where others were changed or deleted. Also what Spark raises where the table
+        keeps no record that reaches back so far is raised, here or when the rows are read.
+        """
+        table = self._delta()
+        detail = table.detail().select("location", "properties").collect()[0]
+        if detail["properties"].get("delta.enableChangeDataFeed") != "true":
+            added = added_rows(self._spark, detail["location"], after, until)
+            return None if added is None else Changes(added, None)
+        feed = self._spark.read.format("delta").option("readChangeFeed", "true")
+        feed = feed.option("startingVersion", after + 1).option("endingVersion", until)
+        rows = feed.load(detail["location"])
+        is_new = F.col("_change_type") == "insert"
+        return Changes(rows.where(is_new), rows.where(~is_new))
+
     def _is_delta(self) -> bool:
         if self.settings.table is None:
             if self.settings.format == "delta" and not DeltaTable.isDeltaTable(self._spark, self.place):
@@ -80,6 +109,8 @@ class Source:
         return bool(described.where("col_name = 'Provider' AND lower(data_type) = 'delta'").take(1))
 
     def _delta(self) -> DeltaTable:
+        if self.is_own:
+            return DeltaTable.forPath(self._spark, self._tables.path(self.name))
         by_name = self.settings.table is not None
         return (DeltaTable.forName if by_name else DeltaTable.forPath)(self._spark, self.place)
 

@@ -71,7 +71,7 @@ def test_unavailable_and_seen_items_are_counted(spark: SparkSession) -> None:
     rows = lists(spark, a=[2.0, 1.0], b=[2.0, 1.0])
     available = spark.createDataFrame([("item-1",)], "item_id string")
     seen = spark.createDataFrame(
-        [("a", "item-1"), ("a", "item-9"), ("a", "item-1")], "user_id string, item_id string"
+        [("a", ["item-1", "item-9"]), ("c", ["item-1"])], "user_id string, seen_item_ids array<string>"
     )
     assert gates.measured_forbidden(rows, available, seen).value == 3
     assert gates.measured_forbidden(rows, available, None).value == 2

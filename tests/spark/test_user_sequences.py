@@ -25,12 +25,16 @@ def frame(spark: SparkSession, *rows: tuple) -> DataFrame:
     return spark.createDataFrame([(*row, None, None)[:5] if len(row) == 3 else row for row in rows], SCHEMA)
 
 
+def good(log: DataFrame) -> DataFrame:
+    return log.withColumn("reason", F.lit(None).cast("string"))
+
+
 def built(
     log: DataFrame, settings: SequencesConfig | None = None, users: DataFrame | None = None
 ) -> dict[str, Row]:
     settings = settings or SequencesConfig()
-    log = before(log, RUN_DATE)
-    rows = user_sequences(counted(log, settings), users, seen_items(log), settings, RUN_DATE)
+    log = good(before(log, RUN_DATE))
+    rows = user_sequences(log, counted(log, settings), users, settings, RUN_DATE)
     return {row.user_id: row for row in rows.collect()}
 
 
@@ -100,7 +104,7 @@ def test_users_whose_events_do_not_count_and_users_without_events_have_empty_row
         None,
         [],
     )
-    frame_to_write = user_sequences(counted(log, settings), users, seen_items(log), settings, RUN_DATE)
+    frame_to_write = user_sequences(good(log), counted(log, settings), users, settings, RUN_DATE)
     tables.replace_date("user_sequences", frame_to_write, RUN_DATE, order=1)
     assert tables.read_date("user_sequences", RUN_DATE).count() == 4
 

@@ -1,0 +1,187 @@
+"""What a night must read of the log where an earlier night's sequences can be advanced.
+
+Of the log that is what was added since, of whatever time, and what lies between the two cut-offs. Users whose
+earlier rows read otherwise now are read whole: rows of theirs were changed or deleted, or items of theirs
+came into the catalogue or left it.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from functools import reduce
+from typing import NamedTuple
+
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from allmrec.data import interactions as events
+from allmrec.data import items as catalogue
+from allmrec.data.in_place import as_ours, is_lasting, read_in_place
+from allmrec.data.rejection import row_values, split_rejected
+from allmrec.errors import UserError
+from allmrec.runtime.decides import step_fingerprint
+from allmrec.runtime.inputs import Inputs, source_of
+from allmrec.runtime.runs import Finished, RunRow, StepRun, finished
+from allmrec.tables.sources import Changes
+from allmrec.tables.troubles import first_line
+
+
+class CannotAdvance(Exception):
+    """No earlier night's sequences can be advanced; the message says why."""
+
+
+class New(NamedTuple):
+    """What is new since an earlier night."""
+
+    since: date
+    """Its date."""
+    record: RunRow
+    """Its record."""
+    last: DataFrame
+    """Its rows of `user_sequences`, without those of the users who are read whole."""
+    log: DataFrame
+    """Rows of the raw log: the new ones, and all of the users who are read whole."""
+    known: DataFrame | None
+    """Rows of before, of which new ones with an earlier time may be repeats; None: there are no such."""
+    rebuilt: DataFrame | None
+    """The users who are read whole (user_id); None: nobody is."""
+
+
+def whats_new(inputs: Inputs, run: StepRun, run_date: date) -> New:
+    """Return what is new in `inputs` since the newest night before `run_date`.
+
+    Raises CannotAdvance where that has no sequences made by the same settings and code, or what changed since
+    cannot be told.
+    """
+    before = _night_before(inputs, run_date)
+    assert before.row.run_date is not None
+    since = before.row.run_date
+    old = Inputs(inputs.context, before.row.input_versions or {})
+    last = inputs.context.tables.read_date("user_sequences", since, before.versions["user_sequences"])
+    new, known = inputs.interactions_between(since, run_date), None
+    try:
+        changes = _changes(old, inputs)
+        if changes is not None:
+            late = run.keep(_late(inputs, changes, since))
+            # A version of before may be gone, and so may files that were added: here that does no harm.
+            first = late.agg(F.min("event_time").cast("date")).collect()[0][0]
+            new = new.unionByName(late)
+            if first is not None:
+                known = run.keep(_like(old.interactions_between(first, since), late))
+                known.count()
+        rebuilt = _users_to_rebuild(old, inputs, changes, new, last)
+        rebuilt = None if rebuilt is None else run.keep(rebuilt.distinct())
+        if rebuilt is None or rebuilt.isEmpty():
+            return New(since, before.row, last, new, known, None)
+    except (PySparkException, Py4JJavaError, UserError) as error:
+        raise CannotAdvance(f"what changed since {since} cannot be read: {first_line(error)}") from error
+    others = [frame.join(rebuilt, "user_id", "left_anti") for frame in (last, new)]
+    whole = inputs.log_to_check(run_date).join(rebuilt, "user_id", "left_semi")
+    known = None if known is None else known.join(rebuilt, "user_id", "left_anti")
+    return New(since, before.row, others[0], others[1].unionByName(whole), known, rebuilt)
+
+
+def _night_before(inputs: Inputs, run_date: date) -> Finished:
+    """Return the sequences of the newest night before; raises CannotAdvance where they do not fit."""
+    context = inputs.context
+    if context.options.force or not context.tables.exists("runs"):
+        raise CannotAdvance("--force asks for it" if context.options.force else "there was no night before")
+    done = (
+        (F.col("step") == "sequences") & (F.col("status") == "done") & (F.col("run_date") < F.lit(run_date))
+    )
+    newest = context.tables.read("runs").where(done).agg(F.max("run_date")).first()
+    if newest is None or newest[0] is None:
+        raise CannotAdvance("there was no night before")
+    since = newest[0]
+    try:
+        before = finished(context, "sequences", since)
+    except UserError as error:
+        raise CannotAdvance(str(error)) from error
+    versions = dict(before.row.input_versions or {})
+    if step_fingerprint("sequences", context.config, since, versions=versions) != before.row.fingerprint:
+        raise CannotAdvance(f"the night of {since} had other settings, tables or code")
+    for name in ("interactions", "items"):
+        source = source_of(context, name)
+        if not 0 <= versions[source.key] <= inputs.versions[source.key]:
+            raise CannotAdvance(f"{name} has no versions, or the night of {since} read a newer one")
+        if not is_lasting(source):
+            raise CannotAdvance(f"what tables.{name}.where lets in changes with the time")
+    return before
+
+
+def _changes(old: Inputs, new: Inputs) -> Changes | None:
+    """Return what happened to the log since; None: nothing. Raises CannotAdvance where it does not tell."""
+    log = source_of(new.context, "interactions")
+    versions = old.versions[log.key], new.versions[log.key]
+    if versions[0] == versions[1]:
+        return None
+    changes = log.changes(*versions)
+    if changes is None:
+        raise CannotAdvance(
+            f"rows of {log.place} were changed or deleted since, and its change data feed is off"
+        )
+    return changes
+
+
+def _late(inputs: Inputs, changes: Changes, since: date) -> DataFrame:
+    """Return the added rows that lie before the earlier night's cut-off, or have no time."""
+    log = source_of(inputs.context, "interactions")
+    return events.before_or_without_time(as_ours(log, changes.added, before=since), since)
+
+
+def _like(earlier: DataFrame, late: DataFrame) -> DataFrame:
+    """Return the rows of the log that are equal to one of `late`, where nulls are equal."""
+    late = late.select(*(F.col(name).alias(f"late_{name}") for name in events.COLUMNS))
+    is_same = [F.col(name).eqNullSafe(F.col(f"late_{name}")) for name in events.COLUMNS]
+    return earlier.select(*events.COLUMNS).join(
+        late, reduce(lambda one, other: one & other, is_same), "left_semi"
+    )
+
+
+def _users_to_rebuild(
+    old: Inputs, inputs: Inputs, changes: Changes | None, new: DataFrame, last: DataFrame
+) -> DataFrame | None:
+    """Return (user_id) of those whose rows of before read otherwise now; others may be among them.
+
+    None where nothing happened by which there could be any.
+    """
+    users, items = inputs.users(), _items_come_and_gone(old, inputs)
+    found = []
+    if changes is not None and changes.changed is not None:
+        found.append(as_ours(source_of(inputs.context, "interactions"), changes.changed))
+    if items is not None:
+        saw = last.select("user_id", F.explode("seen_item_ids").alias("item_id"))
+        found.append(saw.join(items, "item_id", "left_semi"))
+    if inputs.context.tables.exists("rejected_rows"):
+        # Of who was in no row of `last`, rows may have been rejected that count as seen.
+        everyone = [new.select("user_id"), *([] if users is None else [users.select("user_id")])]
+        ids = reduce(DataFrame.union, everyone).join(last, "user_id", "left_anti")
+        rejected = inputs.context.tables.read("rejected_rows").where("table = 'interactions'")
+        found.append(_named_with(rejected, ids if items is None else ids.union(items)))
+    key = source_of(inputs.context, "users").key
+    if key in old.versions and old.versions[key] != inputs.versions.get(key):
+        # With events that do not count alone, or through the table of users, which may name them no longer.
+        idle = last.where((F.col("num_interactions") == 0) & (F.size("seen_item_ids") > 0))
+        found.append(idle if users is None else idle.join(users, "user_id", "left_anti"))
+    return reduce(DataFrame.union, [frame.select("user_id") for frame in found]) if found else None
+
+
+def _items_come_and_gone(old: Inputs, new: Inputs) -> DataFrame | None:
+    """Return (item_id) of the good items that only one of two catalogues has; None: they are one version."""
+    source = source_of(new.context, "items")
+    if old.versions[source.key] == new.versions[source.key]:
+        return None
+    now = new.catalogue()[0].select("item_id")
+    rows = catalogue.tagged_items(read_in_place(source, old.versions[source.key]))
+    before = split_rejected(rows, "items", catalogue.COLUMNS)[0].select("item_id")
+    return now.subtract(before).union(before.subtract(now))
+
+
+def _named_with(rejected: DataFrame, ids: DataFrame) -> DataFrame:
+    """Return (user_id) of whatever stands in a rejected row that holds one of some ids: its user does."""
+    values = rejected.select("row_hash", F.explode(row_values()).alias("user_id"))
+    named = ids.toDF("user_id")
+    hashes = values.join(named, "user_id", "left_semi").select("row_hash")
+    return values.join(hashes, "row_hash", "left_semi").where(F.col("user_id").isNotNull())
