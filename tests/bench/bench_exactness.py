@@ -40,7 +40,9 @@ from allmrec.ranking.candidate_lists import CandidateLists
 from allmrec.ranking.rankers import rankers
 from allmrec.scoring.retrieval import Retriever
 from allmrec.scoring.scorer import Scorer
+from allmrec.scoring.user_vectors import left_padded
 from tests.bench.trained import Trained
+from tests.oracle import oracle
 
 BITS = {"bfloat16": 8, "float16": 11}
 CHUNK_USERS = 64
@@ -64,6 +66,8 @@ def main(root: Path, config_path: str, num_users: int, dtype: str = "bfloat16") 
     lists = _lists(trained, config)
     shorter = config.model_copy(update={"llm": config.llm.model_copy(update={"dtype": dtype})})
     exact = _read(lists, Scorer(trained.bundle, trained.llm, config))
+    error, num_titles = error_of_packing(exact, Scorer(trained.bundle, trained.llm, config))
+    print(f"float32 against {num_titles:,} titles read by themselves: off by {error:.2g} nats at most")
     logits = logits_of_titles(trained)
     rounded = _read(lists, Scorer(trained.bundle, FrozenLLM.load(shorter.llm), shorter))
     difference_BC = rounded.part("llm_logprob") - exact.part("llm_logprob")
@@ -82,6 +86,28 @@ def main(root: Path, config_path: str, num_users: int, dtype: str = "bfloat16") 
         same = float((one.argmax(axis=1) == other.argmax(axis=1)).mean())
         changed = changes(one, bound * factors_B1, ~np.isnan(exact.part("llm")))
         print(f"{name}: the same first item for {same:.2%} of the users, bound {1 - changed:.2%}")
+
+
+@torch.inference_mode()
+def error_of_packing(read: CandidateLists, scorer: Scorer, num_users: int = 50) -> tuple[float, int]:
+    """Return by how many nats, at most, scores of some users are off those of titles read alone; how many."""
+    assert scorer.llm is not None
+    assert scorer.requests is not None
+    index, max_history = scorer.bundle.index, scorer.bundle.config.sequences.max_history
+    lists, errors = read.take(np.arange(min(num_users, len(read)))), [0.0]
+    for history, ids_C, logprobs_C in zip(lists.histories, lists.ids, lists.part("llm_logprob"), strict=True):
+        read_C = ~np.isnan(logprobs_C)
+        if read_C.any():
+            known = np.array([index[item] for item in history if item in index], dtype=np.int64)
+            padded_1L = left_padded(np.zeros_like(known), known, 1, max_history)
+            users_1H = scorer.rec.soft_users(
+                torch.from_numpy(padded_1L).to(scorer.device), scorer.soft_items
+            ).float()
+            items = [index[item] for item in ids_C[read_C]]
+            request = scorer.requests.build(known.tolist(), items, items)
+            alone = oracle(scorer.llm, request, 0, scorer.soft_items, users_1H)
+            errors += np.abs(logprobs_C[read_C] - alone).tolist()
+    return max(errors), len(errors) - 1
 
 
 def sigma(logits: Logits, bits: int, num_layers: int, num_tokens: float) -> float:

@@ -48,6 +48,8 @@ KEYS = ["condition", "protocol", "user_id", "tail"]
 GROUPS = ("all", "found", "warm", "cold")
 """Groups of users that are shown (`allmrec.evaluation.scenarios`)."""
 SHOWN = ("Hit@1", "HR@10", "NDCG@10")
+COMPARED = (("with_llm", "blend"), ("served", "blend"), ("served", "cf"))
+"""Rankers whose NDCG@10 is compared, the first with the second."""
 CHUNK_USERS = 1024
 NUM_SAMPLES = 1000
 
@@ -119,7 +121,8 @@ def show(paths: Iterable[Path]) -> None:
 
 def _show_protocol(title: str, rows: pd.DataFrame) -> None:
     """Print the figures of one protocol, a table for each group of users."""
-    by_model = {model: target_ranks_of(rows, model) for model in RANKER_NAMES if rows[model].notna().any()}
+    able = [model for model in RANKER_NAMES if model in rows and rows[model].notna().any()]
+    by_model = {model: target_ranks_of(rows, model) for model in able}
     first_U = next(iter(by_model.values()))
     for group in GROUPS:
         users = scenario_rows(rows["tail"].to_numpy(dtype=object), first_U, group)
@@ -130,7 +133,7 @@ def _show_protocol(title: str, rows: pd.DataFrame) -> None:
 
 
 def _show_group(by_model: Mapping[str, np.ndarray]) -> None:
-    """Print a line per ranker, and the served order against the blend and against the CF model."""
+    """Print a line per ranker, and what NDCG@10 the `COMPARED` ones gain."""
     print(f"| | {' | '.join(SHOWN)} |\n|---|{'---|' * len(SHOWN)}")
     for model, ranks_U in by_model.items():
         values_UM = np.stack([metrics.PER_USER[name](ranks_U) for name in SHOWN], axis=1)
@@ -140,11 +143,11 @@ def _show_group(by_model: Mapping[str, np.ndarray]) -> None:
             for value, low, high in zip(values_UM.mean(axis=0), low_M, high_M, strict=True)
         ]
         print(f"| {LABELS[model]} | {' | '.join(cells)} |")
-    for other in ("blend", "cf"):
-        if "served" in by_model and other in by_model:
-            first_U, second_U = (metrics.ndcg(by_model[model], 10) for model in (other, "served"))
+    for model, other in COMPARED:
+        if model in by_model and other in by_model:
+            first_U, second_U = (metrics.ndcg(by_model[name], 10) for name in (other, model))
             one = paired(first_U, second_U, NUM_SAMPLES, 0)
-            print(f"served order against {LABELS[other]}: {in_words('NDCG@10', one)}")
+            print(f"{LABELS[model]} against {LABELS[other]}: {in_words('NDCG@10', one)}")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from allmrec.llm.multi_item import (
 )
 from allmrec.llm.packing import Request, pack
 from allmrec.llm.prompt import USER, Prompt, PromptLayout
+from tests.oracle import oracle
 from tests.tiny_models import make_tiny_llm
 
 FAMILIES = ("llama", "opt", "qwen2", "gpt2")
@@ -39,22 +40,6 @@ def close(one: np.ndarray | None, other: np.ndarray | list[float] | None) -> Non
     assert one is not None
     assert other is not None
     np.testing.assert_allclose(one, other, atol=1e-4, rtol=0)
-
-
-def oracle(
-    llm: FrozenLLM, request: Request, index: int, soft_items: torch.Tensor, soft_users: torch.Tensor
-) -> list[float]:
-    """Score each answer by itself, as embeddings, with the model's own causal mask and positions."""
-    scores = []
-    for answer in request.answers:
-        ids = torch.tensor([request.prompt.token_ids + answer])
-        embeddings = llm.token_embeddings(ids).clone()
-        for position, item in zip(request.prompt.soft_positions, request.prompt.soft_items, strict=True):
-            embeddings[0, position] = soft_users[index] if item == USER else soft_items[item]
-        logprobs = llm.model(inputs_embeds=embeddings).logits[0].float().log_softmax(-1)
-        start = len(request.prompt.token_ids)
-        scores.append(sum(float(logprobs[start + place - 1, token]) for place, token in enumerate(answer)))
-    return scores
 
 
 def random_request(
