@@ -44,7 +44,12 @@ _GONE = (
 _NO_VERSION = "the version that is read is no longer in its history; --refresh reads the newest version"
 _NO_ROOM = "the disk is full; free some space, then run the same command again"
 _NO_RIGHT = "may not be written: the folder is read-only or belongs to somebody else; give it the right"
+_NO_PYTHON = (
+    "a worker cannot start its Python; name one that every machine has, and may run, by PYSPARK_PYTHON"
+)
 _MEANINGS: dict[str, tuple[type[UserError], str]] = {
+    # Before what the system says of it.
+    "Cannot run program": (SetupError, _NO_PYTHON),
     "No space left on device": (PassingError, _NO_ROOM),
     "Permission denied": (SetupError, _NO_RIGHT),
     "Read-only file system": (SetupError, _NO_RIGHT),

@@ -152,6 +152,11 @@ def test_an_unexpected_error_is_raised_after_the_end_of_sparks_log(
         (PySparkException("Job 3 cancelled"), 4, "Spark: Job 3 cancelled"),
         (PySparkException("x [DELTA_CONCURRENT_APPEND.X] y"), 4, "another run wrote to it"),
         (PySparkException("Caused: No space left on device"), 4, "the disk is full"),
+        (
+            PySparkException('Caused: Cannot run program "python": error=13, Permission denied'),
+            2,
+            "a worker cannot start its Python",
+        ),
         (PySparkException("(DELTA_VERSIONS_NOT_CONTIGUOUS) y"), 3, "half-written"),
         (
             PySparkException("Traceback\nallmrec.errors.BundleError: bundle b: x is missing\n\tat java"),
