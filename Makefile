@@ -35,7 +35,7 @@ EVERYTHING := $(PYTEST) --dist loadfile --no-loadscope-reorder
 test: install
 	$(EVERYTHING)
 
-# A shop's own tables in a Hive metastore, night after night, and more nights killed at a write.
+# A shop's own tables in a Hive metastore, night after night, more nights killed at a write, trainings by several processes.
 long: install
 	$(BIN)/python -m pytest -q -m long
 

@@ -293,12 +293,17 @@ class TrainingConfig(Section):
     max_users: Count | None = None
     """Users that everything is trained on, a seeded sample (few-shot: 256 or 128 in the paper); null: all. An
     evaluation is about all users."""
+    processes: Count = 1
+    """Processes that train the CF model, and stage 2 through the LLM, together: each takes its share of every
+    batch. More than one are started by Spark's TorchDistributor: on this machine where Spark's master is
+    local, else as tasks of the cluster ([how](../deploy/README.md#training-with-several-processes))."""
     checkpoint_every: Count = 200
     """Steps between two checkpoints."""
     row_group_rows: Count = 20000
     """Rows per row group of the snapshot."""
     num_threads: Annotated[int, Field(ge=0)] = 0
-    """Torch threads in stage 2, where the LLM computes; 0: all cores. The smaller networks use one thread."""
+    """Torch threads in stage 2, where the LLM computes, of all processes of a machine together; 0: all cores.
+    The smaller networks use one thread."""
     blend_users: Count = 5000
     """Maximum number of users that the blend without the LLM is fitted on."""
     blend_llm_users: Count = 500

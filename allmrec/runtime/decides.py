@@ -61,6 +61,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
         "training.purpose",
         "training.held_back_share",
         "training.max_users",
+        "training.processes",  # each draws its own dropout
         "training.row_group_rows",
         "training.blend_users",
         "training.blend_llm_users",

@@ -121,25 +121,30 @@ def with_llm(rows: DataFrame, work: Work, schema: StructType | str, settings: LL
 
 def would_share_a_gpu(session: SparkSession, settings: LLMConfig) -> bool:
     """Return whether the workers are on this machine, none has a GPU of its own, and the LLM takes one."""
+    return is_local(session) and device_of(settings).type == "cuda"
+
+
+def is_local(session: SparkSession) -> bool:
+    """Return whether the session's tasks run on this machine, in the driver's own JVM."""
     master = session.sparkContext.master or ""
-    is_local = master.startswith("local") and not master.startswith("local-cluster")
-    return is_local and device_of(settings).type == "cuda"
+    return master.startswith("local") and not master.startswith("local-cluster")
 
 
 def executors_have_gpus(session: SparkSession) -> bool:
     """Return whether the session's executors, or all of its tasks, were given GPUs."""
-    return any(_gpus(session, owner) for owner in ("executor", "task"))
+    return any(gpus(session, owner) for owner in ("executor", "task"))
 
 
 def _one_gpu_a_task(session: SparkSession) -> ResourceProfile | None:
     """Return the resources of a task that asks the LLM; None: those of every task."""
-    if _gpus(session, "task") or not _gpus(session, "executor"):
+    if gpus(session, "task") or not gpus(session, "executor"):
         return None
     cpus = int(session.conf.get("spark.task.cpus", "1") or 1)
     return ResourceProfileBuilder().require(TaskResourceRequests().cpus(cpus).resource("gpu", 1)).build
 
 
-def _gpus(session: SparkSession, owner: str) -> float:
+def gpus(session: SparkSession, owner: str) -> float:
+    """Return how many GPUs the session gives an `owner`: every executor, or every task."""
     return float(session.conf.get(f"spark.{owner}.resource.gpu.amount", "0") or 0)
 
 

@@ -25,6 +25,7 @@ from allmrec.runtime.bundle_store import manifests, store_bundle
 from allmrec.runtime.context import Context
 from allmrec.runtime.decides import step_fingerprint
 from allmrec.runtime.inputs import Inputs
+from allmrec.runtime.processes import Processes
 from allmrec.runtime.runs import StepRun, recorded
 from allmrec.tables import filesystem
 from allmrec.training.loader import Snapshot, petastorm_reader
@@ -52,6 +53,7 @@ def run_train(context: Context, run_date: date) -> str:
             context.report(f"train {run_date}: bundle {manifest.bundle_id} is already there, skipped")
             return manifest.bundle_id
     petastorm_reader()  # where it is missing, that is said before minutes of work
+    processes = Processes.of(context.spark, config)
     torch.set_num_threads(config.training.num_threads or torch.get_num_threads())
     # The folder outlives a killed run: the next one resumes there.
     folder = cache_folder(config.llm) / "training" / training_fingerprint
@@ -63,7 +65,7 @@ def run_train(context: Context, run_date: date) -> str:
             shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
         with run.part("snapshot", "write the training data, pinned to the versions it came from"):
             snapshot = make_snapshot(inputs, run, run_date, training_fingerprint, folder)
-        bundle, run.figures = train_bundle(snapshot, config, folder / CHECKPOINTS, run.report)
+        bundle, run.figures = train_bundle(snapshot, config, folder / CHECKPOINTS, run.report, processes)
         with run.part("save", "write the bundle with a checksum for every file"):
             origin = bundle_origin(inputs, run_date, training_fingerprint, run.figures)
             run.bundle_id = save_bundle(folder / "bundle", bundle, origin)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from allmrec import metrics, seeds
@@ -21,10 +22,11 @@ from allmrec.config import CFConfig, Config, fingerprint
 from allmrec.models.cf import CFModel, build_cf_model
 from allmrec.models.item_features import ItemFeatures, principal_components
 from allmrec.reporting import Report
-from allmrec.training.batches import SequenceBatches
+from allmrec.training.batches import MIN_LENGTH, SequenceBatches
 from allmrec.training.checkpoint import Checkpointer
+from allmrec.training.group import ALONE, Group, Launch
 from allmrec.training.loader import Snapshot
-from allmrec.training.loop import Evaluation, History, Training, fit
+from allmrec.training.loop import Evaluation, History, Training, fit, fit_elsewhere
 from allmrec.training.losses import bce_loss, sampled_softmax_loss
 from allmrec.training.negatives import drawn, never_had
 from allmrec.training.torch_settings import (
@@ -41,11 +43,18 @@ EVALUATION_USERS_PER_BLOCK = 1024
 """Users whose scores of all items are held at a time."""
 INITIAL_STD = 0.1
 """Standard deviation of item embeddings that start from features (tests/bench/README.md)."""
+START = "start.safetensors"
+"""The model before training, where several processes read it."""
 FIGURES = ("Hit@1", "HR@10", "NDCG@10")
 
 
 def train_cf(
-    snapshot: Snapshot, features: ItemFeatures, config: Config, folder: Path, report: Report
+    snapshot: Snapshot,
+    features: ItemFeatures,
+    config: Config,
+    folder: Path,
+    report: Report,
+    launch: Launch | None = None,
 ) -> tuple[CFModel, dict[str, float]]:
     """Train the model of `config.cf` and return it (eval mode, on the CPU) with its figures.
 
@@ -53,9 +62,43 @@ def train_cf(
 
     Checkpoints lie in `folder/checkpoints`; a training that was killed goes on from the newest one. Figures:
     steps, epochs, loss, seconds, and Hit@1, HR@10, NDCG@10 of the early-stopping users with the best weights,
-    over all trained items (absent where nobody was held back). Raises InputError where no user has two
-    interactions.
+    over all trained items (absent where nobody was held back). With `launch` several processes train, each by
+    `train_cf_share`. Raises InputError where no user has two interactions.
     """
+    with torch_threads(THREADS_FOR_SMALL_MATRICES):
+        model = _new_model(snapshot, features, config.cf, config.seed)
+        start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        training, checkpointer = _training(model, snapshot, config, folder, report)
+        if launch is None:
+            history = fit(training, checkpointer, report)
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            save_file(start, folder / START)
+            history = fit_elsewhere(
+                training, checkpointer, report, lambda: launch("cf", folder, snapshot, config, report)
+            )
+    model.to("cpu").requires_grad_(False)
+    return model.eval(), _figures(history, snapshot.num_batches(config.cf.batch_size, MIN_LENGTH))
+
+
+def train_cf_share(snapshot: Snapshot, config: Config, folder: Path, report: Report, group: Group) -> None:
+    """Train, as one process of several, the model that `train_cf` left in `folder`, up to its checkpoint."""
+    with torch_threads(THREADS_FOR_SMALL_MATRICES):
+        model = build_cf_model(config.cf, snapshot.num_items, snapshot.max_history)
+        model.load_state_dict(load_file(folder / START))
+        training, checkpointer = _training(model, snapshot, config, folder, Report(), group)
+        fit(training, checkpointer, report, group)
+
+
+def _training(
+    model: CFModel,
+    snapshot: Snapshot,
+    config: Config,
+    folder: Path,
+    report: Report,
+    group: Group = ALONE,
+) -> tuple[Training[Tensor], Checkpointer]:
+    """Return the training of `model`, which moves to its device, and where its checkpoints lie."""
     settings, device = config.cf, training_device()
     batches = SequenceBatches(snapshot, settings.batch_size, config.seed, device, "to learn an order from")
     users = _early_stopping_users(snapshot, config.seed)
@@ -63,34 +106,28 @@ def train_cf(
     if not len(users) and settings.patience is not None:
         epochs = min(epochs, EPOCHS_WITHOUT_EARLY_STOPPING)
         report(f"cf: no user is held back for early stopping, so it trains {epochs} epochs")
-    with torch_threads(THREADS_FOR_SMALL_MATRICES):
-        model = _new_model(snapshot, features, settings, config.seed)
-        initial = hash_parameters(model)
-        model.to(device)
-        training = Training(
-            "cf",
-            {"cf": model},
-            torch.optim.Adam(
-                model.parameters(), lr=settings.learning_rate, betas=(0.9, settings.beta2), fused=True
-            ),
-            batches,
-            _loss(model, settings),
-            total_steps=epochs * batches.steps_per_epoch,
-            seed=config.seed,
-            evaluation=_evaluation(model, users, settings, batches.steps_per_epoch) if len(users) else None,
-        )
-        inputs = fingerprint(
-            part="cf",
-            settings=settings,
-            seed=config.seed,
-            snapshot=snapshot.manifest,
-            epochs=epochs,
-            initial=initial,
-        )
-        checkpointer = Checkpointer(folder / "checkpoints", config.training.checkpoint_every, inputs)
-        history = fit(training, checkpointer, report)
-    model.to("cpu").requires_grad_(False)
-    return model.eval(), _figures(history, batches.steps_per_epoch)
+    inputs = fingerprint(
+        part="cf",
+        settings=settings,
+        seed=config.seed,
+        snapshot=snapshot.manifest,
+        epochs=epochs,
+        initial=hash_parameters(model),
+    )
+    model.to(device)
+    training = Training(
+        "cf",
+        {"cf": model},
+        torch.optim.Adam(
+            model.parameters(), lr=settings.learning_rate, betas=(0.9, settings.beta2), fused=True
+        ),
+        batches,
+        _loss(model, settings, group),
+        total_steps=epochs * batches.steps_per_epoch,
+        seed=config.seed,
+        evaluation=_evaluation(model, users, settings, batches.steps_per_epoch) if len(users) else None,
+    )
+    return training, Checkpointer(folder / "checkpoints", config.training.checkpoint_every, inputs)
 
 
 def evaluate_full_ranking(model: CFModel, users: pd.DataFrame) -> dict[str, float]:
@@ -155,23 +192,37 @@ def _evaluation(model: CFModel, users: pd.DataFrame, settings: CFConfig, steps_p
     )
 
 
-def _loss(model: CFModel, settings: CFConfig) -> Callable[[Tensor], Tensor]:
-    """Return the function from sequences [B, L] int64 to the scalar loss of all their positions."""
+def _loss(model: CFModel, settings: CFConfig, group: Group) -> Callable[[Tensor], Tensor]:
+    """Return the function from sequences [B, L] int64 to the loss of all their positions, a scalar.
+
+    It computes the part of this process's share, S of the B sequences. Negatives are drawn for the whole
+    batch: what differs from a process alone is dropout.
+    """
     known_items_K = model.known.nonzero().squeeze(1)
 
+    def negatives(sequences_BL: Tensor, real_BL: Tensor, own: slice) -> Tensor:
+        with group.same_draws():
+            if settings.loss == "sampled_softmax":
+                return drawn(known_items_K, settings.num_negatives)
+            rows = real_BL.nonzero(as_tuple=True)[0]
+            return never_had(sequences_BL[rows], known_items_K)[(rows >= own.start) & (rows < own.stop)]
+
     def loss(sequences_BL: Tensor) -> Tensor:
-        inputs_BL, next_BL = sequences_BL[:, :-1], sequences_BL[:, 1:]
-        real_BL = inputs_BL > 0
-        states_ND, positives_N = model.position_representations(inputs_BL)[real_BL], next_BL[real_BL]
+        own, real_BL = group.share(len(sequences_BL)), sequences_BL[:, :-1] > 0
+        inputs_SL, next_SL, real_SL = sequences_BL[own, :-1], sequences_BL[own, 1:], real_BL[own]
         items_ID = model.item_matrix()
+        if not len(inputs_SL):  # fewer sequences than processes
+            return items_ID.sum() * 0.0
+        states_ND, positives_N = model.position_representations(inputs_SL)[real_SL], next_SL[real_SL]
         positive_scores_N = (states_ND * items_ID[positives_N]).sum(dim=1)
-        if settings.loss == "bce":
-            negatives_N = never_had(sequences_BL[real_BL.nonzero(as_tuple=True)[0]], known_items_K)
-            return bce_loss(positive_scores_N, (states_ND * items_ID[negatives_N]).sum(dim=1))
-        negatives_M = drawn(known_items_K, settings.num_negatives)
-        return sampled_softmax_loss(
-            positive_scores_N, states_ND @ items_ID[negatives_M].T, positives_N[:, None] == negatives_M
-        )
+        negatives_M = negatives(sequences_BL, real_BL, own)
+        if settings.loss == "bce":  # M is N: one negative for each position
+            mean = bce_loss(positive_scores_N, (states_ND * items_ID[negatives_M]).sum(dim=1))
+        else:
+            mean = sampled_softmax_loss(
+                positive_scores_N, states_ND @ items_ID[negatives_M].T, positives_N[:, None] == negatives_M
+            )
+        return mean * (len(positives_N) / int(real_BL.sum()))
 
     return loss
 

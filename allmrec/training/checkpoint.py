@@ -103,15 +103,23 @@ class Checkpointer:
         self, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer
     ) -> Checkpoint | None:
         """Load the newest readable checkpoint of this fingerprint, in place; None where there is none."""
-        for folder in sorted(self.folder.glob("step_*"), reverse=True):
-            stored = self._read(folder, modules)
-            if stored is None:
-                continue
-            for name, module in modules.items():
-                module.load_state_dict(stored.weights[name])
-            _restore_optimizer(optimizer, stored.optimizer, stored.record["optimizer"])
-            return Checkpoint(stored.record["step"], stored.record["state"], stored.best)
-        return None
+        stored = self._newest(modules)
+        if stored is None:
+            return None
+        for name, module in modules.items():
+            module.load_state_dict(stored.weights[name])
+        _restore_optimizer(optimizer, stored.optimizer, stored.record["optimizer"])
+        return Checkpoint(stored.record["step"], stored.record["state"], stored.best)
+
+    def newest_state(self, modules: Mapping[str, nn.Module]) -> dict[str, Any] | None:
+        """Return the loop's state in the checkpoint that `restore` would load; None where there is none."""
+        stored = self._newest(modules)
+        return stored.record["state"] if stored else None
+
+    def _newest(self, modules: Mapping[str, nn.Module]) -> _Stored | None:
+        """Return the newest readable checkpoint of this fingerprint, None where there is none."""
+        folders = sorted(self.folder.glob("step_*"), reverse=True)
+        return next(filter(None, (self._read(folder, modules) for folder in folders)), None)
 
     def _read(self, folder: Path, modules: Mapping[str, nn.Module]) -> _Stored | None:
         """Return what `folder` holds; None where it is damaged or of another fingerprint."""

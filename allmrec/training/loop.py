@@ -3,6 +3,9 @@
 What makes a resumed run equal to one that was not killed: batches are a function of the epoch alone, torch's
 generator is seeded anew for every step from (seed, name, step), and a checkpoint holds weights, optimizer,
 losses, evaluations, best weights and the number of batches done in the epoch.
+
+Several processes that train together (`allmrec.training.group`) each run this loop. They share a batch's work
+in `Training.loss`, and are one again where gradients are summed.
 """
 
 from __future__ import annotations
@@ -18,9 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from allmrec import seeds
-from allmrec.errors import InputError
+from allmrec.errors import InputError, SetupError
 from allmrec.reporting import Progress, Report
 from allmrec.training.checkpoint import Checkpointer, Weights, copied_weights
+from allmrec.training.group import ALONE, Group
 
 Batch = TypeVar("Batch")
 RECENT_STEPS = 100
@@ -63,7 +67,8 @@ class Training(Generic[Batch]):
     batches: Callable[[int], Iterator[Batch]]
     """`batches(epoch)` yields one epoch's batches, a function of its argument alone; epochs count from 0."""
     loss: Callable[[Batch], Tensor]
-    """`loss(batch)` returns a scalar; all its randomness comes from torch's default generator."""
+    """`loss(batch)` returns a scalar; all its randomness comes from torch's default generator. Of several
+    processes each returns its share's part: together they sum to the batch's loss."""
     total_steps: int
     """Maximum number of steps."""
     seed: int
@@ -109,14 +114,17 @@ class History:
         return sum(recent) / len(recent) if recent else math.nan
 
 
-def fit(training: Training[Batch], checkpointer: Checkpointer, report: Report) -> History:
+def fit(
+    training: Training[Batch], checkpointer: Checkpointer, report: Report, group: Group = ALONE
+) -> History:
     """Train `training.modules` in place and return the history; they are left in eval mode.
 
     A checkpoint of the same fingerprint is continued, a finished training is only loaded. `report` shows
     progress after every step and gets a line where training goes on from a checkpoint and one at the end.
-    Raises InputError for an empty epoch or a non-finite loss.
+    Every process of `group` calls it with the same training. Raises InputError for an empty epoch or a
+    non-finite loss, SetupError where the processes see different checkpoints.
     """
-    run = _Run(training, checkpointer, report)
+    run = _Run(training, checkpointer, report, group)
     run.resume()
     if not run.history.finished:
         devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
@@ -131,11 +139,38 @@ def fit(training: Training[Batch], checkpointer: Checkpointer, report: Report) -
     return run.history
 
 
+def fit_elsewhere(
+    training: Training[Batch], checkpointer: Checkpointer, report: Report, launch: Callable[[], None]
+) -> History:
+    """Return what `fit` returns after `launch()` has trained the same in other processes.
+
+    What they share with this one is the folder of the checkpoints: the one that they finished is loaded.
+    Raises SetupError where there is none.
+    """
+    if not _is_finished(training, checkpointer):
+        launch()
+        report = Report()  # the first of the processes said how it went
+        if not _is_finished(training, checkpointer):
+            raise SetupError(
+                f"{training.name}: the processes ended, but {checkpointer.folder} has no checkpoint of "
+                "theirs, expected a folder that all of them see; name one by llm.cache"
+            )
+    return fit(training, checkpointer, report)
+
+
+def _is_finished(training: Training[Batch], checkpointer: Checkpointer) -> bool:
+    state = checkpointer.newest_state(training.modules)
+    return state is not None and History(**state).finished
+
+
 class _Run(Generic[Batch]):
     """The state of one call of `fit`."""
 
-    def __init__(self, training: Training[Batch], checkpointer: Checkpointer, report: Report) -> None:
-        self.training, self.checkpointer, self.report = training, checkpointer, report
+    def __init__(
+        self, training: Training[Batch], checkpointer: Checkpointer, report: Report, group: Group
+    ) -> None:
+        self.training, self.checkpointer, self.report, self.group = training, checkpointer, report, group
+        self.parameters = [p for kind in training.optimizer.param_groups for p in kind["params"]]
         self.label = training.label or training.name
         self.history = History()
         self.best_weights: Weights | None = None
@@ -144,6 +179,11 @@ class _Run(Generic[Batch]):
     def resume(self) -> None:
         """Go on from the newest checkpoint, where there is one."""
         checkpoint = self.checkpointer.restore(self.training.modules, self.training.optimizer)
+        if not self.group.agree(checkpoint.step if checkpoint else 0):
+            raise SetupError(
+                f"{self.training.name}: the processes found different checkpoints in "
+                f"{self.checkpointer.folder}, expected a folder that all of them see; name one by llm.cache"
+            )
         if checkpoint is None:
             return
         self.history = History(**checkpoint.state)
@@ -175,21 +215,18 @@ class _Run(Generic[Batch]):
         history, training = self.history, self.training
         for module in training.modules.values():
             module.train()
-        torch.manual_seed(seeds.derive(training.seed, training.name, history.step))
+        self.group.seed_step(seeds.derive(training.seed, training.name, history.step))
         training.optimizer.zero_grad(set_to_none=True)
         loss = training.loss(batch)
-        loss_value = float(loss.detach())
+        loss.backward()
+        loss_value = self.group.sum_gradients(loss, self.parameters)
         if not math.isfinite(loss_value):
             raise InputError(
                 f"{training.name}: the loss became {loss_value} at step {history.step + 1}, "
                 f"expected a finite number; lower {training.name}.learning_rate"
             )
-        loss.backward()
         if training.clip_norm is not None:
-            nn.utils.clip_grad_norm_(
-                [p for group in training.optimizer.param_groups for p in group["params"]],
-                training.clip_norm,
-            )
+            nn.utils.clip_grad_norm_(self.parameters, training.clip_norm)
         training.optimizer.step()
         history.losses.append(loss_value)
         history.batch += 1
@@ -207,7 +244,9 @@ class _Run(Generic[Batch]):
         for module in self.training.modules.values():
             module.eval()
         with torch.no_grad():
-            figures = {name: float(value) for name, value in evaluation.measure().items()}
+            figures = self.group.from_first(
+                lambda: {name: float(value) for name, value in evaluation.measure().items()}
+            )
         figures["step"] = history.step
         history.evaluations.append(figures)
         best = history.best[evaluation.select] if history.best else None
@@ -236,7 +275,9 @@ class _Run(Generic[Batch]):
         )
 
     def save(self) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint: the first process does."""
+        if self.group.rank > 0:
+            return
         self.history.seconds = self.seconds_before + time.monotonic() - self.started
         self.checkpointer.save(
             self.history.step,

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from allmrec.bundle import Bundle, assemble_bundle
+from allmrec.bundle import Bundle, assemble_bundle, save_bundle
 from allmrec.cache import cache_folder
 from allmrec.config import Config
+from allmrec.errors import ConfigError
 from allmrec.llm.frozen import FrozenLLM
 from allmrec.llm.multi_item import item_priors
 from allmrec.llm.prompt import PromptLayout, TitleTokens
@@ -24,10 +28,11 @@ from allmrec.models.text_encoder import TextEncoder
 from allmrec.reporting import Report
 from allmrec.training.catalogue import embed_catalogue
 from allmrec.training.cf import train_cf
+from allmrec.training.group import Launch
 from allmrec.training.loader import Snapshot
 from allmrec.training.order import fit_order
 from allmrec.training.stage1 import train_stage1
-from allmrec.training.stage2 import PromptParts, train_stage2
+from allmrec.training.stage2 import START, PromptParts, train_stage2
 
 
 @dataclass(frozen=True)
@@ -43,14 +48,22 @@ class AlignedParts:
 
 
 def train_bundle(
-    snapshot: Snapshot, config: Config, folder: Path, report: Report
+    snapshot: Snapshot, config: Config, folder: Path, report: Report, launch: Launch | None = None
 ) -> tuple[Bundle, dict[str, float]]:
     """Train every part on a snapshot and return the bundle (not saved yet) and its figures.
 
+    With `launch` several processes train the CF model, and the projections through the LLM.
+
     Checkpoints lie in `folder`: called again after a kill, with the same snapshot and settings, the training
     goes on from them. Figures are named by their part: `cf_…`, `stage1_…`, `stage2_…`, `blend_…`. Raises
-    InputError where no user has two interactions, SetupError where a model or petastorm cannot be loaded.
+    InputError where no user has two interactions, SetupError where a model or petastorm cannot be loaded,
+    ConfigError where several processes are asked for and there is no `launch`.
     """
+    if launch is None and config.training.processes > 1:
+        raise ConfigError(
+            f"training.processes: {config.training.processes}, but Spark starts them, and here is none; "
+            "expected 1"
+        )
     items = snapshot.items()
     with report.part("llm", f"load the frozen LLM {config.llm.model}"):
         llm = FrozenLLM.load(config.llm, report)
@@ -62,11 +75,11 @@ def train_bundle(
         if config.cf.item_init == "states":
             states = title_states(llm, items["title"].tolist(), config.prompt.title_tokens, report)
             features["states"] = standardised(states)
-        cf, cf_figures = train_cf(snapshot, features, config, folder / "cf", report)
+        cf, cf_figures = train_cf(snapshot, features, config, folder / "cf", report, launch)
     with report.part("stage 1", "align what users did with what titles say"):
         stage1 = train_stage1(snapshot, cf, encoder, text_embeddings, config, folder / "stage1", report)
     parts = AlignedParts(cf, stage1.networks, torch.from_numpy(stage1.text_embeddings), stage1.encoder_folder)
-    bundle, later_figures = train_on_aligned(snapshot, parts, encoder, llm, config, folder, report)
+    bundle, later_figures = train_on_aligned(snapshot, parts, encoder, llm, config, folder, report, launch)
     figures = {"cf": cf_figures, "stage1": stage1.figures}
     named = {f"{part}_{name}": value for part, own in figures.items() for name, value in own.items()}
     return bundle, named | later_figures
@@ -80,6 +93,7 @@ def train_on_aligned(
     config: Config,
     folder: Path,
     report: Report,
+    launch: Launch | None = None,
 ) -> tuple[Bundle, dict[str, float]]:
     """Train what comes after stage 1, which is all that the prompt decides; else as `train_bundle`."""
     items, layout = snapshot.items(), PromptLayout.of(config.prompt, llm)
@@ -90,12 +104,37 @@ def train_on_aligned(
         rec = ALLMRec.create(
             parts.cf, parts.networks, parts.text_embeddings, known, llm, config.stage2, config.seed
         )
-        prompt = PromptParts(layout, titles, priors)
-        stage2_figures = train_stage2(snapshot, rec, llm, prompt, config, folder / "stage2", report)
-    bundle = assemble_bundle(rec, config, items, titles, priors, llm, encoder, parts.encoder_folder)
+        assemble = partial(
+            assemble_bundle, rec, config, items, titles, priors, llm, encoder, parts.encoder_folder
+        )
+        stage2_figures = train_stage2(
+            snapshot,
+            rec,
+            llm,
+            PromptParts(layout, titles, priors),
+            config,
+            folder / "stage2",
+            report,
+            launch and partial(_launch_stage2, launch, assemble, snapshot, config, folder / "stage2", report),
+        )
+    bundle = assemble()
     with report.part("blend", "fit the served order on held-back items"):
         blend_figures = fit_order(bundle, snapshot, llm, config, report)
     return bundle, {f"stage2_{name}": value for name, value in stage2_figures.items()} | blend_figures
+
+
+def _launch_stage2(
+    launch: Launch,
+    assemble: Callable[[], Bundle],
+    snapshot: Snapshot,
+    config: Config,
+    folder: Path,
+    report: Report,
+) -> None:
+    """Leave the bundle as it is now, after the warm start, in `folder`, and let processes train it."""
+    shutil.rmtree(folder / START, ignore_errors=True)
+    save_bundle(folder / START, assemble(), {})
+    launch("stage2", folder, snapshot, config, report)
 
 
 def _priors(

@@ -152,11 +152,11 @@ def test_a_killed_training_goes_on_whatever_was_appended_since(
 ) -> None:
     folders, real = [], train.train_bundle
 
-    def killed(snapshot: Any, config: Any, folder: Path, report: Any) -> Any:
+    def killed(snapshot: Any, config: Any, folder: Path, report: Any, launch: Any) -> Any:
         folders.append(folder)
         if len(folders) == 1:
             raise KeyboardInterrupt
-        return real(snapshot, config, folder, report)
+        return real(snapshot, config, folder, report, launch)
 
     monkeypatch.setattr(train, "train_bundle", killed)
     day = TRAINED_BEFORE - timedelta(days=1)

@@ -53,6 +53,8 @@ def test_every_name_in_the_lists_is_a_setting() -> None:
         ("importing.rating_range=[1.0, 5.0]", {"sequences", "train"}),
         ("tables.items.where=price > 0", {"sequences", "train"}),
         ("tables.users.path=customers", {"sequences"}),
+        ("training.processes=2", {"train"}),
+        ("training.num_threads=2", set()),
         ("tables.root=elsewhere", set()),
         ("tables.schema_name=lists", set()),
         ("sequences.max_history=20", {"sequences", "train"}),

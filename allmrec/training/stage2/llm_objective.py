@@ -23,6 +23,7 @@ from allmrec.llm.packing import Request, pack
 from allmrec.llm.prompt import PromptLayout, TitleTokens
 from allmrec.llm.requests import RequestBuilder
 from allmrec.models.a_llmrec import ALLMRec
+from allmrec.training.group import ALONE, Group
 from allmrec.training.losses import listwise_loss
 from allmrec.training.stage2.examples import Examples
 from allmrec.training.stage2.tokens import batch_tokens
@@ -83,11 +84,12 @@ class LLMObjective:
             [examples.candidates(row, num_candidates, num_items, self.seed, draw) for row in rows],
         )
 
-    def loss(self, examples: Examples, batch: UserBatch) -> Tensor:
+    def loss(self, examples: Examples, batch: UserBatch, group: Group = ALONE) -> Tensor:
         """Return the title loss plus, where the objective has it, the listwise loss: a scalar.
 
         The title loss is in nats per token of the true titles. Users whose prompt is too long for the LLM
-        count in neither.
+        count in neither. Of several processes each lets the LLM read its share of the other users, and
+        returns its part of the sum; soft tokens, which cost little, are those of the whole batch everywhere.
         """
         targets = [int(examples.targets[row]) for row in batch.rows]
         answers = batch.candidates if self.is_listwise else [np.array([target]) for target in targets]
@@ -96,29 +98,31 @@ class LLMObjective:
             user for user, request in enumerate(requests) if request.num_positions <= self.llm.max_positions
         ]
         device = self.llm.device
-        tokens = batch_tokens(
-            self.rec,
-            self.item_inputs_IK,
-            examples,
-            torch.tensor(batch.rows, device=device),
-            torch.from_numpy(np.concatenate(batch.candidates)).to(device),
-        )
-        if not fitting:
+        with group.same_draws():
+            tokens = batch_tokens(
+                self.rec,
+                self.item_inputs_IK,
+                examples,
+                torch.tensor(batch.rows, device=device),
+                torch.from_numpy(np.concatenate(batch.candidates)).to(device),
+            )
+        own = fitting[group.share(len(fitting))]
+        if not own:
             return tokens.users.sum() * 0.0
         logprobs = self._logprobs(
-            [tokens.request(requests[user]) for user in fitting], tokens.items, tokens.users[fitting]
+            [tokens.request(requests[user]) for user in own], tokens.items, tokens.users[own]
         )
-        columns = [answers[user].tolist().index(targets[user]) for user in fitting]
-        title_loss = _title_loss(logprobs, columns, [requests[user] for user in fitting])
+        columns = {user: answers[user].tolist().index(targets[user]) for user in fitting}
+        num_tokens = sum(len(requests[user].answers[column]) for user, column in columns.items())
+        own_columns = [columns[user] for user in own]
+        title_loss = _title_loss(logprobs, own_columns, num_tokens)
         if not self.is_listwise:
             return title_loss
         scores_NC = _padded(
-            [
-                logprobs_C - self._priors(answers[user])
-                for logprobs_C, user in zip(logprobs, fitting, strict=True)
-            ]
+            [logprobs_C - self._priors(answers[user]) for logprobs_C, user in zip(logprobs, own, strict=True)]
         )
-        return title_loss + self._listwise_loss(scores_NC, torch.tensor(columns, device=device))
+        listwise = self._listwise_loss(scores_NC, torch.tensor(own_columns, device=device))
+        return title_loss + listwise * (len(own) / len(fitting))
 
     @torch.no_grad()
     def choice_scores(self, examples: Examples, rows: Sequence[int]) -> ChoiceScores:
@@ -217,16 +221,15 @@ class LLMObjective:
         return torch.from_numpy(values_C).to(self.llm.device)
 
 
-def _title_loss(logprobs: list[Tensor], columns: list[int], requests: list[Request]) -> Tensor:
-    """Return the negative log-likelihood of N true titles in nats per token, a scalar.
+def _title_loss(logprobs: list[Tensor], columns: list[int], num_tokens: int) -> Tensor:
+    """Return the negative log-likelihood of N true titles, over a number of tokens, in nats: a scalar.
 
-    `logprobs` are those of each request's answers, [number of answers] float nats, `columns` the true ones
+    `logprobs` are those of each user's answers, [number of answers] float nats, `columns` the true ones
     among them.
     """
     of_titles_N = torch.stack(
         [logprobs_A[column] for logprobs_A, column in zip(logprobs, columns, strict=True)]
     )
-    num_tokens = sum(len(request.answers[column]) for request, column in zip(requests, columns, strict=True))
     return -of_titles_N.sum() / num_tokens
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 
 from allmrec import seeds
-from allmrec.config import Config
+from allmrec.config import Config, Stage2Config
 from allmrec.reporting import Report
 from allmrec.training.checkpoint import Checkpointer, copied_weights
-from allmrec.training.loop import Evaluation, History, Training, fit
+from allmrec.training.group import ALONE, Group
+from allmrec.training.loop import Evaluation, History, Training, fit, fit_elsewhere
 from allmrec.training.stage2.examples import Examples
 from allmrec.training.stage2.llm_objective import LLMObjective, UserBatch
 
@@ -23,6 +24,7 @@ def train_through_llm(
     config: Config,
     checkpointer: Checkpointer,
     report: Report,
+    launch: Callable[[], None] | None = None,
 ) -> dict[str, float]:
     """Train the objective's projections in place and return figures.
 
@@ -31,41 +33,26 @@ def train_through_llm(
     temperature, whose start is set first). Without `stage2.patience` it takes all steps, and the last weights
     are the result. Figures: steps, examples, llm_seconds, loss, and the
     early-stopping users' loss, title, listwise and Hit@1 before and after (absent where nobody was held back
-    for early stopping).
+    for early stopping). With `launch` several processes train, each on a `llm_training` of its own.
     """
     settings, projection = config.stage2, objective.rec.projection
-    evaluated = range(min(settings.evaluation_users, len(early_stopping)))
+    evaluated = _evaluated(early_stopping, settings)
     choices = objective.choice_scores(early_stopping, evaluated) if evaluated else None
     if objective.is_listwise:
         first_users = range(min(settings.evaluation_users, len(train)))
         objective.start_temperature(choices or objective.choice_scores(train, first_users))
     start = copied_weights({"projection": projection})["projection"]
     before = objective.figures(choices) if choices else {}
-    num_steps = _num_steps(objective, len(train), report)
+    training = llm_training(objective, train, early_stopping, config, report)
     if before:
         report(
-            f"stage2: through the LLM, {num_steps} steps of {settings.batch_size} users; "
+            f"stage2: through the LLM, {training.total_steps} steps of {settings.batch_size} users; "
             f"before: loss {before['loss']:.4f} Hit@1 {before['Hit@1']:.4f}"
         )
-    evaluation = Evaluation(
-        lambda: objective.figures(objective.choice_scores(early_stopping, evaluated)),
-        "loss",
-        settings.evaluate_every,
-        settings.patience,
-        higher_is_better=False,
-    )
-    training = Training(
-        "stage2",
-        {"projection": projection},
-        torch.optim.Adam(projection.parameters(), lr=settings.learning_rate, betas=(0.9, settings.beta2)),
-        lambda epoch: _batches(objective, train, epoch, config),
-        lambda batch: objective.loss(train, batch),
-        total_steps=num_steps,
-        seed=config.seed,
-        evaluation=evaluation if before else None,
-        clip_norm=settings.clip_norm,
-    )
-    history = fit(training, checkpointer, report)
+    if launch is None:
+        history = fit(training, checkpointer, report)
+    else:
+        history = fit_elsewhere(training, checkpointer, report, launch)
     after = history.best or {}
     if settings.patience is not None and before and not after.get("loss", math.inf) < before["loss"]:
         projection.load_state_dict(start)
@@ -75,6 +62,42 @@ def train_through_llm(
             "so the start is kept"
         )
     return _figures(history, settings.batch_size, before, after)
+
+
+def llm_training(
+    objective: LLMObjective,
+    train: Examples,
+    early_stopping: Examples,
+    config: Config,
+    report: Report,
+    group: Group = ALONE,
+) -> Training[UserBatch]:
+    """Return the training of the objective's projections; `report` is told where it takes fewer steps."""
+    settings, projection = config.stage2, objective.rec.projection
+    evaluated = _evaluated(early_stopping, settings)
+    evaluation = Evaluation(
+        lambda: objective.figures(objective.choice_scores(early_stopping, evaluated)),
+        "loss",
+        settings.evaluate_every,
+        settings.patience,
+        higher_is_better=False,
+    )
+    return Training(
+        "stage2",
+        {"projection": projection},
+        torch.optim.Adam(projection.parameters(), lr=settings.learning_rate, betas=(0.9, settings.beta2)),
+        lambda epoch: _batches(objective, train, epoch, config),
+        lambda batch: objective.loss(train, batch, group),
+        total_steps=_num_steps(objective, len(train), report),
+        seed=config.seed,
+        evaluation=evaluation if evaluated else None,
+        clip_norm=settings.clip_norm,
+    )
+
+
+def _evaluated(early_stopping: Examples, settings: Stage2Config) -> range:
+    """Return the rows of the early-stopping users that evaluations are about."""
+    return range(min(settings.evaluation_users, len(early_stopping)))
 
 
 def _num_steps(objective: LLMObjective, num_users: int, report: Report) -> int:

@@ -7,26 +7,33 @@ hashed before and after.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import torch
 from torch import nn
 
+from allmrec.bundle import load_bundle
 from allmrec.config import Config, Stage2Config, fingerprint
 from allmrec.llm.frozen import FrozenLLM
+from allmrec.llm.prompt import PromptLayout
 from allmrec.models.a_llmrec import ALLMRec
 from allmrec.reporting import Report
 from allmrec.training.checkpoint import Checkpointer
+from allmrec.training.group import Group
 from allmrec.training.loader import Snapshot
+from allmrec.training.loop import fit
 from allmrec.training.stage2.examples import Examples
 from allmrec.training.stage2.llm_objective import LLMObjective, PromptParts
-from allmrec.training.stage2.through_llm import train_through_llm
+from allmrec.training.stage2.through_llm import llm_training, train_through_llm
 from allmrec.training.stage2.warm_start import cosine_measure, warm_start
 from allmrec.training.torch_settings import THREADS_FOR_SMALL_MATRICES, torch_threads
 from allmrec.weights import check_frozen, hash_parameters
 
 MAX_EARLY_STOPPING_USERS = 2000
+LLM_CHECKPOINTS, START = "llm", "start"
+"""Folders of the part that goes through the LLM: checkpoints, and the bundle that processes start from."""
 
 
 def train_stage2(
@@ -37,33 +44,33 @@ def train_stage2(
     config: Config,
     folder: Path,
     report: Report,
+    launch: Callable[[], None] | None = None,
 ) -> dict[str, float]:
     """Train `rec.projection` in place and return figures.
 
     Checkpoints lie in `folder`; a training that was killed goes on from them. Figures: users, examples
     through the LLM, seconds, the early-stopping users' loss and Hit@1 through the LLM before and after it,
     and theirs by cosine after the warm start. Without stage-2 users the projections stay as they are, which
-    is reported. Raises NotFrozenError where a frozen part changed.
+    is reported. What goes through the LLM is trained by several processes (`train_stage2_share`) where
+    `launch` starts them. Raises NotFrozenError where a frozen part changed.
     """
     started, device = time.monotonic(), rec.known.device
     frozen: dict[str, nn.Module] = {"llm": llm.model, "cf": rec.cf, "stage1": rec.alignment}
     hashes = {name: hash_parameters(module) for name, module in frozen.items()}
     with torch_threads(config.training.num_threads):
-        rec.to(llm.device)
-        train = Examples.of(_example_rows(snapshot, config.stage2), rec, llm.device)
-        early_stopping = Examples.of(
-            snapshot.held_back("early_stop"), rec, llm.device, MAX_EARLY_STOPPING_USERS, config.seed
-        )
+        train, early_stopping = _examples(snapshot, rec, llm, config)
         figures = {"users": float(len(train)), "examples": 0.0}
         if len(train):
-            inputs = _fingerprint(snapshot, config, llm, hashes)
+            inputs = _fingerprint(snapshot, rec, llm, config)
             every = config.training.checkpoint_every
             checkpointer = Checkpointer(folder / "warm_start", every, inputs)
             figures |= _warm_start(rec, train, early_stopping, config, checkpointer, report)
             if prompt.layout.soft_tokens:
                 objective = LLMObjective(rec, llm, prompt, config)
-                checkpointer = Checkpointer(folder / "llm", every, inputs)
-                figures |= train_through_llm(objective, train, early_stopping, config, checkpointer, report)
+                checkpointer = Checkpointer(folder / LLM_CHECKPOINTS, every, inputs)
+                figures |= train_through_llm(
+                    objective, train, early_stopping, config, checkpointer, report, launch
+                )
             else:
                 report("stage2: the prompt has no soft tokens, so nothing is trained through the LLM")
         else:
@@ -78,6 +85,33 @@ def train_stage2(
     return figures | {"seconds": time.monotonic() - started}
 
 
+def train_stage2_share(
+    snapshot: Snapshot, config: Config, folder: Path, report: Report, group: Group
+) -> None:
+    """Train, as one process of several, the projections of the bundle in `folder/start` through the LLM."""
+    llm = FrozenLLM.load(config.llm)
+    [start] = (folder / START).glob("*")
+    bundle = load_bundle(start, llm)
+    rec, prompt = bundle.rec, PromptParts(PromptLayout.of(config.prompt, llm), bundle.titles, bundle.priors)
+    with torch_threads(config.training.num_threads):
+        train, early_stopping = _examples(snapshot, rec, llm, config)
+        inputs = _fingerprint(snapshot, rec, llm, config)
+        objective = LLMObjective(rec, llm, prompt, config)
+        training = llm_training(objective, train, early_stopping, config, Report(), group)
+        checkpointer = Checkpointer(folder / LLM_CHECKPOINTS, config.training.checkpoint_every, inputs)
+        fit(training, checkpointer, report, group)
+
+
+def _examples(snapshot: Snapshot, rec: ALLMRec, llm: FrozenLLM, config: Config) -> tuple[Examples, Examples]:
+    """Return what is learned and what training is stopped by, on the LLM's device, to which `rec` moves."""
+    rec.to(llm.device)
+    train = Examples.of(_example_rows(snapshot, config.stage2), rec, llm.device)
+    early_stopping = Examples.of(
+        snapshot.held_back("early_stop"), rec, llm.device, MAX_EARLY_STOPPING_USERS, config.seed
+    )
+    return train, early_stopping
+
+
 def _example_rows(snapshot: Snapshot, settings: Stage2Config) -> pd.DataFrame:
     """Return the users and targets that `stage2.examples` names, as rows of `Snapshot.held_back`."""
     if settings.examples == "held_back":
@@ -85,7 +119,7 @@ def _example_rows(snapshot: Snapshot, settings: Stage2Config) -> pd.DataFrame:
     return snapshot.train_targets("last" if settings.examples == "last_train_item" else "all")
 
 
-def _fingerprint(snapshot: Snapshot, config: Config, llm: FrozenLLM, hashes: dict[str, str]) -> str:
+def _fingerprint(snapshot: Snapshot, rec: ALLMRec, llm: FrozenLLM, config: Config) -> str:
     """Return the fingerprint of all that the trained projections depend on."""
     return fingerprint(
         part="stage2",
@@ -94,8 +128,8 @@ def _fingerprint(snapshot: Snapshot, config: Config, llm: FrozenLLM, hashes: dic
         seed=config.seed,
         snapshot=snapshot.manifest,
         llm=llm.weight_hash,
-        cf=hashes["cf"],
-        stage1=hashes["stage1"],
+        cf=hash_parameters(rec.cf),
+        stage1=hash_parameters(rec.alignment),
     )
 
 

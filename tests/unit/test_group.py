@@ -1,0 +1,102 @@
+"""What several processes compute is together what one computes: losses, gradients, draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from snapshot_fixture import group_snapshot
+from torch import Tensor, nn
+
+from allmrec.config import Config, load
+from allmrec.llm.prompt import PromptLayout
+from allmrec.models.a_llmrec import ALLMRec
+from allmrec.models.alignment import AlignmentNetworks
+from allmrec.models.cf import build_cf_model
+from allmrec.training.cf import _loss
+from allmrec.training.group import ALONE, Group
+from allmrec.training.loader import Snapshot
+from allmrec.training.stage2 import PromptParts
+from allmrec.training.stage2.examples import Examples
+from allmrec.training.stage2.llm_objective import LLMObjective
+from tests.unit.tiny_bundle import tiny_llm
+
+STEP_SEED = 5
+
+
+def gradients(module: nn.Module, loss_of: Callable[[Group], Tensor], groups: list[Group]) -> list[Tensor]:
+    """Return the sum over processes of their losses and of the gradients of every parameter that has one."""
+    module.train().zero_grad()
+    total = torch.zeros(())
+    for group in groups:
+        group.seed_step(STEP_SEED)
+        loss = loss_of(group)
+        loss.backward()
+        total += loss.detach()
+    return [total, *(p.grad.clone() for p in module.parameters() if p.grad is not None)]
+
+
+def check_the_same(module: nn.Module, loss_of: Callable[[Group], Tensor], size: int) -> None:
+    alone = gradients(module, loss_of, [ALONE])
+    together = gradients(module, loss_of, [Group(rank, size) for rank in range(size)])
+    for one, other in zip(alone, together, strict=True):
+        torch.testing.assert_close(other, one, atol=1e-6, rtol=1e-5)
+    assert any(value.abs().max() > 1e-3 for value in alone[1:])
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+@pytest.mark.parametrize("num_rows", [0, 1, 5, 8])
+def test_every_row_is_in_the_share_of_one_process(size: int, num_rows: int) -> None:
+    shares = [range(num_rows)[Group(rank, size).share(num_rows)] for rank in range(size)]
+    assert [row for share in shares for row in share] == list(range(num_rows))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@pytest.mark.parametrize("loss", ["sampled_softmax", "bce"])
+@pytest.mark.parametrize("size", [2, 5])
+def test_the_parts_of_the_cf_models_loss_sum_to_the_whole(loss: str, size: int) -> None:
+    config = load([], [f"cf.loss={loss}", "cf.dropout=0.0", "cf.width=8", "cf.num_negatives=6"])
+    torch.manual_seed(0)
+    model = build_cf_model(config.cf, 20, 6)
+    sequences = torch.tensor([[0, 0, 0, 0, 3, 4], [1, 2, 3, 4, 5, 6], [0, 0, 0, 9, 8, 7]])  # 3 rows for 5
+    check_the_same(model, lambda group: _loss(model, config.cf, group)(sequences), size)
+
+
+def llm_loss(folder: Path, config: Config) -> tuple[nn.Module, Callable[[Group], Tensor]]:
+    """Return projections with random weights, and their loss through a tiny LLM of four users."""
+    llm, snapshot = tiny_llm(folder), Snapshot(group_snapshot(folder / "snapshot", 30))
+    torch.manual_seed(0)
+    cf = build_cf_model(config.cf, snapshot.num_items, snapshot.max_history)
+    texts, known = torch.randn(snapshot.num_items + 1, 10), torch.from_numpy(snapshot.known_items())
+    rec = ALLMRec.create(cf, AlignmentNetworks(8, 10, config.stage1), texts, known, llm, config.stage2)
+    layout = PromptLayout.of(config.prompt, llm)
+    titles = layout.tokenise_titles(snapshot.items()["title"].tolist(), config.prompt.title_tokens)
+    objective = LLMObjective(rec, llm, PromptParts(layout, titles, None), config)
+    examples = Examples.of(snapshot.held_back("stage2"), rec, llm.device)
+    batch = objective.batch(examples, [0, 1, 2, 3], 0)
+    return rec.projection, lambda group: objective.loss(examples, batch, group)
+
+
+@pytest.mark.parametrize("objective", ["title_and_listwise", "title"])
+@pytest.mark.parametrize("size", [2, 5])
+def test_the_parts_of_stage_2s_loss_sum_to_the_whole_dropout_included(
+    tmp_path: Path, objective: str, size: int
+) -> None:
+    small = ("cf.width=8", "stage1.width=6", "stage2.num_candidates=4", "prompt.history_items=3")
+    config = load([], [*small, f"stage2.objective={objective}"])
+    projection, loss_of = llm_loss(tmp_path, config)
+    assert config.stage2.unknown_dropout
+    check_the_same(projection, loss_of, size)
+
+
+def test_processes_draw_the_same_for_a_batch_and_each_its_own_otherwise() -> None:
+    draws, own = [], []
+    for group in [ALONE, Group(0, 2), Group(1, 2)]:
+        group.seed_step(STEP_SEED)
+        with group.same_draws():
+            draws.append(torch.rand(3).tolist())
+        own.append(torch.rand(3).tolist())
+    assert draws[0] == draws[1] == draws[2]
+    assert own[1] != own[2]
