@@ -13,12 +13,13 @@ No pickle anywhere. Items added or reworded since training make a child bundle w
 (`extend_bundle`).
 """
 
-from allmrec.bundle.bundle import Bundle, assemble_bundle, text_hash
-from allmrec.bundle.extension import changed_items, extend_bundle
+from allmrec.bundle.bundle import Bundle, assemble_bundle
+from allmrec.bundle.extension import changed_items, child_of, extend_bundle
 from allmrec.bundle.folder import verify_bundle
 from allmrec.bundle.manifest import EncoderIdentity, LLMIdentity, Manifest
 from allmrec.bundle.store import check_llm, decision_of, load_bundle, save_bundle, select_bundle
 from allmrec.bundle.transfer import transferred_bundle
+from allmrec.item_text import text_hash
 
 __all__ = [
     "Bundle",
@@ -28,6 +29,7 @@ __all__ = [
     "assemble_bundle",
     "changed_items",
     "check_llm",
+    "child_of",
     "decision_of",
     "extend_bundle",
     "load_bundle",

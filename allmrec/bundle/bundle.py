@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +13,11 @@ from torch import Tensor
 
 from allmrec.bundle.manifest import EncoderIdentity, LLMIdentity, Manifest
 from allmrec.config import Config
+from allmrec.item_text import text_hash
 from allmrec.llm.frozen import FrozenLLM
 from allmrec.llm.prompt import TitleTokens
 from allmrec.models.a_llmrec import ALLMRec
-from allmrec.models.text_encoder import TextEncoder, item_text
+from allmrec.models.text_encoder import TextEncoder
 from allmrec.ranking.blend import BlendWeights
 from allmrec.ranking.decision import Decision
 
@@ -80,12 +79,6 @@ class Bundle:
     def text_embeddings(self) -> Tensor:
         """Q, float32 [I+1, S]."""
         return self.rec.text_embeddings
-
-
-def text_hash(title: str, description: str | None) -> str:
-    """Return the hash by which a reworded item is noticed: 32 hex digits of what the models read."""
-    text = json.dumps([title, item_text(title, description)])
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def assemble_bundle(

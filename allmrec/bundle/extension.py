@@ -17,11 +17,12 @@ from allmrec.bundle.bundle import ITEM_COLUMNS, Bundle, text_hashes, texts_of
 from allmrec.bundle.folder import write_folder
 from allmrec.bundle.store import check_llm, load_bundle, write_parts
 from allmrec.errors import BundleError
+from allmrec.item_text import item_text
 from allmrec.llm.frozen import FrozenLLM
 from allmrec.llm.multi_item import item_priors
 from allmrec.llm.prompt import PromptLayout, TitleTokens
 from allmrec.models.a_llmrec import ALLMRec
-from allmrec.models.text_encoder import TextEncoder, item_text
+from allmrec.models.text_encoder import TextEncoder
 
 
 def extend_bundle(
@@ -36,14 +37,20 @@ def extend_bundle(
     available. Raises BundleError where less than half of the items are shared, or encoder or LLM are not the
     bundle's.
     """
+    changed = changed_items(bundle, catalogue)
+    return bundle if changed.empty else child_of(bundle, changed, encoder, llm, cache_root)
+
+
+def child_of(
+    bundle: Bundle, changed: pd.DataFrame, encoder: TextEncoder, llm: FrozenLLM | None, cache_root: Path
+) -> Bundle:
+    """Return the child with these items, which `changed_items` found; see `extend_bundle`.
+
+    Raises BundleError where encoder or LLM are not the bundle's.
+    """
     if llm is not None:
         check_llm(bundle.manifest, llm.name, llm.weight_hash)
-    changed = changed_items(bundle, catalogue)
-    if changed.empty:
-        return bundle
-    texts = json.dumps(changed[["item_id", "text_hash"]].to_numpy().tolist())
-    name = f"{bundle.bundle_id}-{hashlib.sha256(texts.encode()).hexdigest()[:16]}"
-    folder = cache_root / name
+    folder = child_folder(bundle.bundle_id, changed, cache_root)
     cached = cached_child(folder, llm)
     if cached is not None:
         return cached
@@ -60,8 +67,14 @@ def extend_bundle(
         # The parent's own text: settings that are new since it was written do not change its children's ids.
         shutil.copy(bundle.folder / "config.json", partial / "config.json")
 
-    write_folder(cache_root, name, write, child.manifest)
+    write_folder(cache_root, folder.name, write, child.manifest)
     return load_bundle(folder, llm)
+
+
+def child_folder(bundle_id: str, changed: pd.DataFrame, cache_root: Path) -> Path:
+    """Return where the child of a bundle lies that has these changed items (item_id, text_hash)."""
+    texts = json.dumps(changed[["item_id", "text_hash"]].to_numpy().tolist())
+    return cache_root / f"{bundle_id}-{hashlib.sha256(texts.encode()).hexdigest()[:16]}"
 
 
 def cached_child(folder: Path, llm: FrozenLLM | None) -> Bundle | None:
@@ -90,15 +103,20 @@ def changed_items(bundle: Bundle, catalogue: pd.DataFrame) -> pd.DataFrame:
     """
     catalogue = catalogue.reset_index(drop=True).assign(text_hash=text_hashes(catalogue))
     num_shared = int(catalogue["item_id"].isin(bundle.index).sum())
-    if 2 * num_shared < max(bundle.num_items, len(catalogue)):
-        raise BundleError(
-            f"bundle {bundle.bundle_id}: {num_shared:,} of its {bundle.num_items:,} items are among the "
-            f"catalogue's {len(catalogue):,}, expected at least half of each; "
-            "train a bundle on this catalogue (allmrec train)"
-        )
+    check_shared(bundle.bundle_id, bundle.num_items, num_shared, len(catalogue))
     known_hash = catalogue["item_id"].map(bundle.items.set_index("item_id")["text_hash"])
     changed = catalogue[known_hash != catalogue["text_hash"]]
     return changed.sort_values("item_id", ignore_index=True)
+
+
+def check_shared(bundle_id: str, num_items: int, num_shared: int, num_in_catalogue: int) -> None:
+    """Raise BundleError where less than half of a bundle's items, or of the catalogue's, are in both."""
+    if 2 * num_shared < max(num_items, num_in_catalogue):
+        raise BundleError(
+            f"bundle {bundle_id}: {num_shared:,} of its {num_items:,} items are among the "
+            f"catalogue's {num_in_catalogue:,}, expected at least half of each; "
+            "train a bundle on this catalogue (allmrec train)"
+        )
 
 
 def _child(bundle: Bundle, changed: pd.DataFrame, encoder: TextEncoder, llm: FrozenLLM) -> Bundle:

@@ -15,11 +15,12 @@ from allmrec.bundle.bundle import ITEM_COLUMNS, Bundle, text_hashes, texts_of
 from allmrec.bundle.extension import cached_child, check_encoder
 from allmrec.bundle.folder import write_folder
 from allmrec.bundle.store import check_llm, load_bundle, write_parts
+from allmrec.item_text import item_text
 from allmrec.llm.frozen import FrozenLLM
 from allmrec.llm.multi_item import item_priors
 from allmrec.llm.prompt import PromptLayout
 from allmrec.models.a_llmrec import ALLMRec
-from allmrec.models.text_encoder import TextEncoder, item_text
+from allmrec.models.text_encoder import TextEncoder
 
 
 def transferred_bundle(

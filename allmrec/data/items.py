@@ -12,6 +12,7 @@ from pyspark.sql import types as T
 from allmrec.data.columns import is_blank, parsed_time
 from allmrec.data.rejection import keep_raw, raw_row, reader_problem, reject_repeats
 from allmrec.data.text import clean, clean_title
+from allmrec.item_text import text_hash
 
 COLUMNS = ("item_id", "title", "description", "categories", "available", "updated_at")
 
@@ -55,6 +56,13 @@ def _availability(kind: T.DataType) -> Column:
     is_text = isinstance(kind, T.StringType)
     column = F.expr("try_cast(trim(available) AS boolean)") if is_text else F.col("available")
     return F.coalesce(column.cast("boolean"), F.lit(True))
+
+
+@F.pandas_udf(T.StringType())  # type: ignore[call-overload]
+def text_hashes(titles: pd.Series, descriptions: pd.Series) -> pd.Series:
+    """Return `text_hash` of every item."""
+    pairs = zip(titles, descriptions, strict=True)
+    return pd.Series([text_hash(title, description) for title, description in pairs], dtype=object)
 
 
 @F.pandas_udf(T.StringType())  # type: ignore[call-overload]

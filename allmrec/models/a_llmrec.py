@@ -17,6 +17,9 @@ from allmrec.models.alignment import AlignmentNetworks
 from allmrec.models.cf.base import CFModel
 from allmrec.models.projection import Projection, item_input_width
 
+POOLED_USERS = 256
+"""Users whose histories' soft tokens lie side by side at a time; each user's sum is by itself."""
+
 
 class ALLMRec(nn.Module):
     """From histories and items to soft tokens.
@@ -130,9 +133,12 @@ class ALLMRec(nn.Module):
         """
         if self.settings.user_input == "cf":
             return self.projection.users(x_BD, known_B, None)
-        real_BL1 = (rows_BL > 0).unsqueeze(-1)
-        pooled_BH = (tokens_NH[rows_BL] * real_BL1).sum(dim=1) / real_BL1.sum(dim=1).clamp(min=1)
-        return self.projection.users(x_BD, known_B, pooled_BH)
+        real_B1 = (rows_BL > 0).sum(dim=1, keepdim=True)
+        # Of all users at once [B, L, H] would be gigabytes.
+        blocks = [
+            (tokens_NH[rows] * (rows > 0)[..., None]).sum(dim=1) for rows in rows_BL.split(POOLED_USERS)
+        ]
+        return self.projection.users(x_BD, known_B, torch.cat(blocks) / real_B1.clamp(min=1))
 
     def soft_users(self, histories_BL: Tensor, soft_items: Tensor) -> Tensor:
         """Return O_u [B, H] of histories (item_idx, left-padded with 0).

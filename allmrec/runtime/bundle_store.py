@@ -9,19 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
-from allmrec.bundle import (
-    Bundle,
-    Manifest,
-    changed_items,
-    check_llm,
-    extend_bundle,
-    load_bundle,
-    select_bundle,
-    verify_bundle,
-)
+from allmrec.bundle import Manifest, check_llm, child_of, load_bundle, select_bundle, verify_bundle
+from allmrec.bundle.extension import cached_child, check_shared, child_folder
 from allmrec.bundle.folder import MANIFEST
 from allmrec.cache import cache_folder
+from allmrec.data import items as catalogue
 from allmrec.errors import BundleError, ConfigError, UserError
 from allmrec.llm.frozen import FrozenLLM, llm_weight_hash
 from allmrec.models.text_encoder import TextEncoder
@@ -128,30 +123,56 @@ def bundle_bytes(context: Context, bundle_id: str) -> int:
     return filesystem.folder_bytes(context.spark, f"{_root(context)}/{bundle_id}")
 
 
-def bundle_of_night(inputs: Inputs, manifest: Manifest, report: Report) -> Bundle:
-    """Return the chosen bundle, or its child that also knows the items added or reworded since.
+def bundle_of_night(inputs: Inputs, manifest: Manifest, report: Report) -> tuple[Path, Manifest]:
+    """Return local folder and manifest of the chosen bundle, or of its child.
 
-    The child is stored, so that a rerun finds it. The LLM is loaded only where there is something for it to
-    read. Raises BundleError where the bundle is damaged, or of another LLM or catalogue.
+    The child also knows the items added or reworded since. It is stored, so that a rerun finds it. This
+    process loads bundle and LLM only to make one. Raises BundleError where the bundle is damaged, or of
+    another LLM or catalogue.
     """
     context = inputs.context
-    parent = load_bundle(fetch_bundle(context, manifest.bundle_id), None)
+    folder = fetch_bundle(context, manifest.bundle_id)
+    verify_bundle(folder)
     require_llm(context, manifest.bundle_id, report)
-    good, _ = inputs.catalogue()
-    items: pd.DataFrame = good.select("item_id", "title", "description").toPandas()
-    items = items.sort_values("item_id", ignore_index=True)
-    if changed_items(parent, items).empty:
-        return parent
+    changed = changed_since_training(inputs, manifest)
+    if changed.empty:
+        return folder, manifest
     cache = cache_folder(context.config.llm)
-    encoder = TextEncoder.load(parent.config.text_encoder, cache, parent.text_encoder_folder)
-    llm = FrozenLLM.load(context.config.llm, report)
-    bundle = extend_bundle(parent, items, encoder, llm, cache / "bundles")
-    num_new = bundle.num_items - parent.num_items
+    child = cached_child(child_folder(manifest.bundle_id, changed, cache / "bundles"), None)
+    if child is None:
+        parent = load_bundle(folder, None)
+        encoder = TextEncoder.load(parent.config.text_encoder, cache, parent.text_encoder_folder)
+        llm = FrozenLLM.load(context.config.llm, report)
+        child = child_of(parent, changed, encoder, llm, cache / "bundles")
+    num_new = child.num_items - manifest.num_items
     report(
-        f"bundle {parent.bundle_id} extended to {bundle.bundle_id}: {num_new} new items, the rest reworded"
+        f"bundle {manifest.bundle_id} extended to {child.bundle_id}: {num_new} new items, the rest reworded"
     )
-    store_bundle(context, bundle.folder, bundle.bundle_id)
-    return bundle
+    store_bundle(context, child.folder, child.bundle_id)
+    return child.folder, child.manifest
+
+
+def changed_since_training(inputs: Inputs, manifest: Manifest) -> pd.DataFrame:
+    """Return the items that are new or reworded since the bundle was trained, as `changed_items` does.
+
+    Texts are hashed by the workers: only what changed comes to this process. Raises BundleError as it does.
+    """
+    good, _ = inputs.catalogue()
+    trained = items_of_bundle(inputs.context, manifest.bundle_id)
+    trained = trained.select("item_id", F.col("text_hash").alias("_trained"))
+    both = good.select("item_id", "title", "description").join(trained, "item_id", "left")
+    numbers = both.agg(F.count("_trained"), F.count(F.lit(1))).first()
+    assert numbers is not None
+    check_shared(manifest.bundle_id, manifest.num_items, *numbers)
+    hashed = both.withColumn("text_hash", catalogue.text_hashes("title", "description"))
+    is_known = F.coalesce(F.col("_trained") == F.col("text_hash"), F.lit(False))
+    changed: pd.DataFrame = hashed.where(~is_known).drop("_trained").toPandas()
+    return changed.sort_values("item_id", ignore_index=True)
+
+
+def items_of_bundle(context: Context, bundle_id: str) -> DataFrame:
+    """Return the items of a bundle below `tables.root`: item_idx, item_id, text_hash and more."""
+    return context.spark.read.parquet(f"{_root(context)}/{bundle_id}/items.parquet")
 
 
 def require_llm(context: Context, bundle_id: str, report: Report) -> None:

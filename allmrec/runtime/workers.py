@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, cast
 
+import numpy as np
 import pandas as pd
 import torch
 from pyspark import SparkContext, SparkFiles, TaskContext
@@ -65,9 +66,12 @@ class WorkerModel:
         """Return the bundle as this worker loaded it (every file's checksum verified at the first load)."""
         return _once("bundle", self.bundle_id, None, lambda: load_bundle(self._folder(), None))
 
-    def retriever(self, available: frozenset[str]) -> Retriever:
-        """Return this worker's retriever over the available items; it needs no LLM."""
-        settings = (hash(available), self.config.candidates)
+    def retriever(self, available: np.ndarray | None) -> Retriever:
+        """Return this worker's retriever over the `available` items; it needs no LLM.
+
+        They are [I+1] bool; None: all of the bundle.
+        """
+        settings = (None if available is None else hash(available.tobytes()), self.config.candidates)
         return _once("retriever", self.bundle_id, settings, lambda: self._retriever(available))
 
     def scorer(self, with_llm: bool) -> Scorer:
@@ -75,9 +79,9 @@ class WorkerModel:
         settings = (with_llm, self.config.scoring)
         return _once("scorer", self.bundle_id, settings, lambda: self._scorer(with_llm))
 
-    def _retriever(self, available: frozenset[str]) -> Retriever:
+    def _retriever(self, available: np.ndarray | None) -> Retriever:
         self._set_threads()
-        return Retriever(self.bundle(), set(available), self.config.candidates)
+        return Retriever(self.bundle(), available, self.config.candidates)
 
     def _scorer(self, with_llm: bool) -> Scorer:
         self._set_threads()

@@ -74,10 +74,13 @@ def _stable_top(scores_BN: Tensor, wanted: int) -> tuple[Tensor, Tensor]:
 
     `topk` takes any of equals, so it is put right where that matters.
     """
-    wanted = min(wanted, scores_BN.shape[1])
-    values, columns = scores_BN.topk(wanted, dim=1)
-    last = values[:, -1:]
-    crowded_B = ((scores_BN >= last).sum(dim=1) > wanted) & torch.isfinite(last[:, 0])
+    num_items = scores_BN.shape[1]
+    wanted = min(wanted, num_items)
+    # One more than is wanted tells whether the last one has an equal further down.
+    values, columns = scores_BN.topk(min(wanted + 1, num_items), dim=1)
+    last = values[:, wanted - 1]
+    crowded_B = (values[:, -1] == last) & torch.isfinite(last) & (num_items > wanted)
+    values, columns = values[:, :wanted], columns[:, :wanted]
     if crowded_B.any():
         sorted_values, sorted_columns = scores_BN[crowded_B].sort(dim=1, descending=True, stable=True)
         values[crowded_B], columns[crowded_B] = sorted_values[:, :wanted], sorted_columns[:, :wanted]

@@ -9,7 +9,7 @@ fewer candidates than there are. Everything is fixed by the input: equal scores 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -32,14 +32,11 @@ class Retriever:
     Parameters
     ----------
     bundle: the model bundle.
-    available_ids: ids that may be recommended tonight; None: all of the bundle. Ids that the bundle lacks
-        are passed over.
+    available: which items may be recommended tonight, [I+1] bool; None: all of the bundle.
     settings: the section `candidates`.
     """
 
-    def __init__(
-        self, bundle: Bundle, available_ids: Iterable[str] | None, settings: CandidatesConfig
-    ) -> None:
+    def __init__(self, bundle: Bundle, available: np.ndarray | None, settings: CandidatesConfig) -> None:
         self.bundle, self.settings = bundle, settings
         self.encoder = UserEncoder(bundle)
         self.signals = Signals(self.encoder)
@@ -47,9 +44,8 @@ class Retriever:
         self.num_interactions = np.concatenate(
             [[0], bundle.items["num_interactions"].to_numpy(dtype=np.int64)]
         )
-        available = np.ones(len(self.num_interactions), dtype=bool)
-        if available_ids is not None:
-            available[1:] = self.encoder.item_ids.isin(list(available_ids))
+        everything = np.ones(len(self.num_interactions), dtype=bool)
+        available = everything if available is None else available.copy()
         available[0] = False
         self.all_items = np.flatnonzero(available)
         self.rare_items = np.flatnonzero(available & (self.num_interactions < settings.rare_below))

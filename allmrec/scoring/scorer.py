@@ -25,6 +25,9 @@ from allmrec.llm.prompt import PromptLayout
 from allmrec.llm.requests import RequestBuilder
 from allmrec.ranking.candidate_lists import CandidateLists
 
+PAIRS = 8192
+"""Users' and candidates' soft tokens that are compared at a time: [PAIRS, H] float32, twice."""
+
 
 class Scorer:
     """Scores candidates with one bundle. Without an LLM only the alignment score is computed.
@@ -148,7 +151,10 @@ class Scorer:
         row_N = torch.repeat_interleave(torch.arange(len(counts)), counts).to(self.device)
         if not len(item_N):
             return users_BH, np.zeros(0)
-        cosine_N = nn.functional.cosine_similarity(users_BH[row_N], self.soft_items[item_N].float(), dim=1)
+        cosine_N = torch.cat([
+            nn.functional.cosine_similarity(users_BH[rows], self.soft_items[items].float(), dim=1)
+            for rows, items in zip(row_N.split(PAIRS), item_N.split(PAIRS), strict=True)
+        ])  # fmt: skip
         has_history_B = torch.tensor(
             [bool(history) for history in histories], dtype=torch.bool, device=self.device
         )

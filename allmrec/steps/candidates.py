@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from datetime import date
 
+import numpy as np
 import pandas as pd
 from pyspark import Accumulator, Broadcast
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from allmrec.bundle import Manifest
 from allmrec.errors import InputError
 from allmrec.runtime import bundle_store
 from allmrec.runtime.chunks import by_chunk, in_chunks
@@ -49,16 +51,17 @@ def run_candidates(context: Context, run_date: date) -> None:
         return
     with recorded(context, "candidates", run_date, mark, inputs.versions) as run:
         with run.part("bundle", "load the model bundle, embed items added or reworded since it was trained"):
-            bundle = bundle_store.bundle_of_night(inputs, chosen, run.report)
+            folder, bundle = bundle_store.bundle_of_night(inputs, chosen, run.report)
             spark = context.spark.sparkContext
-            model = WorkerModel.ship(spark, bundle.folder, bundle.bundle_id, context.config)
-            available = spark.broadcast(available_items(inputs))
+            model = WorkerModel.ship(spark, folder, bundle.bundle_id, context.config)
+            available = available_items(inputs, bundle)
+            sent = spark.broadcast(available)
         with run.part("retrieve", "find every user's best items in the whole catalogue"):
             users = histories(context, sequences.versions["user_sequences"], run_date)
             num_users = users.count()
             chunks = in_chunks(users, num_users, context.config.candidates.chunk_users)
             with counting(context.spark, run.report, "retrieve", num_users, "users") as num_done:
-                retrieve = retrieving(model, available, run_date, num_done)
+                retrieve = retrieving(model, sent, run_date, num_done)
                 rows = chunks.mapInPandas(retrieve, TABLES["candidates"].schema)
                 replace_date(context, run, "candidates", rows, run_date)
         written = context.tables.read_date("candidates", run_date, run.outputs["candidates"].version)
@@ -67,14 +70,19 @@ def run_candidates(context: Context, run_date: date) -> None:
             "users_in": num_users,
             "users_out": run.outputs["candidates"].num_rows,
             "users_without_candidates": written.where(F.size("item_ids") == 0).count(),
-            "available_items": len(available.value),
+            "available_items": int(available.sum()),
         }
 
 
-def available_items(inputs: Inputs) -> frozenset[str]:
-    """Return the ids of the items that can be recommended: good rows of the catalogue that are available."""
+def available_items(inputs: Inputs, bundle: Manifest) -> np.ndarray:
+    """Return which of a bundle's items are good rows of the catalogue and available, [I+1] bool."""
     good, _ = inputs.catalogue()
-    return frozenset(row[0] for row in good.where("available").select("item_id").collect())
+    ids = good.where("available").select("item_id")
+    known = bundle_store.items_of_bundle(inputs.context, bundle.bundle_id)
+    found: pd.DataFrame = known.join(ids, "item_id", "left_semi").select("item_idx").toPandas()
+    available = np.zeros(bundle.num_items + 1, dtype=bool)
+    available[found["item_idx"].to_numpy()] = True
+    return available
 
 
 def histories(context: Context, version: int, run_date: date) -> DataFrame:
@@ -90,7 +98,7 @@ def histories(context: Context, version: int, run_date: date) -> DataFrame:
 
 
 def retrieving(
-    model: WorkerModel, available: Broadcast[frozenset[str]], run_date: date, num_done: Accumulator[int]
+    model: WorkerModel, available: Broadcast[np.ndarray], run_date: date, num_done: Accumulator[int]
 ) -> Callable[[Iterable[pd.DataFrame]], Iterator[pd.DataFrame]]:
     """Return the function for `mapInPandas`: user_id, history, seen in, rows of `candidates` out."""
     columns = TABLES["candidates"].schema.fieldNames()

@@ -160,7 +160,7 @@ def ranking(
     def rank(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         for users in by_chunk(batches):
             scorer = model.scorer(with_llm=True)
-            retriever = model.retriever(frozenset(scorer.bundle.items["item_id"]))
+            retriever = model.retriever(None)
             yield from ranked(users, retriever, scorer, model.config, costs.add)
             num_done.add(len(users))
 

@@ -217,6 +217,8 @@ class Tables:
         writer = to_write(_spec(name), rows).write.format("delta").mode("overwrite")
         writer = writer.option("replaceWhere", f"run_date = DATE'{run_date.isoformat()}'")
         writer = writer.option("txnAppId", application).option("txnVersion", order)
+        # However many tasks made the rows: files are as large as the session says.
+        writer = writer.option("optimizeWrite", "true")
         self.retried(name, lambda: writer.save(self.path(name)))
         with self._explained(name):
             version, newest_order = delta_log.transaction(self.spark, self.path(name), application)

@@ -37,6 +37,8 @@ _DEFAULTS = {
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
     # The default of 50 makes every small commit slow.
     "spark.databricks.delta.snapshotPartitions": "2",
+    # Tasks are many and small, files need not be. Half a gigabyte, the default, would be one task's work.
+    "spark.databricks.delta.optimizeWrite.binSize": "64m",
     "spark.executorEnv.TZ": "UTC",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
     "spark.ui.enabled": "false",

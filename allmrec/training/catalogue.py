@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from allmrec.models.text_encoder import TextEncoder, item_text
+from allmrec.item_text import item_text
+from allmrec.models.text_encoder import TextEncoder
 
 
 def catalogue_texts(items: pd.DataFrame) -> list[str]:

@@ -1,11 +1,12 @@
 """How a night without the LLM grows with the number of users: time, memory and files of every step.
 
-    python -m tests.bench.bench_scale FOLDER [--items N] [--users N …] [--no-others] [--set SECTION.KEY=VALUE …]
+    python -m tests.bench.bench_scale FOLDER [--items N] [--users N …] [--no-others] [--set KEY=VALUE …]
 
 FOLDER keeps a shop for every size (`scale_shop`), which is made where it is missing. For each one
-`allmrec nightly` runs as a process of its own, on empty nightly tables, watched from outside; then ALS and
-DuckDB do the work of two of its steps on the same log (`scale_others`). Printed are, for every size and step,
-seconds, CPU seconds of all processes, users per second and peak memory: of the driver's Python, of its JVM (in local mode that is all of
+`allmrec nightly` runs as a process of its own, on empty nightly tables, watched from outside, and once more
+for the day after, on which a tenth of the users had one event; then ALS and DuckDB do the work of two of its
+steps on the same log (`scale_others`). Printed are, for every size and step, seconds, CPU seconds of all
+processes, users per second, peak memory: of the driver's Python, of its JVM (in local mode that is all of
 Spark), of what the JVM's heap held after a collection, and of all Python workers together; then the files of
 every table; and, for every two sizes, the ratio of their times and what a night takes beside its users. All
 figures are kept in FOLDER/figures.json.
@@ -14,6 +15,7 @@ figures are kept in FOLDER/figures.json.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import re
 import shutil
@@ -21,7 +23,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timezone
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,13 +59,16 @@ def main(folder: Path, users: Sequence[int], num_items: int, others: bool, sets:
         root = folder / f"{num_users}_{num_items}" / "tables"
         if not (root / "_bundles").is_dir():
             python("tests.bench.scale_shop", str(root), str(num_users), str(num_items))
-        figures = {"users": num_users, "items": num_items, **night(root, sets)}
+        clear(root)
+        figures = {"users": num_users, "items": num_items, **night(root, sets, RUN_DATE)}
+        python("tests.bench.scale_shop", str(root), str(num_users), str(num_items), "more")
+        figures["next"] = night(root, sets, RUN_DATE + timedelta(days=1))
         if others:
             figures["others"] = json.loads(python("tests.bench.scale_others", str(root)).splitlines()[-1])
         found.append(figures)
         (folder / "figures.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
         show(figures)
-    for small, large in zip(found, found[1:], strict=False):
+    for small, large in itertools.pairwise(found):
         compare(small, large)
 
 
@@ -73,16 +78,20 @@ def python(module: str, *arguments: str) -> str:
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def night(root: Path, sets: Sequence[str]) -> dict[str, Any]:
-    """Run a night on tables that have none, and return its figures."""
+def clear(root: Path) -> None:
+    """Delete what nights left."""
     for place in root.iterdir():
         if place.name not in INPUTS:
             shutil.rmtree(place)
+
+
+def night(root: Path, sets: Sequence[str], run_date: date) -> dict[str, Any]:
+    """Run a night and return its figures."""
     heap_log = root.parent / "gc.log"
     heap_log.unlink(missing_ok=True)
     spark = {"spark.driver.extraJavaOptions": f"-Xlog:gc:file={heap_log}:utctime"}
     all_sets = [*settings(root), f"spark.settings={json.dumps(spark)}", *sets]
-    command = [str(Path(sys.executable).with_name("allmrec")), "nightly", "--run-date", str(RUN_DATE)]
+    command = [str(Path(sys.executable).with_name("allmrec")), "nightly", "--run-date", str(run_date)]
     command += [part for value in all_sets for part in ("--set", value)]
     started, samples, cpu = time.time(), list[Sample](), dict[psutil.Process, float]()
     with subprocess.Popen(command) as process:
@@ -91,7 +100,7 @@ def night(root: Path, sets: Sequence[str]) -> dict[str, Any]:
             time.sleep(0.5)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
-    steps = {name: of_step(root, name, samples, heap_log) for name in STEPS}
+    steps = {name: of_step(root, run_date, name, samples, heap_log) for name in STEPS}
     tables = {name: files_of(root, name) for name in ("interactions", *NIGHTLY)}
     seconds, cpu_seconds = time.time() - started, samples[-1].cpu_seconds
     return {"seconds": seconds, "cpu_seconds": cpu_seconds, "steps": steps, "tables": tables}
@@ -115,10 +124,13 @@ def sampled(process: psutil.Process, cpu: dict[psutil.Process, float]) -> Sample
     return Sample(time.time(), sum(cpu.values()), driver, jvm, workers, len(held["python"]))
 
 
-def of_step(root: Path, step: str, samples: Iterable[Sample], heap_log: Path) -> dict[str, Any]:
+def of_step(
+    root: Path, run_date: date, step: str, samples: Iterable[Sample], heap_log: Path
+) -> dict[str, Any]:
     """Return the figures of a step: its record in `runs`, and what was seen meanwhile."""
     runs = rows(root, "runs")
-    row = runs[(runs["step"] == step) & (runs["status"] == "done")].iloc[-1]
+    runs = runs[(runs["run_date"] == run_date) & (runs["step"] == step)]
+    row = runs[runs["status"] == "done"].iloc[-1]
     start, end = row["started_at"].timestamp(), row["finished_at"].timestamp()
     own = [sample for sample in samples if start <= sample.moment <= end]
     heaps = [num_bytes for moment, num_bytes in heaps_of(heap_log) if start <= moment <= end]
@@ -140,8 +152,9 @@ def heaps_of(log: Path) -> list[tuple[float, int]]:
 
 def files_of(root: Path, table: str) -> tuple[int, int]:
     """Return the number and the bytes of a table's data files."""
-    files = [path.stat().st_size for path in (root / table).rglob("*.parquet") if "_delta_log" not in path.parts]
-    return len(files), sum(files)
+    paths = (path for path in (root / table).rglob("*.parquet") if "_delta_log" not in path.parts)
+    sizes = [path.stat().st_size for path in paths]
+    return len(sizes), sum(sizes)
 
 
 def show(figures: dict[str, Any]) -> None:
@@ -158,6 +171,8 @@ def show(figures: dict[str, Any]) -> None:
         print("  " + ", ".join(f"{part} {taken:.1f}" for part, taken in parts if part != "all"))
     tables = figures["tables"].items()
     print(", ".join(f"{name}: {number} files, {size / 1e6:,.1f} MB" for name, (number, size) in tables))
+    for name, step in figures["next"]["steps"].items():
+        print(f"next night, {name}: {step['seconds']:.1f} s, CPU {step['cpu_seconds']:.1f} s")
     for name, (seconds, cpu_seconds) in figures.get("others", {}).items():
         print(f"{name}: {seconds:.1f} s, CPU {cpu_seconds:.1f} s")
     sys.stdout.flush()
@@ -178,7 +193,9 @@ def compare(small: dict[str, Any], large: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--items", type=int, default=20_000)
     parser.add_argument("--users", type=int, nargs="+", default=[10_000, 20_000, 100_000])

@@ -3,8 +3,8 @@
     python -m tests.bench.scale_others TABLES
 
 ALS (`pyspark.ml`): one iteration to have factors as wide as the CF model's, then `recommendForAllUsers` of as
-many items as there are candidates, written to Parquet; items seen are not left out. DuckDB: one query from the
-files of the log to Parquet files of sequences; nothing is checked. The same query by Spark.
+many items as there are candidates, written to Parquet; items seen are not left out. DuckDB: one query from
+the files of the log to Parquet files of sequences; nothing is checked. The same query by Spark.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def main(root: Path) -> None:
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:
-    """Return the wall seconds of a piece of work, and the CPU seconds of this process and those it started."""
+    """Return the wall seconds of a piece of work, and the CPU seconds of this process and its children."""
     started, cpu = time.monotonic(), cpu_seconds()
     work()
     return time.monotonic() - started, cpu_seconds() - cpu
@@ -81,8 +81,11 @@ def by_spark(log: DataFrame, config: Config, folder: str) -> None:
     rows = log.groupBy("user_id").agg(
         events, F.count(F.lit(1)).alias("num_interactions"), F.max("event_time").alias("last_event_time")
     )
-    newest = F.slice("events", F.greatest(F.size("events") - config.sequences.max_history + 1, F.lit(1)),
-                     config.sequences.max_history)
+    newest = F.slice(
+        "events",
+        F.greatest(F.size("events") - config.sequences.max_history + 1, F.lit(1)),
+        config.sequences.max_history,
+    )
     rows = rows.withColumn("events", newest)
     rows.select(
         "user_id", "events.item_id", "events.event_time", "num_interactions", "last_event_time"

@@ -1,10 +1,11 @@
 """A shop of any size for `bench_scale`: log, catalogue and a bundle of the right shapes, nothing trained.
 
-    python -m tests.bench.scale_shop TABLES NUM_USERS NUM_ITEMS
+    python -m tests.bench.scale_shop TABLES NUM_USERS NUM_ITEMS [more]
 
-Every user has `EVENTS` events in the `DAYS` days before RUN_DATE; the k-th item is had about 1/k times as often
-as the first (Zipf). The bundle's weights and text embeddings are random: a night's work does not depend on
-what they say, but for which items it finds.
+With `more` only the events of RUN_DATE are appended, one of every tenth user. Every user has `EVENTS` events
+in the `DAYS` days before RUN_DATE; the k-th item is had about 1/k times as often as the first (Zipf). The
+bundle's weights and text embeddings are random: a night's work does not depend on what they say, but for
+which items it finds.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import pandas as pd
 import torch
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from allmrec.bundle import Bundle, assemble_bundle, save_bundle
 from allmrec.cache import cache_folder
@@ -36,7 +38,11 @@ from allmrec.tables.session import create_session
 
 RUN_DATE = date(2026, 6, 1)
 EVENTS, DAYS, SECONDS = 10, 60, 86_400
-DESCRIPTION = "A thing like many others, described at some length, as shops do, so that texts weigh something. " * 5
+VERSION = 1
+"""Of `interactions`, when it was created and written."""
+DESCRIPTION = (
+    "A thing like many others, described at some length, as shops do, so that texts weigh something. " * 5
+)
 
 
 def main(root: Path, num_users: int, num_items: int) -> None:
@@ -45,13 +51,27 @@ def main(root: Path, num_users: int, num_items: int) -> None:
     session = create_session(config.spark, "scale_shop")
     tables = Tables(session, config.tables.root)
     items = catalogue(num_items)
-    columns = ["item_id", "title", "description", "categories"]
-    write(tables, "items", session.createDataFrame(items[columns], TABLES["items"].schema[:4]))
+    schema = T.StructType(TABLES["items"].schema.fields[:4])
+    write(tables, "items", session.createDataFrame(items[schema.fieldNames()], schema))
     write(tables, "interactions", log(session, num_users, num_items))
-    counts = tables.read("interactions").groupBy("item_id").count().toPandas()
+    counts: pd.DataFrame = tables.read("interactions").groupBy("item_id").count().toPandas()
     session.stop()
     counts = counts.set_index("item_id")["count"].reindex(items["item_id"], fill_value=0)
     save(random_bundle(items.assign(num_interactions=counts.to_numpy()), config), root)
+
+
+def add_a_day(root: Path, num_users: int, num_items: int) -> None:
+    """Append the events of RUN_DATE, unless they are there."""
+    config = load([], settings(root))
+    session = create_session(config.spark, "scale_shop")
+    tables = Tables(session, config.tables.root)
+    rows = log(session, num_users, num_items).where(F.xxhash64("user_id") % 10 == 0)
+    rows = rows.dropDuplicates(["user_id"]).withColumn(
+        "event_time", F.lit(midnight(RUN_DATE)) + F.expr("INTERVAL 9 HOURS")
+    )
+    if tables.version("interactions") == VERSION:
+        write(tables, "interactions", rows)
+    session.stop()
 
 
 def settings(root: Path) -> list[str]:
@@ -126,6 +146,8 @@ def save(bundle: Bundle, root: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 4:
+    if len(sys.argv) not in (4, 5):
         sys.exit(__doc__)
-    main(Path(sys.argv[1]).resolve(), int(sys.argv[2]), int(sys.argv[3]))
+    (main if len(sys.argv) == 4 else add_a_day)(
+        Path(sys.argv[1]).resolve(), int(sys.argv[2]), int(sys.argv[3])
+    )

@@ -10,18 +10,24 @@ from pathlib import Path
 from threading import Barrier
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
-from allmrec.bundle import save_bundle, verify_bundle
+from allmrec.bundle import changed_items, load_bundle, save_bundle, verify_bundle
 from allmrec.config import load
 from allmrec.errors import BundleError, InputError
 from allmrec.reporting import Report
+from allmrec.runtime import bundle_store
 from allmrec.runtime.bundle_store import fetch_bundle, manifests, store_bundle
 from allmrec.runtime.context import Context
+from allmrec.runtime.inputs import Inputs
+from allmrec.steps.candidates import available_items
 from allmrec.tables import filesystem
+from allmrec.tables.schemas import TABLES
 from allmrec.tables.session import java_class
-from tests.unit.tiny_bundle import tiny_bundle
+from tests.unit.tiny_bundle import tiny_bundle, tiny_catalogue
 
 ROUNDS = 20
 
@@ -124,6 +130,55 @@ def at_once(*calls: Callable[[], object]) -> None:
 
 def files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def catalogue_of(context: Context, items: pd.DataFrame) -> Inputs:
+    """Make the items the catalogue; some of them cannot be had."""
+    values = items[["item_id", "title", "description"]].assign(
+        categories=None, available=[number % 3 != 0 for number in range(len(items))], updated_at=None
+    )
+    frame = context.spark.createDataFrame(values.to_numpy().tolist(), TABLES["items"].schema)
+    context.tables.merge("items", frame)
+    return Inputs(context, {"items": context.tables.version("items")})
+
+
+def test_what_changed_since_training_is_found_without_loading_the_bundle(
+    context: Context, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store_bundle(context, bundle, bundle.name)
+    items = tiny_catalogue().drop(index=6)
+    items.loc[3, "title"] = "größeres “Zelt” \\ 2"
+    items.loc[5, "description"] = None
+    new = pd.DataFrame({"item_id": ["z", "a"], "title": ["lamp", "a 𝄞 clef"], "description": ["", "new"]})
+    tonight = pd.concat([items, new], ignore_index=True)
+    expected = changed_items(load_bundle(bundle, None), tonight)
+    assert len(expected) >= 3
+    monkeypatch.setattr(bundle_store, "load_bundle", None)
+    (manifest,) = manifests(context)
+    found = bundle_store.changed_since_training(catalogue_of(context, tonight), manifest)
+    columns = ["item_id", "title", "text_hash"]
+    pd.testing.assert_frame_equal(found[columns], expected[columns])
+
+
+def test_available_are_the_bundles_items_that_the_catalogue_has_and_says_so(
+    context: Context, bundle: Path
+) -> None:
+    store_bundle(context, bundle, bundle.name)
+    inputs = catalogue_of(context, tiny_catalogue().drop(index=4))
+    available = available_items(inputs, manifests(context)[0])
+    expected = [f"i{number + 1:03d}" for number in range(30) if number != 4]
+    expected = [item for place, item in enumerate(expected) if place % 3]
+    index = load_bundle(bundle, None).index
+    assert np.flatnonzero(available).tolist() == sorted(index[item] for item in expected)
+
+
+def test_a_catalogue_that_shares_less_than_half_with_the_bundle_is_refused(
+    context: Context, bundle: Path
+) -> None:
+    store_bundle(context, bundle, bundle.name)
+    inputs = catalogue_of(context, tiny_catalogue().head(14))
+    with pytest.raises(BundleError, match="14 of its 30 items are among the catalogue's 14"):
+        bundle_store.changed_since_training(inputs, manifests(context)[0])
 
 
 @pytest.mark.parametrize("renames", ["overwrite", "return False", "raise"])

@@ -28,7 +28,7 @@ ORDERS = itertools.count(1)
 
 
 def sequences(spark: SparkSession, *users: str, run_date: dt.date = DAY) -> DataFrame:
-    rows = [(run_date, user, ["a", "b"], [NOW, NOW], 2, NOW) for user in users]
+    rows = [(run_date, user, ["a", "b"], [NOW, NOW], 2, NOW, ["a", "b"]) for user in users]
     return spark.createDataFrame(rows, TABLES["user_sequences"].schema)
 
 
@@ -72,6 +72,15 @@ def test_replacing_a_date_twice_leaves_the_same_rows(spark: SparkSession, tables
     assert sorted(row.user_id for row in tables.read("user_sequences").collect()) == ["u1", "u2"]
 
 
+def test_however_many_tasks_made_a_small_nights_rows_they_are_one_file(
+    spark: SparkSession, tables: Tables
+) -> None:
+    rows = sequences(spark, *(f"u{number}" for number in range(40))).repartition(7, "user_id")
+    tables.replace_date("user_sequences", rows, DAY, next(ORDERS))
+    assert len(IndependentTable(tables.path("user_sequences")).file_uris()) == 1
+    assert tables.read("user_sequences").count() == 40
+
+
 def test_an_empty_night_replaces_a_date_by_nothing(spark: SparkSession, tables: Tables) -> None:
     tables.replace_date("user_sequences", sequences(spark, "u1"), DAY, next(ORDERS))
     tables.replace_date("user_sequences", sequences(spark), DAY, next(ORDERS))
@@ -84,7 +93,7 @@ def test_constraints_refuse_bad_rows_and_leave_the_table_as_it_was(
     tables.replace_date("user_sequences", sequences(spark, "u1"), DAY, next(ORDERS))
     before = tables.version("user_sequences")
     schema = TABLES["user_sequences"].schema
-    for bad in ((DAY, "u2", ["a"], [], 1, NOW), (DAY, "u2", ["a", "b"], [NOW, NOW], 1, NOW)):
+    for bad in ((DAY, "u2", ["a"], [], 1, NOW, []), (DAY, "u2", ["a", "b"], [NOW, NOW], 1, NOW, [])):
         frame, order = spark.createDataFrame([bad], schema), next(ORDERS)
         with pytest.raises(TableError, match="breaks a constraint") as error:
             tables.replace_date("user_sequences", frame, DAY, order)

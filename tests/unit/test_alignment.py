@@ -11,9 +11,10 @@ from snapshot_fixture import chain_snapshot
 from transformers import BertConfig, BertModel, BertTokenizer
 
 from allmrec.config import Config, Stage1Config, TextEncoderConfig
+from allmrec.item_text import item_text
 from allmrec.models.alignment import AlignmentNetworks
 from allmrec.models.cf import CFModel
-from allmrec.models.text_encoder import TextEncoder, item_text
+from allmrec.models.text_encoder import TextEncoder
 from allmrec.reporting import Report
 from allmrec.training.catalogue import embed_catalogue
 from allmrec.training.cf import train_cf

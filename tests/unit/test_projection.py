@@ -9,6 +9,7 @@ import torch
 
 from allmrec.config import CFConfig, LLMConfig, Stage1Config, Stage2Config
 from allmrec.llm.frozen import FrozenLLM
+from allmrec.models import a_llmrec
 from allmrec.models.a_llmrec import ALLMRec
 from allmrec.models.alignment import AlignmentNetworks
 from allmrec.models.cf import build_cf_model
@@ -102,6 +103,16 @@ def test_the_users_token_reads_the_order_and_the_pooled_history(llm: FrozenLLM) 
     assert (one - longer).norm() > 1e-3
     with_unknown, without = rec.soft_users(torch.tensor([[0, 0, 0, 1, 2, 14], [0, 0, 0, 0, 1, 2]]), items)
     assert (with_unknown - without).norm() > 1e-3  # an item the CF model never saw is pooled all the same
+
+
+def test_how_many_users_are_pooled_at_a_time_changes_no_bit(
+    llm: FrozenLLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rec = make_rec(llm)
+    histories = torch.randint(0, 15, (11, 7), generator=torch.Generator().manual_seed(0))
+    together = rec.soft_users(histories, rec.soft_items())
+    monkeypatch.setattr(a_llmrec, "POOLED_USERS", 3)
+    assert torch.equal(rec.soft_users(histories, rec.soft_items()), together)
 
 
 def test_the_e_part_is_dropped_in_training_only(llm: FrozenLLM) -> None:

@@ -37,7 +37,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def retriever(bundle: Bundle, available: set[str] | None = None, **settings: object) -> Retriever:
     return Retriever(
         bundle,
-        available,
+        None if available is None else np.array([False, *bundle.items["item_id"].isin(available)]),
         bundle.config.candidates.model_copy(update={"num_candidates": 10, "text_quota": 3, **settings}),
     )
 

@@ -20,6 +20,7 @@ from allmrec.llm.requests import RequestBuilder
 from allmrec.ranking.candidate_lists import CandidateLists
 from allmrec.ranking.rankers import served_order
 from allmrec.ranking.served import ranked_rows
+from allmrec.scoring import scorer
 from allmrec.scoring.scorer import Scorer
 from tests.unit.tiny_bundle import blend, tiny_bundle, tiny_config, tiny_llm
 
@@ -99,6 +100,16 @@ def test_the_alignment_score_is_the_cosine_of_user_and_item_token_with_or_withou
     items = bundle.soft_items[[bundle.index[item] for item in lists.listed(lists.ids)[2]]]
     expected = torch.nn.functional.cosine_similarity(user, items).tolist()
     np.testing.assert_allclose(without.part("alignment")[2, : len(expected)], expected, atol=1e-5)
+
+
+def test_how_many_pairs_are_compared_at_a_time_changes_no_bit(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = Scorer(bundle, None, tiny_config()).score(users()).part("alignment")
+    monkeypatch.setattr(scorer, "PAIRS", 2)
+    np.testing.assert_array_equal(
+        Scorer(bundle, None, tiny_config()).score(users()).part("alignment"), together
+    )
 
 
 def test_scores_do_not_depend_on_other_users_or_on_the_order_of_candidates(

@@ -8,7 +8,8 @@ import pytest
 
 from allmrec.config import TextEncoderConfig
 from allmrec.errors import SetupError
-from allmrec.models.text_encoder import TextEncoder, item_text
+from allmrec.item_text import item_text
+from allmrec.models.text_encoder import TextEncoder
 
 TEXTS = ["Title: red shoe", "Title: blue tent, Description: for two", "Title: 🙂 \ud800 odd"]
 

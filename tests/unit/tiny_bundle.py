@@ -11,13 +11,14 @@ import torch
 
 from allmrec.bundle import Bundle, assemble_bundle
 from allmrec.config import Config
+from allmrec.item_text import item_text
 from allmrec.llm.frozen import FrozenLLM
 from allmrec.llm.multi_item import item_priors
 from allmrec.llm.prompt import PromptLayout
 from allmrec.models.a_llmrec import ALLMRec
 from allmrec.models.alignment import AlignmentNetworks
 from allmrec.models.cf import build_cf_model
-from allmrec.models.text_encoder import TextEncoder, item_text
+from allmrec.models.text_encoder import TextEncoder
 from allmrec.ranking.blend import BlendWeights
 from allmrec.ranking.decision import Decision
 from tests.tiny_models import make_tiny_llm
