@@ -127,6 +127,7 @@ def check_ended(processes: list[psutil.Process], checkpoints: Path) -> None:
     assert [path.name[:5] for path in checkpoints.iterdir()] == ["step_"]
 
 
+@pytest.mark.long
 def test_a_process_that_hangs_ends_all_and_a_rerun_finds_what_one_process_finds(
     spark: SparkSession, tmp_path: Path
 ) -> None:
