@@ -93,7 +93,8 @@ def test_constraints_refuse_bad_rows_and_leave_the_table_as_it_was(
     tables.replace_date("user_sequences", sequences(spark, "u1"), DAY, next(ORDERS))
     before = tables.version("user_sequences")
     schema = TABLES["user_sequences"].schema
-    for bad in ((DAY, "u2", ["a"], [], 1, NOW, []), (DAY, "u2", ["a", "b"], [NOW, NOW], 1, NOW, [])):
+    lists = (["a"], list[dt.datetime]()), (["a", "b"], [NOW, NOW])
+    for bad in ((DAY, "u2", *pair, 1, NOW, list[str]()) for pair in lists):
         frame, order = spark.createDataFrame([bad], schema), next(ORDERS)
         with pytest.raises(TableError, match="breaks a constraint") as error:
             tables.replace_date("user_sequences", frame, DAY, order)
