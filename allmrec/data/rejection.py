@@ -47,11 +47,11 @@ def reject_repeats(
 
 
 def reject_known(rows: DataFrame, known: DataFrame, columns: Sequence[str], reason: str) -> DataFrame:
-    """Give `reason` to the good rows that `known` has as well, where nulls are equal."""
+    """Give `reason` to the good rows that `known`, each row of it once, has as well; nulls are equal."""
     is_same = F.lit(True)
     for name in columns:
         is_same = is_same & rows[name].eqNullSafe(F.col(f"known.{name}"))
-    marked = known.select(*columns).distinct().withColumn("is_known", F.lit(True)).alias("known")
+    marked = known.select(*columns).withColumn("is_known", F.lit(True)).alias("known")
     found = rows.join(marked, is_same, "left")
     is_repeat = F.col("reason").isNull() & F.col("known.is_known").isNotNull()
     others = [rows[name] for name in rows.columns if name != "reason"]
@@ -95,7 +95,7 @@ def row_values() -> Column:
 
     An id that was a decimal is there as it lay in its table and as the whole number that was read.
     """
-    values = F.map_values(F.from_json("row", "map<string,string>"))
+    values = F.map_values(_parsed_row())
     return F.array_union(values, F.transform(values, lambda value: F.regexp_replace(value, r"\.0+$", "")))
 
 
@@ -105,9 +105,14 @@ def hashes_of_user(rejected: DataFrame, user: str) -> list[str]:
     That is where a value is the user's id, whatever its column was called; and where the row is a line that
     could not be parsed, which has the id in it as a word.
     """
-    values = F.from_json("row", "map<string,string>")
+    values = _parsed_row()
     is_value = F.array_contains(F.map_values(values), user)
     word = rf"(?<![\p{{L}}\p{{N}}]){re.escape(user)}(?![\p{{L}}\p{{N}}])"
     is_in_line = values["line"].rlike(word) | (values.isNull() & F.col("row").rlike(word))
     named = F.coalesce(is_value, F.lit(False)) | F.coalesce(is_in_line, F.lit(False))
     return [row[0] for row in rejected.where(named).select("row_hash").distinct().collect()]
+
+
+def _parsed_row() -> Column:
+    """Return the column `row` of rejected rows as a map of texts; null for what is no JSON."""
+    return F.from_json("row", "map<string,string>")

@@ -24,11 +24,11 @@ def user_sequences(
 ) -> DataFrame:
     """Return the rows of the table `user_sequences` as of `run_date`, one per user.
 
-    `log` are the interactions before the cut-off, good or not, with the `reason` of those that are not;
-    `counted` the good ones that count (user_id, item_id, event_time); `users` (user_id) is the optional table
-    of users. There is a row for each of these, with empty arrays without a counted interaction, and for each
-    user of a good row. A sequence holds the newest `max_history` items, oldest first, ties by item_id;
-    num_interactions counts all that count, folded or not.
+    `log` are the interactions before the cut-off, good or not, with the `reason` of those that are not (those
+    without a time may be among them); `counted` the good ones that count (user_id, item_id, event_time);
+    `users` (user_id) is the optional table of users. There is a row for each of these, with empty arrays
+    without a counted interaction, and for each user of a good row. A sequence holds the newest `max_history`
+    items, oldest first, ties by item_id; num_interactions counts all that count, folded or not.
 
     With `last`, rows of this table as of an earlier date, `log` and `counted` are only what is new since: the
     result is the same as from the whole log.
@@ -80,21 +80,21 @@ def _after(rows: DataFrame, last: DataFrame, settings: SequencesConfig) -> DataF
         F.col("num_interactions").alias("old_num"),
         F.col("seen_item_ids").alias("old_seen"),
     )
-    both = F.concat("old_events", "events")
+    nothing = F.array()
+    old_events = F.coalesce("old_events", nothing.cast(_EVENTS))
+    old_seen = F.coalesce("old_seen", nothing.cast("array<string>"))
+    both = F.concat(old_events, "events")
     if settings.repeats == "fold":
         both = F.array_distinct(F.filter(both, lambda event: ~F.exists(both, _later_than(event))))
     ordered = F.sort_array(both)
     first = F.greatest(F.size(ordered) - settings.max_history, F.lit(0)) + 1
-    is_new, is_old = F.size("seen_item_ids") > 0, F.col("old_num").isNotNull()
-    merged = F.when(is_new, F.slice(ordered, first, settings.max_history)).otherwise(F.col("old_events"))
-    seen = F.sort_array(F.array_union("old_seen", "seen_item_ids"))
+    seen = F.sort_array(F.array_union(old_seen, F.col("seen_item_ids")))
+    is_new = F.size("seen_item_ids") > 0
     return rows.join(before, "user_id", "left").select(
         "user_id",
-        F.when(is_old, merged).otherwise(F.col("events")).alias("events"),
+        F.when(is_new, F.slice(ordered, first, settings.max_history)).otherwise(old_events).alias("events"),
         (F.col("num_interactions") + F.coalesce("old_num", F.lit(0))).alias("num_interactions"),
-        F.when(is_old & is_new, seen)
-        .otherwise(F.when(is_old, F.col("old_seen")).otherwise(F.col("seen_item_ids")))
-        .alias("seen_item_ids"),
+        F.when(is_new, seen).otherwise(old_seen).alias("seen_item_ids"),
     )
 
 
@@ -113,8 +113,10 @@ def seen_items(log: DataFrame) -> DataFrame:
     """Return (user_id, seen array<string>): every distinct item of the user's rows in `log`, sorted.
 
     `log` are interactions before the cut-off. Rows count whether they are good or not, and whatever their
-    rating and event type: what was seen was seen. Rows without an item add nothing.
+    rating and event type: what was seen was seen. Rows without an item, or without a time, which lie before
+    no cut-off, add nothing.
     """
+    log = log.where(F.col("event_time").isNotNull())
     return log.groupBy("user_id").agg(F.sort_array(F.collect_set("item_id")).alias("seen"))
 
 

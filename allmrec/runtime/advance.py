@@ -23,7 +23,7 @@ from allmrec.data.rejection import row_values, split_rejected
 from allmrec.errors import UserError
 from allmrec.runtime.decides import step_fingerprint
 from allmrec.runtime.inputs import Inputs, source_of
-from allmrec.runtime.runs import Finished, RunRow, StepRun, finished
+from allmrec.runtime.runs import Finished, RunRow, StepRun, finished, last_done
 from allmrec.tables.sources import Changes
 from allmrec.tables.troubles import first_line
 
@@ -44,7 +44,7 @@ class New(NamedTuple):
     log: DataFrame
     """Rows of the raw log: the new ones, and all of the users who are read whole."""
     known: DataFrame | None
-    """Rows of before, of which new ones with an earlier time may be repeats; None: there are no such."""
+    """Rows of before, each once, that new ones with an earlier time repeat; None: there are no such."""
     rebuilt: DataFrame | None
     """The users who are read whole (user_id); None: nobody is."""
 
@@ -69,7 +69,8 @@ def whats_new(inputs: Inputs, run: StepRun, run_date: date) -> New:
             first = late.agg(F.min("event_time").cast("date")).collect()[0][0]
             new = new.unionByName(late)
             if first is not None:
-                known = run.keep(_like(old.interactions_between(first, since), late))
+                earlier = old.interactions_between(first, since).select(*events.COLUMNS)
+                known = run.keep(earlier.intersect(late.select(*events.COLUMNS)))
                 known.count()
         rebuilt = _users_to_rebuild(old, inputs, changes, new, last)
         rebuilt = None if rebuilt is None else run.keep(rebuilt.distinct())
@@ -86,15 +87,11 @@ def whats_new(inputs: Inputs, run: StepRun, run_date: date) -> New:
 def _night_before(inputs: Inputs, run_date: date) -> Finished:
     """Return the sequences of the newest night before; raises CannotAdvance where they do not fit."""
     context = inputs.context
-    if context.options.force or not context.tables.exists("runs"):
-        raise CannotAdvance("--force asks for it" if context.options.force else "there was no night before")
-    done = (
-        (F.col("step") == "sequences") & (F.col("status") == "done") & (F.col("run_date") < F.lit(run_date))
-    )
-    newest = context.tables.read("runs").where(done).agg(F.max("run_date")).first()
-    if newest is None or newest[0] is None:
+    if context.options.force:
+        raise CannotAdvance("--force asks for it")
+    since = last_done(context, "sequences", run_date)
+    if since is None:
         raise CannotAdvance("there was no night before")
-    since = newest[0]
     try:
         before = finished(context, "sequences", since)
     except UserError as error:
@@ -129,15 +126,6 @@ def _late(inputs: Inputs, changes: Changes, since: date) -> DataFrame:
     """Return the added rows that lie before the earlier night's cut-off, or have no time."""
     log = source_of(inputs.context, "interactions")
     return events.before_or_without_time(as_ours(log, changes.added, before=since), since)
-
-
-def _like(earlier: DataFrame, late: DataFrame) -> DataFrame:
-    """Return the rows of the log that are equal to one of `late`, where nulls are equal."""
-    late = late.select(*(F.col(name).alias(f"late_{name}") for name in events.COLUMNS))
-    is_same = [F.col(name).eqNullSafe(F.col(f"late_{name}")) for name in events.COLUMNS]
-    return earlier.select(*events.COLUMNS).join(
-        late, reduce(lambda one, other: one & other, is_same), "left_semi"
-    )
 
 
 def _users_to_rebuild(

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from allmrec.errors import InputError
 from allmrec.runtime.context import Context
-from allmrec.runtime.runs import finished
+from allmrec.runtime.runs import finished, last_done
 
 
 class LastNight(NamedTuple):
@@ -30,18 +30,17 @@ def last_night(context: Context, run_date: date) -> LastNight | None:
     """
     if context.options.full:
         return None
-    done = (F.col("step") == "score") & (F.col("status") == "done") & (F.col("run_date") < F.lit(run_date))
-    newest = context.tables.read("runs").where(done).agg(F.max("run_date")).first()
-    if newest is None or newest[0] is None:
+    newest = last_done(context, "score", run_date)
+    if newest is None:
         return None
     try:
-        score = finished(context, "score", newest[0])
+        score = finished(context, "score", newest)
     except InputError as error:
         context.warn_once(f"no list of the night before is kept: {error}")
         return None
     version = score.versions["recommendations"]
-    rows = context.tables.read_date("recommendations", newest[0], version)
-    return LastNight(newest[0], (score.row.outputs or {})["recommendations"].digest, rows)
+    rows = context.tables.read_date("recommendations", newest, version)
+    return LastNight(newest, (score.row.outputs or {})["recommendations"].digest, rows)
 
 
 def with_carried(users: DataFrame, last: LastNight | None) -> DataFrame:

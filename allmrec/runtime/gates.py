@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from allmrec.errors import GateError
 from allmrec.runtime.context import Context
-from allmrec.runtime.runs import StepRun, latest
+from allmrec.runtime.runs import StepRun, last_done, latest
 
 FAILURES = ("prompt_too_long", "out_of_memory", "non_finite_score", "no_candidate")
 """Fallback reasons that say that the LLM failed, not that it was not meant to be asked, or came too late."""
@@ -148,12 +148,8 @@ def measured_change(shape: Mapping[str, float], before: Mapping[str, float] | No
 
 def last_published(context: Context, run_date: date) -> Mapping[str, float] | None:
     """Return the figures of the last night before `run_date` that was published, None where there is none."""
-    rows = context.tables.read("runs").where((F.col("step") == "publish") & (F.col("status") == "done"))
-    rows = rows.where(F.col("run_date") < F.lit(run_date))
-    newest = rows.agg(F.max("run_date")).first()
-    if newest is None or newest[0] is None:
-        return None
-    row = latest(context, "publish", newest[0], "done")
+    newest = last_done(context, "publish", run_date)
+    row = latest(context, "publish", newest, "done") if newest else None
     return row.figures if row else None
 
 

@@ -15,9 +15,8 @@ from allmrec.data import interactions as events
 from allmrec.data import items as catalogue
 from allmrec.data.columns import midnight
 from allmrec.data.in_place import read_in_place
-from allmrec.data.interactions import before, before_or_without_time
+from allmrec.data.interactions import before_or_without_time
 from allmrec.data.rejection import reject_known, split_rejected
-from allmrec.data.user_sequences import seen_items
 from allmrec.errors import ConfigError, InputError
 from allmrec.runtime.context import Context
 from allmrec.runtime.runs import erased_versions, latest, of_date
@@ -102,10 +101,6 @@ class Inputs:
         """Return the raw log, bad rows included."""
         return self._read("interactions")
 
-    def interactions_before(self, run_date: date) -> DataFrame:
-        """Return the raw log before midnight (UTC) of run_date, bad rows included."""
-        return before(self._read("interactions", run_date), run_date)
-
     def interactions_between(self, since: date, before: date) -> DataFrame:
         """Return the raw log from midnight (UTC) of one date to that of another, bad rows included."""
         log = self._read("interactions", before, since)
@@ -152,13 +147,6 @@ class Inputs:
         rows = keep(rows if known is None else reject_known(rows, known, events.COLUMNS, "exact_duplicate"))
         good, bad = split_rejected(rows, "interactions", events.COLUMNS)
         return CheckedLog(rows, good, items, bad.unionByName(bad_items))
-
-    def seen(self, run_date: date) -> DataFrame:
-        """Return (user_id, seen array<string>): all items of the user in the raw log before `run_date`.
-
-        Rejected rows and events that do not count are included: what was seen was seen.
-        """
-        return seen_items(self.interactions_before(run_date))
 
     def _read(self, name: str, before: date | None = None, since: date | None = None) -> DataFrame:
         """Return a table at its version; see `read_in_place`."""

@@ -121,6 +121,13 @@ def latest(context: Context, step: str, run_date: date, status: str | None = Non
     return max(rows, key=place, default=None)
 
 
+def last_done(context: Context, step: str, before: date) -> date | None:
+    """Return the newest run date before `before` on which a step was done; None where there is none."""
+    rows = context.tables.read("runs").where((F.col("step") == step) & (F.col("status") == "done"))
+    newest = rows.where(F.col("run_date") < F.lit(before)).agg(F.max("run_date")).first()
+    return None if newest is None else newest[0]
+
+
 def erased_versions(rows: Iterable[RunRow]) -> dict[str, int]:
     """Return, by `Source.key`, the version of each table before which it holds rows of an erased user."""
     found: dict[str, int] = {}

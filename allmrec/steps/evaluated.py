@@ -15,7 +15,7 @@ from allmrec.config import Config
 from allmrec.data.interactions import counted
 from allmrec.data.snapshot import held_out_users, snapshot_uri
 from allmrec.data.splits import split
-from allmrec.data.user_sequences import full_sequences
+from allmrec.data.user_sequences import full_sequences, seen_items
 from allmrec.errors import ConfigError
 from allmrec.evaluation.condition import changes_items, with_items
 from allmrec.llm.frozen import FrozenLLM
@@ -117,9 +117,9 @@ def _of_snapshot(subject: Evaluated, name: str) -> DataFrame | None:
 def _users_of_tables(subject: Evaluated, trained: Config, run: StepRun) -> DataFrame:
     """Return the rows of a snapshot's targets/, made from the tables."""
     inputs, cut_off = Inputs(subject.context, subject.versions), subject.cut_off
-    log = counted(inputs.good_interactions(cut_off, run.keep).interactions, trained.sequences)
-    sequences = full_sequences(log, trained.sequences)
+    log = inputs.good_interactions(cut_off, run.keep)
+    sequences = full_sequences(counted(log.interactions, trained.sequences), trained.sequences)
     parts = split(sequences, "evaluation", trained.training.held_back_share, trained.seed)
-    users = held_out_users(parts, inputs.seen(cut_off), trained.sequences.max_history)
+    users = held_out_users(parts, seen_items(log.rows), trained.sequences.max_history)
     # Of users with two items version 0.1.0 trained on both.
     return users if subject.is_of_other_shop else users.where(F.size("history") >= 2)

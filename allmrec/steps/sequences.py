@@ -36,9 +36,8 @@ def run_sequences(context: Context, run_date: date) -> None:
             log = inputs.checked(rows, run.keep, None if new is None else new.known)
             num_rejected = merge_rejected(context.tables, log.rejected, "sequences", context.run_id)
         with run.part("write", "order every user's events, oldest first"):
-            timed = log.rows.where(F.col("event_time").isNotNull())
             good, last = counted(log.interactions, settings), None if new is None else new.last
-            sequences = user_sequences(timed, good, inputs.users(), settings, run_date, last)
+            sequences = user_sequences(log.rows, good, inputs.users(), settings, run_date, last)
             replace_date(context, run, "user_sequences", sequences, run_date)
         written = context.tables.read_date("user_sequences", run_date, run.outputs["user_sequences"].version)
         run.counts = {
@@ -66,17 +65,20 @@ def counts(log: CheckedLog, num_rejected: int, new: New | None) -> dict[str, int
     whole it counts nothing: what they had before is in that night's numbers.
     """
     bad_items = log.rejected.where("table = 'items'").count()
-    numbers = {"good_events": log.interactions.count(), "rejected_events": num_rejected - bad_items}
-    if new is not None and new.rebuilt is not None:
+    numbers: dict[str, int] = {}
+    if new is None or new.rebuilt is None:
+        num_good, num_bad = log.interactions.count(), num_rejected - bad_items
+    else:
         rows = log.rows.join(new.rebuilt, "user_id", "left_anti")
-        parts = split_rejected(rows, "interactions", events.COLUMNS)
-        numbers = {name: rows.count() for name, rows in zip(numbers, parts, strict=True)}
+        num_good, num_bad = (part.count() for part in split_rejected(rows, "interactions", events.COLUMNS))
     if new is not None:
         before = new.record.counts or {}
-        numbers = {name: before[name] + number for name, number in numbers.items()}
+        num_good, num_bad = num_good + before["good_events"], num_bad + before["rejected_events"]
         numbers["rebuilt_users"] = 0 if new.rebuilt is None else new.rebuilt.count()
     return {
-        "good_rows": numbers["good_events"] + log.items.count(),
-        "rejected_rows": numbers["rejected_events"] + bad_items,
+        "good_rows": num_good + log.items.count(),
+        "rejected_rows": num_bad + bad_items,
+        "good_events": num_good,
+        "rejected_events": num_bad,
         **numbers,
     }

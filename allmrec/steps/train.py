@@ -18,7 +18,7 @@ from allmrec.cache import cache_folder
 from allmrec.data.interactions import counted
 from allmrec.data.rejection import merge_rejected
 from allmrec.data.snapshot import snapshot_uri, write_snapshot
-from allmrec.data.user_sequences import full_sequences
+from allmrec.data.user_sequences import full_sequences, seen_items
 from allmrec.errors import PassingError
 from allmrec.llm.frozen import llm_weight_hash
 from allmrec.runtime.bundle_store import manifests, store_bundle
@@ -120,7 +120,7 @@ def make_snapshot(
         }
         # Another machine may train the same: each writes a snapshot of its own, and the first one counts.
         partial = snapshot_uri(context.tables.root, f".{training_fingerprint}-{context.run_id}")
-        write_snapshot(sequences, log.items, inputs.seen(run_date), partial, config, origin)
+        write_snapshot(sequences, log.items, seen_items(log.rows), partial, config, origin)
         filesystem.rename_new(context.spark, partial, uri)
     local = Path(uri.removeprefix("file:"))
     if not local.is_dir():
