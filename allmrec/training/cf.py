@@ -67,13 +67,12 @@ def train_cf(
     """
     with torch_threads(THREADS_FOR_SMALL_MATRICES):
         model = _new_model(snapshot, features, config.cf, config.seed)
-        start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         training, checkpointer = _training(model, snapshot, config, folder, report)
         if launch is None:
             history = fit(training, checkpointer, report)
         else:
             folder.mkdir(parents=True, exist_ok=True)
-            save_file(start, folder / START)
+            save_file({name: one.clone() for name, one in model.state_dict().items()}, folder / START)
             history = fit_elsewhere(
                 training, checkpointer, report, lambda: launch("cf", folder, snapshot, config, report)
             )
