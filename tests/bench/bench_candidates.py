@@ -54,7 +54,7 @@ def main(root: Path, config_path: str, variants: list[str]) -> None:
                 if users.empty:  # nobody holds anything back, say
                     continue
                 found = figures_of(bundle, users, config)
-                print(f"  {group}, n = {len(users):,}: {_in_words(found, first.setdefault(group, found))}")
+                print(f"  {group}, n = {len(users):,}: {in_words(found, first.setdefault(group, found))}")
         sys.stdout.flush()
 
 
@@ -103,7 +103,7 @@ def _trained(figures: dict[str, float]) -> str:
     return f"{figures['cf_epochs']:.0f} epochs in {figures['cf_seconds']:.0f} s, retrieval by {named}"
 
 
-def _in_words(found: Figures, first: Figures) -> str:
+def in_words(found: Figures, first: Figures) -> str:
     """Return every figure with its paired difference from the first variant's."""
     words = []
     for name, values_N in found.items():

@@ -34,7 +34,6 @@ from torch import nn
 from allmrec import metrics, seeds
 from allmrec.bundle import Bundle
 from allmrec.config import Config, load
-from allmrec.evaluation.comparison import paired
 from allmrec.ranking.blend import BlendWeights, blend_features
 from allmrec.ranking.candidate_lists import CandidateLists
 from allmrec.ranking.served import log_softmax
@@ -48,14 +47,13 @@ from allmrec.training.loader import Snapshot
 from allmrec.training.logit import SHRINK
 from allmrec.training.order import blend_lists
 from allmrec.training.pipeline import train_bundle
-from tests.bench.bench_candidates import WITHOUT_LLM
+from tests.bench.bench_candidates import WITHOUT_LLM, Figures, in_words
 from tests.bench.trained import only_snapshot, users_of
 
 HIDDEN_SHARE, PRETENDED_SHARE = 0.1, 0.15
 OFFSETS = np.linspace(-6.0, 6.0, 241)
 """Grid of the unknown offset, temperature included."""
 CHUNK_USERS = 1024
-NUM_SAMPLES = 1000
 Ranks = np.ndarray
 """The next item's rank in each user's list, [N] float64; infinite: it is not there."""
 
@@ -68,7 +66,7 @@ def main(root: Path, config_path: str, overrides: list[str]) -> None:
         bundle, _ = train_bundle(snapshot, config, Path(folder) / "checkpoints", Report(print))
         users = users_of(snapshot, config.seed).head(config.evaluation.num_users)
         is_new = users["is_new"].to_numpy(dtype=bool)
-        trained, first = bundle.blends, None
+        trained, first = bundle.blends, dict[str, Figures]()
         for name, fit in FITS.items():
             bundle.blends = trained
             if fit is not None:
@@ -76,9 +74,8 @@ def main(root: Path, config_path: str, overrides: list[str]) -> None:
             ranks = ranks_of(bundle, users, config)
             print(f"{name}: {_weights(bundle)}")
             for group, chosen in (("new", is_new), ("known", ~is_new)):
-                other = None if first is None else first[chosen]
-                print(f"  {group}, n = {chosen.sum():,}: {_in_words(ranks[chosen], other)}")
-            first = ranks if first is None else first
+                found = figures_of(ranks[chosen])
+                print(f"  {group}, n = {chosen.sum():,}: {in_words(found, first.setdefault(group, found))}")
             sys.stdout.flush()
 
 
@@ -271,19 +268,13 @@ def _weights(bundle: Bundle) -> str:
     return "; ".join(words)
 
 
-def _in_words(ranks: Ranks, first: Ranks | None) -> str:
-    """Return every figure, with its paired difference from those of another fit."""
-    words, is_first = [], first is None
-    first = ranks if first is None else first
-    for name, of in (
-        ("in the list", lambda ranks: metrics.hit(ranks, 1_000)),
-        ("HR@10", lambda ranks: metrics.hit(ranks, 10)),
-        ("NDCG@10", lambda ranks: metrics.ndcg(ranks, 10)),
-    ):
-        one = paired(of(first), of(ranks), NUM_SAMPLES, 0)
-        change = "" if is_first else f" ({one.difference:+.4f} [{one.low:+.4f}, {one.high:+.4f}])"
-        words.append(f"{name} {one.second:.4f}{change}")
-    return ", ".join(words)
+def figures_of(ranks: Ranks) -> Figures:
+    """Return the figures of every user by name."""
+    return {
+        "in the list": metrics.hit(ranks, 1_000),
+        "HR@10": metrics.hit(ranks, 10),
+        "NDCG@10": metrics.ndcg(ranks, 10),
+    }
 
 
 if __name__ == "__main__":
