@@ -14,7 +14,7 @@ from allmrec.config import Stage2Config
 
 USER_DROPOUT = 0.5
 """Dropout on x_u in training, where the history is pooled into the user's token beside it: CF user vectors
-are overfit .
+are overfit.
 """
 
 

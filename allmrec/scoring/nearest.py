@@ -2,56 +2,88 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 
+class Search(NamedTuple):
+    """A question: the best `wanted` of some items by the sum of the first `num_pairs` products."""
+
+    num_pairs: int
+    items: np.ndarray
+    """[N] int64 item_idx, ascending."""
+    wanted: int
+
+
 @torch.no_grad()
 def nearest(
     pairs: Sequence[tuple[Tensor, Tensor]],
-    searched_items: np.ndarray,
-    wanted: int,
+    searches: Sequence[Search],
     seen_rows: np.ndarray,
     seen_items: np.ndarray,
     block_items: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the best `wanted` items per row by a sum of dot products, over the searched items but the seen.
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the best items per row by a sum of dot products, over those of a search but the seen, for each.
 
     It is the dot product of concatenated vectors, which are never made. It is taken `block_items` items at a
-    time; a running top is kept between blocks.
+    time and once for all searches; a running top is kept between blocks.
 
     | input | shape and type |
     |---|---|
     | pairs | rows [B, K] and items [I+1, K] float32, row item_idx; K may differ from pair to pair |
-    | searched_items | [N] int64 item_idx, ascending |
     | seen_rows, seen_items | [M] int64: pairs (row, item_idx) that are left out before the cut |
 
-    Returns (scores float32, item_idx int64), both [B, wanted], best first, equal scores by item_idx; −inf and
-    0 where a row has fewer.
+    Returns (scores float32, item_idx int64) of every search, both [B, wanted], best first, equal scores by
+    item_idx; −inf and 0 where a row has fewer.
     """
     num_rows, device = len(pairs[0][0]), pairs[0][0].device
-    best = torch.full((num_rows, wanted), -torch.inf, device=device)
-    best_items = torch.zeros((num_rows, wanted), dtype=torch.int64, device=device)
-    item_N = torch.from_numpy(np.asarray(searched_items, dtype=np.int64)).to(device)
-    hidden_rows, hidden_columns = _hidden(searched_items, seen_rows, seen_items)
-    for start in range(0, len(item_N), block_items):
-        block = item_N[start : start + block_items]
-        scores = functools.reduce(torch.add, (rows_BK @ items_IK[block].T for rows_BK, items_IK in pairs))
-        low, high = np.searchsorted(hidden_columns, [start, start + len(block)])
-        rows, columns = hidden_rows[low:high], hidden_columns[low:high] - start
-        scores[torch.from_numpy(rows).to(device), torch.from_numpy(columns).to(device)] = -torch.inf
-        values, columns_of_block = _stable_top(scores, wanted)
-        both, both_items = (
-            torch.cat([best, values], dim=1),
-            torch.cat([best_items, block[columns_of_block]], dim=1),
+    tops = [
+        (
+            torch.full((num_rows, search.wanted), -torch.inf, device=device),
+            torch.zeros((num_rows, search.wanted), dtype=torch.int64, device=device),
         )
-        best, order = (part[:, :wanted] for part in both.sort(dim=1, descending=True, stable=True))
-        best_items = both_items.gather(1, order)
-    return best.cpu().numpy(), best_items.masked_fill(best == -torch.inf, 0).cpu().numpy()
+        for search in searches
+    ]
+    searched_N = np.unique(np.concatenate([search.items for search in searches]))
+    hidden_rows, hidden_columns = _hidden(searched_N, seen_rows, seen_items)
+    for start in range(0, len(searched_N), block_items):
+        block_N = searched_N[start : start + block_items]
+        item_N = torch.from_numpy(block_N).to(device)
+        scores_BN = torch.zeros((num_rows, len(block_N)), device=device)
+        low, high = np.searchsorted(hidden_columns, [start, start + len(block_N)])
+        rows, columns = hidden_rows[low:high], hidden_columns[low:high] - start
+        scores_BN[torch.from_numpy(rows).to(device), torch.from_numpy(columns).to(device)] = -torch.inf
+        for num_pairs, (rows_BK, items_IK) in enumerate(pairs, start=1):
+            scores_BN.addmm_(rows_BK, items_IK[item_N].T)
+            for number, search in enumerate(searches):
+                if search.num_pairs == num_pairs:
+                    is_searched_N = np.isin(block_N, search.items, assume_unique=True)
+                    tops[number] = _with_more(tops[number], scores_BN, item_N, is_searched_N)
+    return [
+        (best.cpu().numpy(), best_items.masked_fill(best == -torch.inf, 0).cpu().numpy())
+        for best, best_items in tops
+    ]
+
+
+def _with_more(
+    top: tuple[Tensor, Tensor], scores_BN: Tensor, item_N: Tensor, is_searched_N: np.ndarray
+) -> tuple[Tensor, Tensor]:
+    """Return the top (scores, item_idx), [B, wanted] each, of what it holds and of columns of a block."""
+    best, best_items = top
+    wanted = best.shape[1]
+    if not is_searched_N.any():
+        return top
+    if not is_searched_N.all():
+        columns_M = torch.from_numpy(np.flatnonzero(is_searched_N)).to(item_N.device)
+        scores_BN, item_N = scores_BN[:, columns_M], item_N[columns_M]
+    values, columns = _stable_top(scores_BN, wanted)
+    both = torch.cat([best, values], dim=1).sort(dim=1, descending=True, stable=True)
+    best, order = (part[:, :wanted] for part in both)
+    return best, torch.cat([best_items, item_N[columns]], dim=1).gather(1, order)
 
 
 def _hidden(

@@ -19,7 +19,7 @@ from allmrec.bundle import Bundle
 from allmrec.config import CandidatesConfig
 from allmrec.errors import InputError
 from allmrec.ranking.candidate_lists import CandidateLists
-from allmrec.scoring.nearest import nearest
+from allmrec.scoring.nearest import Search, nearest
 from allmrec.scoring.signals import UNFITTED, Signals
 from allmrec.scoring.user_vectors import UserEncoder, UserVectors, flattened
 
@@ -154,16 +154,18 @@ class Retriever:
         Both are item_idx, best first, 0 for none: [B, num_candidates] int64, and more of the rare ones.
         `seen_rows` (ascending), `seen_items` [N]: pairs that are left out.
         """
-        wanted, block = self.settings.num_candidates, self.settings.block_items
+        wanted, quota = self.settings.num_candidates, self.settings.text_quota
         pairs = self.signals.weighted(vectors, self.weights)
-        _, best = nearest(list(pairs.values()), self.all_items, wanted, seen_rows, seen_items, block)
-        if not self.settings.text_quota:
-            return best, np.zeros((len(best), 0), dtype=np.int64)
-        without_cf = [pair for name, pair in pairs.items() if name not in ("cf", "unknown")]
-        # The first `wanted` may all be among the best already.
-        num_rare = self.settings.text_quota + wanted
-        _, rare = nearest(without_cf, self.rare_items, num_rare, seen_rows, seen_items, block)
-        return best, rare
+        # The CF model's come last: until them a sum is what the others say.
+        with_cf = [pairs.pop(name) for name in ("cf", "unknown") if name in pairs]
+        searches = [Search(len(pairs) + len(with_cf), self.all_items, wanted)]
+        if quota:
+            # The first `wanted` may all be among the best already.
+            searches.append(Search(len(pairs), self.rare_items, quota + wanted))
+        (_, best), *others = nearest(
+            [*pairs.values(), *with_cf], searches, seen_rows, seen_items, self.settings.block_items
+        )
+        return best, others[0][1] if others else np.zeros((len(best), 0), dtype=np.int64)
 
     def _merged(self, source: str, best: list[int], rare: list[int], seen: np.ndarray) -> dict[int, str]:
         """Return item_idx → source: the best, the quota of rare ones, more of the best, popular ones.

@@ -17,7 +17,7 @@ from allmrec.ranking.blend import BlendWeights
 from allmrec.ranking.candidate_lists import CandidateLists
 from allmrec.ranking.rankers import served_order
 from allmrec.ranking.served import ranked_rows
-from allmrec.scoring.nearest import nearest
+from allmrec.scoring.nearest import Search, nearest
 
 NUM_RANKED, NUM_RETRIEVED, NUM_CANDIDATES, NUM_ITEMS, WIDTH, RUNS = 22_000, 2048, 20, 12_000, 64, 5
 WEIGHTS = {"cf": 0.4, "text": 0.2, "alignment": 0.2, "llm": 0.2}
@@ -30,10 +30,8 @@ def main() -> None:
     users, items = torch.randn(NUM_RETRIEVED, WIDTH), torch.randn(NUM_ITEMS + 1, WIDTH)
     seen_rows = np.repeat(np.arange(NUM_RETRIEVED), 20)
     seen_items = random.integers(1, NUM_ITEMS + 1, len(seen_rows))
-    everything = np.arange(1, NUM_ITEMS + 1)
-    seconds = timed(
-        lambda: nearest([(users, items)], everything, NUM_CANDIDATES, seen_rows, seen_items, 8192)
-    )
+    search = Search(1, np.arange(1, NUM_ITEMS + 1), NUM_CANDIDATES)
+    seconds = timed(lambda: nearest([(users, items)], [search], seen_rows, seen_items, 8192))
     print(f"the nearest {NUM_CANDIDATES} of {NUM_ITEMS:,} items, {NUM_RETRIEVED:,} users: {seconds:.2f} s")
     lists, served = random_lists(random), served_order(blends(), ScoringConfig(order="blend"))
     seconds = timed(lambda: ranked_rows(lists, served, 10))

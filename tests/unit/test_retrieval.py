@@ -15,7 +15,7 @@ from snapshot_fixture import write_snapshot
 from allmrec.bundle import Bundle
 from allmrec.errors import InputError
 from allmrec.ranking.blend import BlendWeights
-from allmrec.scoring.nearest import nearest
+from allmrec.scoring.nearest import Search, nearest
 from allmrec.scoring.retrieval import Retriever
 from allmrec.scoring.scorer import Scorer
 from allmrec.scoring.signals import PRIOR, UNFITTED
@@ -54,35 +54,34 @@ def score(found: Retriever, history: list[str], candidates: list[str]) -> pd.Dat
 
 
 @pytest.mark.parametrize("block", [1, 7, 64, 1000])
-def test_blocks_give_the_same_top_as_a_full_sort_with_ties_by_item(block: int) -> None:
+def test_blocks_give_the_same_tops_as_full_sorts_with_ties_by_item(block: int) -> None:
     random = np.random.default_rng(0)
     vectors = torch.from_numpy(random.integers(-2, 3, (20, 3)).astype(np.float32))
     items = torch.from_numpy(random.integers(-2, 3, (101, 3)).astype(np.float32))
+    pairs = [(vectors[:, :2], items[:, :2]), (vectors[:, 2:], items[:, 2:])]
     columns = np.array([idx for idx in range(1, 101) if idx % 5])
+    searches = [Search(2, columns, 9), Search(1, columns[columns % 3 == 0], 12), Search(1, columns[:4], 3)]
     seen_rows, seen_items = np.repeat(np.arange(20), 30), random.integers(1, 101, 600)
-    scores, found = nearest(
-        [(vectors[:, :2], items[:, :2]), (vectors[:, 2:], items[:, 2:])],
-        columns,
-        9,
-        seen_rows,
-        seen_items,
-        block,
-    )
-    full = (vectors @ items.T).numpy()
-    for row in range(20):
-        allowed = [idx for idx in columns if idx not in set(seen_items[seen_rows == row])]
-        expected = sorted(allowed, key=lambda idx: (-full[row, idx], idx))[:9]
-        assert found[row].tolist() == expected
-        assert scores[row].tolist() == [full[row, idx] for idx in expected]
+    found = nearest(pairs, searches, seen_rows, seen_items, block)
+    for search, (scores, best) in zip(searches, found, strict=True):
+        full = np.sum([(users @ others.T).numpy() for users, others in pairs[: search.num_pairs]], axis=0)
+        for row in range(20):
+            allowed = [idx for idx in search.items if idx not in set(seen_items[seen_rows == row])]
+            expected = sorted(allowed, key=lambda idx: (-full[row, idx], idx))[: search.wanted]
+            missing = search.wanted - len(expected)
+            assert best[row].tolist() == expected + [0] * missing
+            assert scores[row].tolist() == [full[row, idx] for idx in expected] + [-np.inf] * missing
 
 
 def test_a_row_with_fewer_items_than_wanted_is_filled_with_zeros() -> None:
-    items = torch.eye(4)
-    pairs = [(torch.ones(1, 4), items)]
-    scores, found = nearest(pairs, np.array([1, 2, 3]), 5, np.array([0]), np.array([2]), 2)
+    pairs = [(torch.ones(1, 4), torch.eye(4))]
+    searches = [Search(1, np.array([1, 2, 3]), 5), Search(1, np.array([], dtype=np.int64), 2)]
+    (scores, found), (_, nothing) = nearest(pairs, searches, np.array([0]), np.array([2]), 2)
     assert found.tolist() == [[1, 3, 0, 0, 0]]
     assert np.isneginf(scores[0, 2:]).all()
-    assert nearest(pairs, np.array([], dtype=np.int64), 2, *NOTHING, 2)[1].tolist() == [[0, 0]]
+    assert nothing.tolist() == [[0, 0]]
+    [(_, nothing)] = nearest(pairs, searches[1:], *NOTHING, 2)
+    assert nothing.tolist() == [[0, 0]]
 
 
 def test_left_padding_keeps_the_newest_in_order() -> None:
