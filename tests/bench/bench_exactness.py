@@ -1,10 +1,15 @@
-"""What 16 bits change in the lists: the same users' lists, read in float32 and in a shorter number type.
+"""What shorter numbers change in the lists: the same users' lists, read in float32 and in another type.
 
     python -m tests.bench.bench_exactness TABLES CONFIG USERS [DTYPE]
 
-TABLES holds a bundle for evaluation and its snapshot; needs no Spark. DTYPE is bfloat16 (default) or float16.
-Prints how far log-probabilities differ, how far they may by the bound below, and how many users have the same
-first item: of those that the LLM read by the LLM alone, and of the served list.
+TABLES holds a bundle for evaluation and its snapshot; needs no Spark. DTYPE is bfloat16 (default), float16,
+int8 or int8_weights. Prints how far log-probabilities differ, how far they may by the bound below (of 16
+bits), how many users have the same first item, by the LLM alone and in the served list, and how far the ranks
+of what the LLM read agree (Spearman's correlation, the mean over users).
+
+Layers of 8 bits (Dettmers et al. 2022, section 2.1, without outliers kept apart) are computed here as what
+they would give: every row of a weight matrix, and in int8 every token's input of it, is rounded to 127 steps
+to either side of zero, then multiplied in float32. The head stays as it is.
 
 The bound. Rounding to p significant bits has a relative error of at most u = 2^-p (8 bits in bfloat16, 11 in
 float16), u/√3 rms (Higham 2002, section 2.8, by the model of independent roundings). Each block rounds the
@@ -30,9 +35,11 @@ import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from allmrec.config import Config, load
 from allmrec.llm.frozen import FrozenLLM
@@ -64,28 +71,34 @@ def main(root: Path, config_path: str, num_users: int, dtype: str = "bfloat16") 
     config = load([config_path], settings)
     trained = Trained.newest(root, config, num_users)
     lists = _lists(trained, config)
-    shorter = config.model_copy(update={"llm": config.llm.model_copy(update={"dtype": dtype})})
     exact = _read(lists, Scorer(trained.bundle, trained.llm, config))
     error, num_titles = error_of_packing(exact, Scorer(trained.bundle, trained.llm, config))
     print(f"float32 against {num_titles:,} titles read by themselves: off by {error:.2g} nats at most")
     logits = logits_of_titles(trained)
-    rounded = _read(lists, Scorer(trained.bundle, FrozenLLM.load(shorter.llm), shorter))
+    rounded = _read(lists, _shorter(trained, config, dtype))
     difference_BC = rounded.part("llm_logprob") - exact.part("llm_logprob")
     errors_N = difference_BC[~np.isnan(difference_BC)]
     lengths = np.diff(trained.bundle.titles.offsets)[1:]
-    bound = sigma(logits, BITS[dtype], trained.llm.num_layers, float(lengths.mean()))
     print(
         f"{dtype} against float32, n = {len(exact):,} users, {len(errors_N):,} titles: off by "
-        f"{np.sqrt((errors_N**2).mean()):.3f} nats rms (at most {np.abs(errors_N).max():.2f}), "
-        f"bound {bound:.3f}; logits spread {logits.spread:.2f}, size {logits.size:.2f}"
+        f"{np.sqrt((errors_N**2).mean()):.3f} nats rms (at most {np.abs(errors_N).max():.2f}); "
+        f"logits spread {logits.spread:.2f}, size {logits.size:.2f}"
     )
+    read_BC = ~np.isnan(exact.part("llm"))
     for name, factors_B1 in (("llm", np.ones((len(exact), 1))), ("with_llm", _in_blend(exact, trained))):
         one, other = (
             rankers(trained.bundle.blends, config.scoring)[name].scores(read) for read in (exact, rounded)
         )
         same = float((one.argmax(axis=1) == other.argmax(axis=1)).mean())
-        changed = changes(one, bound * factors_B1, ~np.isnan(exact.part("llm")))
-        print(f"{name}: the same first item for {same:.2%} of the users, bound {1 - changed:.2%}")
+        agree = spearman(one, other, read_BC)
+        print(
+            f"{name}: the same first item for {same:.2%} of the users; "
+            f"ranks agree {agree.mean():.4f} ({(agree < 0.99).mean():.1%} of the users below .99)"
+        )
+        if dtype in BITS:
+            bound = sigma(logits, BITS[dtype], trained.llm.num_layers, float(lengths.mean()))
+            kept = 1 - changes(one, bound * factors_B1, read_BC)
+            print(f"  bounds: {bound:.3f} nats rms, the same first item for {kept:.2%}")
 
 
 @torch.inference_mode()
@@ -126,6 +139,39 @@ def changes(scores_BC: np.ndarray, sigma_B1: np.ndarray, read_BC: np.ndarray) ->
     far_BC = margins_BC / (math.sqrt(2) * np.maximum(sigma_B1, 1e-12))
     swaps = normal.cdf(torch.from_numpy(-far_BC)).numpy()
     return float(np.where(is_other_BC, swaps, 0.0).sum(axis=1).clip(max=1.0).mean())
+
+
+def spearman(one_BC: np.ndarray, other_BC: np.ndarray, read_BC: np.ndarray) -> np.ndarray:
+    """Return each user's rank correlation of two scores over what was read; of users with two items."""
+    lists = [(one[read], other[read]) for one, other, read in zip(one_BC, other_BC, read_BC, strict=True)]
+    ranks = [[scores.argsort().argsort() for scores in pair] for pair in lists if len(pair[0]) > 1]
+    return np.array([np.corrcoef(*pair)[0, 1] for pair in ranks])
+
+
+def round_to_8_bits(model: Any, inputs_too: bool) -> None:
+    """Round the weights of all linear layers but the head, row by row, and their inputs, token by token."""
+    head = model.get_output_embeddings()
+    for layer in model.modules():
+        if isinstance(layer, nn.Linear) and layer is not head:
+            layer.weight.data = rounded_rows(layer.weight.data)
+            if inputs_too:
+                layer.register_forward_pre_hook(lambda _, inputs: (rounded_rows(inputs[0]), *inputs[1:]))
+
+
+def rounded_rows(values: Tensor) -> Tensor:
+    """Return the values on 255 even steps between the largest size of their row and its negative."""
+    step = values.abs().amax(dim=-1, keepdim=True).clamp(min=1e-12) / 127
+    return (values / step).round() * step
+
+
+def _shorter(trained: Trained, config: Config, dtype: str) -> Scorer:
+    """Return what scores with numbers of that type."""
+    if dtype in BITS:
+        config = config.model_copy(update={"llm": config.llm.model_copy(update={"dtype": dtype})})
+    llm = FrozenLLM.load(config.llm)
+    if dtype not in BITS:
+        round_to_8_bits(llm.model, inputs_too=dtype == "int8")
+    return Scorer(trained.bundle, llm, config)
 
 
 @torch.inference_mode()
