@@ -24,11 +24,11 @@ from tests.conftest import QUICK_SQL, SHORT_RUNS
 from tests.documents import LANGUAGES, ROOT, Document, documents
 
 DOCUMENTS = documents()
-BLOCKS = [
-    pytest.param(block, id=f"{document.name}:{number}")
+BLOCKS = {
+    f"{document.name}:{number}": block
     for document in DOCUMENTS
     for number, block in enumerate(document.blocks("sh"))
-]
+}
 every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
 
 
@@ -188,10 +188,27 @@ def test_there_are_blocks_to_run() -> None:
     assert 5 <= len(BLOCKS) <= 12
 
 
+@pytest.fixture(scope="module")
+def done() -> set[str]:
+    """The blocks that were run."""
+    return set()
+
+
 @pytest.mark.jvm
-@pytest.mark.parametrize("block", BLOCKS)
-def test_a_block_runs_as_written(block: str, stranger: Path) -> None:
+@pytest.mark.parametrize(
+    "name",
+    # The README's are run by every test run; the others take as long again.
+    [name if name.startswith("README") else pytest.param(name, marks=pytest.mark.long) for name in BLOCKS],
+)
+def test_a_block_runs_as_written(name: str, stranger: Path, done: set[str]) -> None:
     """In the documents' order: later blocks build on what earlier ones left."""
+    for earlier in list(BLOCKS)[: list(BLOCKS).index(name) + 1]:
+        if earlier not in done:
+            run_block(BLOCKS[earlier], stranger)
+            done.add(earlier)
+
+
+def run_block(block: str, stranger: Path) -> None:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {
         **os.environ,
@@ -200,7 +217,7 @@ def test_a_block_runs_as_written(block: str, stranger: Path) -> None:
         "PYTHONPATH": str(ROOT),
         "JAVA_TOOL_OPTIONS": SHORT_RUNS,
     }
-    done = subprocess.run(
+    run = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", block],
         cwd=stranger,
         env=environment,
@@ -209,4 +226,4 @@ def test_a_block_runs_as_written(block: str, stranger: Path) -> None:
         timeout=600,
         check=False,
     )
-    assert done.returncode == 0, f"{block}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    assert run.returncode == 0, f"{block}\n{run.stdout[-3000:]}\n{run.stderr[-3000:]}"

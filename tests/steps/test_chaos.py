@@ -43,6 +43,7 @@ def test_a_night_killed_at_a_write_is_right_after_a_rerun(small_shop: Shop, numb
     injected_kills(small_shop, 3, random.Random(SEED), works=(TONIGHT,))[number].do()
 
 
+@pytest.mark.long
 def test_a_night_whose_driver_and_jvm_are_killed_is_right_after_a_rerun(small_shop: Shop) -> None:
     moment = Moment(random.Random(SEED).randrange(2, 20), seconds=0.1)
     hit_and_run_again(small_shop, TONIGHT, lambda one: kill_driver_and_jvm(one, moment))
