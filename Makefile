@@ -35,7 +35,7 @@ EVERYTHING := $(PYTEST) --dist loadfile --no-loadscope-reorder
 test: install
 	$(EVERYTHING)
 
-# A shop's own tables in a Hive metastore, more killed nights, trainings by several processes, the commands of jobs/README.md.
+# A Hive metastore, clusters, more killed nights, a full disk, trainings by several processes, the commands of jobs/README.md.
 long: install
 	$(BIN)/python -m pytest -q -m long
 

@@ -229,6 +229,7 @@ def full_table(copy_of_shop: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(table)], check=True)
 
 
+@pytest.mark.long
 def test_a_full_disk_is_told_in_one_line_and_leaves_the_table_as_it_was(
     full_table: Path, new_context: NewContext
 ) -> None:

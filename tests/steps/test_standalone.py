@@ -84,6 +84,7 @@ def master(tmp_path: Path) -> Iterator[str]:
         )
 
 
+@pytest.mark.long
 def test_a_cluster_leaves_the_rows_that_local_mode_leaves_and_the_llm_alone_asks_for_a_gpu(
     copy_of_shop: Path, shop: Path, spark: SparkSession, master: str, tmp_path: Path
 ) -> None:
