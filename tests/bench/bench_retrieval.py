@@ -2,8 +2,8 @@
 
     python -m tests.bench.bench_retrieval TABLES
 
-TABLES holds one bundle, that of `scale_shop` say. Random users with ten items of history each, drawn by Zipf's
-law, are searched for with the default settings, without places for rare items, and by the CF model alone.
+TABLES holds one bundle, that of `scale_shop` say. Random users, each with ten items of history drawn by
+Zipf's law, are searched for with the default settings, without places for rare items, and by the CF model.
 """
 
 from __future__ import annotations
