@@ -106,7 +106,7 @@ def hashes_of_user(rejected: DataFrame, user: str) -> list[str]:
     could not be parsed, which has the id in it as a word.
     """
     values = _parsed_row()
-    is_value = F.array_contains(F.map_values(values), user)
+    is_value = F.array_contains(row_values(), user)
     word = rf"(?<![\p{{L}}\p{{N}}]){re.escape(user)}(?![\p{{L}}\p{{N}}])"
     is_in_line = values["line"].rlike(word) | (values.isNull() & F.col("row").rlike(word))
     named = F.coalesce(is_value, F.lit(False)) | F.coalesce(is_in_line, F.lit(False))

@@ -6,7 +6,7 @@ import datetime as dt
 
 from pyspark.sql import DataFrame, SparkSession
 
-from allmrec.data.rejection import merge_rejected, split_rejected
+from allmrec.data.rejection import hashes_of_user, merge_rejected, split_rejected
 from allmrec.tables.delta import Tables
 
 DAY = dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc)
@@ -50,3 +50,17 @@ def test_without_a_rejected_row_nothing_is_written_and_nothing_stays_cached(
     assert not tables.exists("rejected_rows")
     assert merge_rejected(tables, rejected(spark, ("a", "bad")), "sequences", "run 1") == 1
     assert set(cached()) <= before
+
+
+def test_a_user_is_found_in_rejected_rows_whatever_the_column_and_however_the_number_was_written(
+    spark: SparkSession,
+) -> None:
+    raw = {
+        "text": '{"customer_id":"5","sku":null}',
+        "decimal": '{"customer_id":5.00,"sku":null}',
+        "line": '{"line":"5,,2026-01-01"}',
+        "other user": '{"customer_id":50,"sku":null}',
+        "other decimal": '{"customer_id":"5.01","sku":null}',
+    }
+    rows = spark.createDataFrame(list(raw.items()), "row_hash string, row string")
+    assert sorted(hashes_of_user(rows, "5")) == ["decimal", "line", "text"]
