@@ -35,6 +35,7 @@
       cut_off             a run date, ISO: everything here happened before it
       table_versions      the versions of the input tables that this was made of, by table
       fingerprint         of everything that this was made of
+      digest              sum of the hashes of the rows of items/ and sequences/: other rows have another one
 
 `splits.split` decides which items train, are held back or tested; a test item is in no row of sequences/ and
 held_back/, not even in `seen`. targets/ is for `evaluate` alone: training never opens it. A file of
@@ -46,6 +47,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import reduce
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession, Window
@@ -131,6 +133,7 @@ def write_snapshot(
             "num_held_back": num_held_back,
             "max_history": config.sequences.max_history,
             "purpose": training.purpose,
+            "digest": _digest(spark, folder_uri),
             **manifest_extra,
         }
         manifest_text = json.dumps(manifest, indent=2, sort_keys=True) + "\n"
@@ -172,10 +175,17 @@ def write_without_user(spark: SparkSession, folder_uri: str, user: str) -> None:
             manifest |= {_OF_USERS[part]: num_rows} if _OF_USERS[part] else {}
     trained = spark.read.parquet(f"{folder_uri}/sequences").where(F.col("user_id") == user)
     manifest["num_users"] -= trained.count()
+    manifest["digest"] = _digest(spark, partial)
     manifest_text = json.dumps(manifest, indent=2, sort_keys=True) + "\n"
     filesystem.write_text(spark, manifest_text, f"{partial}/manifest.json")
     filesystem.delete(spark, folder_uri)
     filesystem.rename_new(spark, partial, folder_uri)
+
+
+def _digest(spark: SparkSession, folder_uri: str) -> str:
+    parts = (spark.read.parquet(f"{folder_uri}/{part}") for part in ("items", "sequences"))
+    hashes = reduce(DataFrame.union, (rows.select(F.xxhash64("*").alias("hash")) for rows in parts))
+    return str(hashes.agg(F.sum(F.col("hash").cast("decimal(38,0)"))).collect()[0][0])
 
 
 def _write_items(items: DataFrame, index: DataFrame, users: DataFrame, uri: str) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from allmrec.bundle import Manifest
-from allmrec.cache import cache_folder
+from allmrec.cache import training_folder
 from allmrec.config import fingerprint
 from allmrec.data.snapshot import snapshot_names, snapshot_uri
 from allmrec.errors import InputError
@@ -120,7 +120,7 @@ def _delete_snapshots(context: Context, stay: set[str], removed: Removed) -> Non
         removed.count("deleted_snapshots", 1)
         if not removed.is_dry_run:
             filesystem.delete(context.spark, uri)
-            shutil.rmtree(cache_folder(context.config.llm) / "training" / name, ignore_errors=True)
+            shutil.rmtree(training_folder(context.config.llm, root, name), ignore_errors=True)
 
 
 def _delete_staged(context: Context, stay: set[date], removed: Removed) -> None:

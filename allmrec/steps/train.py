@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from allmrec.bundle import save_bundle
-from allmrec.cache import cache_folder
+from allmrec.cache import training_folder
 from allmrec.data.interactions import counted
 from allmrec.data.rejection import merge_rejected
 from allmrec.data.snapshot import snapshot_uri, write_snapshot
@@ -56,22 +56,22 @@ def run_train(context: Context, run_date: date) -> str:
     processes = Processes.of(context.spark, config)
     torch.set_num_threads(config.training.num_threads or torch.get_num_threads())
     # The folder outlives a killed run: the next one resumes there.
-    folder = cache_folder(config.llm) / "training" / training_fingerprint
-    with (
-        alone_in(folder, context.run_id),
-        recorded(context, "train", run_date, training_fingerprint, inputs.versions) as run,
-    ):
-        if context.options.force:
-            shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-        with run.part("snapshot", "write the training data, pinned to the versions it came from"):
-            snapshot = make_snapshot(inputs, run, run_date, training_fingerprint, folder)
-        bundle, run.figures = train_bundle(snapshot, config, folder / CHECKPOINTS, run.report, processes)
-        with run.part("save", "write the bundle with a checksum for every file"):
-            origin = bundle_origin(inputs, run_date, training_fingerprint, run.figures)
-            run.bundle_id = save_bundle(folder / "bundle", bundle, origin)
-            store_bundle(context, folder / "bundle" / run.bundle_id, run.bundle_id)
-        run.report(f"bundle {run.bundle_id}")
-        run.counts = {"users_in": snapshot.manifest["num_users"]}
+    folder = training_folder(config.llm, context.tables.root, training_fingerprint)
+    with alone_in(folder, context.run_id):
+        with recorded(context, "train", run_date, training_fingerprint, inputs.versions) as run:
+            if context.options.force:
+                shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+            with run.part("snapshot", "write the training data, pinned to the versions it came from"):
+                snapshot = make_snapshot(inputs, run, run_date, training_fingerprint, folder)
+            bundle, run.figures = train_bundle(snapshot, config, folder / CHECKPOINTS, run.report, processes)
+            with run.part("save", "write the bundle with a checksum for every file"):
+                origin = bundle_origin(inputs, run_date, training_fingerprint, run.figures)
+                run.bundle_id = save_bundle(folder / "bundle", bundle, origin)
+                store_bundle(context, folder / "bundle" / run.bundle_id, run.bundle_id)
+            run.report(f"bundle {run.bundle_id}")
+            run.counts = {"users_in": snapshot.manifest["num_users"]}
+        # Nobody goes on from here.
+        shutil.rmtree(folder, ignore_errors=True)
     return run.bundle_id
 
 

@@ -139,6 +139,7 @@ def test_a_snapshot_holds_padded_rows_and_never_the_test_item(
     # Everything the user had, but the item held back (f; b) and the test item (g; a).
     assert (held_back["long"]["seen"], held_back["three"]["seen"]) == ([1, 2, 3, 4, 5, 8], [3, 8])
     assert manifest == json.loads((folder / "manifest.json").read_text())
+    assert int(manifest.pop("digest"))
     assert manifest == {
         "num_users": 4,
         "num_items": 8,
@@ -148,6 +149,22 @@ def test_a_snapshot_holds_padded_rows_and_never_the_test_item(
         "purpose": "evaluation",
         "cut_off": "2014-07-21",
     }
+
+
+def test_snapshots_of_other_rows_in_the_same_numbers_have_another_digest(
+    spark: SparkSession, catalogue: DataFrame, tmp_path: Path
+) -> None:
+    swapped = {**LOG, "two": LOG["two"][::-1]}
+    logs = (sequences(spark, LOG), sequences(spark, LOG).repartition(3), sequences(spark, swapped))
+    first, again, other = (
+        write_snapshot(
+            log, catalogue, seen(spark), str(tmp_path / str(number)), config(held_back_share=1.0), {}
+        )
+        for number, log in enumerate(logs)
+    )
+    assert again == first
+    assert other != first
+    assert other | {"digest": first["digest"]} == first
 
 
 def test_few_shot_trains_on_a_seeded_sample_and_tests_everybody(

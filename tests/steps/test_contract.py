@@ -165,6 +165,7 @@ def test_a_killed_training_goes_on_whatever_was_appended_since(
     buy(spark, copy_of_shop, "2026-05-20 08:00:00", (active_users(copy_of_shop)[0], "nothing"))
     bundle_id = run_train(new_context(copy_of_shop), day)
     assert folders[0] == folders[1], "the folder of the checkpoints is another one"
+    assert not folders[0].parent.exists(), "what nobody goes on from is left in the cache"
     assert run_train(new_context(copy_of_shop), day) == bundle_id
     assert len(folders) == 2
 
