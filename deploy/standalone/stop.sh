@@ -7,7 +7,7 @@ for file in "$run"/worker-*.pid "$run"/master.pid; do
     [ -e "$file" ] || continue
     pid=$(cat "$file")
     # A pid file may be older than the machine's last start: the number may be somebody else's by now.
-    if ps -o args= -p "$pid" 2>/dev/null | grep -q org.apache.spark.deploy; then
+    if ps -ww -o args= -p "$pid" 2>/dev/null | grep -q org.apache.spark.deploy; then
         kill "$pid"
         for _ in $(seq 1 50); do
             kill -0 "$pid" 2>/dev/null || break

@@ -180,6 +180,17 @@ def test_stopping_a_cluster_that_is_not_there_kills_nobody(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_cluster_is_stopped_however_wide_the_terminal_says_it_is(tmp_path: Path) -> None:
+    """`ps` cuts lines at COLUMNS, also where it writes to no terminal; the class stands far to the right."""
+    name = f"java {'-Dsome.property=1 ' * 30}org.apache.spark.deploy.master.Master"
+    started = _run(["bash", "-c", '(exec -a "$0" sleep 60) >/dev/null 2>&1 & echo $!', name]).stdout
+    (tmp_path / "master.pid").write_text(started)
+    told = _run([str(DEPLOY / "standalone" / "stop.sh")], RUN_FOLDER=str(tmp_path), COLUMNS="80")
+    assert told.stdout == f"stopped master ({int(started)})\n"
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(started), 0)
+
+
 def test_a_second_start_and_a_missing_python_are_refused(tmp_path: Path) -> None:
     start = str(DEPLOY / "standalone" / "start.sh")
     missing = _run([start], RUN_FOLDER=str(tmp_path), PYTHON="/no/such/python")
