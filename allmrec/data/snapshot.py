@@ -47,7 +47,6 @@ from __future__ import annotations
 
 import json
 import math
-from functools import reduce
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession, Window
@@ -58,6 +57,7 @@ from allmrec.data.splits import split
 from allmrec.errors import InputError
 from allmrec.tables import filesystem
 from allmrec.tables.cached_frames import CachedFrames
+from allmrec.tables.delta import row_digest
 
 _ROW_GROUPS_PER_TASK = 10
 """About how many files one Spark task writes."""
@@ -183,9 +183,9 @@ def write_without_user(spark: SparkSession, folder_uri: str, user: str) -> None:
 
 
 def _digest(spark: SparkSession, folder_uri: str) -> str:
+    """Return the digest of a snapshot's manifest."""
     parts = (spark.read.parquet(f"{folder_uri}/{part}") for part in ("items", "sequences"))
-    hashes = reduce(DataFrame.union, (rows.select(F.xxhash64("*").alias("hash")) for rows in parts))
-    return str(hashes.agg(F.sum(F.col("hash").cast("decimal(38,0)"))).collect()[0][0])
+    return str(sum(int(rows.agg(row_digest()).collect()[0][0] or 0) for rows in parts))
 
 
 def _write_items(items: DataFrame, index: DataFrame, users: DataFrame, uri: str) -> int:

@@ -307,7 +307,12 @@ class Tables:
 
 def _sums() -> tuple[Column, Column]:
     """Return the aggregates that tell rows: their number, and the sum of their hashes."""
-    return F.count(F.lit(1)), F.sum(F.xxhash64("*").cast("decimal(38,0)"))
+    return F.count(F.lit(1)), row_digest()
+
+
+def row_digest() -> Column:
+    """Return the aggregate that tells rows in any order: the sum of their hashes; null without rows."""
+    return F.sum(F.xxhash64("*").cast("decimal(38,0)"))
 
 
 def _spec(name: str) -> TableSpec:
