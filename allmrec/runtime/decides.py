@@ -103,9 +103,7 @@ DECIDES_NOTHING = (
     "training.num_threads",
     "llm.device",
     "llm.cache",
-    "scoring.chunk_users",
     "scoring.chunk_users_without_llm",
-    "scoring.token_budget",
     "scoring.num_threads",
     "scoring.deadline",
     "gates.*",
@@ -114,6 +112,11 @@ DECIDES_NOTHING = (
     "spark.*",
 )
 """Settings that change speed, rounding or what is said. A deadline decides who is late, not what is right."""
+
+DECIDES_IN_16_BITS = ("scoring.chunk_users", "scoring.token_budget")
+"""Settings that decide which users share a pass of the LLM. In 32 bits that is rounding (1e-5 nats). In 16 bits
+it moves a score by tenths of a nat on a GPU, so there the settings decide the rows of `score` and `evaluate`.
+"""
 
 
 def step_fingerprint(step: str, config: Config, run_date: date, **inputs: Any) -> str:
@@ -126,7 +129,10 @@ def step_fingerprint(step: str, config: Config, run_date: date, **inputs: Any) -
 
 def decisive_settings(step: str, config: Config) -> dict[str, Any]:
     """Return the settings that decide the step's rows, by path."""
-    return {path: value for path, value in leaves(config).items() if is_named(path, SETTINGS[step])}
+    names = SETTINGS[step]
+    if step in ("score", "evaluate") and config.llm.dtype in ("bfloat16", "float16"):
+        names += DECIDES_IN_16_BITS
+    return {path: value for path, value in leaves(config).items() if is_named(path, names)}
 
 
 def leaves(config: Config) -> dict[str, Any]:

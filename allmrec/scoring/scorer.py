@@ -81,7 +81,8 @@ class Scorer:
                 [candidates[row][column] for column in own.tolist()]
                 for row, own in zip(asked, columns, strict=True)
             ]
-            scored = self._ask([(lists.users[row], histories[row]) for row in asked], read, users_BH[asked])
+            soft_users = self._soft_users_asked([histories[row] for row in asked], users_BH[asked])
+            scored = self._ask([(lists.users[row], histories[row]) for row in asked], read, soft_users)
             for number, row in enumerate(asked):
                 read_BC[row, columns[number]] = 1.0
                 failures_B[row] = scored.failures[number]
@@ -91,6 +92,18 @@ class Scorer:
                     choices_BC[row, columns[number]] = logprobs - self._priors_of(read[number])
         lists = lists.with_parts({"read": read_BC, "llm_logprob": logprobs_BC, "llm": choices_BC})
         return replace(lists, llm_failures=failures_B)
+
+    @torch.inference_mode()
+    def _soft_users_asked(self, histories: list[list[int]], users_BH: Tensor) -> Tensor:
+        """Return O_u of the users whom the LLM is asked about, [B, H] float32.
+
+        On a CPU each is computed by itself: who shares a product changes its last bit, and in 16 bits that
+        bit can become one of the LLM's. `users_BH` are the vectors that were computed together.
+        """
+        if self.device.type != "cpu":
+            return users_BH
+        alone = [self.rec.soft_users(self._padded([history]), self.soft_items) for history in histories]
+        return torch.cat(alone).float()
 
     def _columns_to_read(self, lists: CandidateLists, read_all: bool) -> list[np.ndarray]:
         """Return the columns of the candidates that the LLM reads of every list, [≤ C] int64 each.
