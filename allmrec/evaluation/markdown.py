@@ -13,7 +13,7 @@ from allmrec.evaluation.list_figures import calibration
 from allmrec.evaluation.report import (
     COST,
     HEADLINE,
-    LABELS,
+    RECALL_LABEL,
     SHOWN,
     SHOWN_OF_LISTS,
     TITLES,
@@ -26,6 +26,7 @@ from allmrec.evaluation.report import (
     remarks,
     users_in_words,
 )
+from allmrec.ranking.rankers import label_of
 
 
 def tables(figures: pd.DataFrame, lists: Lists) -> str:
@@ -39,13 +40,13 @@ def tables(figures: pd.DataFrame, lists: Lists) -> str:
         notes = remarks(protocol, group, lists) if block["n"].max() else ["No user is in this scenario."]
         recall = block[block["metric"] == "recall"][["value", "low", "high"]].to_numpy(dtype=np.float64)
         if len(recall) and group != "found":
-            notes.append(f"{LABELS['retrieval']}: {_cell(*recall[0])}")
+            notes.append(f"{RECALL_LABEL}: {_cell(*recall[0])}")
         lines += [line for note in notes for line in (note, "")]
         rows = []
         for model, of_model in block[block["metric"].isin(names)].groupby("model", sort=False):
             by_metric = of_model.set_index("metric")[["value", "low", "high"]].reindex(list(names))
             cells = [_cell(*figure) for figure in by_metric.to_numpy(dtype=np.float64)]
-            rows.append([LABELS.get(str(model), str(model)), *cells])
+            rows.append([label_of(str(model)), *cells])
         lines += [*_table(["", *names], rows), ""]
     return "\n".join(lines)
 
@@ -53,7 +54,7 @@ def tables(figures: pd.DataFrame, lists: Lists) -> str:
 def comparison_lines(found: Sequence[tuple[str, str, str, str, Comparison]]) -> str:
     """Return comparisons of the served order as text, a line each; empty where it ordered nothing."""
     rows = [
-        [place_of(protocol, scenario), LABELS.get(model, model), in_words(metric, one)]
+        [place_of(protocol, scenario), label_of(model), in_words(metric, one)]
         for protocol, scenario, metric, model, one in found
     ]
     if not rows:
@@ -71,14 +72,14 @@ def by_popularity_lines(ranks: pd.DataFrame, counts: Mapping[str, int]) -> str:
             [f"{popularity:,.1f}", *(f"{values[place]:.3f}" for values in by_model.values())]
             for place, popularity in enumerate(popularity_P)
         ]
-        lines += [*_table(["interactions", *(LABELS[model] for model in by_model)], rows), ""]
+        lines += [*_table(["interactions", *(label_of(model) for model in by_model)], rows), ""]
     return "\n".join(lines)
 
 
 def calibration_lines(lists: pd.DataFrame) -> str:
     """Return stated probabilities beside what came true; empty where no list has any."""
     rows = [
-        [LABELS[model], f"{stated:.2%}", f"{true:.2%}", f"{num:,}"]
+        [label_of(model), f"{stated:.2%}", f"{true:.2%}", f"{num:,}"]
         for model, stated, true, num in calibration(lists)
     ]
     if not rows:
@@ -90,7 +91,7 @@ def calibration_lines(lists: pd.DataFrame) -> str:
 def cost_lines(figures: pd.DataFrame) -> str:
     """Return quality against cost on retrieved lists; empty where they were not asked for."""
     rows = [
-        [LABELS.get(model, model), f"{seconds:,.1f}", f"{quality:.3f}"]
+        [label_of(model), f"{seconds:,.1f}", f"{quality:.3f}"]
         for model, seconds, quality in of_costs(figures)
     ]
     if not rows:
@@ -112,7 +113,7 @@ def example_lines(
                 f"**{titles.get(item, item)}**" if item == one.came else titles.get(item, item)
                 for item in order
             )
-            lines.append(f"- {LABELS[model]}: {'; '.join(named)}")
+            lines.append(f"- {label_of(model)}: {'; '.join(named)}")
         lines.append("")
     return "\n".join(lines)
 

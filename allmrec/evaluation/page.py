@@ -14,7 +14,6 @@ from allmrec.evaluation.list_figures import calibration
 from allmrec.evaluation.report import (
     COST,
     HEADLINE,
-    LABELS,
     SHOWN,
     SHOWN_OF_LISTS,
     TITLES,
@@ -27,6 +26,7 @@ from allmrec.evaluation.report import (
     remarks,
     users_in_words,
 )
+from allmrec.ranking.rankers import label_of
 
 COLOURS = {
     "popularity": "#9aa0a6",
@@ -39,6 +39,7 @@ COLOURS = {
     "with_llm": "#8a3ffc",
     "served": "#1a7f37",
 }
+OTHER_COLOUR = "#888"
 BAR_WIDTH, BAR_HEIGHT, LABEL_WIDTH = 420, 20, 150
 """Pixels of a whole bar, of a row of bars, and of the names before them."""
 PLOT_WIDTH, PLOT_HEIGHT, MARGIN = 420, 220, 45
@@ -130,10 +131,10 @@ def _bars(rows: pd.DataFrame) -> str:
     for place, row in enumerate(rows.itertuples()):
         y, width = place * BAR_HEIGHT, row.value * scale
         middle = y + BAR_HEIGHT / 2
-        shapes.append(f'<text x="0" y="{middle + 4}">{escape(LABELS.get(row.model, row.model))}</text>')
+        shapes.append(f'<text x="0" y="{middle + 4}">{escape(label_of(row.model))}</text>')
         shapes.append(
             f'<rect x="{LABEL_WIDTH}" y="{y + 3}" width="{width:.1f}" height="{BAR_HEIGHT - 6}" '
-            f'fill="{COLOURS.get(row.model, "#888")}"/>'
+            f'fill="{COLOURS.get(row.model, OTHER_COLOUR)}"/>'
         )
         ends = [LABEL_WIDTH + bound * scale for bound in (row.low, row.high)]
         shapes.append(_line([(ends[0], middle), (ends[1], middle)], "#1f2328"))
@@ -151,7 +152,7 @@ def _table(block: pd.DataFrame, names: Sequence[str]) -> str:
         cells = "".join(
             f"<td>{_cell(*row)}</td>" for row in by_metric[["value", "low", "high"]].to_numpy(float)
         )
-        lines.append(f"<tr><td>{escape(LABELS.get(str(model), str(model)))}</td>{cells}</tr>")
+        lines.append(f"<tr><td>{escape(label_of(str(model)))}</td>{cells}</tr>")
     return f"<table><tr>{head}</tr>{''.join(lines)}</table>"
 
 
@@ -166,7 +167,7 @@ def _comparisons(compared: Sequence[tuple[str, str, str, str, Comparison]]) -> s
     lines = []
     for protocol, scenario, metric, model, one in compared:
         css = one.verdict if one.verdict in ("better", "worse") else ""
-        cells = (place_of(protocol, scenario), f"against {LABELS.get(model, model)}", in_words(metric, one))
+        cells = (place_of(protocol, scenario), f"against {label_of(model)}", in_words(metric, one))
         lines.append(f'<tr class="{css}">{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>')
     return f'<table class="words">{"".join(lines)}</table>'
 
@@ -190,10 +191,10 @@ def _costs(figures: pd.DataFrame) -> str:
     for place, ((model, seconds, quality), one) in enumerate(zip(rows, x, strict=True)):
         across = MARGIN + 8 + (one - low) / (high - low) * (PLOT_WIDTH - 16) if high > low else MARGIN + 8
         down = 10 + (1 - quality / top) * PLOT_HEIGHT
-        colour = COLOURS.get(model, "#888")
+        colour = COLOURS.get(model, OTHER_COLOUR)
         shapes.append(f'<circle cx="{across:.1f}" cy="{down:.1f}" r="5" fill="{colour}"/>')
         y = 20 + place * 18
-        label = f"{LABELS.get(model, model)}: {quality:.3f}, {seconds:,.1f} s"
+        label = f"{label_of(model)}: {quality:.3f}, {seconds:,.1f} s"
         shapes.append(f'<circle cx="{PLOT_WIDTH + 80}" cy="{y - 4}" r="5" fill="{colour}"/>')
         shapes.append(f'<text x="{PLOT_WIDTH + 96}" y="{y}">{escape(label)}</text>')
         ticks.append((across, f"{seconds:,.1f}"))
@@ -210,7 +211,7 @@ def _calibration(lists: pd.DataFrame) -> Iterator[str]:
         return
     head = "<tr><th></th><th>stated</th><th>came true</th><th>candidates</th></tr>"
     cells = "".join(
-        f"<tr><td>{escape(LABELS[model])}</td><td>{mean:.2%}</td><td>{share:.2%}</td><td>{num:,}</td></tr>"
+        f"<tr><td>{escape(label_of(model))}</td><td>{mean:.2%}</td><td>{share:.2%}</td><td>{num:,}</td></tr>"
         for model, mean, share, num in rows
     )
     yield f"<table>{head}{cells}</table>"
@@ -229,7 +230,7 @@ def _examples(
                 f'<li class="{"hit" if item == one.came else ""}">{escape(titles.get(item, item))}</li>'
                 for item in order
             )
-            blocks.append(f"<div>{escape(LABELS[model])}<ol>{cells}</ol></div>")
+            blocks.append(f"<div>{escape(label_of(model))}<ol>{cells}</ol></div>")
         yield f"<h3>{escape(one.user_id)}</h3>"
         yield f'<div class="user">{"".join(blocks)}</div>'
 
@@ -248,10 +249,12 @@ def _plot(x: np.ndarray, lines: Mapping[str, np.ndarray], ticks: Sequence[str], 
     shapes += _labels(top, list(zip(places, ticks, strict=True)), what)
     for place, (model, values) in enumerate(lines.items()):
         points = [at(float(one), float(value)) for one, value in zip(x, values, strict=True)]
-        shapes.append(_line(points, COLOURS[model]))
+        shapes.append(_line(points, COLOURS.get(model, OTHER_COLOUR)))
         y = 20 + place * 18
-        shapes.append(_line([(PLOT_WIDTH + 70, y - 4), (PLOT_WIDTH + 90, y - 4)], COLOURS[model]))
-        shapes.append(f'<text x="{PLOT_WIDTH + 96}" y="{y}">{escape(LABELS[model])}</text>')
+        shapes.append(
+            _line([(PLOT_WIDTH + 70, y - 4), (PLOT_WIDTH + 90, y - 4)], COLOURS.get(model, OTHER_COLOUR))
+        )
+        shapes.append(f'<text x="{PLOT_WIDTH + 96}" y="{y}">{escape(label_of(model))}</text>')
     size = f'width="{PLOT_WIDTH + 230}" height="{PLOT_HEIGHT + 52}"'
     return f'<svg {size} role="img" aria-label="{HEADLINE} by {escape(what)}">{"".join(shapes)}</svg>'
 

@@ -27,19 +27,13 @@ from allmrec.evaluation.ranks import ranks_in_catalogue, ranks_of_candidates, ta
 from allmrec.ranking import ties
 from allmrec.ranking.candidate_lists import CandidateLists
 from allmrec.ranking.decision import resolved
-from allmrec.ranking.rankers import Ranker, rankers
+from allmrec.ranking.rankers import RANKERS, Ranker, rankers
 from allmrec.ranking.served import CalibratedRanker, ServedOrder, probabilities
 from allmrec.scoring.retrieval import Retriever
 from allmrec.scoring.scorer import Scorer
 
 PROTOCOLS = ("retrieved", "catalogue", "uniform", "popular")
 """In the order of a report."""
-ASK_LLM = ("llm", "with_llm", "served")
-"""Rankers whose order the LLM may decide."""
-RERANKERS = ("llm_floor", *ASK_LLM)
-"""Rankers that order retrieved lists and cannot score a whole catalogue."""
-CALIBRATED = ("cf", "blend", "llm", "with_llm", "served")
-"""Rankers whose scores have a fitted temperature."""
 WITHOUT_SAMPLES = ("retrieved", "catalogue")
 """Protocols that are for every evaluated user; the others are for `evaluation.num_sampled_users`."""
 NUM_STORED = 20
@@ -105,7 +99,7 @@ def predictions(
     """
     table = rankers(scorer.bundle.blends, resolved(config.scoring, scorer.bundle.decision))
     if protocol == "catalogue":
-        able = {name: ranker for name, ranker in table.items() if name not in RERANKERS}
+        able = {name: ranker for name, ranker in table.items() if RANKERS[name].scores_catalogue}
         size = max(1, MAX_SCORES // len(retriever.all_items))
         for start in range(0, len(users), size):
             piece = users.iloc[start : start + size]
@@ -144,7 +138,7 @@ def _probabilities(
 ) -> np.ndarray | None:
     """Return how likely each candidate comes next, [B, C] float64; None where the ranker does not say."""
     served, ranker = cast(ServedOrder, table["served"]), table[name]
-    if protocol != "retrieved" or name not in CALIBRATED:
+    if protocol != "retrieved" or not RANKERS[name].is_calibrated:
         return None
     if ranker is served:
         return probabilities(scores_BC, served.order(lists).temperatures, served.recall)

@@ -14,24 +14,11 @@ from allmrec.config import EvaluationConfig
 from allmrec.evaluation.comparison import Comparison, paired
 from allmrec.evaluation.condition import condition_and_group
 from allmrec.evaluation.condition import in_words as condition_in_words
-from allmrec.evaluation.protocols import PROTOCOLS, RERANKERS
+from allmrec.evaluation.protocols import PROTOCOLS
 from allmrec.evaluation.scenarios import SCENARIOS, scenario_rows, warm_cold
-from allmrec.ranking.rankers import RANKER_NAMES
+from allmrec.ranking.rankers import RANKERS
 
-LABELS = {
-    "popularity": "popularity",
-    "text": "text similarity",
-    "cf": "CF model",
-    "alignment": "projections alone",
-    "blend": "blend without LLM",
-    "llm": "A-LLMRec",
-    "llm_floor": "floor of A-LLMRec",
-    "with_llm": "blend with LLM",
-    "served": "served order",
-    "retrieval": "retrieval's recall",
-}
-"""Ranker → its name in a report; a ranker that is not here is called by its own name."""
-
+RECALL_LABEL = "retrieval's recall"
 COST = "s per 1,000 users"
 """Metric: seconds of one worker for the lists of 1,000 users, retrieval included."""
 NUM_BINS = 10
@@ -109,16 +96,21 @@ def by_protocol(ranks: pd.DataFrame) -> Iterator[tuple[str, dict[str, pd.DataFra
             continue
         of_protocol = ranks[ranks["protocol"] == protocol]
         if protocol == "catalogue":
-            reranked = (ranks["protocol"] == "retrieved") & ranks["model"].isin(RERANKERS)
+            rerankers = [name for name, entry in RANKERS.items() if not entry.scores_catalogue]
+            reranked = (ranks["protocol"] == "retrieved") & ranks["model"].isin(rerankers)
             of_protocol = pd.concat([of_protocol, ranks[reranked]])
         yield (
             protocol,
             {
                 name: of_protocol[of_protocol["model"] == name].sort_values("user_id", ignore_index=True)
-                for name in RANKER_NAMES
-                if name in set(of_protocol["model"])
+                for name in _in_order(set(of_protocol["model"]))
             },
         )
+
+
+def _in_order(models: set[str]) -> list[str]:
+    """Return rankers in the order of the table; those that it lacks, of another version, come last."""
+    return [name for name in RANKERS if name in models] + sorted(models - RANKERS.keys())
 
 
 def target_ranks_of(of_model: pd.DataFrame, column: str = "target_rank") -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Rankers by name: everything that can order candidate lists, behind one small contract.
+"""Rankers by name: everything that can order candidate lists, one entry of a table each.
 
     popularity   interactions in training
     text         similarity of the item's text to the history's
@@ -10,13 +10,12 @@
     with_llm     the weighted parts with the LLM, among the candidates that it read
     served       what a night serves under `scoring.order` and `scoring.mode`
 
-A new system is a ranker under a new name here: evaluation ranks with every entry of the table, and
-`scoring.order` names one.
+A new ranker is an entry of `RANKERS`: evaluations, their reports and pages, and comparisons have it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,9 +25,6 @@ from allmrec.config import ScoringConfig
 from allmrec.ranking.blend import BlendWeights
 from allmrec.ranking.candidate_lists import CandidateLists, filled
 from allmrec.ranking.served import AmongRead, CalibratedRanker, LLMFirst, ServedOrder
-
-RANKER_NAMES = ("popularity", "text", "cf", "alignment", "blend", "llm", "llm_floor", "with_llm", "served")
-"""The table's names, in the order of a report."""
 
 
 class Ranker(Protocol):
@@ -55,23 +51,36 @@ class PartRanker:
         return filled(lists.part(self.part), lists.present)
 
 
-def rankers(blends: Mapping[str, BlendWeights], settings: ScoringConfig) -> dict[str, Ranker]:
-    """Return every ranker by its name, in the order of `RANKER_NAMES`.
-
-    `blends` holds `with_llm` and `without_llm`.
-    """
-    table: dict[str, Ranker] = {
-        "popularity": PartRanker("popularity"),
-        "text": PartRanker("text"),
-        "alignment": PartRanker("alignment"),
-        "llm_floor": PartRanker("read"),
-        **_calibrated(blends),
-        "served": served_order(blends, settings),
-    }
-    return {name: table[name] for name in RANKER_NAMES}
+Blends = Mapping[str, BlendWeights]
+"""`with_llm` and `without_llm`."""
 
 
-def served_order(blends: Mapping[str, BlendWeights], settings: ScoringConfig) -> ServedOrder:
+@dataclass(frozen=True)
+class Entry:
+    """A ranker of the table."""
+
+    label: str
+    """Its name in a report."""
+    make: Callable[[Blends, ScoringConfig], Ranker]
+    scores_catalogue: bool = True
+    """Whether it can score every item. Else its order of the retrieved list stands for the catalogue's."""
+    is_calibrated: bool = False
+    """Whether its scores have a fitted temperature: it is a `CalibratedRanker`."""
+    asks_llm: bool = False
+    """Whether the LLM may decide its order, and so is part of its cost."""
+
+
+def rankers(blends: Blends, settings: ScoringConfig) -> dict[str, Ranker]:
+    """Return every ranker of `RANKERS` by its name, in the order of a report."""
+    return {name: entry.make(blends, settings) for name, entry in RANKERS.items()}
+
+
+def label_of(name: str) -> str:
+    """Return a ranker's name in a report; its own name where the table lacks it."""
+    return RANKERS[name].label if name in RANKERS else name
+
+
+def served_order(blends: Blends, settings: ScoringConfig) -> ServedOrder:
     """Return what a night serves: `scoring.order` names the ranker, `scoring.mode` how the LLM is asked.
 
     Raises ValueError for `auto`, which `allmrec.ranking.decision.resolved` makes another one of.
@@ -93,7 +102,7 @@ def served_order(blends: Mapping[str, BlendWeights], settings: ScoringConfig) ->
     )
 
 
-def _calibrated(blends: Mapping[str, BlendWeights]) -> dict[str, CalibratedRanker]:
+def _calibrated(blends: Blends) -> dict[str, CalibratedRanker]:
     """Return the rankers whose scores have a fitted temperature, by name."""
     blend, blend_with_llm = blends["without_llm"], blends["with_llm"]
     return {
@@ -102,3 +111,27 @@ def _calibrated(blends: Mapping[str, BlendWeights]) -> dict[str, CalibratedRanke
         "llm": PartRanker("llm", blend_with_llm.part_temperatures.get("llm", 1.0)),
         "with_llm": AmongRead(blend_with_llm, blend),
     }
+
+
+def _of_part(part: str) -> Callable[[Blends, ScoringConfig], Ranker]:
+    return lambda blends, settings: PartRanker(part)
+
+
+def _of_blends(name: str) -> Callable[[Blends, ScoringConfig], Ranker]:
+    return lambda blends, settings: _calibrated(blends)[name]
+
+
+RANKERS: dict[str, Entry] = {
+    "popularity": Entry("popularity", _of_part("popularity")),
+    "text": Entry("text similarity", _of_part("text")),
+    "cf": Entry("CF model", _of_blends("cf"), is_calibrated=True),
+    "alignment": Entry("projections alone", _of_part("alignment")),
+    "blend": Entry("blend without LLM", _of_blends("blend"), is_calibrated=True),
+    "llm": Entry("A-LLMRec", _of_blends("llm"), scores_catalogue=False, is_calibrated=True, asks_llm=True),
+    "llm_floor": Entry("floor of A-LLMRec", _of_part("read"), scores_catalogue=False),
+    "with_llm": Entry(
+        "blend with LLM", _of_blends("with_llm"), scores_catalogue=False, is_calibrated=True, asks_llm=True
+    ),
+    "served": Entry("served order", served_order, scores_catalogue=False, is_calibrated=True, asks_llm=True),
+}
+"""Every ranker, in the order of a report."""

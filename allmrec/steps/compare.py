@@ -8,7 +8,8 @@ from pyspark.sql import functions as F
 from allmrec import metrics, seeds
 from allmrec.errors import InputError
 from allmrec.evaluation.comparison import paired
-from allmrec.evaluation.report import HEADLINE, LABELS, TITLES, by_protocol, in_words, target_ranks_of
+from allmrec.evaluation.report import HEADLINE, TITLES, by_protocol, in_words, target_ranks_of
+from allmrec.ranking.rankers import label_of
 from allmrec.runtime.context import Context
 from allmrec.steps.evaluate import LEAVE_ONE_OUT
 
@@ -38,7 +39,7 @@ def compared_bundles(context: Context, first: str, second: str) -> str:
                 per_user(target_ranks_of(rows, f"target_rank_{which}")) for which in ("first", "second")
             )
             words = in_words(HEADLINE, paired(first_N, second_N, settings.bootstrap_samples, seed))
-            lines.append(f"{TITLES[protocol]:<20}{LABELS[model]:<20}{words}")
+            lines.append(f"{TITLES[protocol]:<20}{label_of(model):<20}{words}")
     return "\n".join(lines) + "\n"
 
 

@@ -26,10 +26,10 @@ from allmrec.config import Config, load
 from allmrec.evaluation.comparison import paired
 from allmrec.evaluation.condition import changes_items, with_items
 from allmrec.evaluation.protocols import PROTOCOLS, ranked
-from allmrec.evaluation.report import LABELS, in_words, target_ranks_of
+from allmrec.evaluation.report import in_words, target_ranks_of
 from allmrec.evaluation.scenarios import scenario_rows, warm_cold
 from allmrec.llm.frozen import FrozenLLM
-from allmrec.ranking.rankers import RANKER_NAMES
+from allmrec.ranking.rankers import RANKERS, label_of
 from allmrec.scoring.retrieval import Retriever
 from allmrec.scoring.scorer import Scorer
 from tests.bench.trained import Trained
@@ -121,7 +121,7 @@ def show(paths: Iterable[Path]) -> None:
 
 def _show_protocol(title: str, rows: pd.DataFrame) -> None:
     """Print the figures of one protocol, a table for each group of users."""
-    able = [model for model in RANKER_NAMES if model in rows and rows[model].notna().any()]
+    able = [model for model in RANKERS if model in rows and rows[model].notna().any()]
     by_model = {model: target_ranks_of(rows, model) for model in able}
     first_U = next(iter(by_model.values()))
     for group in GROUPS:
@@ -142,12 +142,12 @@ def _show_group(by_model: Mapping[str, np.ndarray]) -> None:
             f"{value:.3f} [{low:.3f}, {high:.3f}]"
             for value, low, high in zip(values_UM.mean(axis=0), low_M, high_M, strict=True)
         ]
-        print(f"| {LABELS[model]} | {' | '.join(cells)} |")
+        print(f"| {label_of(model)} | {' | '.join(cells)} |")
     for model, other in COMPARED:
         if model in by_model and other in by_model:
             first_U, second_U = (metrics.ndcg(by_model[name], 10) for name in (other, model))
             one = paired(first_U, second_U, NUM_SAMPLES, 0)
-            print(f"{LABELS[model]} against {LABELS[other]}: {in_words('NDCG@10', one)}")
+            print(f"{label_of(model)} against {label_of(other)}: {in_words('NDCG@10', one)}")
 
 
 if __name__ == "__main__":

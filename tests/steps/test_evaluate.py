@@ -17,9 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from allmrec.errors import BundleError, ConfigError, InputError
-from allmrec.evaluation.protocols import PROTOCOLS, RERANKERS
-from allmrec.evaluation.report import LABELS
-from allmrec.ranking.rankers import RANKER_NAMES
+from allmrec.evaluation.protocols import PROTOCOLS
+from allmrec.ranking.rankers import RANKERS, label_of
 from allmrec.runtime.context import Context
 from allmrec.steps.compare import compared_bundles
 from allmrec.steps.evaluate import NUM_EXAMPLES, run_evaluate
@@ -67,7 +66,7 @@ def test_every_ranker_orders_the_same_candidates_under_every_protocol(prediction
     assert set(predictions["protocol"]) == set(PROTOCOLS)
     num_users = predictions["user_id"].nunique()
     for protocol, of_protocol in predictions.groupby("protocol"):
-        models = set(RANKER_NAMES) - (set(RERANKERS) if protocol == "catalogue" else set())
+        models = {name for name, one in RANKERS.items() if protocol != "catalogue" or one.scores_catalogue}
         expected = NUM_SAMPLED if protocol in SAMPLED else num_users
         assert of_protocol["user_id"].nunique() == expected
         for _, of_user in of_protocol.groupby("user_id"):
@@ -146,12 +145,12 @@ def test_results_have_intervals_around_their_values_and_the_number_of_users(
         "popular": [NUM_SAMPLED],
     }
     assert {"found", "warm", "cold"} <= set(results["scenario"])
-    assert set(overall[overall["protocol"] == "catalogue"]["model"]) == set(RANKER_NAMES)
+    assert set(overall[overall["protocol"] == "catalogue"]["model"]) == set(RANKERS)
 
 
 def test_the_report_names_every_ranker_and_compares_the_served_order(evaluated: Evaluated) -> None:
-    for model in RANKER_NAMES:
-        assert LABELS[model] in evaluated.report
+    for model in RANKERS:
+        assert label_of(model) in evaluated.report
     assert "end to end: a next item that is not among the 20 retrieved is a miss" in evaluated.report
     assert "the served order against the others, by the same users" in evaluated.report
     assert "whole catalogue, NDCG@10 by the popularity of the next item" in evaluated.report
@@ -173,7 +172,7 @@ def test_what_reads_the_llm_costs_more_than_what_does_not(evaluated: Evaluated) 
     results = rows(evaluated.tables, "evaluation_results").query("metric == 's per 1,000 users'")
     assert set(results["protocol"]) == {"retrieved"}
     seconds = results.set_index("model")["value"]
-    assert set(seconds.index) == set(RANKER_NAMES)
+    assert set(seconds.index) == set(RANKERS)
     assert 0 < seconds["cf"] == seconds["blend"] < seconds["llm"] == seconds["served"]
     [of_llm] = results.query("model == 'llm'")["n"]
     assert NUM_SAMPLED <= of_llm < results.query("model == 'cf'")["n"].iloc[0]
@@ -226,7 +225,7 @@ def test_the_page_shows_figures_and_users_and_needs_nothing_from_outside(
         "Quality against cost",
         "came true",
         "then came",
-        LABELS["served"],
+        label_of("served"),
     ):
         assert expected in words
     titles = rows(evaluated.tables, "items").set_index("item_id")["title"]
@@ -270,12 +269,12 @@ def test_two_bundles_are_compared_by_what_their_evaluations_left(
     assert by_scenario["history_0/all", "text"] < by_scenario["all", "text"]
     assert {"history_0/cold", "cold"} <= set(results["scenario"])
     text = compared_bundles(evaluated.context, second, f"{second}/history_0")
-    [of_text] = [line for line in text.splitlines() if LABELS["text"] in line]
+    [of_text] = [line for line in text.splitlines() if label_of("text") in line]
     assert "NDCG@10 -" in of_text
     text = compared_bundles(evaluated.context, first, second)
     assert f"bundle {second} against bundle {first}" in text
-    [of_cf] = [line for line in text.splitlines() if LABELS["cf"] in line]
-    [of_popularity] = [line for line in text.splitlines() if LABELS["popularity"] in line]
+    [of_cf] = [line for line in text.splitlines() if label_of("cf") in line]
+    [of_popularity] = [line for line in text.splitlines() if label_of("popularity") in line]
     assert "whole catalogue" in of_cf
     assert "NDCG@10 +0.0000 [+0.0000, +0.0000]" in of_popularity
     assert "own retrieved list" not in text, "the second one was not evaluated so"

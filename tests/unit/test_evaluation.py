@@ -10,15 +10,17 @@ from allmrec.config import Config, load
 from allmrec.evaluation.comparison import paired
 from allmrec.evaluation.condition import condition_and_group, condition_of, scenario_of
 from allmrec.evaluation.condition import in_words as condition_in_words
+from allmrec.evaluation.list_figures import cost_figures, list_figures
 from allmrec.evaluation.markdown import comparison_lines, tables
 from allmrec.evaluation.negatives import lists_with_target, sample_negatives
+from allmrec.evaluation.page import page
 from allmrec.evaluation.protocols import NUM_STORED, predictions
 from allmrec.evaluation.ranks import ranks_in_catalogue, ranks_of_candidates, target_ranks
-from allmrec.evaluation.report import Lists, comparisons, in_words, results
+from allmrec.evaluation.report import Lists, by_protocol, comparisons, in_words, results
 from allmrec.evaluation.scenarios import scenario_rows, warm_cold
 from allmrec.evaluation.spoiled_text import NO_TITLE, spoiled
 from allmrec.ranking.candidate_lists import CandidateLists
-from allmrec.ranking.rankers import PartRanker, rankers
+from allmrec.ranking.rankers import RANKERS, Entry, PartRanker, label_of, rankers
 from allmrec.ranking.ties import item_draws
 from allmrec.scoring.retrieval import Retriever
 from allmrec.scoring.scorer import Scorer
@@ -355,6 +357,43 @@ def test_the_floor_of_a_llmrec_is_the_read_candidates_in_drawn_order(tmp_path: P
     assert (ranks[lists.part("read") == 1] <= 10).all()
     first = ranks[0].argmin()
     assert np.bincount(ranks[:, first], minlength=11)[1:] == pytest.approx(np.full(10, 40), abs=25)
+
+
+def test_a_ranker_is_one_entry_of_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Predictions of every protocol, results, text, page and costs have it."""
+    entry = Entry("the newest idea", lambda blends, settings: PartRanker("read"), scores_catalogue=False)
+    monkeypatch.setitem(RANKERS, "newest", entry)
+    bundle = tiny_bundle(tmp_path)
+    users = users_of_the_tiny_shop().assign(is_sampled=True)
+    retriever, scorer = Retriever(bundle, None, bundle.config.candidates), Scorer(bundle, None, bundle.config)
+    rows = pd.concat(
+        rows
+        for protocol in ("retrieved", "catalogue", "uniform")
+        for rows in predictions(protocol, users, retriever, scorer, bundle.config)
+    )
+    assert "newest" not in set(rows[rows["protocol"] == "catalogue"]["model"])
+    settings = bundle.config.evaluation.model_copy(update={"bootstrap_samples": 20})
+    vectors = bundle.text_embeddings[1:].numpy()
+    costs = cost_figures({"lists": 1.0, "llm": 5.0}, {"lists": 4, "llm": 4}, rows["model"].unique())
+    figures = pd.concat(
+        [results(rows, bundle.items, settings, 0), list_figures(rows, bundle.items, vectors, 20, 0), costs]
+    )
+    assert set(figures[figures["model"] == "newest"]["protocol"]) == {"retrieved", "catalogue", "uniform"}
+    assert costs.set_index("model")["value"]["newest"] == 250
+    lists = Lists(20, 10, True, num_users=4, num_seen_before=0, num_unavailable=0)
+    compared = comparisons(rows, settings, 0)
+    text = tables(figures, lists) + comparison_lines(compared)
+    html = page("a title", figures, compared, rows, rows, bundle.items, {"u1": ["i001"]}, lists)
+    assert text.count("the newest idea") >= 4
+    assert html.count("the newest idea") >= 4
+
+
+def test_rankers_of_another_version_are_shown_by_their_names() -> None:
+    frame, _ = ranked()
+    strange = frame[frame["model"] == "cf"].assign(model="of another version")
+    [(_, by_model), *_] = by_protocol(pd.concat([strange, frame]))
+    assert list(by_model)[-1] == "of another version"
+    assert label_of("of another version") == "of another version"
 
 
 def test_an_llm_that_writes_one_title_hits_with_it_or_misses(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from allmrec.evaluation.ranks import ranks_of_candidates
 from allmrec.ranking.blend import BlendWeights
 from allmrec.ranking.candidate_lists import CandidateLists
 from allmrec.ranking.decision import ComparedOrder, Decision, cheapest_unbeaten, resolved
-from allmrec.ranking.rankers import RANKER_NAMES, rankers, served_order
+from allmrec.ranking.rankers import RANKERS, rankers, served_order
 from allmrec.ranking.served import COLUMNS, ranked_rows
 
 BLENDS = {
@@ -212,7 +212,7 @@ def test_users_with_different_numbers_of_candidates_and_none_are_ranked_alike() 
 def test_every_ranker_scores_every_candidate() -> None:
     lists = lists_of(user(cf=[3.0, None, 1.0]))
     table = rankers(BLENDS, ScoringConfig(order="blend"))
-    assert tuple(table) == RANKER_NAMES
+    assert tuple(table) == tuple(RANKERS)
     for ranker in table.values():
         scores = ranker.scores(lists)
         assert scores.shape == (1, 3)
