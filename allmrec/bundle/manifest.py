@@ -12,6 +12,8 @@ import numpy as np
 
 FORMAT_VERSION = 1
 OUTSIDE_THE_HASH = ("bundle_id", "created_at")
+DRAWN_AT_RANDOM = ("table_ids", "fingerprint")
+"""Keys that contain ids of tables. Without them the same training of equal tables has one bundle_id."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class Manifest:
     """Of the inputs and settings of its training."""
     figures: Mapping[str, float | None] = field(default_factory=dict)
     table_versions: Mapping[str, int] = field(default_factory=dict)
+    table_ids: Mapping[str, str] = field(default_factory=dict)
+    """Delta's ids of the tables whose versions these are; empty from an older version."""
     package_versions: Mapping[str, str] = field(default_factory=dict)
     format_version: int = 0
     files: Mapping[str, str] = field(default_factory=dict)
@@ -113,9 +117,11 @@ class Manifest:
 def content_id(values: Mapping[str, Any]) -> str:
     """Return the bundle_id of a manifest's JSON object: 16 hex digits of its SHA-256.
 
-    The files' checksums are in it, so it names their content; bundle_id and created_at are left out.
+    The files' checksums are in it, so it names their content. bundle_id and created_at are left out, and
+    where there are ids of tables, what they are part of.
     """
-    content = {key: value for key, value in values.items() if key not in OUTSIDE_THE_HASH}
+    left_out = (*OUTSIDE_THE_HASH, *(DRAWN_AT_RANDOM if "table_ids" in values else ()))
+    content = {key: value for key, value in values.items() if key not in left_out}
     text = json.dumps(content, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 

@@ -21,8 +21,7 @@ from allmrec.data import items as catalogue
 from allmrec.data.in_place import as_ours, is_lasting, read_in_place
 from allmrec.data.rejection import row_values, split_rejected
 from allmrec.errors import UserError
-from allmrec.runtime.decides import step_fingerprint
-from allmrec.runtime.inputs import Inputs, source_of
+from allmrec.runtime.inputs import Inputs, fingerprint_of_sequences, source_of
 from allmrec.runtime.runs import Finished, RunRow, StepRun, finished, last_done
 from allmrec.tables.sources import Changes
 from allmrec.tables.troubles import first_line
@@ -58,7 +57,7 @@ def whats_new(inputs: Inputs, run: StepRun, run_date: date) -> New:
     before = _night_before(inputs, run_date)
     assert before.row.run_date is not None
     since = before.row.run_date
-    old = Inputs(inputs.context, before.row.input_versions or {})
+    old = Inputs.of_record(inputs.context, before.row)
     last = inputs.context.tables.read_date("user_sequences", since, before.versions["user_sequences"])
     new, known = inputs.interactions_between(since, run_date), None
     try:
@@ -96,12 +95,14 @@ def _night_before(inputs: Inputs, run_date: date) -> Finished:
         before = finished(context, "sequences", since)
     except UserError as error:
         raise CannotAdvance(str(error)) from error
-    versions = dict(before.row.input_versions or {})
-    if step_fingerprint("sequences", context.config, since, versions=versions) != before.row.fingerprint:
+    old = Inputs.of_record(context, before.row)
+    if fingerprint_of_sequences(old, since) != before.row.fingerprint:
         raise CannotAdvance(f"the night of {since} had other settings, tables or code")
     for name in ("interactions", "items"):
         source = source_of(context, name)
-        if not 0 <= versions[source.key] <= inputs.versions[source.key]:
+        if old.table_ids.get(source.key) != inputs.table_ids.get(source.key):
+            raise CannotAdvance(f"{source.place} is another table than in the night of {since}")
+        if not 0 <= old.versions[source.key] <= inputs.versions[source.key]:
             raise CannotAdvance(f"{name} has no versions, or the night of {since} read a newer one")
         if not is_lasting(source):
             raise CannotAdvance(f"what tables.{name}.where lets in changes with the time")
@@ -114,6 +115,8 @@ def _changes(old: Inputs, new: Inputs) -> Changes | None:
     versions = old.versions[log.key], new.versions[log.key]
     if versions[0] == versions[1]:
         return None
+    if not log.has_same_columns(*versions):
+        raise CannotAdvance(f"columns of {log.place} were renamed, or dropped and added, since")
     changes = log.changes(*versions)
     if changes is None:
         raise CannotAdvance(
@@ -149,7 +152,8 @@ def _users_to_rebuild(
         rejected = inputs.context.tables.read("rejected_rows").where("table = 'interactions'")
         found.append(_named_with(rejected, ids if items is None else ids.union(items)))
     key = source_of(inputs.context, "users").key
-    if key in old.versions and old.versions[key] != inputs.versions.get(key):
+    pins = [(one.versions.get(key), one.table_ids.get(key)) for one in (old, inputs)]
+    if key in old.versions and pins[0] != pins[1]:
         # With events that do not count alone, or through the table of users, which may name them no longer.
         idle = last.where((F.col("num_interactions") == 0) & (F.size("seen_item_ids") > 0))
         found.append(idle if users is None else idle.join(users, "user_id", "left_anti"))

@@ -114,9 +114,8 @@ DECIDES_NOTHING = (
 """Settings that change speed, rounding or what is said. A deadline decides who is late, not what is right."""
 
 DECIDES_IN_16_BITS = ("scoring.chunk_users", "scoring.token_budget")
-"""Settings that decide which users share a pass of the LLM. In 32 bits that is rounding (1e-5 nats). In 16 bits
-it moves a score by tenths of a nat on a GPU, so there the settings decide the rows of `score` and `evaluate`.
-"""
+"""Settings that decide which users share a pass of the LLM. In 32 bits that is rounding (1e-5 nats). In 16
+bits it moves a score by tenths of a nat on a GPU, so they decide the rows of `score` and `evaluate` there."""
 
 
 def step_fingerprint(step: str, config: Config, run_date: date, **inputs: Any) -> str:

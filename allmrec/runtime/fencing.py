@@ -52,6 +52,7 @@ def replace_date(context: Context, run: StepRun, table: str, rows: DataFrame, ru
     require_newest(context, run_date)
     try:
         run.outputs[table] = context.tables.replace_date(table, rows, run_date, next(context.commits))
+        run.table_ids[table] = context.tables.table_id(table)
     except SupersededError:
         require_newest(context, run_date)
         raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta, timezone
 from typing import NamedTuple
@@ -17,12 +17,15 @@ from allmrec.data.columns import midnight
 from allmrec.data.in_place import read_in_place
 from allmrec.data.interactions import before_or_without_time
 from allmrec.data.rejection import reject_known, split_rejected
-from allmrec.errors import ConfigError, InputError
+from allmrec.errors import ConfigError, InputError, TableError
 from allmrec.runtime.context import Context
-from allmrec.runtime.runs import erased_versions, latest, of_date
+from allmrec.runtime.decides import step_fingerprint
+from allmrec.runtime.runs import RunRow, erased_versions, is_same_table, latest, of_date
 from allmrec.tables.sources import Source
 
 NAMES = ("interactions", "items", "users")
+MAX_ROW = 300
+"""How much of a rejected row an error quotes."""
 
 
 class CheckedLog(NamedTuple):
@@ -37,6 +40,24 @@ class CheckedLog(NamedTuple):
     rejected: DataFrame
     """Rejected rows of both tables."""
 
+    def require_good_rows(self) -> None:
+        """Raise InputError where every row of log or catalogue is rejected: they cannot belong together.
+
+        A log without rows is no error.
+        """
+        for name, good in (("items", self.items), ("interactions", self.interactions)):
+            rejected = self.rejected.where(F.col("table") == name)
+            if not good.isEmpty() or rejected.isEmpty():
+                continue
+            counts = rejected.groupBy("reason").count().orderBy(F.desc("count"), "reason").collect()
+            reasons = ", ".join(f"{row['count']:,} × {row['reason']}" for row in counts)
+            example = rejected.orderBy("row_hash").select("row").first()
+            raise InputError(
+                f"{name}: every row was rejected ({reasons}), expected good ones; the first is "
+                f"{example[0][:MAX_ROW] if example else ''}; look at rejected_rows and at "
+                f"tables.{name}.columns"
+            )
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -49,6 +70,18 @@ class Inputs:
     A table that has no versions is read as it stands whenever it is read. Here it has a number below 0: minus
     the microseconds since 1970 when the date's first run looked at it.
     """
+    table_ids: Mapping[str, str]
+    """Delta's id of every table with versions, by `Source.key`: a version belongs to one table.
+
+    Empty where an older version of this program recorded the versions.
+    """
+
+    @classmethod
+    def of_record(cls, context: Context, row: RunRow) -> Inputs:
+        """Return the tables at the versions that a step has read."""
+        versions = row.input_versions or {}
+        ids = row.table_ids or {}
+        return cls(context, versions, {key: ids[key] for key in versions if key in ids})
 
     @classmethod
     def newest(cls, context: Context) -> Inputs:
@@ -58,7 +91,8 @@ class Inputs:
         settings say, and ConfigError where these do not fit it.
         """
         sources = [one for one in sources_of(context) if one.name != "users" or one.exists()]
-        inputs = cls(context, {source.key: _newest_version(context, source) for source in sources})
+        versions = {source.key: _newest_version(context, source) for source in sources}
+        inputs = cls(context, versions, _ids_of(sources))
         for source in sources:
             inputs._read(source.name)
         return inputs
@@ -78,23 +112,38 @@ class Inputs:
     def pinned(cls, context: Context, step: str, run_date: date) -> Inputs:
         """Return the versions that the newest run of this step and date read, whatever became of it.
 
-        So a live table does not undo a night, nor a killed training: what was appended since is read with
-        `--refresh`, or by a date's first run, as `of_date` says. So it is where the configuration names other
-        tables since. A version from before an erasure is not read any more: the erasure's own stands for it.
+        A rerun reads the versions that its first run pinned, so that later appends change neither a night nor
+        a killed training. It reads the newest versions with `--refresh`, and if a table is another one than
+        before: the configuration names another, or another was made at the same place. Versions older than a
+        user's erasure are replaced by the version that the erasure wrote.
         """
         row = None if context.options.refresh else latest(context, step, run_date)
-        keys = {source.key for source in sources_of(context)}
-        if row is not None and row.input_versions and set(row.input_versions) <= keys:
-            erased = erased_versions(of_date(context, run_date))
-            pinned = row.input_versions.items()
-            return cls(context, {key: max(version, erased.get(key, version)) for key, version in pinned})
-        return cls.of_date(context, run_date)
+        sources = {source.key: source for source in sources_of(context)}
+        if row is None or not row.input_versions or not set(row.input_versions) <= set(sources):
+            return cls.of_date(context, run_date)
+        own = [sources[key] for key in row.input_versions]
+        table_ids = _ids_of(own)
+        for source in own:
+            if not is_same_table(row, source.key, table_ids):
+                context.report(
+                    f"{step} {run_date}: {source.place} is another table than the date's last run read, so "
+                    "the newest versions are read"
+                )
+                return cls.of_date(context, run_date)
+        erased = erased_versions(of_date(context, run_date), table_ids)
+        pinned = row.input_versions.items()
+        versions = {key: max(version, erased.get(key, version)) for key, version in pinned}
+        return cls(context, versions, table_ids)
 
     def with_items_of(self, run_date: date) -> Inputs:
         """Return the same inputs with the catalogue as `of_date` reads it now."""
         source = source_of(self.context, "items")
         versions = {source.key: _newest_version(self.context, source)}
-        current = replace(self, versions={**self.versions, **versions})
+        current = replace(
+            self,
+            versions={**self.versions, **versions},
+            table_ids={**self.table_ids, **_ids_of([source])},
+        )
         return replace(current, versions={**current.versions, **_at_end_of(run_date, current, ("items",))})
 
     def interactions(self) -> DataFrame:
@@ -155,13 +204,30 @@ class Inputs:
         return read_in_place(source, version if version >= 0 else None, before, since)
 
     def _version(self, source: Source) -> int:
-        """Return the version of a table; raises ConfigError where the date's run read another table."""
+        """Return the version of a table.
+
+        Raises ConfigError where the date's run read a table of another name, TableError where another table
+        was made at the same place since.
+        """
         if source.key not in self.versions:
             raise ConfigError(
                 f"tables.{source.name}: {source.place}, but the date's sequences, or the training, read "
                 f"{', '.join(self.versions)}; expected the same; run `allmrec sequences` for that date again"
             )
+        known = self.table_ids.get(source.key)
+        if known is not None and source.table_id() != known:
+            raise TableError(
+                f"{source.name}: the table at {source.place} was replaced by another one since the run whose "
+                f"version {self.versions[source.key]} is asked, expected the same table; run `allmrec "
+                "sequences` for that date, or `allmrec train`, again"
+            )
         return self.versions[source.key]
+
+
+def fingerprint_of_sequences(inputs: Inputs, run_date: date) -> str:
+    """Return the fingerprint of the sequences of a date that are made of these versions of these tables."""
+    tables = {"versions": dict(inputs.versions), "table_ids": dict(inputs.table_ids)}
+    return step_fingerprint("sequences", inputs.context.config, run_date, **tables)
 
 
 def source_of(context: Context, name: str) -> Source:
@@ -172,6 +238,12 @@ def source_of(context: Context, name: str) -> Source:
 def sources_of(context: Context) -> list[Source]:
     """Return where each of `NAMES` is read."""
     return [source_of(context, name) for name in NAMES]
+
+
+def _ids_of(sources: Iterable[Source]) -> dict[str, str]:
+    """Return Delta's id of each table that has one, by `Source.key`."""
+    found = {source.key: source.table_id() for source in sources}
+    return {key: table_id for key, table_id in found.items() if table_id is not None}
 
 
 def _newest_version(context: Context, source: Source) -> int:

@@ -87,16 +87,20 @@ class Needed:
         Nights of `dates` are run again on the versions that they pinned, killed trainings go on with theirs,
         and bundles for evaluation without a snapshot read the log that they were trained on.
         """
-        pinned = [row.input_versions or {} for row in self._newest() if row.input_versions]
+        tables = self.context.tables
+        table_ids = {name: tables.table_id(name) for name in NAMES if tables.exists(name)}
+        pinned = [(row.input_versions or {}, row.table_ids) for row in self._newest()]
         for manifest in bundles:
-            uri = snapshot_uri(self.context.tables.root, manifest.fingerprint)
+            uri = snapshot_uri(tables.root, manifest.fingerprint)
             if manifest.purpose == "evaluation" and not filesystem.exists(self.context.spark, uri):
-                pinned.append(manifest.table_versions)
+                pinned.append((manifest.table_versions, manifest.table_ids or None))
         found: dict[str, int] = {}
         # Read anew: an erasure asks after its own record.
-        erased = erased_versions(of_date(self.context, self.context.started_at.date()))
-        for versions in pinned:
-            for name in set(NAMES) & set(versions):
+        erased = erased_versions(of_date(self.context, self.context.started_at.date()), table_ids)
+        for versions, ids in pinned:
+            # A version of a table that was at the same place before is nothing that can be kept.
+            same = {name for name in table_ids if ids is None or ids.get(name) == table_ids[name]}
+            for name in same & set(versions):
                 version = max(versions[name], erased.get(name, 0))
                 found[name] = min(version, found.get(name, version))
         return found

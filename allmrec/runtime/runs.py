@@ -60,6 +60,8 @@ class RunRow:
     gates: Mapping[str, float] | None = None
     overridden: list[str] | None = None
     llm_dtype: str | None = None
+    table_ids: Mapping[str, str] | None = None
+    """Delta's id of every table that was read or written; None from an older version."""
 
 
 class Finished(NamedTuple):
@@ -82,6 +84,7 @@ class StepRun:
     outputs: dict[str, Written] = field(default_factory=dict)
     gates: dict[str, float] = field(default_factory=dict)
     overridden: list[str] = field(default_factory=list)
+    table_ids: dict[str, str] = field(default_factory=dict)
 
     def part(self, name: str, purpose: str) -> AbstractContextManager[None]:
         """Return the context manager of a part of the step: it says what the part is for and times it."""
@@ -128,14 +131,27 @@ def last_done(context: Context, step: str, before: date) -> date | None:
     return None if newest is None else newest[0]
 
 
-def erased_versions(rows: Iterable[RunRow]) -> dict[str, int]:
-    """Return, by `Source.key`, the version of each table before which it holds rows of an erased user."""
+def erased_versions(rows: Iterable[RunRow], table_ids: Mapping[str, str]) -> dict[str, int]:
+    """Return, by `Source.key`, the version of each table before which it holds rows of an erased user.
+
+    `table_ids` are those of the tables as they are now. Erasures from a table that was at the same place
+    before are left out.
+    """
     found: dict[str, int] = {}
     for row in rows:
         if row.step == "forget" and row.status == "done":
             for key, written in (row.outputs or {}).items():
-                found[key] = max(written.version, found.get(key, 0))
+                if is_same_table(row, key, table_ids):
+                    found[key] = max(written.version, found.get(key, 0))
     return found
+
+
+def is_same_table(row: RunRow, key: str, table_ids: Mapping[str, str]) -> bool:
+    """Return whether a record is about the table that `table_ids` has under a key.
+
+    A record of an older version, without ids, is believed.
+    """
+    return row.table_ids is None or row.table_ids.get(key) == table_ids.get(key)
 
 
 def as_run_row(values: Mapping[str, object]) -> RunRow:
@@ -194,8 +210,11 @@ def recorded(
     run_date: date,
     step_fingerprint: str,
     versions: Mapping[str, int],
+    table_ids: Mapping[str, str],
 ) -> Iterator[StepRun]:
     """Record the block as a run of the step: started, and then done with what the block set, or failed.
+
+    `versions` and `table_ids` are those of the input tables, by `Source.key`.
 
     Every commit inside the block names run, step, fingerprint and input versions in its `userMetadata`.
     Raises what the block raises; what Delta, Spark or the disk raised there as UserError.
@@ -211,9 +230,10 @@ def recorded(
         config_hash=fingerprint(config=context.config),
         run_order=context.order,
         llm_dtype=context.config.llm.dtype,
+        table_ids=dict(table_ids),
     )
     report = context.report.under(f"{step} {run_date}: ", step=step, run_date=str(run_date))
-    run = StepRun(report, CachedFrames())
+    run = StepRun(report, CachedFrames(), table_ids=dict(table_ids))
     with context.tables.marked_commits(_mark_of(row)):
         _put(context, row)
         try:
@@ -232,7 +252,8 @@ def recorded(
             raise
         done = replace(row, status="done", finished_at=_now(), timings=report.seconds, outputs=run.outputs)
         done = replace(done, counts=run.counts, figures=run.figures, bundle_id=run.bundle_id)
-        _put(context, replace(done, gates=run.gates, overridden=run.overridden))
+        done = replace(done, gates=run.gates, overridden=run.overridden, table_ids=run.table_ids)
+        _put(context, done)
 
 
 def _mark_of(row: RunRow) -> dict[str, object]:
@@ -256,8 +277,10 @@ def _where_rows_are(context: Context, row: RunRow) -> Mapping[str, int] | None:
         newest = context.tables.newest(table)
         if newest is None:
             return None
-        # A version that is still the newest holds what was just written; later ones are looked into.
-        if newest != written.version:
+        # A version that is still the newest holds what was just written, if it is the same table's. Later
+        # ones are looked into.
+        is_same = (row.table_ids or {}).get(table) == context.tables.table_id(table)
+        if newest != written.version or not is_same:
             assert row.run_date is not None
             now = context.tables.written(table, row.run_date, newest)
             if now[1:] != written[1:]:

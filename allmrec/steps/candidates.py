@@ -38,7 +38,7 @@ def run_candidates(context: Context, run_date: date) -> None:
             f"sequences of {run_date}: made by an older version, without the items that users have seen; "
             f"run `allmrec sequences --run-date {run_date}`"
         )
-    inputs = Inputs(context, sequences.row.input_versions or {})
+    inputs = Inputs.of_record(context, sequences.row)
     chosen = bundle_store.choose_bundle(context, run_date)
     mark = step_fingerprint(
         "candidates",
@@ -49,7 +49,7 @@ def run_candidates(context: Context, run_date: date) -> None:
     )
     if already_there(context, "candidates", run_date, mark):
         return
-    with recorded(context, "candidates", run_date, mark, inputs.versions) as run:
+    with recorded(context, "candidates", run_date, mark, inputs.versions, inputs.table_ids) as run:
         with run.part("bundle", "load the model bundle, embed items added or reworded since it was trained"):
             folder, bundle = bundle_store.bundle_of_night(inputs, chosen, run.report)
             spark = context.spark.sparkContext

@@ -116,7 +116,9 @@ def run_evaluate(context: Context, run_date: date | None, html: Path | None = No
     subject = evaluated(context, run_date)
     bundle_id, cut_off = subject.manifest.bundle_id, subject.cut_off
     mark = step_fingerprint("evaluate", context.config, cut_off, bundle=bundle_id)
-    with recorded(context, "evaluate", cut_off, mark, subject.versions) as run:
+    with recorded(
+        context, "evaluate", cut_off, mark, subject.inputs.versions, subject.inputs.table_ids
+    ) as run:
         with run.part("bundle", "load what is evaluated, and the LLM"):
             catalogue = catalogue_of(subject)
             bundle = bundle_in_use(subject, catalogue, run)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 
@@ -39,8 +38,8 @@ class Evaluated:
     """Of the shop that it was trained on: the same, or the one that `evaluation.trained_on` names."""
     cut_off: date
     """Users are looked at as they were before this date."""
-    versions: Mapping[str, int]
-    """Of the input tables that they are read from."""
+    inputs: Inputs
+    """The input tables that they are read from."""
 
     @property
     def is_of_other_shop(self) -> bool:
@@ -58,7 +57,8 @@ def evaluated(context: Context, run_date: date | None) -> Evaluated:
     if root is None:
         manifest = bundle_store.choose_evaluation_bundle(context, run_date)
         cut_off = date.fromisoformat(manifest.trained_before)
-        return Evaluated(context, manifest, context, cut_off, manifest.table_versions)
+        inputs = Inputs(context, manifest.table_versions, manifest.table_ids)
+        return Evaluated(context, manifest, context, cut_off, inputs)
     if root.rstrip("/") == context.tables.root.rstrip("/"):
         raise ConfigError(
             f"evaluation.trained_on: {root}, which is tables.root; expected another shop's, or null"
@@ -66,7 +66,7 @@ def evaluated(context: Context, run_date: date | None) -> Evaluated:
     home = context.at_root(root)
     manifest = bundle_store.choose_evaluation_bundle(home, None)
     inputs = Inputs.newest(context)
-    return Evaluated(context, manifest, home, run_date or day_after_last_event(inputs), inputs.versions)
+    return Evaluated(context, manifest, home, run_date or day_after_last_event(inputs), inputs)
 
 
 def bundle_in_use(subject: Evaluated, catalogue: pd.DataFrame, run: StepRun) -> Bundle:
@@ -90,7 +90,7 @@ def catalogue_of(subject: Evaluated) -> pd.DataFrame:
     """
     items = _of_snapshot(subject, "items", "available")
     if items is None:
-        items, _ = Inputs(subject.context, subject.versions).catalogue()
+        items, _ = subject.inputs.catalogue()
     found: pd.DataFrame = items.select("item_id", "title", "description", "available").toPandas()
     return found
 
@@ -144,8 +144,7 @@ def _in_snapshot(subject: Evaluated, name: str) -> str:
 
 def _users_of_tables(subject: Evaluated, trained: Config, run: StepRun) -> DataFrame:
     """Return the rows of a snapshot's targets/, made from the tables."""
-    inputs, cut_off = Inputs(subject.context, subject.versions), subject.cut_off
-    log = inputs.good_interactions(cut_off, run.keep)
+    log = subject.inputs.good_interactions(subject.cut_off, run.keep)
     events = ordered_events(counted(log.interactions, trained.sequences), trained.sequences)
     parts = split(events, "evaluation", trained.training.held_back_share, trained.seed)
     users = held_out_users(parts, first_sightings(log.rows), trained.sequences.max_history)

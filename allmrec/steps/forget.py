@@ -49,7 +49,7 @@ def run_forget(context: Context, user: str) -> list[str]:
             "expected the id of a user; check it"
         )
     lines = []
-    with recorded(context, "forget", context.started_at.date(), fingerprint(step="forget"), {}) as run:
+    with recorded(context, "forget", context.started_at.date(), fingerprint(step="forget"), {}, {}) as run:
         for name in (name for name in found if TABLES[name].owned):
             _erase(context, rows, name, user)
             lines.append(f"{name}: {found[name]:,} rows deleted")
@@ -121,6 +121,7 @@ def _erase_from_inputs(
             lines.append(f"{name}: {found[name]:,} rows deleted")
         if name != "items":
             run.outputs[name] = Written(context.tables.version(name), 0, "")
+            run.table_ids[name] = context.tables.table_id(name)
     return lines
 
 
@@ -170,8 +171,10 @@ def _of_owner(run: StepRun, source: Source, count: int) -> list[str]:
             "delete them there, then forget again; until then the next night reads them"
         ]
     version = source.version()
-    if version is not None:
+    table_id = source.table_id()
+    if version is not None and table_id is not None:
         run.outputs[source.key] = Written(version, 0, "")
+        run.table_ids[source.key] = table_id
     return []
 
 

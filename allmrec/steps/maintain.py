@@ -54,7 +54,7 @@ def run_maintain(context: Context, dry_run: bool) -> list[str]:
         _maintain(context, names, removed)
         return removed.lines
     mark = fingerprint(step="maintain", settings=context.config.maintenance)
-    with recorded(context, "maintain", context.started_at.date(), mark, {}) as run:
+    with recorded(context, "maintain", context.started_at.date(), mark, {}, {}) as run:
         with run.part("maintain", "remove what nobody needs any more, compact small files"):
             _maintain(context, names, removed)
         run.counts = removed.counts

@@ -30,8 +30,8 @@ def run_publish(context: Context, run_date: date) -> None:
     if already_there(context, "publish", run_date, mark):
         delete_staged(context, run_date)
         return
-    current = Inputs(context, score.row.input_versions or {}).with_items_of(run_date)
-    with recorded(context, "publish", run_date, mark, current.versions) as run:
+    current = Inputs.of_record(context, score.row).with_items_of(run_date)
+    with recorded(context, "publish", run_date, mark, current.versions, current.table_ids) as run:
         with run.part("write", "join titles, leave out what cannot be had any more, fill the slots"):
             recommended = context.tables.read_date(
                 "recommendations", run_date, score.versions["recommendations"]

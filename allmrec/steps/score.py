@@ -46,7 +46,7 @@ class Night:
     @property
     def inputs(self) -> Inputs:
         """The input tables at the versions that the night pinned."""
-        return Inputs(self.context, self.candidates.row.input_versions or {})
+        return Inputs.of_record(self.context, self.candidates.row)
 
     def read(self, table: str) -> DataFrame:
         """Return the date's rows of `user_sequences` or `candidates`."""
@@ -70,7 +70,8 @@ def run_score(context: Context, run_date: date) -> None:
     )
     if already_there(context, "score", run_date, mark):
         return
-    with recorded(context, "score", run_date, mark, previous.input_versions or {}) as run:
+    inputs = night.inputs
+    with recorded(context, "score", run_date, mark, inputs.versions, inputs.table_ids) as run:
         with run.part("bundle", "send the model bundle to the workers, make sure the LLM is ready"):
             bundle_store.require_llm(context, bundle_id, run.report)
             folder = bundle_store.fetch_bundle(context, bundle_id)

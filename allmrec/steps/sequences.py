@@ -12,9 +12,8 @@ from allmrec.data.rejection import merge_rejected, split_rejected
 from allmrec.data.user_sequences import user_sequences
 from allmrec.runtime.advance import CannotAdvance, New, whats_new
 from allmrec.runtime.context import Context
-from allmrec.runtime.decides import step_fingerprint
 from allmrec.runtime.fencing import replace_date
-from allmrec.runtime.inputs import CheckedLog, Inputs
+from allmrec.runtime.inputs import CheckedLog, Inputs, fingerprint_of_sequences
 from allmrec.runtime.runs import StepRun, already_there, recorded
 
 
@@ -26,15 +25,17 @@ def run_sequences(context: Context, run_date: date) -> None:
     """
     settings = context.config.sequences
     inputs = Inputs.pinned(context, "sequences", run_date)
-    mark = step_fingerprint("sequences", context.config, run_date, versions=dict(inputs.versions))
+    mark = fingerprint_of_sequences(inputs, run_date)
     if already_there(context, "sequences", run_date, mark):
         return
-    with recorded(context, "sequences", run_date, mark, inputs.versions) as run:
+    with recorded(context, "sequences", run_date, mark, inputs.versions, inputs.table_ids) as run:
         with run.part("read", "check the log and the catalogue, reject bad rows with a reason"):
             new = new_rows(inputs, run, run_date)
             rows = inputs.log_to_check(run_date) if new is None else new.log
             log = inputs.checked(rows, run.keep, None if new is None else new.known)
             num_rejected = merge_rejected(context.tables, log.rejected, "sequences", context.run_id)
+            if new is None:
+                log.require_good_rows()
         with run.part("write", "order every user's events, oldest first"):
             good, last = counted(log.interactions, settings), None if new is None else new.last
             sequences = user_sequences(log.rows, good, inputs.users(), settings, run_date, last)

@@ -58,7 +58,8 @@ def run_train(context: Context, run_date: date) -> str:
     # The folder outlives a killed run: the next one resumes there.
     folder = training_folder(config.llm, context.tables.root, training_fingerprint)
     with alone_in(folder, context.run_id):
-        with recorded(context, "train", run_date, training_fingerprint, inputs.versions) as run:
+        pins = inputs.versions, inputs.table_ids
+        with recorded(context, "train", run_date, training_fingerprint, *pins) as run:
             if context.options.force:
                 shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
             with run.part("snapshot", "write the training data, pinned to the versions it came from"):
@@ -79,7 +80,8 @@ def fingerprint_of_training(inputs: Inputs, run_date: date) -> str:
     """Return the fingerprint of a training: the LLM by the hash of its weights, wherever it lies."""
     config = inputs.context.config
     weights = llm_weight_hash(config.llm, inputs.context.report)
-    return step_fingerprint("train", config, run_date, versions=dict(inputs.versions), llm=weights)
+    tables = {"versions": dict(inputs.versions), "table_ids": dict(inputs.table_ids)}
+    return step_fingerprint("train", config, run_date, llm=weights, **tables)
 
 
 @contextmanager
@@ -112,10 +114,12 @@ def make_snapshot(
     if not filesystem.exists(context.spark, f"{uri}/manifest.json"):
         log = inputs.good_interactions(run_date, run.keep)
         merge_rejected(context.tables, log.rejected, "train", context.run_id)
+        log.require_good_rows()
         events = ordered_events(counted(log.interactions, config.sequences), config.sequences)
         origin = {
             "cut_off": str(run_date),
             "table_versions": dict(inputs.versions),
+            "table_ids": dict(inputs.table_ids),
             "fingerprint": training_fingerprint,
         }
         # Another machine may train the same: each writes a snapshot of its own, and the first one counts.
@@ -142,5 +146,6 @@ def bundle_origin(
         "fingerprint": training_fingerprint,
         "figures": {name: value for name, value in figures.items() if not name.endswith("seconds")},
         "table_versions": dict(inputs.versions),
+        "table_ids": dict(inputs.table_ids),
         "package_versions": {name: version(name) for name in PACKAGES},
     }

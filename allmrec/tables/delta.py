@@ -112,6 +112,15 @@ class Tables:
         with self._explained(name):
             return delta_log.newest_version(self.spark, name, self.path(name))
 
+    def table_id(self, name: str) -> str:
+        """Return Delta's id of the table; another table at its path has another one.
+
+        Raises TableError where the table is missing or half-written.
+        """
+        self.version(name)
+        with self._explained(name):
+            return delta_log.table_id(self.spark, self.path(name))
+
     def version(self, name: str) -> int:
         """Return the table's newest version. Raises TableError where it is missing or half-written."""
         newest = self.newest(name)

@@ -1,7 +1,9 @@
-"""What a table's transaction log says: its newest version, who wrote last, what it held on a day."""
+"""A table's transaction log: its id, newest version, last writer, and its columns and rows over time."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -29,6 +31,38 @@ def newest_version(spark: SparkSession, name: str, path: str) -> int | None:
             "expected a Delta table; move them away"
         )
     return None
+
+
+def table_id(spark: SparkSession, path: str) -> str:
+    """Return Delta's id of the table at `path`, which another table at the same path does not have.
+
+    Some writers draw a new id when they overwrite the table.
+    """
+    return str(_snapshot(spark, path).metadata().id())
+
+
+def names_of_columns(spark: SparkSession, path: str, version: int) -> dict[str, str]:
+    """Return the physical name → the name of every column and field of the table at `path` in a version.
+
+    With column mapping a column keeps its physical name when it is renamed, and a column that takes its name
+    has another one. The names of a field of a struct follow the struct's, after a dot. What Delta raises
+    where its log does not reach back so far is raised.
+    """
+    none = _none(spark)
+    schema = json.loads(_log(spark, path).getSnapshotAt(version, none, none).schema().json())
+    return dict(_names_of_fields(schema))
+
+
+def _names_of_fields(kind: Any, physical: str = "", name: str = "") -> Iterator[tuple[str, str]]:
+    """Yield (physical name, name) of all fields below a type of Spark's JSON."""
+    if not isinstance(kind, dict):
+        return
+    for field in kind.get("fields", ()):
+        own = field["metadata"].get("delta.columnMapping.physicalName", field["name"])
+        yield f"{physical}{own}", f"{name}{field['name']}"
+        yield from _names_of_fields(field["type"], f"{physical}{own}.", f"{name}{field['name']}.")
+    for inner in ("elementType", "keyType", "valueType"):
+        yield from _names_of_fields(kind.get(inner), physical, name)
 
 
 def transaction(spark: SparkSession, path: str, application: str) -> tuple[int, int | None]:

@@ -323,6 +323,13 @@ RUNS = TableSpec(
             "overridden", STRINGS, "the rules that were broken and overridden by `--override`", required=False
         ),
         ColumnSpec("llm_dtype", STRING, "the number type that the LLM computed in", required=False),
+        ColumnSpec(
+            "table_ids",
+            T.MapType(STRING, STRING),
+            "Delta's id of each table that it read or wrote, named as in `input_versions` and `outputs`: "
+            "another table at the same path has another id",
+            required=False,
+        ),
     ),
     key=("run_id", "run_date", "step", "status"),
     constraints=(

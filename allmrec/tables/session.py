@@ -28,6 +28,8 @@ _ROW_SETTINGS = {
     # Rows must not change with the machine's time zone, and a wrong cast must never become a silent null.
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.ansi.enabled": "true",
+    # The folder item_id=001 is the item 001: Spark would guess the number 1.
+    "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
     # Readers other than Spark want plain timestamps, not INT96.
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
 }

@@ -16,7 +16,7 @@ from allmrec.config import SourceConfig
 from allmrec.errors import TableError
 from allmrec.tables import filesystem
 from allmrec.tables.delta import Tables, has_files
-from allmrec.tables.delta_log import added_rows, version_at
+from allmrec.tables.delta_log import added_rows, names_of_columns, version_at
 from allmrec.tables.troubles import explained, first_line
 
 
@@ -60,6 +60,31 @@ class Source:
             newest = self._delta().history(1).select("version").first()
         assert newest is not None
         return int(newest[0])
+
+    def table_id(self) -> str | None:
+        """Return Delta's id of the table, which another table of its path or name does not have.
+
+        None for a table that is no Delta table.
+        """
+        if self.is_own:
+            return self._tables.table_id(self.name)
+        with self._explained():
+            if not self._is_delta():
+                return None
+            return str(self._delta().detail().select("id").collect()[0][0])
+
+    def has_same_columns(self, one: int, other: int) -> bool:
+        """Return whether every name stands for the same column in two versions, the second one the newer.
+
+        A column that was added since has a name that stood for nothing before: that is the same. So is a
+        column that was dropped, unless its name is read: then it would be missing. What Delta raises where
+        its log does not reach back so far is raised.
+        """
+        location = self._delta().detail().select("location").collect()[0][0]
+        before, after = (names_of_columns(self._spark, location, version) for version in (one, other))
+        renamed = any(after[column] != name for column, name in before.items() if column in after)
+        names_of_added = {name for column, name in after.items() if column not in before}
+        return not renamed and names_of_added.isdisjoint(before.values())
 
     def version_at(self, moment: datetime) -> int | None:
         """Return the last version before `moment` (with a zone) that can be read, None where none can."""

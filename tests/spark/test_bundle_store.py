@@ -139,7 +139,7 @@ def catalogue_of(context: Context, items: pd.DataFrame) -> Inputs:
     )
     frame = context.spark.createDataFrame(values.to_numpy().tolist(), TABLES["items"].schema)
     context.tables.merge("items", frame)
-    return Inputs(context, {"items": context.tables.version("items")})
+    return Inputs(context, {"items": context.tables.version("items")}, {})
 
 
 def test_what_changed_since_training_is_found_without_loading_the_bundle(

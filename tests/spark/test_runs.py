@@ -21,7 +21,7 @@ def context(spark: SparkSession, tables: Tables) -> Context:
 
 
 def do_a_step(run: Context, step: str) -> None:
-    with recorded(run, step, DAY, "f" * 16, {"items": 3}) as work:
+    with recorded(run, step, DAY, "f" * 16, {"items": 3}, {}) as work:
         work.counts, work.figures = {"users_in": 2}, {"loss": 0.5}
 
 

@@ -88,6 +88,16 @@ def test_the_yaml_files_name_files_that_exist() -> None:
         assert (DEPLOY / "databricks" / task["python_file"]).resolve().is_file(), task
 
 
+def test_the_databricks_clusters_fit_the_program() -> None:
+    """Tables with names cannot lie in a volume, the session needs its JVM, only tasks that ask take a GPU."""
+    bundle = yaml.safe_load((DEPLOY / "databricks" / "databricks.yml").read_text(encoding="utf-8"))
+    assert not bundle["variables"]["tables_root"]["default"].startswith("/Volumes")
+    for job in bundle["resources"]["jobs"].values():
+        [cluster] = [one["new_cluster"] for one in job["job_clusters"]]
+        assert cluster["data_security_mode"] == "SINGLE_USER"
+        assert float(cluster["spark_conf"]["spark.task.resource.gpu.amount"]) == 0
+
+
 def test_the_databricks_bundle_names_its_configurations_where_it_uploads_them() -> None:
     workspace = "${workspace.file_path}/"  # what `sync` uploads; in parameters no relative path is translated
     bundle = yaml.safe_load((DEPLOY / "databricks" / "databricks.yml").read_text(encoding="utf-8"))

@@ -97,7 +97,7 @@ def test_a_named_frame_is_made_once_and_again_after_its_release() -> None:
 
 def test_a_step_leaves_a_started_and_then_a_done_row() -> None:
     tables, lines, log = FakeTables(), list[str](), list[str]()
-    with recorded(context_of(tables, Report(lines.append)), "score", DAY, "f" * 16, {"items": 3}) as run:
+    with recorded(context_of(tables, Report(lines.append)), "score", DAY, "f" * 16, {"items": 3}, {}) as run:
         with run.part("write", "write it"):
             run.keep(frame(log, "a"))
         run.counts, run.figures, run.bundle_id = {"users_in": 2}, {"loss": 0.5}, "b" * 16
@@ -133,7 +133,7 @@ def test_a_step_that_fails_leaves_its_error_and_its_timings() -> None:
 
     def fail() -> None:
         with (
-            recorded(context_of(tables, Report()), "score", DAY, "f" * 16, {}) as run,
+            recorded(context_of(tables, Report()), "score", DAY, "f" * 16, {}, {}) as run,
             run.part("read", "read it"),
         ):
             run.keep(frame(log, "a"))
@@ -151,7 +151,7 @@ def test_a_step_that_fails_leaves_its_error_and_its_timings() -> None:
 def test_a_failure_that_cannot_be_recorded_does_not_hide_the_first_error() -> None:
     lines: list[str] = []
     context = context_of(FakeTables(fails_at=1), Report(lines.append))
-    with pytest.raises(InputError, match="no user"), recorded(context, "score", DAY, "f" * 16, {}):
+    with pytest.raises(InputError, match="no user"), recorded(context, "score", DAY, "f" * 16, {}, {}):
         raise InputError("no user")
     assert lines[-1] == "score 2026-06-01: failed, and runs cannot be written: runs: the disk is full"
 
