@@ -165,9 +165,7 @@ def _new_model(snapshot: Snapshot, features: ItemFeatures, settings: CFConfig, s
     with seeded_initial_weights(seed, "cf"):
         model = build_cf_model(settings, snapshot.num_items, snapshot.max_history)
     if settings.item_init != "random":
-        components_IC = principal_components(features[settings.item_init], settings.width, INITIAL_STD)
-        with torch.no_grad():  # columns for which the features have no component stay as they were drawn
-            model.item_matrix()[:, : components_IC.shape[1]] = components_IC
+        model.start_from(principal_components(features[settings.item_init], settings.width, INITIAL_STD))
     model.set_known(torch.from_numpy(snapshot.known_items()))
     return model
 

@@ -71,7 +71,7 @@ def active_users(root: Path, day: date = RUN_DATE) -> list[str]:
     return sorted(found[found["source"] == "llm"]["user_id"].unique())
 
 
-# A3: skipping believes the data
+# Skipping believes the data
 
 
 def test_a_date_whose_rows_were_deleted_is_made_again(
@@ -99,7 +99,7 @@ def test_force_repeats_a_night_that_is_there(copy_of_shop: Path, shop: Path, new
     assert_same_night(copy_of_shop, shop)
 
 
-# A4: a live table does not undo a night
+# A live table does not undo a night
 
 
 def test_appends_and_optimize_restart_nothing_and_refresh_reads_anew(
@@ -170,7 +170,7 @@ def test_a_killed_training_goes_on_whatever_was_appended_since(
     assert len(folders) == 2
 
 
-# A9: after VACUUM
+# After VACUUM
 
 
 def vacuum(root: Path, table: str) -> None:
@@ -195,7 +195,7 @@ def test_a_vacuumed_version_is_told_by_name_with_what_to_do(
     assert read["interactions"] == version(copy_of_shop, "interactions")
 
 
-# A10, A11: what a backfill may differ in
+# What a backfill may differ in
 
 
 def test_settings_that_the_bundle_was_not_trained_with_are_refused_by_name(
@@ -245,7 +245,7 @@ def test_a_history_that_does_not_reach_back_is_warned_of_once(
     ]
 
 
-# A5: gates
+# Gates
 
 
 def test_a_catalogue_that_is_unavailable_publishes_nothing_and_an_override_is_recorded(
@@ -430,7 +430,7 @@ def test_a_deadline_is_on_the_run_date_and_none_for_later_runs_of_it(
     assert deadline_of(context, run_date) == (end if applies else None)
 
 
-# A9, A12: evaluations
+# Evaluations
 
 
 def test_evaluations_of_two_bundles_stand_side_by_side_and_need_no_old_version_of_the_log(

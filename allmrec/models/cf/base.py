@@ -43,6 +43,13 @@ class CFModel(nn.Module, ABC):
         """Return the same trained network over other items, all known: E = `matrix` [I+1, D], row 0 zeros."""
 
     @abstractmethod
+    def start_from(self, vectors_IC: Tensor) -> None:
+        """Let the untrained item embeddings begin with the first C columns of features, [I+1, C], C ≤ D.
+
+        The other columns stay as they were drawn. `item_matrix` has the vectors then.
+        """
+
+    @abstractmethod
     def item_matrix(self) -> Tensor:
         """E: [I+1, D] float, row 0 zeros; gradients flow into it."""
 

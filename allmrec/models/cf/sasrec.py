@@ -60,6 +60,11 @@ class SASRec(CFModel):
         other.known = torch.arange(len(matrix), device=self.known.device) > 0
         return other
 
+    @torch.no_grad()
+    def start_from(self, vectors_IC: Tensor) -> None:
+        """Let the item embeddings begin with the first C columns of features, [I+1, C], C ≤ D."""
+        self.item_embedding.weight[:, : vectors_IC.shape[1]] = vectors_IC
+
     def item_matrix(self) -> Tensor:
         """E: [I+1, D]; row 0 is zeros (the padding row gets no gradient)."""
         return self.item_embedding.weight
