@@ -46,6 +46,7 @@ PAPER = {
     "cf.width": 50,
     "cf.item_init": "random",
     "cf.num_blocks": 2,
+    "cf.network": "authors",
     "cf.beta2": 0.98,
     "cf.epochs": 200,
     "cf.patience": None,

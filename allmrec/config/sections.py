@@ -181,6 +181,10 @@ class CFConfig(Section):
     """Attention blocks (2 in the SASRec paper)."""
     num_heads: Count = 1
     """Attention heads."""
+    network: Literal["pre_norm", "authors"] = "pre_norm"
+    """Form of the attention blocks: `pre_norm`, or `authors`, that of the paper's code (keys and values of
+    un-normed states, residuals around normed ones, padding attended to, dropout on attention weights,
+    Xavier-normal initial weights)."""
     dropout: Fraction = 0.5
     """Dropout rate; long, dense histories need less, such as 0.2."""
     learning_rate: Positive = 1e-3
