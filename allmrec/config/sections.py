@@ -226,6 +226,8 @@ class Stage1Config(Section):
     that divided by the width (its authors' code)."""
     positions: Literal["last", "all"] = "last"
     """Positions of a sequence that are learned from; `all` is the paper's variant with all positions."""
+    cf_dropout: bool = False
+    """Keep the frozen CF model's dropout on while it gives x_u (the authors' code)."""
     text_encoder: Literal["frozen", "finetuned"] = "frozen"
     """Whether the sentence encoder is trained as well (`finetuned`, the paper)."""
     optimizer: Literal["adam", "adamw"] = "adam"
@@ -246,6 +248,8 @@ class Stage2Config(Section):
     q_i; E_i; or random numbers in place of the joint embedding (an ablation)."""
     user_input: Literal["cf_and_history", "cf"] = "cf_and_history"
     """The user's token: F_U(x_u) plus the mean of F_I over the history, or F_U(x_u) alone (the paper)."""
+    cf_dropout: bool = False
+    """Keep the frozen CF model's dropout on while it gives x_u in training (the authors' code)."""
     scale_soft_tokens: bool = True
     """Scale soft tokens to the mean norm of the LLM's token embeddings."""
     warm_start_steps: Annotated[int, Field(ge=0)] = 600

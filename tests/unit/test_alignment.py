@@ -169,6 +169,7 @@ def test_the_loss_is_the_weighted_sum_of_the_terms_that_are_switched_on(parts: P
             "optimizer": "adamw",
         },
         {"positions": "all", "recommendation": 0.0},
+        {"cf_dropout": True},
     ],
     ids=lambda switches: " ".join(map(str, switches.values())),
 )
@@ -182,6 +183,31 @@ def test_every_switch_trains_and_leaves_the_cf_model_frozen(
     assert np.array_equal(result.text_embeddings, parts.text_embeddings)
     assert all(np.isfinite(value) for value in result.figures.values())
     assert not result.networks.training
+
+
+@pytest.mark.parametrize("positions", ["last", "all"])
+def test_the_frozen_cf_models_dropout_can_stay_on(parts: Parts, positions: str) -> None:
+    sequences = torch.tensor([[3, 4, 5, 6], [3, 4, 5, 6]])
+    Q = torch.from_numpy(parts.text_embeddings)
+
+    def states(cf_dropout: bool) -> torch.Tensor:
+        config = settings(positions=positions, cf_dropout=cf_dropout).stage1
+        objective = Stage1Objective(AlignmentNetworks(16, 16, config), parts.cf, lambda idx: Q[idx], config)
+        torch.manual_seed(1)
+        return objective.pairs(sequences).x_ND
+
+    of_both = states(cf_dropout=True)
+    assert not parts.cf.training, "the model is as it was"
+    assert torch.equal(of_both, states(cf_dropout=True)), "the seed decides what is dropped"
+    one, same = of_both.chunk(2)
+    assert not torch.allclose(one, same, atol=0.1)
+    one, same = states(cf_dropout=False).chunk(2)
+    torch.testing.assert_close(one, same)
+    torch.manual_seed(1)
+    parts.cf.train()
+    expected = parts.cf.position_representations(sequences[:, :-1])
+    parts.cf.eval()
+    torch.testing.assert_close(of_both, expected[:, -1] if positions == "last" else expected.flatten(0, 1))
 
 
 def test_matching_brings_text_and_item_together(parts: Parts, tmp_path: Path) -> None:
