@@ -76,6 +76,7 @@ PAPER = {
     "llm.model": "facebook/opt-6.7b",
     "llm.dtype": "float16",
     "prompt.layout": "authors",
+    "prompt.tokenise": "whole",
     "prompt.title_tokens": None,
     "scoring.order": "llm",
     "scoring.llm_candidates": None,

@@ -341,6 +341,9 @@ class PromptConfig(Section):
     """`no_list`: candidates are only scored; `token_first`: they are listed, each soft token before its
     title; `paper`: the paper's; `authors`: the same as its authors' code has it (the user's token before BOS,
     the answer's quote predicted)."""
+    tokenise: Literal["segments", "whole"] = "segments"
+    """`segments`: each title and the words between titles are tokenised by themselves; `whole` (the authors'
+    code, for their layout alone): all text between two soft tokens at once."""
     domain: Literal["item", "movie", "game"] = "item"
     """Words of the prompt: bought and item, watched and movie, or played and game."""
     history_items: Count = 10
@@ -550,6 +553,11 @@ class Config(Section):
             raise ValueError(
                 f"candidates.text_quota: {self.candidates.text_quota}, expected at most "
                 f"candidates.num_candidates ({self.candidates.num_candidates})"
+            )
+        if self.prompt.tokenise == "whole" and self.prompt.layout != "authors":
+            raise ValueError(
+                "prompt.tokenise: whole, expected segments where prompt.layout is "
+                f"{self.prompt.layout}, not authors; set prompt.tokenise=segments"
             )
         if self.scoring.mode != "rank" and self.scoring.order in ("cf", "without_llm"):
             raise ValueError(

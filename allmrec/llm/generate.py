@@ -21,7 +21,8 @@ from allmrec.llm.frozen import FrozenLLM
 from allmrec.llm.multi_item import OUT_OF_MEMORY, PROMPT_TOO_LONG, score_requests, with_soft_tokens
 from allmrec.llm.on_device import on_device
 from allmrec.llm.packing import Request, pack
-from allmrec.llm.prompt import Prompt, PromptLayout
+from allmrec.llm.prompt import PromptLayout
+from allmrec.llm.tokens import Prompt
 
 NO_CANDIDATE = "no_candidate"
 """Failure: what the LLM wrote is no candidate's title."""

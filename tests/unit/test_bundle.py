@@ -29,7 +29,8 @@ from allmrec.bundle.manifest import content_id
 from allmrec.config import Config
 from allmrec.errors import BundleError, SetupError
 from allmrec.llm.multi_item import item_priors
-from allmrec.llm.prompt import PromptLayout, TitleTokens
+from allmrec.llm.prompt import PromptLayout
+from allmrec.llm.tokens import TitleTokens
 from allmrec.models.text_encoder import TextEncoder
 from allmrec.scoring.retrieval import Retriever
 from allmrec.scoring.scorer import Scorer

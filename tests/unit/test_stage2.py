@@ -107,13 +107,19 @@ def test_the_warm_start_learns_and_only_the_projections_change(
 
 @pytest.mark.parametrize(
     ("layout", "objective"),
-    [("paper", "title"), ("authors", "title"), ("token_first", "title_and_listwise"), ("no_list", "title")],
+    [
+        ("paper", "title"),
+        ("authors", "title"),
+        ("authors prompt.tokenise=whole", "title_and_listwise"),
+        ("token_first", "title_and_listwise"),
+        ("no_list", "title"),
+    ],
 )
 def test_every_layout_and_objective_trains(
     snapshot: Snapshot, llm: FrozenLLM, tmp_path: Path, layout: str, objective: str
 ) -> None:
     changes = (
-        f"prompt.layout={layout}",
+        *f"prompt.layout={layout}".split(),
         f"stage2.objective={objective}",
         "stage2.warm_start_steps=0",
         "stage2.max_examples=120",
