@@ -81,6 +81,7 @@ PAPER = {
     "scoring.order": "llm",
     "scoring.llm_candidates": None,
     "scoring.mode": "free",
+    "scoring.match": "contains",
     "scoring.repetition_penalty": 1.5,
 }
 """What the paper's data sets share and the defaults do otherwise."""

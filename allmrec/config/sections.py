@@ -367,6 +367,10 @@ class ScoringConfig(Section):
     """`rank`: log-probability of every candidate in one pass; `generate`: exact decoding constrained to the
     titles; `free`: greedy text, matched against the titles (the paper; it needs a `prompt.layout` with a
     list). The last two decide the first place only."""
+    match: Literal["begins", "contains"] = "begins"
+    """`free`: which titles the text matches: the longest that it begins with, or all that it contains between
+    its first and its last quote, of which the likeliest comes first. An evaluation counts a hit where the
+    true item's matches: by `contains` that is the published one."""
     repetition_penalty: Annotated[float, Field(ge=1)] = 1.0
     """`free`: divides the logits of tokens that were written before (1.5 in the paper's code)."""
     soft_items: Literal["trained", "text"] = "trained"
