@@ -83,6 +83,7 @@ PAPER = {
     "scoring.mode": "free",
     "scoring.match": "contains",
     "scoring.repetition_penalty": 1.5,
+    "evaluation.num_sampled_users": 10000,
 }
 """What the paper's data sets share and the defaults do otherwise."""
 

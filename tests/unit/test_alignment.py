@@ -155,6 +155,37 @@ def test_the_loss_is_the_weighted_sum_of_the_terms_that_are_switched_on(parts: P
     assert set(terms(matching="none")) == set(plain) - {"matching"}
 
 
+def test_the_papers_loss_is_the_sum_of_its_equations(parts: Parts) -> None:
+    """By NumPy in float64, as the authors' code averages them: α .5, β .2, the score divided by the width."""
+    torch.manual_seed(2)
+    paper = {"matching": "mse", "item_reconstruction": 0.5, "text_reconstruction": 0.2}
+    config = settings(**paper, recommendation_score="mean").stage1
+    networks, Q = AlignmentNetworks(16, 16, config), torch.from_numpy(parts.text_embeddings)
+    objective = Stage1Objective(networks, parts.cf, lambda idx: Q[idx], config)
+    sequences = torch.randint(1, 13, (32, 8))
+    torch.manual_seed(3)
+    found = objective.loss(sequences).item()
+    torch.manual_seed(3)
+    pairs = objective.pairs(sequences)
+    layers = [
+        (one.weight.detach().double().numpy(), one.bias.detach().double().numpy())
+        for one in networks.modules()
+        if isinstance(one, torch.nn.Linear)
+    ]
+    (W_eI, b_eI), (W_eT, b_eT), (W_dI, b_dI), (W_dT, b_dT) = layers
+    expected = 0.0
+    for items, label in ((pairs.positives_N, 1.0), (pairs.negatives_N, 0.0)):
+        E, q_text = parts.cf.item_matrix()[items].double().numpy(), Q[items].double().numpy()
+        e, q = (1 / (1 + np.exp(-(x @ W.T + b))) for x, W, b in ((E, W_eI, b_eI), (q_text, W_eT, b_eT)))
+        score = (pairs.x_ND.double().numpy() * (e @ W_dI.T + b_dI)).mean(axis=1)
+        probability = 1 / (1 + np.exp(-score))
+        expected += ((e - q) ** 2).mean()
+        expected += 0.5 * ((E - (e @ W_dI.T + b_dI)) ** 2).mean()
+        expected += 0.2 * ((q_text - (q @ W_dT.T + b_dT)) ** 2).mean()
+        expected -= np.log(probability if label else 1 - probability).mean()
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
 @pytest.mark.parametrize(
     "switches",
     [
