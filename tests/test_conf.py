@@ -1,11 +1,13 @@
 """Every shipped configuration is valid and says how to launch it; the paper's are the paper."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from allmrec.config import Config, load
+from allmrec.config.reference import fields
 from tests.command_lines import commands, mistakes
 
 CONF = sorted((Path(__file__).parents[1] / "conf").glob("*.yaml"))
@@ -100,6 +102,20 @@ def test_the_paper_on_beauty_and_toys() -> None:
 def test_the_paper_on_movies_and_games(domain: str) -> None:
     own = {"prompt.domain": domain, "importing.k_core": 5}
     assert changed("paper.yaml", f"paper_{domain}s.yaml") == PAPER | own
+
+
+NOT_SET_BACK = {
+    "stage1.networks": "the default is the paper's",
+    "stage1.positions": "the default is the paper's, the other one its variant",
+    "training.max_users": "few-shot: eval_few_shot.yaml",
+    "scoring.soft_items": "A-LLMRec (SBERT): eval_sbert.yaml",
+}
+"""Settings that name the paper and that conf/paper.yaml leaves as they are, and why."""
+
+
+def test_a_setting_that_names_the_paper_is_set_by_its_configuration() -> None:
+    named = {path for path, field in fields() if re.search("paper|authors", field.description or "")}
+    assert named - set(PAPER) == set(NOT_SET_BACK)
 
 
 def test_what_the_paper_shares_with_the_defaults() -> None:

@@ -368,9 +368,9 @@ class ScoringConfig(Section):
     titles; `free`: greedy text, matched against the titles (the paper; it needs a `prompt.layout` with a
     list). The last two decide the first place only."""
     match: Literal["begins", "contains"] = "begins"
-    """`free`: which titles the text matches: the longest that it begins with, or all that it contains between
-    its first and its last quote, of which the likeliest comes first. An evaluation counts a hit where the
-    true item's matches: by `contains` that is the published one."""
+    """`free`: the titles that match the text. `begins`: the longest with which it begins. `contains` (the
+    authors' evaluation): all between its first and its last quote, of which the likeliest comes first. A hit
+    is a true item whose title matches."""
     repetition_penalty: Annotated[float, Field(ge=1)] = 1.0
     """`free`: divides the logits of tokens that were written before (1.5 in the paper's code)."""
     soft_items: Literal["trained", "text"] = "trained"

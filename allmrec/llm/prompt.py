@@ -225,11 +225,11 @@ class PromptLayout:
             prompt.token_ids.append(0)
 
     def _at_once(self, ids: list[int]) -> list[int]:
-        """Return the ids of the same text tokenised at once, where the layout does so."""
+        """Return the ids of the same text tokenised at once, or as they are."""
         return ids if self._text is None else self._tokenise(self._text(ids))
 
     def _tokenised(self, prompt: Prompt) -> Prompt:
-        """Return the prompt, where the layout does so with the text between soft tokens tokenised at once."""
+        """Return the prompt with the text between soft tokens tokenised at once, or as it is."""
         if self._text is None:
             return prompt
         soft = dict(zip(prompt.soft_positions, prompt.soft_items, strict=True))
