@@ -1,11 +1,13 @@
 """Every shipped configuration is valid and says how to launch it; the paper's are the paper."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from allmrec.config import Config, load
+from allmrec.config.reference import fields
 from tests.command_lines import commands, mistakes
 
 CONF = sorted((Path(__file__).parents[1] / "conf").glob("*.yaml"))
@@ -46,6 +48,7 @@ PAPER = {
     "cf.width": 50,
     "cf.item_init": "random",
     "cf.num_blocks": 2,
+    "cf.network": "authors",
     "cf.beta2": 0.98,
     "cf.epochs": 200,
     "cf.patience": None,
@@ -55,8 +58,10 @@ PAPER = {
     "stage1.item_reconstruction": 0.5,
     "stage1.text_reconstruction": 0.5,
     "stage1.recommendation_score": "mean",
+    "stage1.cf_dropout": True,
     "stage2.item_input": "joint",
     "stage2.user_input": "cf",
+    "stage2.cf_dropout": True,
     "stage2.scale_soft_tokens": False,
     "stage2.warm_start_steps": 0,
     "stage2.unknown_dropout": 0.0,
@@ -73,11 +78,14 @@ PAPER = {
     "llm.model": "facebook/opt-6.7b",
     "llm.dtype": "float16",
     "prompt.layout": "authors",
+    "prompt.tokenise": "whole",
     "prompt.title_tokens": None,
     "scoring.order": "llm",
     "scoring.llm_candidates": None,
     "scoring.mode": "free",
+    "scoring.match": "contains",
     "scoring.repetition_penalty": 1.5,
+    "evaluation.num_sampled_users": 10000,
 }
 """What the paper's data sets share and the defaults do otherwise."""
 
@@ -94,6 +102,20 @@ def test_the_paper_on_beauty_and_toys() -> None:
 def test_the_paper_on_movies_and_games(domain: str) -> None:
     own = {"prompt.domain": domain, "importing.k_core": 5}
     assert changed("paper.yaml", f"paper_{domain}s.yaml") == PAPER | own
+
+
+NOT_SET_BACK = {
+    "stage1.networks": "the default is the paper's",
+    "stage1.positions": "the default is the paper's, the other one its variant",
+    "training.max_users": "few-shot: eval_few_shot.yaml",
+    "scoring.soft_items": "A-LLMRec (SBERT): eval_sbert.yaml",
+}
+"""Settings that name the paper and that conf/paper.yaml leaves as they are, and why."""
+
+
+def test_a_setting_that_names_the_paper_is_set_by_its_configuration() -> None:
+    named = {path for path, field in fields() if re.search("paper|authors", field.description or "")}
+    assert named - set(PAPER) == set(NOT_SET_BACK)
 
 
 def test_what_the_paper_shares_with_the_defaults() -> None:

@@ -15,7 +15,7 @@ from allmrec.bundle.manifest import EncoderIdentity, LLMIdentity, Manifest
 from allmrec.config import Config
 from allmrec.item_text import text_hash
 from allmrec.llm.frozen import FrozenLLM
-from allmrec.llm.prompt import TitleTokens
+from allmrec.llm.tokens import TitleTokens
 from allmrec.models.a_llmrec import ALLMRec
 from allmrec.models.text_encoder import TextEncoder
 from allmrec.ranking.blend import BlendWeights

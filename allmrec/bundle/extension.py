@@ -20,7 +20,8 @@ from allmrec.errors import BundleError
 from allmrec.item_text import item_text
 from allmrec.llm.frozen import FrozenLLM
 from allmrec.llm.multi_item import item_priors
-from allmrec.llm.prompt import PromptLayout, TitleTokens
+from allmrec.llm.prompt import PromptLayout
+from allmrec.llm.tokens import TitleTokens
 from allmrec.models.a_llmrec import ALLMRec
 from allmrec.models.text_encoder import TextEncoder
 

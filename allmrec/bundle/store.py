@@ -22,7 +22,7 @@ from allmrec.bundle.manifest import Manifest
 from allmrec.config import Config
 from allmrec.errors import BundleError
 from allmrec.llm.frozen import FrozenLLM
-from allmrec.llm.prompt import TitleTokens
+from allmrec.llm.tokens import TitleTokens
 from allmrec.models.a_llmrec import ALLMRec
 from allmrec.models.alignment import AlignmentNetworks
 from allmrec.models.cf import build_cf_model

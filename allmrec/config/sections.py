@@ -181,6 +181,10 @@ class CFConfig(Section):
     """Attention blocks (2 in the SASRec paper)."""
     num_heads: Count = 1
     """Attention heads."""
+    network: Literal["pre_norm", "authors"] = "pre_norm"
+    """Form of the attention blocks: `pre_norm`, or `authors`, that of the paper's code (keys and values of
+    un-normed states, residuals around normed ones, padding attended to, dropout on attention weights,
+    Xavier-normal initial weights)."""
     dropout: Fraction = 0.5
     """Dropout rate; long, dense histories need less, such as 0.2."""
     learning_rate: Positive = 1e-3
@@ -222,6 +226,8 @@ class Stage1Config(Section):
     that divided by the width (its authors' code)."""
     positions: Literal["last", "all"] = "last"
     """Positions of a sequence that are learned from; `all` is the paper's variant with all positions."""
+    cf_dropout: bool = False
+    """Keep the frozen CF model's dropout on while it gives x_u (the authors' code)."""
     text_encoder: Literal["frozen", "finetuned"] = "frozen"
     """Whether the sentence encoder is trained as well (`finetuned`, the paper)."""
     optimizer: Literal["adam", "adamw"] = "adam"
@@ -242,6 +248,8 @@ class Stage2Config(Section):
     q_i; E_i; or random numbers in place of the joint embedding (an ablation)."""
     user_input: Literal["cf_and_history", "cf"] = "cf_and_history"
     """The user's token: F_U(x_u) plus the mean of F_I over the history, or F_U(x_u) alone (the paper)."""
+    cf_dropout: bool = False
+    """Keep the frozen CF model's dropout on while it gives x_u in training (the authors' code)."""
     scale_soft_tokens: bool = True
     """Scale soft tokens to the mean norm of the LLM's token embeddings."""
     warm_start_steps: Annotated[int, Field(ge=0)] = 600
@@ -333,6 +341,9 @@ class PromptConfig(Section):
     """`no_list`: candidates are only scored; `token_first`: they are listed, each soft token before its
     title; `paper`: the paper's; `authors`: the same as its authors' code has it (the user's token before BOS,
     the answer's quote predicted)."""
+    tokenise: Literal["segments", "whole"] = "segments"
+    """`segments`: each title and the words between titles are tokenised by themselves; `whole` (the authors'
+    code, for their layout alone): all text between two soft tokens at once."""
     domain: Literal["item", "movie", "game"] = "item"
     """Words of the prompt: bought and item, watched and movie, or played and game."""
     history_items: Count = 10
@@ -356,6 +367,10 @@ class ScoringConfig(Section):
     """`rank`: log-probability of every candidate in one pass; `generate`: exact decoding constrained to the
     titles; `free`: greedy text, matched against the titles (the paper; it needs a `prompt.layout` with a
     list). The last two decide the first place only."""
+    match: Literal["begins", "contains"] = "begins"
+    """`free`: the titles that match the text. `begins`: the longest with which it begins. `contains` (the
+    authors' evaluation): all between its first and its last quote, of which the likeliest comes first. A hit
+    is a true item whose title matches."""
     repetition_penalty: Annotated[float, Field(ge=1)] = 1.0
     """`free`: divides the logits of tokens that were written before (1.5 in the paper's code)."""
     soft_items: Literal["trained", "text"] = "trained"
@@ -542,6 +557,11 @@ class Config(Section):
             raise ValueError(
                 f"candidates.text_quota: {self.candidates.text_quota}, expected at most "
                 f"candidates.num_candidates ({self.candidates.num_candidates})"
+            )
+        if self.prompt.tokenise == "whole" and self.prompt.layout != "authors":
+            raise ValueError(
+                "prompt.tokenise: whole, expected segments where prompt.layout is "
+                f"{self.prompt.layout}, not authors; set prompt.tokenise=segments"
             )
         if self.scoring.mode != "rank" and self.scoring.order in ("cf", "without_llm"):
             raise ValueError(

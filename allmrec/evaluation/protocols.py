@@ -119,9 +119,13 @@ def predictions(
         ranks = ranks_of_candidates(scores_BC, lists, config.seed)
         found = target_ranks(rows["candidates"].tolist(), ranks, rows["target"].tolist())
         if name == "llm" and config.scoring.mode != "rank":
-            # The LLM says one title and nothing of the others: it is the target's, or a miss.
-            said_B = np.isfinite(lists.part("llm")).any(axis=1)
-            found = [rank if said and rank == 1 else None for rank, said in zip(found, said_B, strict=True)]
+            # The LLM says a title and nothing of the others: it is the target's, or a miss.
+            columns_B = lists.columns_of(rows["target"].tolist())
+            said_BC = np.isfinite(lists.part("llm"))
+            found = [
+                1 if column >= 0 and said_C[column] else None
+                for column, said_C in zip(columns_B.tolist(), said_BC, strict=True)
+            ]
         probabilities_BC = _probabilities(protocol, name, table, lists, scores_BC)
         yield rows.assign(
             model=name,

@@ -5,7 +5,7 @@ Only safetensors are read: neither pickled weights nor code that comes with a mo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,11 @@ class FrozenLLM:
             if start >= 0 and len(content) > 1:
                 return self.tokenise(text[: start + 1]) + self.tokenise(text[start + 1 :])
         return [token_id for token_id in ids if token_id not in added]
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Return the text of token ids; of a tokenizer of bytes it is what `tokenise` was given."""
+        decoded = self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return str(decoded)
 
     def token_embeddings(self, ids: Tensor) -> Tensor:
         """Return the input embeddings [..., H] of token ids [...] (int64)."""

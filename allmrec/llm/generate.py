@@ -18,15 +18,19 @@ from torch import Tensor
 
 from allmrec.errors import ConfigError
 from allmrec.llm.frozen import FrozenLLM
+from allmrec.llm.matching import Rule, matching_titles
 from allmrec.llm.multi_item import OUT_OF_MEMORY, PROMPT_TOO_LONG, score_requests, with_soft_tokens
 from allmrec.llm.on_device import on_device
 from allmrec.llm.packing import Request, pack
-from allmrec.llm.prompt import Prompt, PromptLayout
+from allmrec.llm.prompt import PromptLayout
+from allmrec.llm.tokens import Prompt
 
 NO_CANDIDATE = "no_candidate"
 """Failure: what the LLM wrote is no candidate's title."""
 MORE_TOKENS = 8
 """How much longer than the longest answer a freely written one may be."""
+AUTHORS_TOKENS = 512
+"""Length of the text in which the authors' evaluation looks for the title."""
 BEGINNINGS_PER_PASS = 4
 """Beginnings of a user looked into at a time: more than one only saves passes, the result is the same."""
 
@@ -41,10 +45,10 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Generated:
-    """Greedy text, and the index of the candidate whose title it is (None: no candidate's)."""
+    """Greedy text, and the indices of the candidates whose titles match it, longest title first."""
 
     text: str
-    candidate: int | None
+    candidates: list[int]
 
 
 def decode_constrained(
@@ -94,14 +98,13 @@ def generate_greedy(
     soft_users: Tensor | None,
     max_new_tokens: int = 40,
     repetition_penalty: float = 1.0,
+    match: Rule = "begins",
 ) -> Generated:
     """Generate freely after one prompt and match the text against the candidates' titles.
 
     A-LLMRec (KDD 2024) recommends so (section 4.3) and is measured by it (section 5): the LLM writes a title,
     and the recommendation counts where it is the true item's. `titles` are those of the candidates in the
-    request's order. A title matches when the text, up to the first quote or line break, begins with it (case
-    and white space folded; the longest such title counts). Soft tokens are [I+1, H] and [1, H], as in
-    `score_batch`.
+    request's order. Soft tokens are [I+1, H] and [1, H], as in `score_batch`.
 
     Raises ConfigError for a layout that does not list the candidates.
     """
@@ -111,7 +114,15 @@ def generate_greedy(
             "the candidates in the prompt"
         )
     text = written(llm, request.prompt, soft_items, soft_users, max_new_tokens, repetition_penalty)
-    return Generated(text, _matching_title(text, titles))
+    return Generated(text, matching_titles(text, titles, match))
+
+
+def _as_shown(llm: FrozenLLM, request: Request, titles: Sequence[str]) -> list[str]:
+    """Return the titles as the prompt shows them: one whose answer does not end is cut."""
+    return [
+        title if answer[-1] == llm.eos_id else llm.text(answer).removeprefix('"').rstrip("\ufffd")
+        for title, answer in zip(titles, request.answers, strict=True)
+    ]
 
 
 @torch.inference_mode()
@@ -139,40 +150,51 @@ def decode_free(
     soft_users: Tensor | None,
     token_budget: int,
     repetition_penalty: float = 1.0,
-) -> tuple[list[Leaf | None], list[str | None]]:
-    """Return the candidate whose title the LLM writes after each prompt, or None and why.
+    match: Rule = "begins",
+) -> tuple[list[list[Leaf]], list[str | None]]:
+    """Return the candidates whose titles match what the LLM writes after each prompt, or none and why.
 
-    `titles` are those of each request's candidates, in the order of its answers; soft tokens are as in
-    `decode_constrained`. The text may be some tokens longer than the longest answer: a title can be written
-    in other tokens than ours. Failures are those of `score_requests`, and `no_candidate`.
+    `titles` are those of each request's candidates, in the order of its answers. If none matches, they are
+    tried as the prompt shows them, cut. Soft tokens are as in `decode_constrained`. The text may be some
+    tokens longer than the longest answer: a title can be written in other tokens than ours. By `contains` it
+    may be as long as the authors'. Failures are those of `score_requests`, and `no_candidate`.
     """
     failures: list[str | None] = [None] * len(requests)
-    chosen: dict[int, int] = {}
+    chosen: dict[int, list[int]] = {}
     for index, request in enumerate(requests):
-        max_new_tokens = max(map(len, request.answers)) + MORE_TOKENS
-        if len(request.prompt.token_ids) + max_new_tokens > llm.max_positions:
+        user = soft_users[index : index + 1] if soft_users is not None else None
+        needed = max(map(len, request.answers)) + MORE_TOKENS
+        room = llm.max_positions - len(request.prompt.token_ids)
+        if needed > room:
             failures[index] = PROMPT_TOO_LONG
             continue
-        user = soft_users[index : index + 1] if soft_users is not None else None
+        length = needed if match == "begins" else min(max(needed, AUTHORS_TOKENS), room)
         try:
-            text = generate_greedy(
-                llm, layout, request, titles[index], soft_items, user, max_new_tokens, repetition_penalty
+            generated = generate_greedy(
+                llm, layout, request, titles[index], soft_items, user, length, repetition_penalty, match
             )
         except torch.cuda.OutOfMemoryError:
             failures[index] = OUT_OF_MEMORY
             continue
-        if text.candidate is None:
-            failures[index] = NO_CANDIDATE
+        found = generated.candidates or matching_titles(
+            generated.text, _as_shown(llm, request, titles[index]), match
+        )
+        if found:
+            chosen[index] = found
         else:
-            chosen[index] = text.candidate
+            failures[index] = NO_CANDIDATE
     rows = list(chosen)
-    written = [Request(requests[row].prompt, [requests[row].answers[chosen[row]]]) for row in rows]
+    matched = [
+        Request(requests[row].prompt, [requests[row].answers[candidate] for candidate in chosen[row]])
+        for row in rows
+    ]
     users = soft_users[rows] if soft_users is not None else None
-    scored = score_requests(llm, written, soft_items, users, token_budget)
-    leaves: list[Leaf | None] = [None] * len(requests)
+    scored = score_requests(llm, matched, soft_items, users, token_budget)
+    leaves: list[list[Leaf]] = [[] for _ in requests]
     for row, logprobs, failure in zip(rows, scored.logprobs, scored.failures, strict=True):
         failures[row] = failure
-        leaves[row] = None if logprobs is None else Leaf(chosen[row], float(logprobs[0]))
+        if logprobs is not None:
+            leaves[row] = [Leaf(*pair) for pair in zip(chosen[row], logprobs.tolist(), strict=True)]
     return leaves, failures
 
 
@@ -225,15 +247,3 @@ class _Search:
         _, candidate, _, logprob = self._queue[0]
         if candidate >= 0:
             self.best = Leaf(candidate, logprob)
-
-
-def _matching_title(text: str, titles: Sequence[str]) -> int | None:
-    """Return the index of the longest title with which `text`, up to a quote or line break, begins."""
-    generated = _folded(text.strip().lstrip('"').split('"')[0].split("\n")[0])
-    folded = [_folded(title) for title in titles]
-    matching = [index for index, title in enumerate(folded) if title and generated.startswith(title)]
-    return max(matching, key=lambda index: len(folded[index]), default=None)
-
-
-def _folded(text: str) -> str:
-    return " ".join(text.casefold().split())

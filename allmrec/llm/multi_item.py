@@ -19,7 +19,8 @@ from allmrec.errors import SetupError
 from allmrec.llm.frozen import FrozenLLM
 from allmrec.llm.on_device import on_device, seen
 from allmrec.llm.packing import PackedBatch, Request, Row, group_rows, pack_rows, request_rows
-from allmrec.llm.prompt import USER, Prompt, PromptLayout, TitleTokens
+from allmrec.llm.prompt import PromptLayout
+from allmrec.llm.tokens import USER, Prompt, TitleTokens
 from allmrec.reporting import Report
 
 LOGITS_ON_CPU, LOGITS_ON_GPU = 1 << 22, 1 << 25

@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from allmrec.llm.prompt import USER, Prompt
+from allmrec.llm.tokens import USER, Prompt
 
 Array = TypeVar("Array")
 """np.ndarray where a batch is packed, Tensor where it is read (`on_device`)."""

@@ -8,85 +8,21 @@ and lists no candidates.
 Text is data: every segment (words of the layout, each title) is tokenised by itself and soft tokens are
 placed by position, so that no title can move one, close a quote that the layout opened, or turn into a
 special token.
+
+The authors' code tokenises the whole text, in which soft tokens have markers: its tokenizer cuts the text at
+the markers and strips the blank behind them. `prompt.tokenise: whole` therefore tokenises the text between
+two soft tokens at once. A title can then share a token with quotes and commas around it; it moves nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
-
-import numpy as np
 
 from allmrec.config import PromptConfig
 from allmrec.errors import InputError
 from allmrec.llm.domains import DOMAINS, Domain
-
-USER = 0
-"""Stands for the user among `Prompt.soft_items` (item_idx 0 is padding and never an item)."""
-
-
-@dataclass(frozen=True)
-class TitleTokens:
-    """Token ids of the titles of items 1..I, one after another.
-
-    | field | shape |
-    |---|---|
-    | flat | [number of all tokens] int32 |
-    | offsets | [I+2] int64; item_idx i owns flat[offsets[i] : offsets[i+1]], the padding item 0 nothing |
-    | is_cut | [I+1] bool: the title goes on after its last token here; None: not known (version 0.1.0) |
-    """
-
-    flat: np.ndarray
-    offsets: np.ndarray
-    is_cut: np.ndarray | None = None
-
-    @classmethod
-    def from_lists(
-        cls, tokens: Sequence[Sequence[int]], is_cut: Sequence[bool] | np.ndarray | None = None
-    ) -> TitleTokens:
-        """Return the titles of these token ids, one list per item_idx from 0 (padding, empty) to I."""
-        lengths = [0, *(len(title) for title in tokens)]
-        ids = (token for title in tokens for token in title)
-        flat = np.fromiter(ids, dtype=np.int32, count=sum(lengths))
-        cut = None if is_cut is None else np.array(is_cut, dtype=bool)
-        return cls(flat, np.cumsum(lengths, dtype=np.int64), cut)
-
-    def of(self, idx: int) -> list[int]:
-        """Return the token ids of item `idx` (none for the padding item 0)."""
-        return self.flat[self.offsets[idx] : self.offsets[idx + 1]].tolist()
-
-    def is_whole(self, idx: int) -> bool:
-        """Return whether the title ends with its last token here; where that is not known, it does."""
-        return self.is_cut is None or not self.is_cut[idx]
-
-    @property
-    def num_items(self) -> int:
-        """I, the number of items without the padding item."""
-        return len(self.offsets) - 2
-
-    def capped(self, cap: int) -> TitleTokens:
-        """Return the same titles with at most `cap` tokens each."""
-        lengths = np.diff(self.offsets)
-        capped_lengths = np.minimum(lengths, cap)
-        index_in_title = np.arange(len(self.flat)) - np.repeat(self.offsets[:-1], lengths)
-        return TitleTokens(
-            self.flat[index_in_title < np.repeat(capped_lengths, lengths)],
-            np.concatenate([[0], np.cumsum(capped_lengths)]).astype(np.int64),
-            None if self.is_cut is None else self.is_cut | (lengths > cap),
-        )
-
-
-@dataclass
-class Prompt:
-    """Token ids with 0 where a soft token goes, the soft tokens' positions, and whose they are.
-
-    `soft_items` holds item_idx, or `USER`.
-    """
-
-    token_ids: list[int] = field(default_factory=list)
-    soft_positions: list[int] = field(default_factory=list)
-    soft_items: list[int] = field(default_factory=list)
+from allmrec.llm.tokens import USER, Prompt, TitleTokens
 
 
 class TokenSource(Protocol):
@@ -106,6 +42,10 @@ class TokenSource(Protocol):
         """Return the ids of plain text."""
         ...
 
+    def text(self, ids: Sequence[int]) -> str:
+        """Return the text of the ids of plain text."""
+        ...
+
 
 class PromptLayout:
     """Builds prompts and answers of one layout (of `prompt.layout`) for one tokenizer.
@@ -113,7 +53,8 @@ class PromptLayout:
     `tokenise(text)` gives plain token ids (no special tokens), `bos_ids` precede every prompt, `eos_id` ends
     an answer where the layout says so. Only the newest `history_items` of a history are used.
     `soft_tokens=False` leaves out user and item tokens, so that the LLM reads text alone; `user_token=False`
-    and `item_tokens=False` leave out one kind.
+    and `item_tokens=False` leave out one kind. With `text`, the inverse of `tokenise`, the text between two
+    soft tokens is tokenised at once; bytes of a title that is cut within a character become U+FFFD then.
     """
 
     def __init__(
@@ -127,12 +68,15 @@ class PromptLayout:
         soft_tokens: bool,
         user_token: bool = True,
         item_tokens: bool = True,
+        text: Callable[[Sequence[int]], str] | None = None,
     ) -> None:
         self.layout, self.lists_candidates = layout, layout != "no_list"
         self.history_items = history_items
         self._user_token, self._item_tokens = soft_tokens and user_token, soft_tokens and item_tokens
         self.soft_tokens = self._user_token or self._item_tokens
-        self._tokenise, self._bos_ids = tokenise, list(bos_ids)
+        self._tokenise = tokenise
+        self._text = text
+        self._bos_ids = list(bos_ids)
         self._is_quoted = layout in ("paper", "authors")
         self._quote = tokenise('"') if self._is_quoted else []
         self._separator = tokenise({"no_list": ";", "authors": ","}.get(layout, ", "))
@@ -156,6 +100,7 @@ class PromptLayout:
             settings.soft_tokens,
             settings.user_token,
             settings.item_tokens,
+            llm.text if settings.tokenise == "whole" else None,
         )
 
     def title_text(self, title: str) -> str:
@@ -187,17 +132,21 @@ class PromptLayout:
         The candidates stand in the order in which a layout with a list shows them; `no_list` does not read
         them.
         """
-        prompt = self.introduction(history_idx, titles)
+        prompt = self._introduction(history_idx, titles)
         if self.lists_candidates:
             prompt.token_ids += self._recommend
             self._write_list(prompt, candidate_idx, titles)
             prompt.token_ids += self._last
             if self.layout == "token_first":
                 self._write_soft_token(prompt, USER)
-        return prompt
+        return self._tokenised(prompt)
 
     def introduction(self, history_idx: Sequence[int], titles: TitleTokens) -> Prompt:
         """Return the beginning of a prompt: what it says of the user, before anything is asked."""
+        return self._tokenised(self._introduction(history_idx, titles))
+
+    def _introduction(self, history_idx: Sequence[int], titles: TitleTokens) -> Prompt:
+        """Return what `introduction` does, every segment tokenised by itself."""
         history = [idx for idx in history_idx if idx > 0][-self.history_items :]
         prompt = Prompt()
         if self.layout == "authors":
@@ -220,7 +169,12 @@ class PromptLayout:
 
         A title that is cut does not end there, so nothing says that it does.
         """
-        return self._before_answer + titles.of(idx) + (self._terminator if titles.is_whole(idx) else [])
+        title = self._before_answer + titles.of(idx)
+        if not titles.is_whole(idx):
+            return self._at_once(title)
+        if self._text is None:
+            return title + self._terminator
+        return self._at_once(title + self._quote) + self._terminator[len(self._quote) :]
 
     def opening(self) -> list[int]:
         """Return the bare opening of `no_list`, after which a title's prior is taken.
@@ -269,3 +223,27 @@ class PromptLayout:
             prompt.soft_positions.append(len(prompt.token_ids))
             prompt.soft_items.append(item)
             prompt.token_ids.append(0)
+
+    def _at_once(self, ids: list[int]) -> list[int]:
+        """Return the ids of the same text tokenised at once, or as they are."""
+        return ids if self._text is None else self._tokenise(self._text(ids))
+
+    def _tokenised(self, prompt: Prompt) -> Prompt:
+        """Return the prompt with the text between soft tokens tokenised at once, or as it is."""
+        if self._text is None:
+            return prompt
+        soft = dict(zip(prompt.soft_positions, prompt.soft_items, strict=True))
+        first = 1 if soft.get(0) == USER else 0
+        kept = sorted({*soft, *range(first, first + len(self._bos_ids))})
+        whole = Prompt()
+        start = 0
+        for position in [*kept, len(prompt.token_ids)]:
+            text = self._text(prompt.token_ids[start:position])
+            is_behind_item = soft.get(start - 1, USER) != USER
+            whole.token_ids += self._tokenise(text.lstrip(" ") if is_behind_item else text)
+            if position in soft:
+                self._write_soft_token(whole, soft[position])
+            else:
+                whole.token_ids += prompt.token_ids[position : position + 1]
+            start = position + 1
+        return whole

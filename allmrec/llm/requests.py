@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from allmrec.llm.packing import Request
-from allmrec.llm.prompt import PromptLayout, TitleTokens
+from allmrec.llm.prompt import PromptLayout
+from allmrec.llm.tokens import TitleTokens
 
 TITLE_CAPS = (8, 4, 2)
 """Tokens that titles are capped to, in turn, where a prompt is too long for the LLM's positions."""

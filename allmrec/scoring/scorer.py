@@ -61,7 +61,7 @@ class Scorer:
         for a user without any history that the bundle knows. The LLM is asked about the users with `use_llm`.
         It reads the best `scoring.llm_candidates` of the blend without it, or all of them (`read_all`). A
         failure is prompt_too_long, out_of_memory, non_finite_score or, in `free` mode, no_candidate. In the
-        modes `generate` and `free` only the decoded candidate has LLM parts. History items that the bundle
+        modes `generate` and `free` only decoded candidates have LLM parts. History items that the bundle
         lacks are passed over. Raises BundleError for a candidate it lacks.
         """
         histories = self._histories(lists)
@@ -214,7 +214,7 @@ class Scorer:
         if self.config.scoring.mode == "free":
             assert self.requests is not None
             titles = self.bundle.items["title"].tolist()
-            leaves, failures = decode_free(
+            matched, failures = decode_free(
                 self.llm,
                 self.requests.layout,
                 requests,
@@ -223,14 +223,16 @@ class Scorer:
                 users_BH,
                 budget,
                 self.config.scoring.repetition_penalty,
+                self.config.scoring.match,
             )
         else:
             offsets = [-self._priors_of(items) for items in candidates]
             leaves, failures = decode_constrained(
                 self.llm, requests, offsets, self.soft_items, users_BH, budget
             )
+            matched = [[leaf] if leaf is not None else [] for leaf in leaves]
         return Scored(
-            [_only(leaf, len(items)) for leaf, items in zip(leaves, candidates, strict=True)], failures
+            [_only(own, len(items)) for own, items in zip(matched, candidates, strict=True)], failures
         )
 
     def _priors_of(self, items: list[int]) -> np.ndarray:
@@ -241,10 +243,11 @@ class Scorer:
         return self.priors[items] if self.priors is not None else np.zeros(len(items), dtype=np.float32)
 
 
-def _only(leaf: Leaf | None, size: int) -> np.ndarray | None:
-    """Return log-probabilities [size] float32 that are known for one candidate only (NaN elsewhere)."""
-    if leaf is None:
+def _only(leaves: list[Leaf], size: int) -> np.ndarray | None:
+    """Return log-probabilities [size] float32 of the decoded candidates (NaN elsewhere), None without any."""
+    if not leaves:
         return None
     values = np.full(size, np.nan, dtype=np.float32)
-    values[leaf.candidate] = leaf.logprob
+    for leaf in leaves:
+        values[leaf.candidate] = leaf.logprob
     return values

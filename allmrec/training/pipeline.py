@@ -18,8 +18,9 @@ from allmrec.config import Config
 from allmrec.errors import ConfigError
 from allmrec.llm.frozen import FrozenLLM
 from allmrec.llm.multi_item import item_priors
-from allmrec.llm.prompt import PromptLayout, TitleTokens
+from allmrec.llm.prompt import PromptLayout
 from allmrec.llm.title_states import title_states
+from allmrec.llm.tokens import TitleTokens
 from allmrec.models.a_llmrec import ALLMRec
 from allmrec.models.alignment import AlignmentNetworks
 from allmrec.models.cf import CFModel

@@ -1,4 +1,4 @@
-"""torch's settings during a training: threads, device, and the generator of initial weights."""
+"""torch's settings during a training: threads, device, initial weights, dropout of frozen models."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import nn
 
 from allmrec import seeds
 
@@ -36,3 +37,13 @@ def seeded_initial_weights(seed: int, part: str) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.derive(seed, part, "initial weights"))
         yield
+
+
+@contextmanager
+def with_dropout(frozen: nn.Module, is_on: bool) -> Iterator[None]:
+    """Keep the dropout of a frozen model on inside the block, where `is_on`; it is left in eval mode."""
+    frozen.train(is_on)
+    try:
+        yield
+    finally:
+        frozen.eval()

@@ -26,7 +26,8 @@ from allmrec.evaluation.report import in_words
 from allmrec.llm.generate import written
 from allmrec.llm.multi_item import score_requests
 from allmrec.llm.packing import Request
-from allmrec.llm.prompt import Prompt, PromptLayout
+from allmrec.llm.prompt import PromptLayout
+from allmrec.llm.tokens import Prompt
 from tests.bench.trained import Trained
 
 QUESTION = "The favourite genre of this user is"

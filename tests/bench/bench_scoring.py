@@ -30,7 +30,8 @@ from allmrec.config import LLMConfig
 from allmrec.llm.frozen import FrozenLLM
 from allmrec.llm.multi_item import score_requests
 from allmrec.llm.packing import Request, pack
-from allmrec.llm.prompt import PromptLayout, TitleTokens
+from allmrec.llm.prompt import PromptLayout
+from allmrec.llm.tokens import TitleTokens
 
 HISTORY, TITLE_TOKENS, NUM_ITEMS, WRITTEN = 10, 12, 500, 16
 """Items of a history, tokens of a title, items of the catalogue, tokens that `generate` writes."""

@@ -155,6 +155,37 @@ def test_the_loss_is_the_weighted_sum_of_the_terms_that_are_switched_on(parts: P
     assert set(terms(matching="none")) == set(plain) - {"matching"}
 
 
+def test_the_papers_loss_is_the_sum_of_its_equations(parts: Parts) -> None:
+    """By NumPy in float64, as the authors' code averages them: α .5, β .2, the score divided by the width."""
+    torch.manual_seed(2)
+    paper = {"matching": "mse", "item_reconstruction": 0.5, "text_reconstruction": 0.2}
+    config = settings(**paper, recommendation_score="mean").stage1
+    networks, Q = AlignmentNetworks(16, 16, config), torch.from_numpy(parts.text_embeddings)
+    objective = Stage1Objective(networks, parts.cf, lambda idx: Q[idx], config)
+    sequences = torch.randint(1, 13, (32, 8))
+    torch.manual_seed(3)
+    found = objective.loss(sequences).item()
+    torch.manual_seed(3)
+    pairs = objective.pairs(sequences)
+    layers = [
+        (one.weight.detach().double().numpy(), one.bias.detach().double().numpy())
+        for one in networks.modules()
+        if isinstance(one, torch.nn.Linear)
+    ]
+    (W_eI, b_eI), (W_eT, b_eT), (W_dI, b_dI), (W_dT, b_dT) = layers
+    expected = 0.0
+    for items, label in ((pairs.positives_N, 1.0), (pairs.negatives_N, 0.0)):
+        E, q_text = parts.cf.item_matrix()[items].double().numpy(), Q[items].double().numpy()
+        e, q = (1 / (1 + np.exp(-(x @ W.T + b))) for x, W, b in ((E, W_eI, b_eI), (q_text, W_eT, b_eT)))
+        score = (pairs.x_ND.double().numpy() * (e @ W_dI.T + b_dI)).mean(axis=1)
+        probability = 1 / (1 + np.exp(-score))
+        expected += ((e - q) ** 2).mean()
+        expected += 0.5 * ((E - (e @ W_dI.T + b_dI)) ** 2).mean()
+        expected += 0.2 * ((q_text - (q @ W_dT.T + b_dT)) ** 2).mean()
+        expected -= np.log(probability if label else 1 - probability).mean()
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
 @pytest.mark.parametrize(
     "switches",
     [
@@ -169,6 +200,7 @@ def test_the_loss_is_the_weighted_sum_of_the_terms_that_are_switched_on(parts: P
             "optimizer": "adamw",
         },
         {"positions": "all", "recommendation": 0.0},
+        {"cf_dropout": True},
     ],
     ids=lambda switches: " ".join(map(str, switches.values())),
 )
@@ -182,6 +214,31 @@ def test_every_switch_trains_and_leaves_the_cf_model_frozen(
     assert np.array_equal(result.text_embeddings, parts.text_embeddings)
     assert all(np.isfinite(value) for value in result.figures.values())
     assert not result.networks.training
+
+
+@pytest.mark.parametrize("positions", ["last", "all"])
+def test_the_frozen_cf_models_dropout_can_stay_on(parts: Parts, positions: str) -> None:
+    sequences = torch.tensor([[3, 4, 5, 6], [3, 4, 5, 6]])
+    Q = torch.from_numpy(parts.text_embeddings)
+
+    def states(cf_dropout: bool) -> torch.Tensor:
+        config = settings(positions=positions, cf_dropout=cf_dropout).stage1
+        objective = Stage1Objective(AlignmentNetworks(16, 16, config), parts.cf, lambda idx: Q[idx], config)
+        torch.manual_seed(1)
+        return objective.pairs(sequences).x_ND
+
+    of_both = states(cf_dropout=True)
+    assert not parts.cf.training, "the model is as it was"
+    assert torch.equal(of_both, states(cf_dropout=True)), "the seed decides what is dropped"
+    one, same = of_both.chunk(2)
+    assert not torch.allclose(one, same, atol=0.1)
+    one, same = states(cf_dropout=False).chunk(2)
+    torch.testing.assert_close(one, same)
+    torch.manual_seed(1)
+    parts.cf.train()
+    expected = parts.cf.position_representations(sequences[:, :-1])
+    parts.cf.eval()
+    torch.testing.assert_close(of_both, expected[:, -1] if positions == "last" else expected.flatten(0, 1))
 
 
 def test_matching_brings_text_and_item_together(parts: Parts, tmp_path: Path) -> None:

@@ -33,7 +33,10 @@ from allmrec.bundle.manifest import content_id
 from allmrec.config import Config
 from allmrec.errors import BundleError, SetupError
 from allmrec.llm.multi_item import item_priors
-from allmrec.llm.prompt import PromptLayout, TitleTokens
+from allmrec.llm.prompt import PromptLayout
+from allmrec.llm.tokens import TitleTokens
+from allmrec.models.a_llmrec import ALLMRec
+from allmrec.models.cf import build_cf_model
 from allmrec.models.text_encoder import TextEncoder
 from allmrec.scoring.retrieval import Retriever
 from allmrec.scoring.scorer import Scorer
@@ -101,6 +104,28 @@ def test_what_is_loaded_is_what_was_saved(root: Path, fresh: Bundle, saved: Path
     assert loaded.manifest.figures == {"cf_NDCG@10": 0.5, "odd": None, "numpy": 1.5}
     assert loaded.manifest.llm.weight_hash == tiny_llm(root).weight_hash
     assert loaded.manifest.parent_id is None
+
+
+def test_a_bundle_keeps_the_form_of_its_cf_model_and_one_of_before_has_the_default(
+    root: Path, fresh: Bundle, tmp_path: Path
+) -> None:
+    cf_config = fresh.config.cf.model_copy(update={"network": "authors"})
+    config = fresh.config.model_copy(update={"cf": cf_config})
+    cf = build_cf_model(cf_config, fresh.num_items, config.sequences.max_history)
+    cf.set_known(fresh.rec.known)
+    old = fresh.rec
+    rec = ALLMRec(cf, old.alignment, old.projection, old.text_embeddings, old.known, old.settings)
+    name = save_bundle(tmp_path, replace(fresh, config=config, rec=rec), EXTRA)
+    loaded = load_bundle(tmp_path / name, tiny_llm(root))
+    items = pd.concat([catalogue(), pd.DataFrame({"item_id": ["new"], "title": ["a new tent"]})])
+    child = extend_bundle(loaded, items, tiny_encoder(root), tiny_llm(root), tmp_path / "children")
+    histories = torch.tensor([[0, 0, 3, 1], [5, fresh.num_items + 1, 2, 30]])
+    for other in (loaded, child):
+        assert torch.equal(other.rec.cf.user_representation(histories), cf.user_representation(histories))
+    stored = json.loads(fresh.config.model_dump_json())
+    for section, key in (("cf", "network"), ("stage1", "cf_dropout"), ("prompt", "tokenise")):
+        del stored[section][key]
+    assert Config.model_validate_json(json.dumps(stored)) == fresh.config
 
 
 def test_a_bundle_of_before_does_not_know_which_titles_are_cut_and_neither_do_its_children(

@@ -74,6 +74,7 @@ def test_every_name_in_the_lists_is_a_setting() -> None:
         ("publish.email_slots=3", {"publish"}),
         ("candidates.exclude_seen=false", {"candidates", "train", "evaluate"}),
         ("scoring.repetition_penalty=1.5", {"score", "evaluate"}),
+        ("scoring.match=contains", {"score", "evaluate"}),
         ("scoring.chunk_users=7", set()),
         ("scoring.deadline=05:30", set()),
         ("gates.max_short_share=null", set()),

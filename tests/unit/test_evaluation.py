@@ -1,6 +1,7 @@
 """The protocol is the same for every ranker, ties favour nobody, every figure can be recomputed by hand."""
 
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -409,6 +410,25 @@ def test_an_llm_that_writes_one_title_hits_with_it_or_misses(tmp_path: Path) -> 
     )
     assert [rank is not pd.NA for rank in by_title] == [rank == 1 for rank in by_rank]
     assert set(by_title) - {pd.NA} <= {1}
+
+
+@pytest.mark.parametrize("match", ["begins", "contains"])
+def test_a_text_hits_where_the_true_title_matches_it(tmp_path: Path, match: str) -> None:
+    bundle, users, llm = tiny_bundle(tmp_path, layout="paper"), users_of_the_tiny_shop(), tiny_llm(tmp_path)
+    scoring = bundle.config.scoring.model_copy(update={"mode": "free", "match": match})
+    config = bundle.config.model_copy(update={"scoring": scoring})
+    title_of = dict(zip(bundle.items["item_id"], bundle.items["title"], strict=True))
+    true_titles = [title_of[target] for target in users["target"]]
+    text = f'"{true_titles[0]}", "{true_titles[1]}", "{true_titles[2]}"'
+    said = true_titles[:1] if match == "begins" else [title for title in true_titles if title in text]
+    with patch.object(llm.tokenizer, "decode", return_value=text):
+        scorer = Scorer(bundle, llm, config)
+        retriever = Retriever(bundle, None, config.candidates)
+        found = pd.concat(predictions("uniform", users, retriever, scorer, config))
+    of_llm = found.query("model == 'llm'")["target_rank"]
+    hits = [title for title, rank in zip(true_titles, of_llm, strict=True) if rank is not pd.NA]
+    assert hits == [title for title in true_titles if title in said]
+    assert set(of_llm) - {pd.NA} == {1}
 
 
 def titles(*names: str) -> pd.DataFrame:

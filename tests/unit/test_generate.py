@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 import torch
 
 from allmrec.config import LLMConfig
 from allmrec.errors import ConfigError
+from allmrec.llm import generate
 from allmrec.llm.frozen import FrozenLLM
-from allmrec.llm.generate import MORE_TOKENS, NO_CANDIDATE, decode_constrained, decode_free, generate_greedy
+from allmrec.llm.generate import (
+    MORE_TOKENS,
+    NO_CANDIDATE,
+    Leaf,
+    decode_constrained,
+    decode_free,
+    generate_greedy,
+)
+from allmrec.llm.matching import Rule
 from allmrec.llm.multi_item import PROMPT_TOO_LONG, score_requests
 from allmrec.llm.packing import Request
 from allmrec.llm.prompt import PromptLayout
@@ -115,10 +126,8 @@ def test_free_generation_is_matched_to_the_titles_and_needs_a_list(llm: FrozenLL
     said = generated.text.split('"')[0].strip()
     assert generated.text
     if said:  # whatever a random model says: offered as a title, it is found
-        assert (
-            generate_greedy(llm, built, requests[0], ["x y z", said.upper()], items, users[:1], 8).candidate
-            == 1
-        )
+        offered = ["x y z", said.upper()]
+        assert generate_greedy(llm, built, requests[0], offered, items, users[:1], 8).candidates == [1]
     bare, _, requests, items, users = make(llm, "no_list")
     with pytest.raises(ConfigError, match="expected token_first, paper or authors"):
         generate_greedy(llm, bare, requests[0], titles[:20], items, users[:1])
@@ -142,15 +151,15 @@ def test_free_text_chooses_the_candidate_whose_title_it_is_with_that_titles_log_
     requests[5].prompt.token_ids.extend([9] * llm.max_positions)
     leaves, failures = decode_free(llm, built, requests, listed, items, users, 2048)
     ranked = score_requests(llm, requests, items, users, 2048)
-    for row, (leaf, failure) in enumerate(zip(leaves, failures, strict=True)):
+    for row, (found, failure) in enumerate(zip(leaves, failures, strict=True)):
         if row in chosen and row != 5:
             logprobs = ranked.logprobs[row]
-            assert leaf is not None
             assert logprobs is not None
+            [leaf] = found
             assert (leaf.candidate, failure) == (7, None)
             assert leaf.logprob == pytest.approx(float(logprobs[7]), abs=1e-4)
         else:
-            assert leaf is None
+            assert found == []
             assert failure == (PROMPT_TOO_LONG if row == 5 else NO_CANDIDATE)
 
 
@@ -164,3 +173,58 @@ def test_a_repetition_penalty_changes_what_is_written_again(llm: FrozenLLM) -> N
     varied, repeated = (len(set(text.split())) / len(text.split()) for text in (penalised, plain))
     assert varied >= repeated
     assert plain != penalised
+
+
+def decoded(
+    llm: FrozenLLM, text: str, shown: dict[str, int], rule: Rule = "begins", layout: str = "paper"
+) -> tuple[list[Leaf], str | None]:
+    """Let the LLM write `text` and return what is decoded; `shown` has the candidates' titles and caps."""
+    built = PromptLayout(layout, "item", llm.tokenise, llm.bos_ids, llm.eos_id, 5, True)
+    tokens = [built.tokenise_titles([title], cap) for title, cap in shown.items()]
+    whole = built.tokenise_titles(list(shown), None)
+    everything = list(range(1, len(shown) + 1))
+    request = Request(built.prompt([1], everything, whole), [built.answer(1, own) for own in tokens])
+    generator = torch.Generator().manual_seed(0)
+    items, users = (torch.randn(rows, llm.width, generator=generator) for rows in (len(shown) + 1, 1))
+    with patch.object(generate, "written", return_value=text):
+        [found], [failure] = decode_free(llm, built, [request], [list(shown)], items, users, 2048, match=rule)
+    ranked = score_requests(llm, [request], items, users, 2048).logprobs[0]
+    assert ranked is not None
+    for leaf in found:
+        assert leaf.logprob == pytest.approx(float(ranked[leaf.candidate]), abs=1e-4)
+    return found, failure
+
+
+@pytest.mark.parametrize("layout", ["paper", "authors", "token_first"])
+def test_a_title_that_the_prompt_cuts_is_matched_as_it_is_shown(llm: FrozenLLM, layout: str) -> None:
+    long = "steel bottle for camping in the wool socks"
+    cap = len(llm.tokenise("steel bottle for"))
+
+    def chosen(first: str, cap_of_long: int) -> list[int]:
+        found, _ = decoded(llm, '"steel bottle for"', {first: 9, long: cap_of_long}, layout=layout)
+        return [leaf.candidate for leaf in found]
+
+    assert chosen("red", cap) == [1]
+    assert chosen("red", 99) == [], "a whole title is more than its beginning"
+    assert chosen("steel bottle", cap) == [0], "whole titles first"
+
+
+def test_a_text_that_contains_several_titles_gives_all_of_them_by_the_authors_rule(llm: FrozenLLM) -> None:
+    titles = {"red tent": 9, "blue stove": 9, "red tent for two": 9, "bag": 9}
+    text = 'I recommend "blue stove", "red tent for two"'
+    found, failure = decoded(llm, text, titles, "contains")
+    assert failure is None
+    assert [leaf.candidate for leaf in found] == [2, 1, 0]
+    assert decoded(llm, text, titles) == ([], NO_CANDIDATE)
+
+
+def test_the_authors_rule_reads_up_to_512_tokens_and_what_fits(llm: FrozenLLM) -> None:
+    built, titles, requests, items, users = make(llm, "paper")
+    lengths = []
+    rules: tuple[Rule, ...] = ("begins", "contains")
+    for rule in rules:
+        with patch.object(generate, "written", return_value="") as write:
+            decode_free(llm, built, requests[:1], [titles[:20]], items, users, 2048, match=rule)
+        lengths.append(write.call_args.args[4])
+    room = llm.max_positions - len(requests[0].prompt.token_ids)
+    assert lengths == [max(map(len, requests[0].answers)) + MORE_TOKENS, min(512, room)]

@@ -17,7 +17,8 @@ from allmrec.bundle import Bundle, extend_bundle, load_bundle, save_bundle
 from allmrec.data.text import TITLE_CHARACTERS
 from allmrec.errors import InputError
 from allmrec.llm.frozen import FrozenLLM
-from allmrec.llm.prompt import USER, Prompt, PromptLayout, TitleTokens
+from allmrec.llm.prompt import PromptLayout
+from allmrec.llm.tokens import USER, Prompt, TitleTokens
 from allmrec.ranking.candidate_lists import CandidateLists
 from allmrec.scoring.scorer import Scorer
 from tests.unit.tiny_bundle import tiny_bundle, tiny_catalogue, tiny_encoder, tiny_llm

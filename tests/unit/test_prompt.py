@@ -9,7 +9,8 @@ import pytest
 from allmrec.config import LLMConfig
 from allmrec.errors import InputError
 from allmrec.llm.frozen import FrozenLLM
-from allmrec.llm.prompt import USER, Prompt, PromptLayout, TitleTokens
+from allmrec.llm.prompt import PromptLayout
+from allmrec.llm.tokens import USER, Prompt, TitleTokens
 from tests.tiny_models import make_tiny_llm
 
 TITLES = ["red tent", "blue socks", "steel bottle", "camping chair for two"]

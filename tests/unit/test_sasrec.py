@@ -32,10 +32,10 @@ def settings(checkpoint_every: int = 7, **cf: object) -> Config:
     )
 
 
-@pytest.fixture
-def model() -> CFModel:
+@pytest.fixture(params=["pre_norm", "authors"])
+def model(request: pytest.FixtureRequest) -> CFModel:
     torch.manual_seed(2)
-    return build_cf_model(settings().cf, num_items=9, max_history=6).eval()
+    return build_cf_model(settings(network=request.param).cf, num_items=9, max_history=6).eval()
 
 
 def test_padding_never_changes_a_representation(model: CFModel) -> None:
@@ -97,11 +97,12 @@ def test_heads_must_divide_the_width() -> None:
         build_cf_model(settings(num_heads=3).cf, 5, 5)
 
 
+@pytest.mark.parametrize("network", ["pre_norm", "authors"])
 @pytest.mark.parametrize("loss", ["sampled_softmax", "bce"])
-def test_training_learns_what_follows_what(tmp_path: Path, loss: str) -> None:
+def test_training_learns_what_follows_what(tmp_path: Path, loss: str, network: str) -> None:
     snapshot = Snapshot(chain_snapshot(tmp_path / "s", num_users=120))
     lines: list[str] = []
-    config = settings(loss=loss, epochs=30)
+    config = settings(loss=loss, network=network, epochs=30)
     model, figures = train_cf(snapshot, {}, config, tmp_path / "work", Report(lines.append))
     assert figures["Hit@1"] > 0.7
     assert any("Hit@1" in line and "HR@10" in line and "NDCG@10" in line and "loss" in line for line in lines)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from snapshot_fixture import group_snapshot
+from torch import Tensor
 
 from allmrec.config import CFConfig, Config, LLMConfig, Stage1Config, load
 from allmrec.llm.frozen import FrozenLLM
@@ -22,6 +23,7 @@ from allmrec.training.loader import Snapshot
 from allmrec.training.stage2 import PromptParts, train_stage2
 from allmrec.training.stage2.examples import Examples
 from allmrec.training.stage2.llm_objective import LLMObjective
+from allmrec.training.stage2.tokens import batch_tokens
 from allmrec.weights import hash_parameters
 from tests.tiny_models import make_tiny_llm
 
@@ -105,13 +107,19 @@ def test_the_warm_start_learns_and_only_the_projections_change(
 
 @pytest.mark.parametrize(
     ("layout", "objective"),
-    [("paper", "title"), ("authors", "title"), ("token_first", "title_and_listwise"), ("no_list", "title")],
+    [
+        ("paper", "title"),
+        ("authors", "title"),
+        ("authors prompt.tokenise=whole", "title_and_listwise"),
+        ("token_first", "title_and_listwise"),
+        ("no_list", "title"),
+    ],
 )
 def test_every_layout_and_objective_trains(
     snapshot: Snapshot, llm: FrozenLLM, tmp_path: Path, layout: str, objective: str
 ) -> None:
     changes = (
-        f"prompt.layout={layout}",
+        *f"prompt.layout={layout}".split(),
         f"stage2.objective={objective}",
         "stage2.warm_start_steps=0",
         "stage2.max_examples=120",
@@ -175,11 +183,13 @@ def test_every_users_last_train_item_is_learned_where_that_is_asked_for(
     assert figures["users"] == (snapshot.lengths() - 1).sum()
 
 
+@pytest.mark.parametrize("cf_dropout", [False, True])
 def test_a_training_that_was_cut_off_ends_with_the_same_weights(
-    snapshot: Snapshot, llm: FrozenLLM, tmp_path: Path
+    snapshot: Snapshot, llm: FrozenLLM, tmp_path: Path, cf_dropout: bool
 ) -> None:
-    whole, _, _ = trained(snapshot, llm, tmp_path / "whole")
-    config = load([], SETTINGS)
+    own = f"stage2.cf_dropout={cf_dropout}".lower()
+    whole, _, _ = trained(snapshot, llm, tmp_path / "whole", own)
+    config = load([], [*SETTINGS, own])
 
     class Killed(Exception):
         pass
@@ -191,10 +201,39 @@ def test_a_training_that_was_cut_off_ends_with_the_same_weights(
     rec, prompt = make_rec(llm, config), prompt_parts(snapshot, llm, config)
     with pytest.raises(Killed):
         train_stage2(snapshot, rec, llm, prompt, config, tmp_path / "cut", Report(cut, every_seconds=0))
-    resumed, _, lines = trained(snapshot, llm, tmp_path / "cut")
+    resumed, _, lines = trained(snapshot, llm, tmp_path / "cut", own)
     assert any("resumes at step 2" in line for line in lines)
     for name, value in whole.projection.state_dict().items():
         torch.testing.assert_close(resumed.projection.state_dict()[name], value, atol=1e-5, rtol=0)
+
+
+def test_the_frozen_cf_models_dropout_can_stay_on_where_the_projections_learn(
+    snapshot: Snapshot, llm: FrozenLLM
+) -> None:
+    def tokens(cf_dropout: bool, is_training: bool) -> tuple[ALLMRec, Tensor, Tensor]:
+        own = (
+            "stage2.user_input=cf",
+            "stage2.unknown_dropout=0.0",
+            f"stage2.cf_dropout={cf_dropout}".lower(),
+        )
+        rec = make_rec(llm, load([], [*SETTINGS, *own]))
+        rec.projection.train(is_training)
+        examples = Examples.of(snapshot.held_back("stage2"), rec, torch.device("cpu"))
+        rows = torch.arange(4)
+        torch.manual_seed(3)
+        users = batch_tokens(rec, rec.item_inputs(), examples, rows, examples.targets[rows]).users
+        return rec, examples.histories[rows], users
+
+    rec, histories, dropped = tokens(cf_dropout=True, is_training=True)
+    assert not rec.cf.training, "the model is as it was"
+    torch.testing.assert_close(dropped, tokens(cf_dropout=True, is_training=True)[2])
+    plain = tokens(cf_dropout=False, is_training=True)[2]
+    assert not torch.allclose(dropped, plain, atol=0.01)
+    torch.testing.assert_close(tokens(cf_dropout=True, is_training=False)[2], plain)
+    torch.manual_seed(3)
+    x = rec.cf.train().user_representation(histories)
+    expected = rec.projection.users(x, torch.ones(4, dtype=torch.bool), None)
+    torch.testing.assert_close(dropped, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_without_stage2_users_nothing_is_trained_and_that_is_said(llm: FrozenLLM, tmp_path: Path) -> None:

@@ -14,4 +14,12 @@ def build_cf_model(config: CFConfig, num_items: int, max_history: int) -> CFMode
 
     Histories hold at most `max_history` items.
     """
-    return SASRec(num_items, max_history, config.width, config.num_blocks, config.num_heads, config.dropout)
+    return SASRec(
+        num_items,
+        max_history,
+        config.width,
+        config.num_blocks,
+        config.num_heads,
+        config.dropout,
+        config.network,
+    )

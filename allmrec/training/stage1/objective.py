@@ -22,6 +22,7 @@ from allmrec.models.alignment import AlignmentNetworks
 from allmrec.models.cf import CFModel
 from allmrec.training.losses import info_nce, mse_of_both, recommendation_loss
 from allmrec.training.negatives import never_had
+from allmrec.training.torch_settings import with_dropout
 
 
 class Pairs(NamedTuple):
@@ -99,7 +100,7 @@ class Stage1Objective:
     def pairs(self, sequences_BL: Tensor) -> Pairs:
         """Return states, next items and negatives of the last position or of all; sequences [B, L] int64."""
         inputs_BL = sequences_BL[:, :-1]
-        with torch.no_grad():
+        with torch.no_grad(), with_dropout(self.cf, self.settings.cf_dropout):
             if self.settings.positions == "last":
                 x_ND = self.cf.user_representation(inputs_BL)
                 positives_N, histories_NL = sequences_BL[:, -1], sequences_BL

@@ -20,8 +20,9 @@ from allmrec.config import Config
 from allmrec.llm.frozen import FrozenLLM
 from allmrec.llm.multi_item import score_batch, score_requests
 from allmrec.llm.packing import Request, pack
-from allmrec.llm.prompt import PromptLayout, TitleTokens
+from allmrec.llm.prompt import PromptLayout
 from allmrec.llm.requests import RequestBuilder
+from allmrec.llm.tokens import TitleTokens
 from allmrec.models.a_llmrec import ALLMRec
 from allmrec.training.group import ALONE, Group
 from allmrec.training.losses import listwise_loss

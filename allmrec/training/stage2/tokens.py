@@ -10,6 +10,7 @@ from torch import Tensor
 from allmrec.llm.packing import Request
 from allmrec.models.a_llmrec import ALLMRec
 from allmrec.training.stage2.examples import Examples
+from allmrec.training.torch_settings import with_dropout
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ def batch_tokens(
 ) -> BatchTokens:
     """Return the soft tokens of some users, of the items in their histories, and of `candidates`.
 
+    In training x_u has the CF model's dropout where `stage2.cf_dropout` says so.
+
     | input | shape |
     |---|---|
     | item_inputs_IK | [I+1, K] float: `ALLMRec.item_inputs` |
@@ -52,5 +55,9 @@ def batch_tokens(
     )
     items_NH = rec.soft_items(item_idx_N, item_inputs_IK)
     history_rows_BL = rows[1 : 1 + histories_BL.numel()].view_as(histories_BL)
-    users_BH = rec.user_tokens(examples.x[rows_B], examples.known[rows_B], history_rows_BL, items_NH)
+    x_BD = examples.x[rows_B]
+    if rec.settings.cf_dropout and rec.projection.training:
+        with with_dropout(rec.cf, True):
+            x_BD, _ = rec.user_inputs(histories_BL)
+    users_BH = rec.user_tokens(x_BD, examples.known[rows_B], history_rows_BL, items_NH)
     return BatchTokens(item_idx_N, items_NH, users_BH)
