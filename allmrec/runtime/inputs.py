@@ -40,24 +40,6 @@ class CheckedLog(NamedTuple):
     rejected: DataFrame
     """Rejected rows of both tables."""
 
-    def require_good_rows(self) -> None:
-        """Raise InputError where every row of log or catalogue is rejected: they cannot belong together.
-
-        A log without rows is no error.
-        """
-        for name, good in (("items", self.items), ("interactions", self.interactions)):
-            rejected = self.rejected.where(F.col("table") == name)
-            if not good.isEmpty() or rejected.isEmpty():
-                continue
-            counts = rejected.groupBy("reason").count().orderBy(F.desc("count"), "reason").collect()
-            reasons = ", ".join(f"{row['count']:,} × {row['reason']}" for row in counts)
-            example = rejected.orderBy("row_hash").select("row").first()
-            raise InputError(
-                f"{name}: every row was rejected ({reasons}), expected good ones; the first is "
-                f"{example[0][:MAX_ROW] if example else ''}; look at rejected_rows and at "
-                f"tables.{name}.columns"
-            )
-
 
 @dataclass(frozen=True)
 class Inputs:
@@ -196,6 +178,31 @@ class Inputs:
         rows = keep(rows if known is None else reject_known(rows, known, events.COLUMNS, "exact_duplicate"))
         good, bad = split_rejected(rows, "interactions", events.COLUMNS)
         return CheckedLog(rows, good, items, bad.unionByName(bad_items))
+
+    def require_good_rows(self, log: CheckedLog) -> None:
+        """Raise InputError where every row of log or catalogue is rejected: they cannot belong together.
+
+        A log without rows is no error. Rows without a time lie before no cut-off: they count where no row of
+        the whole log has one.
+        """
+        for name, good in (("items", log.items), ("interactions", log.interactions)):
+            rejected = log.rejected.where(F.col("table") == name)
+            if not good.isEmpty() or rejected.isEmpty():
+                continue
+            counts = rejected.groupBy("reason").count().orderBy(F.desc("count"), "reason").collect()
+            if {row["reason"] for row in counts} == {"null_time"} and self._has_times():
+                continue
+            reasons = ", ".join(f"{row['count']:,} × {row['reason']}" for row in counts)
+            example = rejected.orderBy("row_hash").select("row").first()
+            raise InputError(
+                f"{name}: every row was rejected ({reasons}), expected good ones; the first is "
+                f"{example[0][:MAX_ROW] if example else ''}; look at rejected_rows and at "
+                f"tables.{name}.columns"
+            )
+
+    def _has_times(self) -> bool:
+        """Return whether a row of the log, of any date, has a time."""
+        return not self.interactions().where(F.col("event_time").isNotNull()).isEmpty()
 
     def _read(self, name: str, before: date | None = None, since: date | None = None) -> DataFrame:
         """Return a table at its version; see `read_in_place`."""

@@ -35,7 +35,7 @@ def run_sequences(context: Context, run_date: date) -> None:
             log = inputs.checked(rows, run.keep, None if new is None else new.known)
             num_rejected = merge_rejected(context.tables, log.rejected, "sequences", context.run_id)
             if new is None:
-                log.require_good_rows()
+                inputs.require_good_rows(log)
         with run.part("write", "order every user's events, oldest first"):
             good, last = counted(log.interactions, settings), None if new is None else new.last
             sequences = user_sequences(log.rows, good, inputs.users(), settings, run_date, last)

@@ -114,7 +114,7 @@ def make_snapshot(
     if not filesystem.exists(context.spark, f"{uri}/manifest.json"):
         log = inputs.good_interactions(run_date, run.keep)
         merge_rejected(context.tables, log.rejected, "train", context.run_id)
-        log.require_good_rows()
+        inputs.require_good_rows(log)
         events = ordered_events(counted(log.interactions, config.sequences), config.sequences)
         origin = {
             "cut_off": str(run_date),
