@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torch import nn
-from transformers import AutoModelForCausalLM
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 SHOWN = 3
 """Tensors that a message names."""
@@ -42,6 +44,26 @@ def load_with_info(source: Path, **settings: Any) -> tuple[Any, dict[str, Any]]:
     )
     model, loading = loaded
     return model, loading
+
+
+@contextmanager
+def recorded_loads() -> Iterator[list[tuple[Any, dict[str, Any]]]]:
+    """Give what `load_with_info` returns of every model that another library loads inside the block."""
+    found: list[tuple[Any, dict[str, Any]]] = []
+    original = PreTrainedModel.__dict__["from_pretrained"]
+
+    def recording(kind: type, *source: Any, **settings: Any) -> Any:
+        told = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+        model, loading = original.__func__(kind, *source, **settings | told)
+        found.append((model, loading))
+        return model
+
+    # Other libraries do not hand over what they would be told: the method itself records it.
+    setattr(PreTrainedModel, "from_pretrained", classmethod(recording))  # noqa: B010
+    try:
+        yield found
+    finally:
+        setattr(PreTrainedModel, "from_pretrained", original)  # noqa: B010
 
 
 def what_does_not_fit(model: nn.Module, loading: Mapping[str, Any]) -> Misfit | None:
@@ -84,11 +106,21 @@ def outside(model: nn.Module, loading: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def not_finite(model: nn.Module) -> list[str]:
+    """Return the names of the parameters that hold NaN or infinite numbers, in the type that they have."""
+    return [name for name, parameter in model.named_parameters() if not _is_finite(parameter)]
+
+
 def in_words(names: Collection[str]) -> str:
     """Return the first names, and how many others there are."""
     more = len(names) - SHOWN
     first = ", ".join(list(names)[:SHOWN])
     return f"{first} and {more:,} more" if more > 0 else first
+
+
+def _is_finite(values: Tensor) -> bool:
+    """Return whether a tensor of any shape and real type holds finite numbers only."""
+    return not values.numel() or bool(torch.stack(torch.aminmax(values.detach())).isfinite().all())
 
 
 def _is_constant(model: nn.Module, name: str) -> bool:

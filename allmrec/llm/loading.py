@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoTokenizer
 
-from allmrec.llm.load_report import in_words, load_with_info, outside, what_does_not_fit
+from allmrec.llm.load_report import in_words, load_with_info, not_finite, outside, what_does_not_fit
 from allmrec.llm.model_folder import quiet_transformers
 from allmrec.llm.refusal import refusing, unusable
 from allmrec.llm.weight_files import read_config
@@ -137,7 +137,7 @@ def _require_no_adapter(model: Any, name: str) -> None:
 
 def _require_finite(model: Any, name: str) -> None:
     """Raise SetupError where a parameter holds NaN or an infinite number, in the number type it has here."""
-    wrong = [key for key, parameter in model.named_parameters() if not _is_finite(parameter)]
+    wrong = not_finite(model)
     if wrong:
         number_type = str(model.dtype).removeprefix("torch.")
         raise unusable(
@@ -146,10 +146,3 @@ def _require_finite(model: Any, name: str) -> None:
             "finite weights",
             "set llm.dtype=bfloat16" if model.dtype == torch.float16 else "copy the model again",
         )
-
-
-def _is_finite(values: torch.Tensor) -> bool:
-    """Return whether a tensor of any shape holds finite numbers only."""
-    if not values.numel():
-        return True
-    return bool(torch.isfinite(torch.stack(torch.aminmax(values.detach()))).all())

@@ -10,6 +10,8 @@ import torch
 
 from allmrec.errors import SetupError, UserError
 
+LLM = "llm.model"
+"""The setting that names the LLM."""
 LFS = b"version https://git-lfs.github.com/"
 """How a file begins that git-lfs left in place of the real one."""
 LONGEST_MESSAGE = 200
@@ -24,13 +26,13 @@ def one_line(error: BaseException) -> str:
     return text if len(text) <= LONGEST_MESSAGE else text[:LONGEST_MESSAGE].rsplit(" ", 1)[0] + " …"
 
 
-def unusable(name: str, found: str, expected: str, advice: str) -> SetupError:
-    """Return the error of a model `name` that cannot be the LLM."""
-    return SetupError(f"llm.model: {name} cannot be loaded ({found}), expected {expected}; {advice}")
+def unusable(name: str, found: str, expected: str, advice: str, setting: str = LLM) -> SetupError:
+    """Return the error of a model `name` that cannot be what the setting asks for."""
+    return SetupError(f"{setting}: {name} cannot be loaded ({found}), expected {expected}; {advice}")
 
 
 @contextmanager
-def refusing(name: str, part: str, expected: str, advice: str) -> Iterator[None]:
+def refusing(name: str, part: str, expected: str, advice: str, setting: str = LLM) -> Iterator[None]:
     """Turn every error inside the block into a SetupError of one line, but for a full memory.
 
     `part` of the model `name` is what the block reads. Readers of foreign files raise what they like.
@@ -39,7 +41,7 @@ def refusing(name: str, part: str, expected: str, advice: str) -> Iterator[None]
         yield
     except Exception as error:
         if not isinstance(error, UserError | torch.OutOfMemoryError):
-            raise unusable(name, f"{part}: {one_line(error)}", expected, advice) from error
+            raise unusable(name, f"{part}: {one_line(error)}", expected, advice, setting) from error
         raise
 
 
