@@ -4,7 +4,7 @@
     config.json        the configuration it was trained with, without what only the machine concerns
     items.parquet      item_idx, item_id, title, text_hash, num_interactions (in training)
     items.safetensors  Q [I+1, S], known [I+1], title tokens (flat, offsets), priors [I+1] where there are
-                       any, soft tokens O_i [I+1, H]
+                       any, soft tokens O_i [I+1, H], mean q of the training's items [J]
     cf.safetensors, stage1.safetensors, stage2.safetensors, blend.json
     decision.json      whether the LLM is worth its cost
     text_encoder/      where it was fine-tuned

@@ -41,6 +41,10 @@ class Bundle:
     """Float32 [I+1], nats; None where the layout subtracts none."""
     soft_items: Tensor
     """O_i, float32 [I+1, H]; row 0 zeros."""
+    text_centre: Tensor | None = None
+    """Mean q of the items of the training, float32 [J]: likeness by text is the cosine around it. A child has
+    its parent's, so that new items move no score of the others. None: the mean of the bundle's own items
+    (bundles of earlier versions)."""
     blends: dict[str, BlendWeights] = field(default_factory=dict)
     """`retrieval`, `with_llm` and `without_llm`."""
     decision: Decision | None = None
@@ -113,8 +117,17 @@ def assemble_bundle(
     )
     with torch.no_grad():
         soft_items = rec.soft_items().detach().float()
+        text_centre = rec.text_centre()
     return Bundle(
-        manifest, portable, table, rec, titles, priors, soft_items, text_encoder_folder=encoder_folder
+        manifest,
+        portable,
+        table,
+        rec,
+        titles,
+        priors,
+        soft_items,
+        text_centre,
+        text_encoder_folder=encoder_folder,
     )
 
 

@@ -78,12 +78,19 @@ def child_folder(bundle_id: str, changed: pd.DataFrame, cache_root: Path) -> Pat
 
 
 def cached_child(folder: Path, llm: FrozenLLM | None) -> Bundle | None:
-    """Return the child that was made before; None where there is none, or a damaged one, which is deleted."""
-    if folder.is_dir():
-        try:
-            return load_bundle(folder, llm)
-        except BundleError:
-            shutil.rmtree(folder)  # a cache: what is damaged is made again
+    """Return the child that was made before; None where there is none, or one that must be made again.
+
+    Damaged children are deleted, and those of an earlier version, whose texts had a centre of their own.
+    """
+    if not folder.is_dir():
+        return None
+    try:
+        child = load_bundle(folder, llm)
+        if child.text_centre is not None:
+            return child
+    except BundleError:
+        pass
+    shutil.rmtree(folder)
     return None
 
 
@@ -134,6 +141,7 @@ def _child(bundle: Bundle, changed: pd.DataFrame, encoder: TextEncoder, llm: Fro
     with torch.no_grad():
         soft_items[changed_idx] = rec.soft_items(torch.tensor(changed_idx)).detach().float()
     titles, priors = _grown_titles(bundle, changed, changed_idx, len(items), llm)
+    text_centre = old.text_centre() if bundle.text_centre is None else bundle.text_centre
     return replace(
         bundle,
         manifest=bundle.manifest.of_child(len(items)),
@@ -142,6 +150,7 @@ def _child(bundle: Bundle, changed: pd.DataFrame, encoder: TextEncoder, llm: Fro
         titles=titles,
         priors=priors,
         soft_items=soft_items,
+        text_centre=text_centre,
         folder=Path(),
     )
 

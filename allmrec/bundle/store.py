@@ -73,6 +73,7 @@ def load_bundle(folder: Path, llm: FrozenLLM | None) -> Bundle:
         ),
         priors=tensors["priors"].numpy() if "priors" in tensors else None,
         soft_items=tensors["soft_items"],
+        text_centre=tensors.get("text_centre"),
         blends={name: BlendWeights.from_json(fields) for name, fields in blends.items()},
         decision=decision_of(folder),
         folder=folder,
@@ -134,6 +135,8 @@ def write_parts(folder: Path, bundle: Bundle) -> None:
         "title_offsets": torch.from_numpy(bundle.titles.offsets),
         "soft_items": bundle.soft_items.float(),
     }
+    if bundle.text_centre is not None:
+        tensors["text_centre"] = bundle.text_centre
     if bundle.titles.is_cut is not None:
         tensors["title_is_cut"] = torch.from_numpy(bundle.titles.is_cut)
     if bundle.priors is not None:

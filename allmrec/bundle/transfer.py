@@ -66,6 +66,7 @@ def transferred_bundle(
         titles=titles,
         priors=priors,
         soft_items=soft_items,
+        text_centre=rec.text_centre(),
         folder=Path(),
     )
     write_folder(cache_root, folder.name, lambda partial: write_parts(partial, child), manifest)

@@ -7,6 +7,7 @@
       description         string         '' where there is none
       categories          array<string>  from root to leaf, empty where there are none
       num_interactions    long           how often the item is among the train items of all users
+      available           boolean        whether a night of the cut-off may recommend it
 
     sequences/*.parquet   one row per user with at least one train item, sorted by user_id within a file
       user_id             string
@@ -16,14 +17,15 @@
       role                string         what that is for: stage2, early_stop or blend; '' where there is none
 
     held_back/*.parquet   the rows of sequences/ with held_back > 0, the same columns, and
-      seen                array<int>     sorted: all items the user had before the cut-off that are in items/,
-                                         but for the held-back item and the test item
+      seen_before         array<int>     sorted: the items of items/ that the user had before the held-back
+                                         event; the held-back item is among them where it comes again
 
     targets/*.parquet     where purpose is evaluation: one row per user with a test item
       user_id             string
-      history             array<string>  the newest max_history items before the test item, oldest first
+      history             array<string>  the newest max_history items before the test event, oldest first
       target              string         the test item
-      seen                array<string>  sorted: all items the user had before the cut-off, the target too
+      seen_before         array<string>  sorted: all items the user had before the test event; the target is
+                                         among them where it comes again
 
     manifest.json         one JSON object, written last: a folder without it is no snapshot
       num_users           users that are trained on: those with a counted interaction before the cut-off
@@ -37,8 +39,10 @@
       fingerprint         of everything that this was made of
       digest              sum of the hashes of the rows of items/ and sequences/: other rows have another one
 
-`splits.split` decides which items train, are held back or tested; a test item is in no row of sequences/ and
-held_back/, not even in `seen`. targets/ is for `evaluate` alone: training never opens it. A file of
+`seen_before` is what a night right before the event would find as seen: the items of rows with an earlier
+time, good or not, and the items of the sequence up to the event. So no row of sequences/ or held_back/
+depends on the test event. `splits.split` decides which events train, are held back or tested. targets/ is for
+`evaluate` alone: training never opens it. A file of
 sequences/ or held_back/ is one row group of at most `training.row_group_rows` rows. Which rows lie in which
 file, and in what order, depends on the rows alone.
 """
@@ -72,38 +76,54 @@ def snapshot_uri(root: str, name: str) -> str:
     return f"{root.rstrip('/')}/_snapshots/{name}"
 
 
-def held_out_users(users: DataFrame, seen: DataFrame, max_history: int) -> DataFrame:
-    """Return the rows of targets/: `users` is what `split` returns, `seen` (user_id, seen).
+def held_out_users(users: DataFrame, sightings: DataFrame, max_history: int) -> DataFrame:
+    """Return the rows of targets/.
 
-    The last item of some histories is one that training held back, which only stage 2, early stopping and
-    the blend may have seen.
+    `users` is what `split` returns, `sightings` what `first_sightings` returns. The last item of some
+    histories is one that training held back, which only stage 2, early stopping and the blend may have seen.
     """
-    whole = F.concat("train_items", F.array_compact(F.array("held_back")))
-    history = F.slice(whole, -F.least(F.size(whole), F.lit(max_history)), max_history)
-    rows = users.where(F.col("test").isNotNull())
-    rows = rows.select("user_id", history.alias("history"), F.col("test").alias("target"))
-    return rows.join(seen, "user_id")
+    tested = users.where(F.col("test").isNotNull())
+    history = F.slice("history", -F.least(F.size("history"), F.lit(max_history)), max_history)
+    return tested.join(seen_before(tested, sightings, "test_time", "history"), "user_id").select(
+        "user_id", history.alias("history"), F.col("test").alias("target"), "seen_before"
+    )
+
+
+def seen_before(users: DataFrame, sightings: DataFrame, moment: str, sequence: str) -> DataFrame:
+    """Return (user_id, seen_before array<string>, sorted): the items that each user had before an event.
+
+    Those are the items with a sighting before the column `moment`, and the items of the column `sequence`: of
+    events at the same time the ones that precede it.
+    """
+    earlier = users.select("user_id", moment).join(sightings, "user_id")
+    earlier = earlier.where(F.col("first_time") < F.col(moment))
+    earlier = earlier.groupBy("user_id").agg(F.collect_set("item_id").alias("earlier"))
+    rows = users.select("user_id", sequence).join(earlier, "user_id", "left")
+    nothing = F.array().cast("array<string>")
+    both = F.array_union(F.coalesce("earlier", nothing), F.col(sequence))
+    return rows.select("user_id", F.sort_array(both).alias("seen_before"))
 
 
 def write_snapshot(
-    sequences_full: DataFrame,
+    events: DataFrame,
     items: DataFrame,
-    seen: DataFrame,
+    sightings: DataFrame,
     folder_uri: str,
     config: Config,
     manifest_extra: dict[str, Any],
 ) -> dict[str, Any]:
     """Write the snapshot to `folder_uri`, replacing what is there, and return its manifest.
 
-    `sequences_full` is (user_id, item_ids) before the cut-off, `items` the good items, `seen` (user_id, seen
-    array<string>), `manifest_extra` what the manifest says of the snapshot's origin (cut_off, table_versions,
-    fingerprint). Raises InputError where nothing is left to train on.
+    `events` is what `ordered_events` returns of the log before the cut-off, `sightings` what
+    `first_sightings` returns of it, `items` the good items, `manifest_extra` what the manifest says of the
+    snapshot's origin (cut_off, table_versions, fingerprint). Raises InputError where nothing is left to train
+    on.
     """
-    spark = sequences_full.sparkSession
+    spark = events.sparkSession
     filesystem.delete(spark, folder_uri)
     training = config.training
     with CachedFrames() as frames:
-        everyone = frames.keep(split(sequences_full, training.purpose, training.held_back_share, config.seed))
+        everyone = frames.keep(split(events, training.purpose, training.held_back_share, config.seed))
         users = everyone
         if training.max_users is not None:
             drawn = F.sha2(F.concat(F.lit(f"{config.seed}:few:"), "user_id"), 256)
@@ -118,12 +138,12 @@ def write_snapshot(
                 "no user has a training interaction before the run date; "
                 "import interactions, or choose a later --run-date"
             )
-        held_back = _with_seen(rows.where("held_back > 0"), users, seen, index)
+        held_back = _with_seen_before(rows.where("held_back > 0"), users, sightings, index)
         num_held_back = _write_rows(
             held_back, f"{folder_uri}/held_back", num_sequences, training.row_group_rows
         )
         if training.purpose == "evaluation":
-            held_out_users(everyone, seen, config.sequences.max_history).write.parquet(
+            held_out_users(everyone, sightings, config.sequences.max_history).write.parquet(
                 f"{folder_uri}/targets"
             )
         manifest = {
@@ -206,6 +226,7 @@ def _write_items(items: DataFrame, index: DataFrame, users: DataFrame, uri: str)
         F.coalesce("description", F.lit("")).alias("description"),
         F.coalesce("categories", F.array().cast("array<string>")).alias("categories"),
         F.coalesce("num_interactions", F.lit(0)).cast("long").alias("num_interactions"),
+        "available",
     )
     rows.repartition(1).sortWithinPartitions("item_idx").write.mode("overwrite").parquet(uri)
     return index.count()
@@ -241,22 +262,14 @@ def _indexed(users: DataFrame, index: DataFrame, max_history: int) -> DataFrame:
     )
 
 
-def _with_seen(rows: DataFrame, users: DataFrame, seen: DataFrame, index: DataFrame) -> DataFrame:
-    """Return `rows` of users with a held-back item with the column `seen` of held_back/."""
-    hidden = users.where("held_back IS NOT NULL").select(
-        "user_id", F.array_compact(F.array("held_back", "test")).alias("hidden")
-    )
-    shown = seen.join(hidden, "user_id").select(
-        "user_id", F.explode(F.array_except("seen", "hidden")).alias("item_id")
-    )
-    shown = (
-        shown.join(index, "item_id")
-        .groupBy("user_id")
-        .agg(F.sort_array(F.collect_set("item_idx")).alias("seen"))
-    )
-    return rows.join(shown, "user_id", "left").withColumn(
-        "seen", F.coalesce("seen", F.array().cast("array<int>"))
-    )
+def _with_seen_before(rows: DataFrame, users: DataFrame, sightings: DataFrame, index: DataFrame) -> DataFrame:
+    """Return `rows` of users with a held-back item with the column `seen_before` of held_back/."""
+    held_back = users.where(F.col("held_back").isNotNull())
+    seen = seen_before(held_back, sightings, "held_back_time", "train_items")
+    seen = seen.select("user_id", F.explode("seen_before").alias("item_id")).join(index, "item_id")
+    seen = seen.groupBy("user_id").agg(F.sort_array(F.collect_list("item_idx")).alias("seen_before"))
+    nothing = F.array().cast("array<int>")
+    return rows.join(seen, "user_id", "left").withColumn("seen_before", F.coalesce("seen_before", nothing))
 
 
 def _write_rows(rows: DataFrame, uri: str, about: int, row_group_rows: int) -> int:

@@ -11,35 +11,54 @@ _NUM_DRAWS = 1_000_000
 """How many different numbers `draw` returns."""
 
 
-def split(sequences_full: DataFrame, purpose: str, share: float, seed: int) -> DataFrame:
-    """Return one row per user: user_id, train_items array<string>, and held_back, role and test (strings).
+def split(events: DataFrame, purpose: str, share: float, seed: int) -> DataFrame:
+    """Return one row per user: what trains, what is held back, and what is tested.
 
-    `sequences_full` is (user_id, item_ids oldest first, not truncated). `evaluation`: users with at least two
-    items are tested on the last one. `share` of the users with at least two items besides hold back the last
-    of those; a share of 0 trains on all but the tests, as published figures are measured. A held-back item
-    has a role of `ROLES`, drawn from (seed, user_id). Where there is no such item held_back and test are
-    null, and role is ''. Raises ValueError where `purpose` is neither.
+    `events` is what `ordered_events` returns. `evaluation`: users with at least two events are tested on the
+    last one. `share` of the users with at least two events besides hold back the last of those; a share of 0
+    trains on all but the tests, as published figures are measured. A sequence holds what it held right before
+    the event that is held back or tested: later events change nothing in it.
+
+    | column | type | what it is |
+    |---|---|---|
+    | user_id | string | |
+    | train_items | array<string> | the sequence before the held-back and the tested event, oldest first |
+    | held_back, held_back_time | string, timestamp | the held-back event; null where there is none |
+    | role | string | one of `ROLES`, drawn from (seed, user_id); '' without a held-back event |
+    | history | array<string> | the sequence before the tested event; null where there is none |
+    | test, test_time | string, timestamp | the tested event; null where there is none |
+
+    Raises ValueError where `purpose` is neither.
     """
     if purpose not in ("evaluation", "serving"):
         raise ValueError(f"purpose {purpose!r}, expected serving or evaluation")
-    size = F.size("item_ids")
+    size = F.size("events")
     num_test = F.when(size >= 2, 1).otherwise(0) if purpose == "evaluation" else F.lit(0)
+    rows = events.select("user_id", "events", (size - num_test).alias("num_before_test"))
     is_drawn = draw(F.col("user_id"), seed, "held_back") < share
-    num_held_back = F.when((size - num_test >= 2) & is_drawn, 1).otherwise(0)
-    rows = sequences_full.select(
-        "user_id",
-        "item_ids",
-        size.alias("size"),
-        num_test.alias("num_test"),
-        num_held_back.alias("num_held_back"),
-    )
+    is_held_back = is_drawn & (F.col("num_before_test") >= 2)
+    rows = rows.withColumn("num_train", F.col("num_before_test") - F.when(is_held_back, 1).otherwise(0))
+    is_tested = F.col("num_before_test") < size
+    is_held_back = F.col("num_train") < F.col("num_before_test")
+    held_back = F.when(is_held_back, F.get("events", F.col("num_train")))
+    test = F.when(is_tested, F.get("events", F.col("num_before_test")))
     return rows.select(
         "user_id",
-        F.expr("slice(item_ids, 1, size - num_test - num_held_back)").alias("train_items"),
-        F.expr("if(num_held_back = 1, get(item_ids, size - num_test - 1), NULL)").alias("held_back"),
-        F.when(F.col("num_held_back") == 1, _role(F.col("user_id"), seed)).otherwise("").alias("role"),
-        F.expr("if(num_test = 1, get(item_ids, size - 1), NULL)").alias("test"),
+        _sequence(F.col("num_train")).alias("train_items"),
+        held_back["item_id"].alias("held_back"),
+        held_back["event_time"].alias("held_back_time"),
+        F.when(is_held_back, _role(F.col("user_id"), seed)).otherwise("").alias("role"),
+        F.when(is_tested, _sequence(F.col("num_before_test"))).alias("history"),
+        test["item_id"].alias("test"),
+        test["event_time"].alias("test_time"),
     )
+
+
+def _sequence(num_events: Column) -> Column:
+    """Return the items of a user's sequence after the first `num_events` of the column `events`."""
+    first = F.slice("events", F.lit(1), num_events)
+    kept = F.filter(first, lambda event: F.coalesce(event["replaced_at"] > num_events, F.lit(True)))
+    return F.transform(kept, lambda event: event["item_id"])
 
 
 def draw(user_id: Column, seed: int, purpose: str) -> Column:

@@ -103,21 +103,47 @@ def _later_than(event: Column) -> Callable[[Column], Column]:
     return lambda other: (other["item_id"] == event["item_id"]) & (other["event_time"] > event["event_time"])
 
 
-def full_sequences(counted: DataFrame, settings: SequencesConfig) -> DataFrame:
-    """Return (user_id, item_ids array<string>): every counted interaction, oldest first."""
-    events = _newest_first(counted, settings).groupBy("user_id").agg(_oldest_first().alias("events"))
-    return events.select("user_id", F.col("events.item_id").alias("item_ids"))
+def ordered_events(counted: DataFrame, settings: SequencesConfig) -> DataFrame:
+    """Return (user_id, events): every counted interaction of a user, oldest first.
+
+    An event is a struct (place, item_id, event_time, replaced_at). `place` counts a user's events from 1.
+    `replaced_at` is the place of the next event with the same item where `repeats` is `fold`, else null: from
+    that place on the earlier event is no part of the sequence.
+    """
+    oldest_first = Window.partitionBy("user_id").orderBy("event_time", "item_id")
+    rows = counted.select(
+        "user_id", "item_id", "event_time", F.row_number().over(oldest_first).alias("place")
+    )
+    replaced_at = F.lit(None).cast("int")
+    if settings.repeats == "fold":
+        replaced_at = F.lead("place").over(Window.partitionBy("user_id", "item_id").orderBy("place"))
+    event = F.struct("place", "item_id", "event_time", replaced_at.alias("replaced_at"))
+    rows = rows.select("user_id", event.alias("event"))
+    return rows.groupBy("user_id").agg(F.sort_array(F.collect_list("event")).alias("events"))
 
 
 def seen_items(log: DataFrame) -> DataFrame:
     """Return (user_id, seen array<string>): every distinct item of the user's rows in `log`, sorted.
 
-    `log` are interactions before the cut-off. Rows count whether they are good or not, and whatever their
-    rating and event type: what was seen was seen. Rows without an item, or without a time, which lie before
-    no cut-off, add nothing.
+    `log` are interactions before the cut-off; `_sighted` decides which rows count.
     """
-    log = log.where(F.col("event_time").isNotNull())
-    return log.groupBy("user_id").agg(F.sort_array(F.collect_set("item_id")).alias("seen"))
+    return _sighted(log).groupBy("user_id").agg(F.sort_array(F.collect_set("item_id")).alias("seen"))
+
+
+def first_sightings(log: DataFrame) -> DataFrame:
+    """Return (user_id, item_id, first_time): when a user had an item for the first time.
+
+    A night whose cut-off is later than `first_time` finds the item in `seen_items`.
+    """
+    return _sighted(log).groupBy("user_id", "item_id").agg(F.min("event_time").alias("first_time"))
+
+
+def _sighted(log: DataFrame) -> DataFrame:
+    """Return the rows by which a user has seen an item: good or not, of any rating and event type.
+
+    Rows without an item add nothing. Rows without a time add nothing, because they precede no cut-off.
+    """
+    return log.where(F.col("event_time").isNotNull() & F.col("item_id").isNotNull())
 
 
 def _newest_first(counted: DataFrame, settings: SequencesConfig) -> DataFrame:

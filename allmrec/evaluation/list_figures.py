@@ -12,7 +12,7 @@ import pandas as pd
 
 from allmrec import metrics
 from allmrec.evaluation import list_metrics
-from allmrec.evaluation.protocols import RERANKERS
+from allmrec.evaluation.protocols import ASK_LLM
 from allmrec.evaluation.report import COLUMNS, COST, NUM_BINS, by_protocol, target_ranks_of
 
 FIRST = 10
@@ -113,7 +113,7 @@ def cost_figures(
     per_user = {part: seconds[part] / num if num else float("nan") for part, num in num_users.items()}
     rows = []
     for model in models:
-        parts = ("lists", "llm") if model in RERANKERS else ("lists",)
+        parts = ("lists", "llm") if model in ASK_LLM else ("lists",)
         value, n = 1000 * sum(per_user[part] for part in parts), num_users[parts[-1]]
         rows.append(("retrieved", SCENARIO, model, COST, value, float("nan"), float("nan"), n))
     return pd.DataFrame(rows, columns=COLUMNS).astype({"n": "int64"})

@@ -17,16 +17,18 @@ from allmrec.evaluation.report import (
     SHOWN,
     SHOWN_OF_LISTS,
     TITLES,
+    Lists,
     by_popularity,
     examples,
     in_words,
     of_costs,
     place_of,
+    remarks,
     users_in_words,
 )
 
 
-def tables(figures: pd.DataFrame, exclude_seen: bool, num_candidates: int) -> str:
+def tables(figures: pd.DataFrame, lists: Lists) -> str:
     """Return the results as text: a table per protocol and scenario, a line per ranker, with intervals."""
     lines: list[str] = []
     for (protocol, scenario), block in figures.groupby(["protocol", "scenario"], sort=False):
@@ -34,11 +36,11 @@ def tables(figures: pd.DataFrame, exclude_seen: bool, num_candidates: int) -> st
         names = (SHOWN_OF_LISTS if group == "lists" else SHOWN)[protocol]
         about = f"{TITLES[protocol]}, {users_in_words(scenario)}"
         lines += [f"## {about} (n = {int(block['n'].max()):,}; 95 % bootstrap intervals)", ""]
-        remarks = _remarks(protocol, group, block, exclude_seen, num_candidates)
+        notes = remarks(protocol, group, lists) if block["n"].max() else ["No user is in this scenario."]
         recall = block[block["metric"] == "recall"][["value", "low", "high"]].to_numpy(dtype=np.float64)
         if len(recall) and group != "found":
-            remarks.append(f"{LABELS['retrieval']}: {_cell(*recall[0])}")
-        lines += [line for remark in remarks for line in (remark, "")]
+            notes.append(f"{LABELS['retrieval']}: {_cell(*recall[0])}")
+        lines += [line for note in notes for line in (note, "")]
         rows = []
         for model, of_model in block[block["metric"].isin(names)].groupby("model", sort=False):
             by_metric = of_model.set_index("metric")[["value", "low", "high"]].reindex(list(names))
@@ -113,22 +115,6 @@ def example_lines(
             lines.append(f"- {LABELS[model]}: {'; '.join(named)}")
         lines.append("")
     return "\n".join(lines)
-
-
-def _remarks(
-    protocol: str, group: str, block: pd.DataFrame, exclude_seen: bool, num_candidates: int
-) -> list[str]:
-    """Return what a reader must know of a block before its figures."""
-    if not block["n"].max():
-        return ["no user is in this scenario"]
-    if group != "all":
-        return []
-    if protocol == "retrieved":
-        return [f"end to end: a next item that is not among the {num_candidates} retrieved is a miss"]
-    if protocol == "catalogue":
-        seen = "left out" if exclude_seen else "ranked too"
-        return [f"items that a user had are {seen}; A-LLMRec and the served order re-rank the retrieved list"]
-    return []
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

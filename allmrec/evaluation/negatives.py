@@ -1,4 +1,4 @@
-"""Sampled negatives: each user's held-out item among items that the user never had.
+"""Sampled negatives: each user's held-out item among items that the user had not before.
 
 Source: A-LLMRec, KDD 2024, section 5.1 (drawn uniformly); Sun et al., CIKM 2019, section 4.1 (BERT4Rec; drawn
 by popularity).
@@ -22,7 +22,7 @@ def lists_with_target(
     users: Sequence[str],
     histories: Sequence[Sequence[str]],
     targets: Sequence[str],
-    seen: Sequence[Sequence[str]],
+    seen_before: Sequence[Sequence[str]],
     retriever: Retriever,
     num_negatives: int,
     seed: int,
@@ -30,13 +30,13 @@ def lists_with_target(
 ) -> CandidateLists:
     """Return scored lists of each user's target, first, and up to `num_negatives` sampled items.
 
-    `seen` holds the items that a user ever had; those that the bundle lacks are passed over. Raises
-    InputError where the bundle lacks a target.
+    `seen_before` holds the items that a user had before the target; those that the bundle lacks are passed
+    over. Raises InputError where the bundle lacks a target.
     """
     index, ids = retriever.bundle.index, retriever.bundle.items["item_id"].tolist()
     weights = retriever.num_interactions[1:] if by_popularity else None
     candidates = []
-    for user, target, items in zip(users, targets, seen, strict=True):
+    for user, target, items in zip(users, targets, seen_before, strict=True):
         had = {index[item] for item in (*items, target) if item in index}
         negatives = sample_negatives(user, had, len(ids), num_negatives, seed, weights)
         candidates.append([target, *(ids[idx - 1] for idx in negatives)])
@@ -56,8 +56,8 @@ def sample_negatives(
     They are drawn by (seed, user_id): uniformly, or one after another in proportion to `weights`
     [num_items] ≥ 0; items of weight 0 only where no others are left.
 
-    `seen` holds everything the user ever had and the target. Fewer are returned where the catalogue has no
-    more.
+    `seen` holds the items that the user had before, and the target. Fewer are returned where the catalogue
+    has no more.
     """
     is_free = np.ones(num_items + 1, dtype=bool)
     is_free[[0, *(idx for idx in seen if idx <= num_items)]] = False

@@ -18,11 +18,13 @@ from allmrec.evaluation.report import (
     SHOWN,
     SHOWN_OF_LISTS,
     TITLES,
+    Lists,
     by_popularity,
     examples,
     in_words,
     of_costs,
     place_of,
+    remarks,
     users_in_words,
 )
 
@@ -33,15 +35,13 @@ COLOURS = {
     "alignment": "#6c71c4",
     "blend": "#2aa198",
     "llm": "#d33682",
+    "llm_floor": "#f0a3c5",
+    "with_llm": "#8a3ffc",
     "served": "#1a7f37",
 }
 BAR_WIDTH, BAR_HEIGHT, LABEL_WIDTH = 420, 20, 150
 """Pixels of a whole bar, of a row of bars, and of the names before them."""
 PLOT_WIDTH, PLOT_HEIGHT, MARGIN = 420, 220, 45
-REMARKS = {
-    "retrieved": "What a night would order for each user: a next item that was not retrieved is a miss.",
-    "catalogue": "A-LLMRec and the served order re-rank the retrieved list.",
-}
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1f2328; max-width: 1000px; margin: 2em auto }
 h1 { font-size: 1.6em } h2 { margin-top: 2em; border-bottom: 1px solid #d0d7de } h3 { margin-bottom: .2em }
@@ -62,6 +62,7 @@ def page(
     lists: pd.DataFrame,
     items: pd.DataFrame,
     histories: Mapping[str, Sequence[str]],
+    about_lists: Lists,
 ) -> str:
     """Return the page as HTML.
 
@@ -74,12 +75,13 @@ def page(
     lists: rows of `evaluation_predictions` of the sampled users.
     items: item_id, title and num_interactions.
     histories: item ids, oldest first, of the users who are shown as examples.
+    about_lists: what the remarks say of the lists.
     """
     titles = dict(zip(items["item_id"], items["title"], strict=True))
     counts = dict(zip(items["item_id"], items["num_interactions"], strict=True))
     parts = [
         f"<h1>{escape(title)}</h1>",
-        *_of_protocols(figures),
+        *_of_protocols(figures, about_lists),
         "<h2>The served order against the others</h2>",
         _comparisons(compared),
         "<h2>Quality against cost</h2>",
@@ -95,12 +97,10 @@ def page(
     return f"<!doctype html>\n<html><head>{head}</head><body>\n" + "\n".join(parts) + "\n</body></html>\n"
 
 
-def _of_protocols(figures: pd.DataFrame) -> Iterator[str]:
+def _of_protocols(figures: pd.DataFrame, about_lists: Lists) -> Iterator[str]:
     """Yield a section per protocol: bars of the headline metric for each group of users, and a table."""
     for protocol, of_protocol in figures.groupby("protocol", sort=False):
         yield f"<h2>{escape(TITLES[str(protocol)]).capitalize()}</h2>"
-        if protocol in REMARKS:
-            yield f'<p class="note">{escape(REMARKS[str(protocol)])}</p>'
         for scenario, block in of_protocol.groupby("scenario", sort=False):
             words, (_, group) = users_in_words(str(scenario)), condition_and_group(str(scenario))
             num_users = int(block["n"].max())
@@ -109,6 +109,8 @@ def _of_protocols(figures: pd.DataFrame) -> Iterator[str]:
             if not num_users:
                 yield '<p class="note">no user is in this scenario</p>'
                 continue
+            for remark in remarks(str(protocol), group, about_lists):
+                yield f'<p class="note">{escape(remark)}</p>'
             if group != "lists":
                 yield _bars(block[block["metric"] == HEADLINE])
             if group in ("all", "found", "lists"):

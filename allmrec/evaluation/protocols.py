@@ -1,10 +1,11 @@
 """What a held-out item is ranked among: the user's own retrieved list, the whole catalogue, sampled items.
 
-    retrieved   what a night would order for the user: a target that was not retrieved is a miss
-    catalogue   all items, without those the user had where `evaluation.exclude_seen` says so: an item that
-                comes again is a miss then
-    uniform     items that the user never had, drawn uniformly
-    popular     items that the user never had, drawn by popularity
+    retrieved   the list of a night right before the event: available items, where `candidates.exclude_seen`
+                is set without those the user had before; a target that is not in the list is a miss
+    catalogue   all available items, where `evaluation.exclude_seen` is set without those the user had before;
+                a target that is left out is a miss
+    uniform     the target, and items drawn uniformly of those the user had not before
+    popular     the target, and items drawn by popularity of those the user had not before
 
 The first is what users get, and so what decides; random negatives are easy, and show other differences.
 Whole catalogues are ranked by what can score all items; the others re-rank the retrieved list there.
@@ -23,6 +24,7 @@ import pandas as pd
 from allmrec.config import Config
 from allmrec.evaluation.negatives import lists_with_target
 from allmrec.evaluation.ranks import ranks_in_catalogue, ranks_of_candidates, target_ranks
+from allmrec.ranking import ties
 from allmrec.ranking.candidate_lists import CandidateLists
 from allmrec.ranking.decision import resolved
 from allmrec.ranking.rankers import Ranker, rankers
@@ -32,7 +34,9 @@ from allmrec.scoring.scorer import Scorer
 
 PROTOCOLS = ("retrieved", "catalogue", "uniform", "popular")
 """In the order of a report."""
-RERANKERS = ("llm", "with_llm", "served")
+ASK_LLM = ("llm", "with_llm", "served")
+"""Rankers whose order the LLM may decide."""
+RERANKERS = ("llm_floor", *ASK_LLM)
 """Rankers that order retrieved lists and cannot score a whole catalogue."""
 CALIBRATED = ("cf", "blend", "llm", "with_llm", "served")
 """Rankers whose scores have a fitted temperature."""
@@ -61,15 +65,14 @@ def ranked(
 ) -> Iterator[pd.DataFrame]:
     """Yield the rows of `evaluation_predictions` (COLUMNS, is_sampled) of every protocol asked for.
 
-    `users` has user_id, history, target, seen, which holds the target too, and place, from 1: the first
-    `evaluation.num_sampled_users` get sampled items.
+    `users` has user_id, history, target, seen_before (the items that the user had before the target's event)
+    and place, from 1: the first `evaluation.num_sampled_users` get sampled items. `retriever` knows the items
+    that are available.
     """
     settings = config.evaluation
     last = settings.num_sampled_users or users["place"].max()
-    pairs = zip(users["target"], users["history"], strict=True)
     users = users.assign(
         is_sampled=users["place"] <= last,
-        is_repeated=[target in set(history) for target, history in pairs],
         history=[cut(history, settings.max_history) for history in users["history"]],
     )
     for protocol in settings.protocols:
@@ -95,10 +98,10 @@ def predictions(
 ) -> Iterator[pd.DataFrame]:
     """Yield the rows of `evaluation_predictions` (COLUMNS) of one protocol, one frame per ranker.
 
-    `users` has user_id, history, target, seen, which holds the target too, is_repeated, whether the user had
-    the target before, and is_sampled. `target_rank` is null where the target is not among the candidates, or
-    an LLM that writes one title writes another; `num_ranked` is how many were ranked. `scores` are null for
-    a catalogue; `probabilities` where the ranker has none, or has none for the user.
+    `users` has user_id, history, target, seen_before and is_sampled. `target_rank` is null where the target
+    is not among the candidates, or an LLM that writes one title writes another; `num_ranked` is how many were
+    ranked. `scores` are null for a catalogue; `probabilities` where the ranker has none, or has none for the
+    user.
     """
     table = rankers(scorer.bundle.blends, resolved(config.scoring, scorer.bundle.decision))
     if protocol == "catalogue":
@@ -152,13 +155,9 @@ def _probabilities(
 def _lists(protocol: str, users: pd.DataFrame, retriever: Retriever, config: Config) -> CandidateLists:
     """Return the candidates of every user, and whom the LLM is asked about."""
     names, histories = users["user_id"].tolist(), users["history"].tolist()
-    targets, seen = users["target"].tolist(), users["seen"].tolist()
+    targets, seen_before = users["target"].tolist(), users["seen_before"].tolist()
     if protocol == "retrieved":
-        had = [
-            items if again else [item for item in items if item != target]
-            for items, target, again in zip(seen, targets, users["is_repeated"], strict=True)
-        ]
-        lists = retriever.retrieve(names, histories, had)
+        lists = retriever.retrieve(names, histories, seen_before)
         # Where the target is not in the list, every order of it is a miss: nobody needs to ask, but for those
         # whose whole lists are looked at.
         return replace(lists, use_llm=(lists.columns_of(targets) >= 0) | users["is_sampled"].to_numpy(bool))
@@ -166,7 +165,7 @@ def _lists(protocol: str, users: pd.DataFrame, retriever: Retriever, config: Con
         names,
         histories,
         targets,
-        seen,
+        seen_before,
         retriever,
         config.evaluation.num_negatives,
         config.seed,
@@ -185,19 +184,19 @@ def _in_catalogue(
     ids = lists.ids[0]
     index = retriever.bundle.index
     columns_B = np.array([index[target] - 1 for target in targets], dtype=np.int64)
-    hidden_BI = np.zeros(lists.ids.shape, dtype=bool)
-    missed_B = np.zeros(len(users), dtype=bool)
+    hidden_BI = np.ones(lists.ids.shape, dtype=bool)
+    hidden_BI[:, retriever.all_items - 1] = False
     if config.evaluation.exclude_seen:
-        missed_B = users["is_repeated"].to_numpy(dtype=bool)
-        rows, items = retriever.encoder.indexed(users["seen"].tolist())
+        rows, items = retriever.encoder.indexed(users["seen_before"].tolist())
         hidden_BI[rows, items - 1] = True
-        hidden_BI[np.arange(len(users)), columns_B] = missed_B
+    missed_B = hidden_BI[np.arange(len(users)), columns_B]
     # What is out of the ranking must not move what stays by its z-scores.
     lists = lists.with_parts({name: np.where(hidden_BI, np.nan, part) for name, part in lists.parts.items()})
+    draws_I = ties.item_draws(ids, config.seed)
     rows = users[["user_id", "target"]].assign(protocol="catalogue")
     for name, ranker in table.items():
         ranks_B, best = ranks_in_catalogue(
-            ranker.scores(lists), hidden_BI, columns_B, names, config.seed, NUM_STORED
+            ranker.scores(lists), hidden_BI, columns_B, names, draws_I, config.seed, NUM_STORED
         )
         candidates, places = [], []
         for target, rank, top, is_missed in zip(targets, ranks_B.tolist(), best, missed_B, strict=True):
@@ -205,7 +204,7 @@ def _in_catalogue(
             around = [place + (place >= rank and not is_missed) for place in range(1, len(top) + 1)]
             candidates.append([*([] if is_missed else [target]), *ids[top]])
             places.append([*([] if is_missed else [rank]), *around])
-        found = pd.array(np.where(missed_B, 0, ranks_B), dtype="Int32")
+        found = pd.array(ranks_B, dtype="Int32")
         found[missed_B] = pd.NA
         yield rows.assign(
             model=name,

@@ -1,4 +1,4 @@
-"""From scores to ranks, the same ties for every ranker."""
+"""From scores to ranks."""
 
 from __future__ import annotations
 
@@ -6,26 +6,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from allmrec import seeds
+from allmrec.ranking import ties
 from allmrec.ranking.candidate_lists import CandidateLists
 
 
 def ranks_of_candidates(scores_BC: np.ndarray, lists: CandidateLists, seed: int) -> list[list[int]]:
     """Return the rank of every candidate, from 1, higher scores [B, C] first, as one list per user.
 
-    Equal scores are ordered at random by (seed, user_id), the same for every ranker: a tie favours the target
-    no more than any other, wherever it stands in the list. Raises ValueError where a candidate's score is not
-    finite.
+    Equal scores are ordered by `allmrec.ranking.ties`, alike for every ranker. Raises ValueError where a
+    candidate's score is not finite.
     """
-    ranks = []
     for user, scores_C, count in zip(lists.users, scores_BC, lists.counts.tolist(), strict=True):
-        scores = np.asarray(scores_C[:count], dtype=np.float64)
-        _require_finite(scores, user)
-        chance = seeds.generator(seed, "ties", user).permutation(count)
-        user_ranks = np.empty(count, dtype=np.int64)
-        user_ranks[np.lexsort((chance, -scores))] = np.arange(1, count + 1)
-        ranks.append(user_ranks.tolist())
-    return ranks
+        _require_finite(scores_C[:count], user)
+    return lists.listed(ties.ranks(scores_BC, lists, seed))
 
 
 def target_ranks(
@@ -43,6 +36,7 @@ def ranks_in_catalogue(
     hidden_BI: np.ndarray,
     columns_B: np.ndarray,
     users: Sequence[str],
+    draws_I: np.ndarray,
     seed: int,
     num_best: int,
 ) -> tuple[np.ndarray, list[list[int]]]:
@@ -51,26 +45,40 @@ def ranks_in_catalogue(
     | input | shape and type |
     |---|---|
     | scores_BI | [B, I] float64, higher is better |
-    | hidden_BI | [B, I] bool: items that are out of the ranking, never the target |
+    | hidden_BI | [B, I] bool: items that are out of the ranking |
     | columns_B | [B] int64: the target's column |
+    | draws_I | [I] uint64: `ties.item_draws` of the items |
 
-    Returns ranks [B] int64, from 1, and up to `num_best` columns per user, best first, the target left out.
-    Among items of the target's score its place is drawn by (seed, user_id), the same for every ranker. Raises
-    ValueError where a score that counts is not finite.
+    Returns ranks [B] int64, from 1 (0 where the target is hidden), and up to `num_best` columns per user,
+    best first, the target left out. Equal scores are ordered by `allmrec.ranking.ties`, alike for every
+    ranker. Raises ValueError where the score of an item that is not hidden is not finite.
     """
-    ranks_B, best = np.empty(len(scores_BI), dtype=np.int64), []
+    ranks_B = np.zeros(len(scores_BI), dtype=np.int64)
+    best = []
     for row, user in enumerate(users):
-        scores = np.where(hidden_BI[row], -np.inf, scores_BI[row])
-        _require_finite(scores[~hidden_BI[row]], user)
-        target = scores[columns_B[row]]
-        num_equal = int((scores == target).sum()) - 1
-        before = seeds.generator(seed, "ties", user).integers(0, num_equal + 1) if num_equal else 0
-        ranks_B[row] = 1 + int((scores > target).sum()) + before
-        scores[columns_B[row]] = -np.inf
-        size = min(num_best, int(np.isfinite(scores).sum()))
-        top = np.sort(np.argpartition(-scores, size - 1)[:size]) if size else np.zeros(0, dtype=np.int64)
-        best.append(top[np.argsort(-scores[top], kind="stable")].tolist())
+        shown = np.flatnonzero(~hidden_BI[row])
+        _require_finite(scores_BI[row, shown], user)
+        scores = np.full(scores_BI.shape[1], -np.inf)
+        scores[shown] = scores_BI[row, shown]
+        target = int(columns_B[row])
+        draws = ties.draws_of_user(user, draws_I, seed)
+        if not hidden_BI[row, target]:
+            is_equal = scores == scores[target]
+            num_before = int((scores > scores[target]).sum()) + int((draws[is_equal] < draws[target]).sum())
+            ranks_B[row] = 1 + num_before
+            scores[target] = -np.inf
+        best.append(_best(scores, draws, num_best))
     return ranks_B, best
+
+
+def _best(scores: np.ndarray, draws: np.ndarray, num_best: int) -> list[int]:
+    """Return the columns of the highest scores [I] float64, at most `num_best`, those of −inf left out."""
+    size = min(num_best, int(np.isfinite(scores).sum()))
+    if not size:
+        return []
+    lowest = np.partition(scores, len(scores) - size)[len(scores) - size]
+    among = np.flatnonzero(scores >= lowest)
+    return among[np.lexsort((draws[among], -scores[among]))[:size]].tolist()
 
 
 def _require_finite(scores: np.ndarray, user: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ LABELS = {
     "alignment": "projections alone",
     "blend": "blend without LLM",
     "llm": "A-LLMRec",
+    "llm_floor": "floor of A-LLMRec",
     "with_llm": "blend with LLM",
     "served": "served order",
     "retrieval": "retrieval's recall",
@@ -166,6 +168,55 @@ def comparisons(
                 one = paired(first_N, second_N, settings.bootstrap_samples, seed)
                 found.append((protocol, scenario, HEADLINE, name, one))
     return found
+
+
+@dataclass(frozen=True)
+class Lists:
+    """The facts about the lists that a reader needs beside the figures."""
+
+    num_candidates: int
+    """Candidates of a retrieved list."""
+    llm_candidates: int | None
+    """Candidates of it that the LLM reads; None: all."""
+    catalogue_without_seen: bool
+    """Whether the items that a user had are out of the ranked catalogue."""
+    num_users: int
+    num_seen_before: int
+    """Users who had the next item before, where `candidates.exclude_seen` leaves it out."""
+    num_unavailable: int
+    """Other users whose next item is unavailable at the cut-off."""
+
+
+def remarks(protocol: str, group: str, lists: Lists) -> list[str]:
+    """Return what a reader must know of the figures of a group of users, a sentence or two each."""
+    if protocol == "catalogue" and group == "all":
+        seen = "left out" if lists.catalogue_without_seen else "ranked too"
+        return [
+            f"Items that a user had before are {seen}; unavailable items are left out.",
+            "A-LLMRec, its floor and the served order re-rank the retrieved list.",
+        ]
+    if protocol != "retrieved" or group not in ("all", "found"):
+        return []
+    found = [
+        f"End to end: a next item that is not among the {lists.num_candidates} retrieved is a miss.",
+        _ceiling(lists),
+        "The LLM is asked about every user, however long ago the last event was.",
+    ]
+    read = "all" if lists.llm_candidates is None else f"the best {lists.llm_candidates} (by the blend)"
+    about_llm = (
+        f"A-LLMRec orders {read} of the candidates, the others follow in drawn order. "
+        "Its floor is the same with those candidates in drawn order too."
+    )
+    return [*(found if group == "all" else []), about_llm]
+
+
+def _ceiling(lists: Lists) -> str:
+    """Return how many users have a next item that a list can hold, as a sentence."""
+    num_hidden = lists.num_seen_before + lists.num_unavailable
+    return (
+        f"A list can hold the next item of {lists.num_users - num_hidden:,} of {lists.num_users:,} users: "
+        f"{lists.num_seen_before:,} had it before, {lists.num_unavailable:,} want an unavailable item."
+    )
 
 
 def users_in_words(scenario: str) -> str:

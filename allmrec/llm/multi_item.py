@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -70,7 +71,8 @@ def score_requests(
 ) -> Scored:
     """Score every answer of every request, at most `token_budget` tokens per pass; no gradients.
 
-    Padding counts as tokens. Soft tokens are those of `score_batch`. A pass that runs out of memory is split
+    Padding counts as tokens. On a CPU every request has passes of its own, so that its scores depend on no
+    other request. Soft tokens are those of `score_batch`. A pass that runs out of memory is split
     and tried again; a row that does so alone fails its request with `out_of_memory`, a request that needs
     more positions than the LLM has with `prompt_too_long`, a score that is no number with `non_finite_score`.
     `progress` is called with the number of answers scored so far.
@@ -101,7 +103,7 @@ def score_requests(
         failures[row.request] = OUT_OF_MEMORY
 
     with torch.inference_mode():
-        _score_groups(llm, group_rows(rows, token_budget), soft_items, soft_users, collect, fail)
+        _score_groups(llm, _groups(llm, rows, token_budget), soft_items, soft_users, collect, fail)
     for index, scores in enumerate(logprobs):
         if failures[index] is None and not np.isfinite(scores).all():
             failures[index] = NON_FINITE
@@ -170,6 +172,17 @@ def with_soft_tokens(
                 cells, values.to(device=embeddings.device, dtype=embeddings.dtype)
             )
     return embeddings
+
+
+def _groups(llm: FrozenLLM, rows: list[Row], token_budget: int) -> list[list[Row]]:
+    """Return the rows of every pass; `rows` stand in the order of their requests.
+
+    A GPU needs many requests a pass to be busy. A CPU is as fast with one (tests/bench/README.md).
+    """
+    if llm.device.type != "cpu":
+        return group_rows(rows, token_budget)
+    by_request = groupby(rows, key=lambda row: row.request)
+    return [group for _, own in by_request for group in group_rows(list(own), token_budget)]
 
 
 def _score_groups(

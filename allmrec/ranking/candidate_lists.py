@@ -46,6 +46,7 @@ class CandidateLists:
     | text | cosine of the item's text with the history's |
     | popularity | interactions in training |
     | alignment | cosine of the projected user and item, O_u and O_i |
+    | read | 1 where the LLM read the candidate, else 0 |
     | llm_logprob | log-probability of the title, in nats, before the prior is subtracted |
     | llm | the same after it: what the LLM's choice is made by |
     """
@@ -135,8 +136,13 @@ class CandidateLists:
         return _present(self.counts)
 
     def part(self, name: str) -> np.ndarray:
-        """Return the part [B, C] float64; all NaN where the lists do not have it."""
-        return self.parts[name] if name in self.parts else np.full(self.ids.shape, np.nan)
+        """Return the part [B, C] float64; raises KeyError for a part that was never filled.
+
+        Lists without users have every part.
+        """
+        if name not in self.parts and len(self):
+            raise KeyError(f"part {name}: never filled, expected one of {', '.join(self.parts) or 'none'}")
+        return self.parts.get(name, np.zeros(self.ids.shape))
 
     def with_parts(self, parts: Mapping[str, np.ndarray]) -> CandidateLists:
         """Return the lists with further parts, each [B, C] float64.

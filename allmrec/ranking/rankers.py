@@ -5,7 +5,8 @@
     cf           the CF model by itself
     alignment    the trained projections by themselves: cosine of O_u and O_i, without the LLM
     blend        the weighted parts without the LLM
-    llm          A-LLMRec by itself: the LLM's choice score
+    llm          A-LLMRec by itself: the LLM's choice score of the candidates that it read; the others follow
+    llm_floor    the candidates that the LLM read, in drawn order; the others follow
     with_llm     the weighted parts with the LLM, among the candidates that it read
     served       what a night serves under `scoring.order` and `scoring.mode`
 
@@ -26,7 +27,7 @@ from allmrec.ranking.blend import BlendWeights
 from allmrec.ranking.candidate_lists import CandidateLists, filled
 from allmrec.ranking.served import AmongRead, CalibratedRanker, LLMFirst, ServedOrder
 
-RANKER_NAMES = ("popularity", "text", "cf", "alignment", "blend", "llm", "with_llm", "served")
+RANKER_NAMES = ("popularity", "text", "cf", "alignment", "blend", "llm", "llm_floor", "with_llm", "served")
 """The table's names, in the order of a report."""
 
 
@@ -63,6 +64,7 @@ def rankers(blends: Mapping[str, BlendWeights], settings: ScoringConfig) -> dict
         "popularity": PartRanker("popularity"),
         "text": PartRanker("text"),
         "alignment": PartRanker("alignment"),
+        "llm_floor": PartRanker("read"),
         **_calibrated(blends),
         "served": served_order(blends, settings),
     }

@@ -1,8 +1,7 @@
 """The served order: which ranker orders whose list, the fallbacks with their reasons, the ranked rows.
 
 A list is ordered with the LLM (source `llm`) where it was asked and could answer, without it (`cf`: the blend
-without the LLM, or the CF model), or as retrieved (`popular`) where nothing of the history is known. Equal
-scores: by CF score, then by item_id.
+without the LLM, or the CF model), or as retrieved (`popular`) where nothing of the history is known.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
+from allmrec.ranking import ties
 from allmrec.ranking.candidate_lists import CandidateLists
 
 COLUMNS = (
@@ -187,35 +187,34 @@ def without_history(lists: CandidateLists) -> np.ndarray:
     return popular_B & np.isnan(lists.part("cf")).all(axis=1) & text_B
 
 
-def ranked_rows(lists: CandidateLists, served: ServedOrder, top_k: int) -> pd.DataFrame:
+def ranked_rows(lists: CandidateLists, served: ServedOrder, top_k: int, seed: int) -> pd.DataFrame:
     """Return the `top_k` best candidates of every user as rows of `recommendations`, best first.
 
     Users stand in the order given; one without candidates has no row. `rank` is int32, from 1; `score` is
-    finite and orders the list; `probability` is that the item comes next, calibrated, over all the user's
-    candidates and what was not retrieved, and NaN for popular lists; `llm_logprob` is in nats, before the
-    prior; the parts are float64, NaN where missing;
+    finite and orders the list, equal scores as `allmrec.ranking.ties` does; `probability` is that the item
+    comes next, calibrated, over all the user's candidates and what was not retrieved, and NaN for popular
+    lists; `llm_logprob` is in nats, before the prior; the parts are float64, NaN where missing;
     `fallback_reason` is None where there is none.
     """
     if not lists.counts.sum():
         return pd.DataFrame({name: [] for name in COLUMNS})
     order = served.order(lists)
-    rows = np.nonzero(lists.present)[0]
-    ids = lists.ids[lists.present]
-    table = pd.DataFrame({"item_id": ids, "score": order.scores[lists.present]})
-    table["probability"] = probabilities(order.scores, order.temperatures, served.recall)[lists.present]
-    for column, part in PART_OF_COLUMN.items():
-        table[column] = lists.part(part)[lists.present]
-    by_id = pd.factorize(ids, sort=True)[0]
-    best_first = np.lexsort((by_id, -table["cf_score"].fillna(-np.inf), -table["score"], rows))
-    first_of_user = np.concatenate([[0], np.cumsum(lists.counts)[:-1]])
-    ranks = np.arange(len(rows)) - first_of_user[rows] + 1
-    served_rows = ranks <= top_k
-    table, rows = table.iloc[best_first[served_rows]].reset_index(drop=True), rows[served_rows]
-    table["rank"] = ranks[served_rows].astype(np.int32)
-    table["user_id"] = lists.users[rows]
-    table["source"] = order.sources[rows]
-    table["fallback_reason"] = order.reasons[rows]
-    return table[list(COLUMNS)]
+    columns_BK = ties.best_first(order.scores, lists, seed)[:, :top_k]
+    is_row_BK = np.arange(columns_BK.shape[1]) < lists.counts[:, None]
+    row_N, place_N = np.nonzero(is_row_BK)
+    at_N = (row_N, columns_BK[row_N, place_N])
+    probability_BC = probabilities(order.scores, order.temperatures, served.recall)
+    table = {
+        "user_id": lists.users[row_N],
+        "rank": (place_N + 1).astype(np.int32),
+        "item_id": lists.ids[at_N],
+        "score": order.scores[at_N],
+        "probability": probability_BC[at_N],
+        **{column: lists.part(part)[at_N] for column, part in PART_OF_COLUMN.items()},
+        "source": order.sources[row_N],
+        "fallback_reason": order.reasons[row_N],
+    }
+    return pd.DataFrame(table)[list(COLUMNS)]
 
 
 def probabilities(scores_BC: np.ndarray, temperatures_B: np.ndarray, recall: float) -> np.ndarray:

@@ -46,8 +46,8 @@ def last_night(context: Context, run_date: date) -> LastNight | None:
 def with_carried(users: DataFrame, last: LastNight | None) -> DataFrame:
     """Return `users` (user_id, inputs_hash, use_llm, …) with the column `is_carried`.
 
-    A list is kept where its inputs_hash is the same and tonight could make no better one: it was ordered with
-    the LLM, or the LLM is not asked tonight either; and no failure or deadline is in it.
+    A list is kept if tonight would make the same one: its inputs_hash is the same, the LLM is asked tonight
+    exactly if it ordered the list, and the list has neither failure nor deadline.
     """
     if last is None:
         return users.withColumn("is_carried", F.lit(False))
@@ -55,10 +55,10 @@ def with_carried(users: DataFrame, last: LastNight | None) -> DataFrame:
         "user_id", F.col("inputs_hash").alias("_hash"), F.col("source").alias("_source"), "fallback_reason"
     )
     whole = F.col("fallback_reason").isNull() | (F.col("fallback_reason") == "no_history")
-    as_good = F.col("_source").isin("llm", "popular") | ~F.col("use_llm")
+    same_order = (F.col("_source") == "popular") | ((F.col("_source") == "llm") == F.col("use_llm"))
     same = F.col("_hash") == F.col("inputs_hash")
     rows = users.join(first, "user_id", "left")
-    is_carried = F.coalesce(same & as_good & whole, F.lit(False))
+    is_carried = F.coalesce(same & same_order & whole, F.lit(False))
     return rows.withColumn("is_carried", is_carried).drop("_hash", "_source", "fallback_reason")
 
 

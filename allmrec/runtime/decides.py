@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from allmrec.config import Config, fingerprint
 
-CODE_VERSIONS = {"sequences": 3, "candidates": 4, "score": 4, "publish": 2, "train": 5, "evaluate": 5}
+CODE_VERSIONS = {"sequences": 4, "candidates": 5, "score": 5, "publish": 2, "train": 6, "evaluate": 6}
 """Raised by whoever changes the code so that a step's rows, or a training's weights, become others."""
 
 SETTINGS: dict[str, tuple[str, ...]] = {
@@ -54,6 +54,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
         "candidates.num_candidates",
         "candidates.text_quota",
         "candidates.rare_below",
+        "candidates.exclude_seen",
         "text_encoder.*",
         "cf.*",
         "stage1.*",
@@ -102,9 +103,7 @@ DECIDES_NOTHING = (
     "training.num_threads",
     "llm.device",
     "llm.cache",
-    "scoring.chunk_users",
     "scoring.chunk_users_without_llm",
-    "scoring.token_budget",
     "scoring.num_threads",
     "scoring.deadline",
     "gates.*",
@@ -113,6 +112,11 @@ DECIDES_NOTHING = (
     "spark.*",
 )
 """Settings that change speed, rounding or what is said. A deadline decides who is late, not what is right."""
+
+DECIDES_IN_16_BITS = ("scoring.chunk_users", "scoring.token_budget")
+"""Settings that decide which users share a pass of the LLM. In 32 bits that is rounding (1e-5 nats). In 16 bits
+it moves a score by tenths of a nat on a GPU, so there the settings decide the rows of `score` and `evaluate`.
+"""
 
 
 def step_fingerprint(step: str, config: Config, run_date: date, **inputs: Any) -> str:
@@ -125,7 +129,10 @@ def step_fingerprint(step: str, config: Config, run_date: date, **inputs: Any) -
 
 def decisive_settings(step: str, config: Config) -> dict[str, Any]:
     """Return the settings that decide the step's rows, by path."""
-    return {path: value for path, value in leaves(config).items() if is_named(path, SETTINGS[step])}
+    names = SETTINGS[step]
+    if step in ("score", "evaluate") and config.llm.dtype in ("bfloat16", "float16"):
+        names += DECIDES_IN_16_BITS
+    return {path: value for path, value in leaves(config).items() if is_named(path, names)}
 
 
 def leaves(config: Config) -> dict[str, Any]:

@@ -151,7 +151,8 @@ def scoring(
             lists = scorer.score(CandidateLists.from_frame(users))
             if is_late:
                 lists = replace(lists, llm_failures=np.full(len(lists), "deadline", dtype=object))
-            rows = ranked_rows(lists, served_order(scorer.bundle.blends, settings), settings.top_k)
+            order = served_order(scorer.bundle.blends, settings)
+            rows = ranked_rows(lists, order, settings.top_k, model.config.seed)
             num_done.add(len(users))
             yield rows.assign(**_of_chunk(users, rows), bundle_id=model.bundle_id, run_id=run_id)
 

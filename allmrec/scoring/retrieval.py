@@ -27,7 +27,7 @@ Ids = Sequence[str]
 
 
 class Retriever:
-    """Finds candidates for users, and scores given ones in the same terms (parts `cf`, `text`, `popularity`).
+    """Finds candidates for users, and scores given ones in the same terms (parts `cf` and `text`).
 
     Parameters
     ----------
@@ -90,12 +90,7 @@ class Retriever:
             sources=np.broadcast_to(np.array(None, dtype=object), shape),
         )
         by_cf_BI = vectors.has_cf[:, None] & self.encoder.known[1:]
-        popularity_I = self.num_interactions[1:].astype(np.float64)
-        return lists.with_parts({
-            "cf": np.where(by_cf_BI, cf_BI, np.nan),
-            "text": text_BI,
-            "popularity": np.broadcast_to(popularity_I, shape),
-        })  # fmt: skip
+        return lists.with_parts({"cf": np.where(by_cf_BI, cf_BI, np.nan), "text": text_BI})
 
     def _in_chunks(self, num_users: int, work: Callable[[slice], CandidateLists]) -> CandidateLists:
         """Return what `work` gives for `chunk_users` users at a time."""
@@ -195,7 +190,7 @@ class Retriever:
     def _with_parts(
         self, lists: CandidateLists, vectors: UserVectors, rows: np.ndarray, items: np.ndarray
     ) -> CandidateLists:
-        """Return the lists with `cf`, `text` and `popularity`.
+        """Return the lists with `cf` and `text`.
 
         `rows` and `items` [N] int64 are user and item_idx of every candidate.
         """
@@ -205,9 +200,5 @@ class Retriever:
         cf_item_N = torch.from_numpy(np.where(by_cf, items, 0)).to(device)
         cf = (vectors.cf[row_N] * self.encoder.cf_items[cf_item_N]).sum(dim=1).double().cpu().numpy()
         text = (vectors.text[row_N] * self.encoder.text_items[item_N]).sum(dim=1).double().cpu().numpy()
-        values = {
-            "cf": np.where(by_cf, cf, np.nan),
-            "text": text,
-            "popularity": self.num_interactions[items].astype(np.float64),
-        }
+        values = {"cf": np.where(by_cf, cf, np.nan), "text": text}
         return lists.with_parts({name: lists.spread(value) for name, value in values.items()})

@@ -24,6 +24,7 @@ from allmrec.llm.packing import Request
 from allmrec.llm.prompt import PromptLayout
 from allmrec.llm.requests import RequestBuilder
 from allmrec.ranking.candidate_lists import CandidateLists
+from allmrec.ranking.ties import best_first
 
 PAIRS = 8192
 """Users' and candidates' soft tokens that are compared at a time: [PAIRS, H] float32, twice."""
@@ -45,6 +46,8 @@ class Scorer:
         self.soft_items = (
             bundle.soft_items.to(self.device) if is_trained else self.rec.text_soft_items().float()
         )
+        counts_I = bundle.items["num_interactions"].to_numpy(dtype=np.float64)
+        self.num_interactions = np.concatenate([[0.0], counts_I])
         prompt = bundle.config.prompt
         self.priors = bundle.priors if prompt.layout == "no_list" and prompt.subtract_prior else None
         self.requests: RequestBuilder | None = None
@@ -52,19 +55,23 @@ class Scorer:
             self.requests = RequestBuilder(PromptLayout.of(prompt, llm), bundle.titles, llm.max_positions)
 
     def score(self, lists: CandidateLists, read_all: bool = False) -> CandidateLists:
-        """Return the lists with the parts `alignment`, `llm_logprob` and `llm`, and `llm_failures` filled.
+        """Return the lists with the parts that retrieval does not know, and `llm_failures`.
 
-        `alignment` is cos(O_u, O_c), 0 for a user without any history that the bundle knows. The LLM is asked
-        about the users with `use_llm`. It reads the best `scoring.llm_candidates` of the blend without it, or
-        all of them (`read_all`). A failure is prompt_too_long, out_of_memory, non_finite_score or, in `free`
-        mode, no_candidate. In the modes `generate` and `free` only the decoded candidate has LLM parts.
-        History items that the bundle lacks are passed over. Raises BundleError for a candidate it lacks.
+        They are `popularity`, `alignment`, `read`, `llm_logprob` and `llm`. `alignment` is cos(O_u, O_c), 0
+        for a user without any history that the bundle knows. The LLM is asked about the users with `use_llm`.
+        It reads the best `scoring.llm_candidates` of the blend without it, or all of them (`read_all`). A
+        failure is prompt_too_long, out_of_memory, non_finite_score or, in `free` mode, no_candidate. In the
+        modes `generate` and `free` only the decoded candidate has LLM parts. History items that the bundle
+        lacks are passed over. Raises BundleError for a candidate it lacks.
         """
         histories = self._histories(lists)
         candidates = [self._indexed(items) for items in lists.listed(lists.ids)]
         users_BH, alignment_N = self._alignment(histories, candidates)
-        lists = lists.with_parts({"alignment": lists.spread(alignment_N)})
+        items_N = np.array([idx for items in candidates for idx in items], dtype=np.int64)
+        parts = {"popularity": self.num_interactions[items_N], "alignment": alignment_N}
+        lists = lists.with_parts({name: lists.spread(values_N) for name, values_N in parts.items()})
         logprobs_BC, choices_BC = np.full(lists.ids.shape, np.nan), np.full(lists.ids.shape, np.nan)
+        read_BC = np.where(lists.present, 0.0, np.nan)
         failures_B = np.full(len(lists), None, dtype=object)
         is_asked_B = lists.use_llm & (lists.counts > 0)
         asked = np.flatnonzero(is_asked_B).tolist() if self.llm is not None else []
@@ -74,31 +81,44 @@ class Scorer:
                 [candidates[row][column] for column in own.tolist()]
                 for row, own in zip(asked, columns, strict=True)
             ]
-            scored = self._ask([(lists.users[row], histories[row]) for row in asked], read, users_BH[asked])
+            soft_users = self._soft_users_asked([histories[row] for row in asked], users_BH[asked])
+            scored = self._ask([(lists.users[row], histories[row]) for row in asked], read, soft_users)
             for number, row in enumerate(asked):
-                failures_B[row], logprobs = scored.failures[number], scored.logprobs[number]
+                read_BC[row, columns[number]] = 1.0
+                failures_B[row] = scored.failures[number]
+                logprobs = scored.logprobs[number]
                 if logprobs is not None:
                     logprobs_BC[row, columns[number]] = logprobs
                     choices_BC[row, columns[number]] = logprobs - self._priors_of(read[number])
-        lists = lists.with_parts({"llm_logprob": logprobs_BC, "llm": choices_BC})
+        lists = lists.with_parts({"read": read_BC, "llm_logprob": logprobs_BC, "llm": choices_BC})
         return replace(lists, llm_failures=failures_B)
+
+    @torch.inference_mode()
+    def _soft_users_asked(self, histories: list[list[int]], users_BH: Tensor) -> Tensor:
+        """Return O_u of the users whom the LLM is asked about, [B, H] float32.
+
+        On a CPU each is computed by itself: who shares a product changes its last bit, and in 16 bits that
+        bit can become one of the LLM's. `users_BH` are the vectors that were computed together.
+        """
+        if self.device.type != "cpu":
+            return users_BH
+        alone = [self.rec.soft_users(self._padded([history]), self.soft_items) for history in histories]
+        return torch.cat(alone).float()
 
     def _columns_to_read(self, lists: CandidateLists, read_all: bool) -> list[np.ndarray]:
         """Return the columns of the candidates that the LLM reads of every list, [≤ C] int64 each.
 
-        They stand in the order of equal scores (by CF score, then by item_id): of equals decoding takes the
-        first one.
+        They are all, in the order of equal scores, or the best by the blend without the LLM, best first. Of
+        equals decoding takes the first one.
         """
-        wanted, blend = self.config.scoring.llm_candidates, self.bundle.blends.get("without_llm")
-        cf_BC = np.where(np.isnan(lists.part("cf")), -np.inf, lists.part("cf"))
-        of_equals = [
-            np.lexsort((ids[:count].astype(str), -cf[:count]))
-            for ids, cf, count in zip(lists.ids, cf_BC, lists.counts, strict=True)
-        ]
-        if read_all or wanted is None or blend is None:
-            return of_equals
-        best_BC = np.argsort(-blend.scores(lists), axis=1, kind="stable")[:, :wanted]
-        return [columns[np.isin(columns, best)] for columns, best in zip(of_equals, best_BC, strict=True)]
+        wanted = None if read_all else self.config.scoring.llm_candidates
+        blend = self.bundle.blends.get("without_llm")
+        scores_BC = np.zeros(lists.ids.shape)
+        if blend is not None and wanted is not None:
+            scores_BC = blend.scores(lists)
+        order_BC = best_first(scores_BC, lists, self.config.seed)
+        counts = lists.counts.tolist()
+        return [columns_C[:count][:wanted] for columns_C, count in zip(order_BC, counts, strict=True)]
 
     def _ask(
         self, users: Sequence[tuple[str, list[int]]], candidates: list[list[int]], users_BH: Tensor
@@ -112,14 +132,19 @@ class Scorer:
 
     @torch.inference_mode()
     def align_all(self, lists: CandidateLists) -> CandidateLists:
-        """Return lists that hold the bundle's whole catalogue (`Retriever.score_all`) with `alignment`."""
+        """Return lists of the bundle's whole catalogue (`Retriever.score_all`) with the Scorer's own parts.
+
+        They are `popularity` and `alignment`: the LLM reads no whole catalogue.
+        """
         histories = self._histories(lists)
         users_BH = self.rec.soft_users(self._padded(histories), self.soft_items).float()
         users_BH = nn.functional.normalize(users_BH, dim=1)
         items_IH = nn.functional.normalize(self.soft_items[1:].float(), dim=1)
         cosine_BI = (users_BH @ items_IH.T).double().cpu().numpy()
         has_history_B1 = np.array([bool(history) for history in histories])[:, None]
-        return lists.with_parts({"alignment": np.where(has_history_B1, cosine_BI, 0.0)})
+        popularity_BI = np.broadcast_to(self.num_interactions[1:], lists.ids.shape)
+        alignment_BI = np.where(has_history_B1, cosine_BI, 0.0)
+        return lists.with_parts({"popularity": popularity_BI, "alignment": alignment_BI})
 
     def _histories(self, lists: CandidateLists) -> list[list[int]]:
         """Return the item_idx of every history, those that the bundle lacks passed over."""

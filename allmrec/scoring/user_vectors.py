@@ -48,7 +48,8 @@ class UserEncoder:
         with torch.no_grad():
             self.cf_items = self.rec.cf_items().float().contiguous()
             text_IJ = bundle.rec.joint()[1].detach().float().to(self.cf_items.device)
-            self.text_items, self.text_norms = centred_unit_rows(text_IJ)
+            centre_J = text_IJ[1:].mean(dim=0) if bundle.text_centre is None else bundle.text_centre
+            self.text_items, self.text_norms = centred_unit_rows(text_IJ, centre_J.to(text_IJ))
             self.soft_items = bundle.soft_items.float().to(self.cf_items.device)
             self.alignment_items = nn.functional.normalize(self.soft_items, dim=1)
 
@@ -110,13 +111,12 @@ def left_padded(rows: np.ndarray, items: np.ndarray, num_rows: int, length: int)
     return padded
 
 
-def centred_unit_rows(text_IJ: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the rows 1..I of q [I+1, J] minus their mean, at length 1, and their lengths before that [I+1].
+def centred_unit_rows(text_IJ: Tensor, centre_J: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the rows 1..I of q [I+1, J] minus the centre, at length 1, and their lengths before that [I+1].
 
     Row 0 (padding) is zeros.
     """
-    centred_IJ = text_IJ.clone()
-    centred_IJ[1:] -= text_IJ[1:].mean(dim=0, keepdim=True)
+    centred_IJ = text_IJ - centre_J
     centred_IJ[0] = 0.0
     norms_I = torch.linalg.vector_norm(centred_IJ, dim=1)
     return (centred_IJ / norms_I.clamp_min(1e-12).unsqueeze(1)).contiguous(), norms_I

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
-from pyspark import Accumulator
+from pyspark import Accumulator, Broadcast
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -27,7 +28,7 @@ from allmrec.evaluation.list_figures import SCENARIO as OF_LISTS
 from allmrec.evaluation.list_figures import cost_figures, list_figures
 from allmrec.evaluation.page import page
 from allmrec.evaluation.protocols import ranked
-from allmrec.evaluation.report import comparisons, results
+from allmrec.evaluation.report import Lists, comparisons, results
 from allmrec.evaluation.scenarios import SCENARIOS
 from allmrec.runtime.chunks import by_chunk, in_chunks
 from allmrec.runtime.context import Context
@@ -35,7 +36,14 @@ from allmrec.runtime.decides import step_fingerprint
 from allmrec.runtime.progress import counting
 from allmrec.runtime.runs import StepRun, recorded
 from allmrec.runtime.workers import WorkerModel, with_llm
-from allmrec.steps.evaluated import Evaluated, bundle_in_use, evaluated, evaluated_users
+from allmrec.steps.evaluated import (
+    Evaluated,
+    available_in,
+    bundle_in_use,
+    catalogue_of,
+    evaluated,
+    evaluated_users,
+)
 from allmrec.tables.schemas import TABLES
 
 RANKED = (
@@ -110,7 +118,9 @@ def run_evaluate(context: Context, run_date: date | None, html: Path | None = No
     mark = step_fingerprint("evaluate", context.config, cut_off, bundle=bundle_id)
     with recorded(context, "evaluate", cut_off, mark, subject.versions) as run:
         with run.part("bundle", "load what is evaluated, and the LLM"):
-            bundle = bundle_in_use(subject, run)
+            catalogue = catalogue_of(subject)
+            bundle = bundle_in_use(subject, catalogue, run)
+            available = available_in(bundle, catalogue)
         with run.part("targets", "take every user's last item"):
             users = run.keep(evaluated_users(subject, bundle.config, run))
             num_users = users.count()
@@ -121,46 +131,73 @@ def run_evaluate(context: Context, run_date: date | None, html: Path | None = No
             )
         protocols = ", ".join(context.config.evaluation.protocols)
         with run.part("score", f"let every ranker order the lists of {num_users:,} users: {protocols}"):
-            rows, costs = ranked_users(context, run, bundle, users, num_users)
+            rows, costs = ranked_users(context, run, bundle, available, users, num_users)
         with run.part("write", "store predictions and figures"):
             found = measured(context, rows, costs, bundle, bundle_id)
             write_tables(context, rows, bundle_id, found.figures)
             shown = users.where(F.col("place") <= NUM_EXAMPLES).select("user_id", "history").collect()
             histories = {row["user_id"]: row["history"] for row in shown}
+            about_lists = lists_of(context, users, num_users, bundle, available)
             if html is not None:
-                write_page(html, subject, bundle, found, histories)
+                write_page(html, subject, bundle, found, histories, about_lists)
         run.bundle_id = bundle_id
         run.counts = {"users_in": num_users}
         of_all = found.figures[found.figures["scenario"] == scenario_of(condition_of(context.config), "all")]
         run.figures = {f"{row.protocol}_{row.model}_{row.metric}": row.value for row in of_all.itertuples()}
-    return text_of(context.config, found, bundle, histories)
+    return text_of(context.config, found, bundle, histories, about_lists)
+
+
+def lists_of(
+    context: Context, users: DataFrame, num_users: int, bundle: Bundle, available: np.ndarray
+) -> Lists:
+    """Return the facts about the lists of `evaluated_users`; `available` is what `available_in` returns."""
+    config = context.config
+    items = bundle.items.loc[available[1:], ["item_id"]]
+    ids = context.spark.createDataFrame(items, "item_id string")
+    is_seen = F.array_contains("seen_before", F.col("target")) & F.lit(config.candidates.exclude_seen)
+    num_seen_before = users.where(is_seen).count()
+    others = users.where(~is_seen).select(F.col("target").alias("item_id"))
+    return Lists(
+        config.candidates.num_candidates,
+        config.scoring.llm_candidates,
+        config.evaluation.exclude_seen,
+        num_users,
+        num_seen_before,
+        others.join(ids, "item_id", how="left_anti").count(),
+    )
 
 
 def ranked_users(
-    context: Context, run: StepRun, bundle: Bundle, users: DataFrame, num_users: int
+    context: Context,
+    run: StepRun,
+    bundle: Bundle,
+    available: np.ndarray,
+    users: DataFrame,
+    num_users: int,
 ) -> tuple[DataFrame, Costs]:
     """Return the rows of `RANKED`, every ranker on the same candidates, and what retrieved lists cost.
 
-    The rows are kept until the step ends.
+    `available` is what `available_in` returns. The rows are kept until the step ends.
     """
     costs = Costs.of(context.spark)
     model = WorkerModel.ship(context.spark.sparkContext, bundle.folder, bundle.bundle_id, context.config)
     chunks = in_chunks(users, num_users, context.config.scoring.chunk_users)
     with counting(context.spark, run.report, "score", num_users, "users") as num_done:
-        rows = run.keep(with_llm(chunks, ranking(model, num_done, costs), RANKED, context.config.llm))
+        rank = ranking(model, context.spark.sparkContext.broadcast(available), num_done, costs)
+        rows = run.keep(with_llm(chunks, rank, RANKED, context.config.llm))
         rows.count()
     return rows, costs
 
 
 def ranking(
-    model: WorkerModel, num_done: Accumulator[int], costs: Costs
+    model: WorkerModel, available: Broadcast[np.ndarray], num_done: Accumulator[int], costs: Costs
 ) -> Callable[[Iterable[pd.DataFrame]], Iterator[pd.DataFrame]]:
     """Return the function for `mapInPandas`: chunks of `evaluated_users` in, rows of `RANKED` out."""
 
     def rank(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         for users in by_chunk(batches):
             scorer = model.scorer(with_llm=True)
-            retriever = model.retriever(None)
+            retriever = model.retriever(available.value)
             yield from ranked(users, retriever, scorer, model.config, costs.add)
             num_done.add(len(users))
 
@@ -184,12 +221,18 @@ def measured(context: Context, rows: DataFrame, costs: Costs, bundle: Bundle, bu
     return Measured(figures, comparisons(ranks, settings, seed), ranks, lists)
 
 
-def text_of(config: Config, found: Measured, bundle: Bundle, histories: Mapping[str, Sequence[str]]) -> str:
+def text_of(
+    config: Config,
+    found: Measured,
+    bundle: Bundle,
+    histories: Mapping[str, Sequence[str]],
+    about_lists: Lists,
+) -> str:
     """Return the report as Markdown."""
-    items, settings = bundle.items, config.evaluation
+    items = bundle.items
     counts = dict(zip(items["item_id"], items["num_interactions"], strict=True))
     parts = [
-        markdown.tables(found.figures, settings.exclude_seen, config.candidates.num_candidates),
+        markdown.tables(found.figures, about_lists),
         markdown.comparison_lines(found.compared),
         "" if bundle.decision is None else f"What training decided: {bundle.decision}.\n",
         markdown.cost_lines(found.figures),
@@ -218,9 +261,16 @@ def write_tables(context: Context, rows: DataFrame, bundle_id: str, figures: pd.
 
 
 def write_page(
-    path: Path, subject: Evaluated, bundle: Bundle, found: Measured, histories: Mapping[str, Sequence[str]]
+    path: Path,
+    subject: Evaluated,
+    bundle: Bundle,
+    found: Measured,
+    histories: Mapping[str, Sequence[str]],
+    about_lists: Lists,
 ) -> None:
     """Write the evaluation as an HTML page."""
     title = f"Bundle {subject.manifest.bundle_id}, trained before {subject.manifest.trained_before}"
-    text = page(title, found.figures, found.compared, found.ranks, found.lists, bundle.items, histories)
+    text = page(
+        title, found.figures, found.compared, found.ranks, found.lists, bundle.items, histories, about_lists
+    )
     path.write_text(text, encoding="utf-8")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 
+import numpy as np
 import pandas as pd
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
@@ -15,7 +16,7 @@ from allmrec.config import Config
 from allmrec.data.interactions import counted
 from allmrec.data.snapshot import held_out_users, snapshot_uri
 from allmrec.data.splits import split
-from allmrec.data.user_sequences import full_sequences, seen_items
+from allmrec.data.user_sequences import first_sightings, ordered_events
 from allmrec.errors import ConfigError
 from allmrec.evaluation.condition import changes_items, with_items
 from allmrec.llm.frozen import FrozenLLM
@@ -68,35 +69,49 @@ def evaluated(context: Context, run_date: date | None) -> Evaluated:
     return Evaluated(context, manifest, home, run_date or day_after_last_event(inputs), inputs.versions)
 
 
-def bundle_in_use(subject: Evaluated, run: StepRun) -> Bundle:
-    """Return the bundle as the evaluation's condition has it: with spoiled texts, or another shop's items."""
+def bundle_in_use(subject: Evaluated, catalogue: pd.DataFrame, run: StepRun) -> Bundle:
+    """Return the bundle as the evaluation's condition has it: with spoiled texts, or another shop's items.
+
+    `catalogue` is what `catalogue_of` returns.
+    """
     config = subject.context.config
     bundle_id = subject.manifest.bundle_id
     bundle_store.require_llm(subject.home, bundle_id, run.report)
     bundle = load_bundle(bundle_store.fetch_bundle(subject.home, bundle_id), None)
     if not changes_items(config):
         return bundle
-    return with_items(bundle, catalogue_of(subject), config, FrozenLLM.load(config.llm, run.report))
+    return with_items(bundle, catalogue, config, FrozenLLM.load(config.llm, run.report))
 
 
 def catalogue_of(subject: Evaluated) -> pd.DataFrame:
-    """Return item_id, title and description of the shop's items: those that a bundle of it was trained on."""
-    items = _of_snapshot(subject, "items")
+    """Return item_id, title, description and available of the shop's items.
+
+    They are those that a bundle of the shop was trained on.
+    """
+    items = _of_snapshot(subject, "items", "available")
     if items is None:
         items, _ = Inputs(subject.context, subject.versions).catalogue()
-    found: pd.DataFrame = items.select("item_id", "title", "description").toPandas()
+    found: pd.DataFrame = items.select("item_id", "title", "description", "available").toPandas()
     return found
 
 
-def evaluated_users(subject: Evaluated, trained: Config, run: StepRun) -> DataFrame:
-    """Return (user_id, history, target, seen, place) of a seeded sample of the users with a held-out item.
+def available_in(bundle: Bundle, catalogue: pd.DataFrame) -> np.ndarray:
+    """Return which of a bundle's items `catalogue_of` says are available, [I+1] bool."""
+    ids = catalogue["item_id"][catalogue["available"].to_numpy(dtype=bool)]
+    available = np.zeros(bundle.num_items + 1, dtype=bool)
+    available[[bundle.index[item] for item in ids if item in bundle.index]] = True
+    return available
 
-    `place` counts the sample from 1, in the order of the draw. They are read from the snapshot that the
-    bundle was trained on. Where it holds none, as version 0.1.0 left it, and in another shop, they are made
-    from the tables; raises TableError where the versions that it was trained on were vacuumed. `trained` is
-    the bundle's configuration.
+
+def evaluated_users(subject: Evaluated, trained: Config, run: StepRun) -> DataFrame:
+    """Return (user_id, history, target, seen_before, place) of a sample of the users with a held-out item.
+
+    `place` counts the seeded sample from 1, in the order of the draw. They are read from the snapshot that
+    the bundle was trained on. They are made from the tables in another shop, and where an older version wrote
+    the snapshot; raises TableError where the versions that the bundle was trained on were vacuumed. `trained`
+    is the bundle's configuration.
     """
-    users = _of_snapshot(subject, "targets")
+    users = _of_snapshot(subject, "targets", "seen_before")
     if users is None:
         users = _users_of_tables(subject, trained, run)
     config = subject.context.config
@@ -106,20 +121,34 @@ def evaluated_users(subject: Evaluated, trained: Config, run: StepRun) -> DataFr
     return users if num_users is None else users.where(F.col("place") <= num_users)
 
 
-def _of_snapshot(subject: Evaluated, name: str) -> DataFrame | None:
-    """Return a table of the bundle's snapshot; None for another shop's, and where the snapshot has none."""
-    spark = subject.context.spark
-    uri = f"{snapshot_uri(subject.context.tables.root, subject.manifest.fingerprint)}/{name}"
-    is_there = not subject.is_of_other_shop and filesystem.exists(spark, uri)
-    return spark.read.parquet(uri) if is_there else None
+def _of_snapshot(subject: Evaluated, name: str, column: str) -> DataFrame | None:
+    """Return a table of the bundle's snapshot.
+
+    None for another shop's, where the snapshot lacks the table, and where the table lacks the `column`.
+    """
+    if subject.is_of_other_shop or not _has_in_snapshot(subject, name):
+        return None
+    table = subject.context.spark.read.parquet(_in_snapshot(subject, name))
+    return table if column in table.columns else None
+
+
+def _has_in_snapshot(subject: Evaluated, name: str) -> bool:
+    """Return whether the bundle's snapshot has a table of that name."""
+    return filesystem.exists(subject.context.spark, _in_snapshot(subject, name))
+
+
+def _in_snapshot(subject: Evaluated, name: str) -> str:
+    """Return the folder of a table of the bundle's snapshot."""
+    return f"{snapshot_uri(subject.context.tables.root, subject.manifest.fingerprint)}/{name}"
 
 
 def _users_of_tables(subject: Evaluated, trained: Config, run: StepRun) -> DataFrame:
     """Return the rows of a snapshot's targets/, made from the tables."""
     inputs, cut_off = Inputs(subject.context, subject.versions), subject.cut_off
     log = inputs.good_interactions(cut_off, run.keep)
-    sequences = full_sequences(counted(log.interactions, trained.sequences), trained.sequences)
-    parts = split(sequences, "evaluation", trained.training.held_back_share, trained.seed)
-    users = held_out_users(parts, seen_items(log.rows), trained.sequences.max_history)
-    # Of users with two items version 0.1.0 trained on both.
-    return users if subject.is_of_other_shop else users.where(F.size("history") >= 2)
+    events = ordered_events(counted(log.interactions, trained.sequences), trained.sequences)
+    parts = split(events, "evaluation", trained.training.held_back_share, trained.seed)
+    users = held_out_users(parts, first_sightings(log.rows), trained.sequences.max_history)
+    # Version 0.1.0, whose snapshots lack targets/, trained on both items of users with two.
+    is_of_first_version = not (subject.is_of_other_shop or _has_in_snapshot(subject, "targets"))
+    return users.where(F.size("history") >= 2) if is_of_first_version else users

@@ -18,7 +18,7 @@ from allmrec.cache import training_folder
 from allmrec.data.interactions import counted
 from allmrec.data.rejection import merge_rejected
 from allmrec.data.snapshot import snapshot_uri, write_snapshot
-from allmrec.data.user_sequences import full_sequences, seen_items
+from allmrec.data.user_sequences import first_sightings, ordered_events
 from allmrec.errors import PassingError
 from allmrec.llm.frozen import llm_weight_hash
 from allmrec.runtime.bundle_store import manifests, store_bundle
@@ -112,7 +112,7 @@ def make_snapshot(
     if not filesystem.exists(context.spark, f"{uri}/manifest.json"):
         log = inputs.good_interactions(run_date, run.keep)
         merge_rejected(context.tables, log.rejected, "train", context.run_id)
-        sequences = full_sequences(counted(log.interactions, config.sequences), config.sequences)
+        events = ordered_events(counted(log.interactions, config.sequences), config.sequences)
         origin = {
             "cut_off": str(run_date),
             "table_versions": dict(inputs.versions),
@@ -120,7 +120,7 @@ def make_snapshot(
         }
         # Another machine may train the same: each writes a snapshot of its own, and the first one counts.
         partial = snapshot_uri(context.tables.root, f".{training_fingerprint}-{context.run_id}")
-        write_snapshot(sequences, log.items, seen_items(log.rows), partial, config, origin)
+        write_snapshot(events, log.items, first_sightings(log.rows), partial, config, origin)
         filesystem.rename_new(context.spark, partial, uri)
     local = Path(uri.removeprefix("file:"))
     if not local.is_dir():

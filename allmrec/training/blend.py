@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from allmrec import metrics, seeds
+from allmrec.ranking import ties
 from allmrec.ranking.blend import BlendWeights, blend_features
 from allmrec.ranking.candidate_lists import CandidateLists, filled
 from allmrec.ranking.served import log_softmax
@@ -68,7 +69,7 @@ def fit_blend(
         "blend": crosswise_BC,
         "blend_fitted": np.where(chosen_BC, features_BCP @ fitted_P, -np.inf),
     }
-    return blend, figures | _figures_of(orders, columns_B)
+    return blend, figures | _figures_of(orders, lists, columns_B, seed)
 
 
 def _choices(lists: CandidateLists, with_llm: bool) -> np.ndarray:
@@ -116,11 +117,14 @@ def _crosswise_scores(
     return scores_BC
 
 
-def _figures_of(orders: Mapping[str, np.ndarray], columns_B: np.ndarray) -> dict[str, float]:
+def _figures_of(
+    orders: Mapping[str, np.ndarray], lists: CandidateLists, columns_B: np.ndarray, seed: int
+) -> dict[str, float]:
     """Return Hit@1 and NDCG@10 of several scorings [B, C] of the same lists."""
     figures = {}
+    rows_B = np.arange(len(lists))
     for name, scores_BC in orders.items():
-        ranks_B = metrics.ranks_of_target(scores_BC, columns_B)
+        ranks_B = ties.ranks(scores_BC, lists, seed)[rows_B, columns_B]
         figures[f"{name}_Hit@1"] = metrics.mean(metrics.hit(ranks_B, 1))
         figures[f"{name}_NDCG@10"] = metrics.mean(metrics.ndcg(ranks_B, 10))
     return figures

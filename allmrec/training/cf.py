@@ -2,7 +2,7 @@
 
 Every position of a sequence predicts the next item (SASRec, section III.E). Negatives are uniform over the
 items with interactions in training. Early stopping ranks the held-back item of the users with role early_stop
-among all trained items that the user never had.
+among all trained items that a night may show them.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from allmrec.reporting import Report
 from allmrec.training.batches import MIN_LENGTH, SequenceBatches
 from allmrec.training.checkpoint import Checkpointer
 from allmrec.training.group import ALONE, Group, Launch
+from allmrec.training.held_back import comes_again
 from allmrec.training.loader import Snapshot
 from allmrec.training.loop import Evaluation, History, Training, fit, fit_elsewhere
 from allmrec.training.losses import bce_loss, sampled_softmax_loss
@@ -100,7 +101,7 @@ def _training(
     """Return the training of `model`, which moves to its device, and where its checkpoints lie."""
     settings, device = config.cf, training_device()
     batches = SequenceBatches(snapshot, settings.batch_size, config.seed, device, "to learn an order from")
-    users = _early_stopping_users(snapshot, config.seed)
+    users = _early_stopping_users(snapshot, config)
     epochs = settings.epochs
     if not len(users) and settings.patience is not None:
         epochs = min(epochs, EPOCHS_WITHOUT_EARLY_STOPPING)
@@ -124,40 +125,38 @@ def _training(
         _loss(model, settings, group),
         total_steps=epochs * batches.steps_per_epoch,
         seed=config.seed,
-        evaluation=_evaluation(model, users, settings, batches.steps_per_epoch) if len(users) else None,
+        evaluation=_evaluation(model, users, config, batches.steps_per_epoch) if len(users) else None,
     )
     return training, Checkpointer(folder / "checkpoints", config.training.checkpoint_every, inputs)
 
 
-def evaluate_full_ranking(model: CFModel, users: pd.DataFrame) -> dict[str, float]:
+def evaluate_full_ranking(model: CFModel, users: pd.DataFrame, exclude_seen: bool = True) -> dict[str, float]:
     """Return Hit@1, HR@10 and NDCG@10 of the held-back items of `users` (rows of `Snapshot.held_back`).
 
-    Each is ranked among all trained items but those that the user had; an item that was not trained is last.
+    Each is ranked among all trained items, with `exclude_seen` without those that the user had before. An
+    item that was not trained is last.
     """
     items_ID = model.item_matrix()
     blocks = [
-        _ranks_of_block(model, items_ID, users.iloc[start : start + EVALUATION_USERS_PER_BLOCK])
+        _ranks_of_block(model, items_ID, users.iloc[start : start + EVALUATION_USERS_PER_BLOCK], exclude_seen)
         for start in range(0, len(users), EVALUATION_USERS_PER_BLOCK)
     ]
     figures = metrics.figures(np.concatenate(blocks))
     return {name: figures[name] for name in FIGURES}
 
 
-def _ranks_of_block(model: CFModel, items_ID: Tensor, users: pd.DataFrame) -> np.ndarray:
+def _ranks_of_block(model: CFModel, items_ID: Tensor, users: pd.DataFrame, exclude_seen: bool) -> np.ndarray:
     """Return the ranks [B] float64, from 1, of held-back items; `items_ID` [I+1, D] is the item matrix."""
     histories_BL = torch.from_numpy(np.stack(users["item_idx"].to_list()).astype(np.int64))
     vectors_BD = model.user_representation(histories_BL.to(model.known.device))
     scores_BI = (vectors_BD @ items_ID.T).masked_fill(~model.known, -math.inf).cpu().numpy()
     targets_B, rows_B = users["held_back"].to_numpy(dtype=np.int64), np.arange(len(users))
-    target_scores_B = scores_BI[rows_B, targets_B]
-    had = [
-        np.concatenate([seen, history])
-        for seen, history in zip(users["seen"], users["item_idx"], strict=True)
-    ]
-    scores_BI[
-        np.repeat(rows_B, [len(items) for items in had]), np.concatenate(had).astype(np.int64)
-    ] = -math.inf
-    scores_BI[rows_B, targets_B] = target_scores_B
+    if exclude_seen:
+        target_scores_B = scores_BI[rows_B, targets_B]
+        lengths = [len(items) for items in users["seen_before"]]
+        seen_N = np.concatenate(users["seen_before"].to_list()).astype(np.int64)
+        scores_BI[np.repeat(rows_B, lengths), seen_N] = -math.inf
+        scores_BI[rows_B, targets_B] = target_scores_B
     return metrics.ranks_of_target(scores_BI, targets_B)
 
 
@@ -173,21 +172,27 @@ def _new_model(snapshot: Snapshot, features: ItemFeatures, settings: CFConfig, s
     return model
 
 
-def _early_stopping_users(snapshot: Snapshot, seed: int) -> pd.DataFrame:
-    """Return the rows of the early-stopping users, a seeded sample where there are many."""
+def _early_stopping_users(snapshot: Snapshot, config: Config) -> pd.DataFrame:
+    """Return the rows of the early-stopping users, a seeded sample where there are many.
+
+    Users whose held-back item no list can hold are left out.
+    """
     users = snapshot.held_back("early_stop")
+    if config.candidates.exclude_seen:
+        users = users[~comes_again(users)].reset_index(drop=True)
     if len(users) <= MAX_EARLY_STOPPING_USERS:
         return users
-    chosen = seeds.generator(seed, "cf", "early stopping").permutation(len(users))[:MAX_EARLY_STOPPING_USERS]
+    random = seeds.generator(config.seed, "cf", "early stopping")
+    chosen = random.permutation(len(users))[:MAX_EARLY_STOPPING_USERS]
     return users.iloc[np.sort(chosen)].reset_index(drop=True)
 
 
-def _evaluation(model: CFModel, users: pd.DataFrame, settings: CFConfig, steps_per_epoch: int) -> Evaluation:
+def _evaluation(model: CFModel, users: pd.DataFrame, config: Config, steps_per_epoch: int) -> Evaluation:
     return Evaluation(
-        lambda: evaluate_full_ranking(model, users),
+        lambda: evaluate_full_ranking(model, users, config.candidates.exclude_seen),
         "NDCG@10",
-        settings.evaluate_every * steps_per_epoch,
-        settings.patience,
+        config.cf.evaluate_every * steps_per_epoch,
+        config.cf.patience,
     )
 
 

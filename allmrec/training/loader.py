@@ -27,7 +27,7 @@ Rows = dict[str, np.ndarray]
 """Rows of a table: one array per column, [N] or, for item_idx, [N, L] int32."""
 SHUFFLE_BUFFER_ROWS = 200_000
 """Rows that are held and shuffled together."""
-HELD_BACK_COLUMNS = ["user_id", "item_idx", "length", "held_back", "role", "seen"]
+HELD_BACK_COLUMNS = ["user_id", "item_idx", "length", "held_back", "role", "seen_before"]
 MANIFEST_KEYS = ("num_items", "num_sequences", "max_history")
 
 
@@ -51,10 +51,11 @@ class Snapshot:
     def items(self) -> pd.DataFrame:
         """Return all items, sorted by item_idx (1..I).
 
-        Columns: item_idx, item_id, title, description, categories, num_interactions. Raises InputError where
-        item_idx is not 1..I.
+        Columns: item_idx, item_id, title, description, categories, num_interactions, available. Raises
+        InputError where item_idx is not 1..I.
         """
         frame = pa.concat_tables([pq.read_table(path) for path in self._files("items")]).to_pandas()
+        self._require(frame, "items", "available")
         frame = frame.sort_values("item_idx", ignore_index=True)
         if not np.array_equal(frame["item_idx"].to_numpy(), np.arange(1, self.num_items + 1)):
             raise InputError(
@@ -67,6 +68,10 @@ class Snapshot:
         """Return which items have at least one interaction in training: [I+1] bool, false at 0 (padding)."""
         return np.concatenate([[False], self.items()["num_interactions"].to_numpy() > 0])
 
+    def available_items(self) -> np.ndarray:
+        """Return which items a night of the cut-off may recommend: [I+1] bool, false at 0 (padding)."""
+        return np.concatenate([[False], self.items()["available"].to_numpy(dtype=bool)])
+
     def lengths(self) -> np.ndarray:
         """Return the number of real items of every sequence, in file order: [num_sequences] int32."""
         columns = [
@@ -77,7 +82,7 @@ class Snapshot:
     def held_back(self, role: str) -> pd.DataFrame:
         """Return the held-back rows, if any, of one role (stage2, early_stop, blend), sorted by user_id.
 
-        Columns: user_id, item_idx (arrays [L] int32), length, held_back, role, seen (arrays of int32).
+        Columns: user_id, item_idx (arrays [L] int32), length, held_back, role, seen_before (arrays of int32).
         """
         tables = [
             pq.read_table(path, filters=[("role", "=", role)])
@@ -85,13 +90,15 @@ class Snapshot:
         ]
         if not tables:
             return pd.DataFrame(columns=HELD_BACK_COLUMNS)
-        return pa.concat_tables(tables).to_pandas().sort_values("user_id", ignore_index=True)
+        rows = pa.concat_tables(tables).to_pandas()
+        self._require(rows, "held_back", "seen_before")
+        return rows.sort_values("user_id", ignore_index=True)
 
     def train_targets(self, positions: Literal["last", "all"]) -> pd.DataFrame:
         """Return train items as rows of `held_back` that gave them up: the last ones, or all but the first.
 
-        As in the authors' code: the CF model has learned from these items, and `seen` are those before, so
-        that a later item, one that was held back, or the tested one may be sampled beside them.
+        As in the authors' code: the CF model has learned from these items, and `seen_before` are those before
+        them, so that a later item, a held-back or a tested one may be sampled beside them.
         """
         columns = ["user_id", "item_idx"]
         tables = [pq.read_table(path, columns=columns) for path in self._files("sequences")]
@@ -152,6 +159,14 @@ class Snapshot:
             raise InputError(
                 f"{self.folder}/sequences: read {num_rows} rows, expected {expected} as the manifest says; "
                 "write the snapshot again"
+            )
+
+    def _require(self, rows: pd.DataFrame, name: str, column: str) -> None:
+        """Raise InputError where a table lacks a column, as snapshots of older versions do."""
+        if column not in rows:
+            raise InputError(
+                f"{self.folder}/{name}: no column {column}, found {', '.join(rows)}: an older version wrote "
+                "the snapshot; train again, so that it is written anew"
             )
 
     def _files(self, name: str, required: bool = True) -> list[Path]:

@@ -18,8 +18,9 @@ from allmrec.scoring.retrieval import Retriever
 from allmrec.scoring.scorer import Scorer
 from allmrec.training.blend import fit_blend, without_llm
 from allmrec.training.decision import decide
+from allmrec.training.held_back import by_item_id, held_back_users
 from allmrec.training.loader import Snapshot
-from allmrec.training.retrieval import by_item_id, fit_retrieval, held_back_users
+from allmrec.training.retrieval import fit_retrieval
 
 USERS_WITH_LLM, USERS_WITHOUT_LLM = 64, 4096
 """Users scored together."""
@@ -61,12 +62,14 @@ def blend_lists(
 ) -> tuple[CandidateLists, list[str], float]:
     """Return the retrieved lists that hold the held-back item, of `held_back_users`; the items; the recall.
 
-    Retrieval's recall is the share of such lists; 1 where there is nobody to look at. Users stand in an order
-    drawn from the seed, so that the first ones are a sample.
+    They are the lists that a night right before the held-back event retrieves: without unavailable items, and
+    without what the user had before where `candidates.exclude_seen` is set. Retrieval's recall is the share
+    of users whose list holds the item; 1 without users. An item that comes again is a miss where seen items
+    are left out. Users stand in an order drawn from the seed, so that the first ones are a sample.
     """
     users = by_item_id(held_back_users(snapshot, config), bundle.items["item_id"].tolist())
     names, histories, targets, seen = (users[name].tolist() for name in users.columns)
-    lists = Retriever(bundle, None, config.candidates).retrieve(names, histories, seen)
+    lists = Retriever(bundle, snapshot.available_items(), config.candidates).retrieve(names, histories, seen)
     # Only lists that hold the true item say how to order one. Placing it into the others would teach that the
     # true item is the one that retrieval ranks last: on the demo shop all weights then became 0.
     has_target = np.flatnonzero(lists.columns_of(targets) >= 0)

@@ -7,8 +7,6 @@ The held-back item is told from sampled items of the catalogue by softmax(Σ wei
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 import torch
@@ -19,6 +17,7 @@ from allmrec.config import Config
 from allmrec.ranking.blend import BlendWeights
 from allmrec.scoring.signals import PRIOR, SIGNALS, Signals
 from allmrec.scoring.user_vectors import UserEncoder, UserVectors
+from allmrec.training.held_back import by_item_id, comes_again, held_back_users
 from allmrec.training.loader import Snapshot
 from allmrec.training.logit import fit_logit
 
@@ -26,19 +25,20 @@ NUM_SAMPLED = 1000
 """Items that a held-back one is told from."""
 LOWEST_TEXT = 0.05
 """Least weight of the text, as a share of the CF model's: it searches for histories new to the CF model."""
-ROLES = ("early_stop", "blend")
-"""Users whose held-back items no signal has learned (those of stage 2 taught the projections)."""
 
 
 def fit_retrieval(bundle: Bundle, snapshot: Snapshot, config: Config) -> BlendWeights:
     """Return the weights of `SIGNALS`, which sum to 1, with the offset of items unknown to the CF model.
 
-    At most `training.blend_users` users are looked at; without any the prior is returned.
+    At most `training.blend_users` users are looked at; without any the prior is returned. Users whose
+    held-back item no list can hold are left out.
     """
     rows = held_back_users(snapshot, config)
+    if config.candidates.exclude_seen:
+        rows = rows[~comes_again(rows)].reset_index(drop=True)
     prior_P = np.array([*(PRIOR[name] for name in SIGNALS), 0.0])
     if len(rows):
-        features_BCP, present_BC = _features(bundle, rows, config.seed)
+        features_BCP, present_BC = _features(bundle, rows, snapshot.available_items(), config)
         weights_P = fit_logit(features_BCP, present_BC, np.zeros(len(rows), dtype=np.int64), prior_P)
     else:
         weights_P = prior_P
@@ -49,49 +49,28 @@ def fit_retrieval(bundle: Bundle, snapshot: Snapshot, config: Config) -> BlendWe
     return BlendWeights(scaled, float(weights_P[-1]) / total, 1.0 / total, len(rows))
 
 
-def held_back_users(snapshot: Snapshot, config: Config) -> pd.DataFrame:
-    """Return the rows of `Snapshot.held_back` that weights are fitted on, in an order drawn from the seed.
-
-    They are at most `training.blend_users`; the first ones are a sample of all.
-    """
-    rows = pd.concat([snapshot.held_back(role) for role in ROLES], ignore_index=True)
-    drawn = [seeds.derive(config.seed, "blend", user) for user in rows["user_id"]]
-    rows = rows.assign(drawn=drawn).sort_values(["drawn", "user_id"]).drop(columns="drawn")
-    return rows.head(config.training.blend_users).reset_index(drop=True)
-
-
-def by_item_id(rows: pd.DataFrame, ids: Sequence[str]) -> pd.DataFrame:
-    """Return user_id, history, target and seen of `held_back_users`, items by their ids instead of item_idx.
-
-    `ids` are those of the items 1..I.
-    """
-    return pd.DataFrame(
-        {
-            "user_id": rows["user_id"],
-            "history": [[ids[idx - 1] for idx in items if idx > 0] for items in rows["item_idx"]],
-            "target": [ids[idx - 1] for idx in rows["held_back"]],
-            "seen": [[ids[idx - 1] for idx in items if idx > 0] for items in rows["seen"]],
-        }
-    )
-
-
-def _features(bundle: Bundle, rows: pd.DataFrame, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _features(
+    bundle: Bundle, rows: pd.DataFrame, available_I: np.ndarray, config: Config
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the z-scores of the held-back item, first, and of sampled ones, and which of them count.
 
-    [B, C, P + 1] float64, the last column 1 for what the CF model does not know; [B, C] bool: a sampled item
-    that the user had, or that is the held-back one, does not count.
+    [B, C, P + 1] float64, the last column 1 for what the CF model does not know; [B, C] bool: sampled items
+    count where a night may show them, the held-back one not twice.
     """
     encoder = UserEncoder(bundle)
     signals = Signals(encoder)
     ids = bundle.items["item_id"].tolist()
     vectors = encoder.encode(by_item_id(rows, ids)["history"].tolist())
     targets_B = rows["held_back"].to_numpy(dtype=np.int64)
-    random = seeds.generator(seed, "retrieval", "sampled items")
+    random = seeds.generator(config.seed, "retrieval", "sampled items")
     sampled_M = 1 + np.sort(random.permutation(len(ids))[:NUM_SAMPLED])
     columns_BC = np.column_stack([targets_B, np.broadcast_to(sampled_M, (len(rows), len(sampled_M)))])
-    present_BC = np.array(
-        [~np.isin(sampled_M, [*seen, target]) for seen, target in zip(rows["seen"], targets_B, strict=True)]
-    )
+    hides_seen = config.candidates.exclude_seen
+    hidden = [
+        [target, *(seen if hides_seen else ())]
+        for seen, target in zip(rows["seen_before"], targets_B, strict=True)
+    ]
+    present_BC = np.array([available_I[sampled_M] & ~np.isin(sampled_M, items) for items in hidden])
     present_BC = np.column_stack([np.ones(len(rows), dtype=bool), present_BC])
     unknown_BC = ~encoder.known[columns_BC] & vectors.has_cf[:, None]
     scores = [_products(signals, vectors, name, targets_B, sampled_M) for name in SIGNALS]

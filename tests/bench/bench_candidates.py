@@ -26,9 +26,9 @@ from allmrec.evaluation.report import target_ranks_of
 from allmrec.reporting import Report
 from allmrec.scoring.retrieval import Retriever
 from allmrec.scoring.scorer import Scorer
+from allmrec.training.held_back import by_item_id, held_back_users
 from allmrec.training.loader import Snapshot
 from allmrec.training.pipeline import train_bundle
-from allmrec.training.retrieval import by_item_id, held_back_users
 from tests.bench.trained import only_snapshot, users_of
 
 WITHOUT_LLM = [
@@ -59,10 +59,9 @@ def main(root: Path, config_path: str, variants: list[str]) -> None:
 
 
 def groups_of(snapshot: Snapshot, config: Config) -> dict[str, pd.DataFrame]:
-    """Return the validation and the test users: user_id, history, target, seen (with the target), place."""
+    """Return the validation and the test users: user_id, history, target, seen_before, place."""
     users = by_item_id(held_back_users(snapshot, config), snapshot.items()["item_id"].tolist())
-    seen = [[*items, target] for items, target in zip(users["seen"], users["target"], strict=True)]
-    validation = users.assign(seen=seen, place=range(1, len(users) + 1))
+    validation = users.assign(place=range(1, len(users) + 1))
     test = users_of(snapshot, config.seed)
     return {"validation": validation, "test": test.head(config.evaluation.num_users or len(test))}
 

@@ -198,11 +198,8 @@ def _lists(trained: Trained, config: Config) -> CandidateLists:
     """Return the users' own retrieved lists, everybody asking the LLM."""
     users = trained.users
     retriever = Retriever(trained.bundle, None, config.candidates)
-    seen = [
-        [item for item in items if item != target]
-        for items, target in zip(users["seen"], users["target"], strict=True)
-    ]
-    found = retriever.retrieve(users["user_id"].tolist(), users["history"].tolist(), seen)
+    columns = (users[name].tolist() for name in ("user_id", "history", "seen_before"))
+    found = retriever.retrieve(*columns)
     return found.asking_llm(True)
 
 

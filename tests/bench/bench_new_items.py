@@ -43,6 +43,7 @@ from allmrec.scoring.scorer import Scorer
 from allmrec.scoring.user_vectors import UserEncoder, UserVectors
 from allmrec.training import retrieval as retrieval_fit
 from allmrec.training.blend import fit_blend, without_llm
+from allmrec.training.held_back import held_back_users
 from allmrec.training.loader import Snapshot
 from allmrec.training.logit import SHRINK
 from allmrec.training.order import blend_lists
@@ -197,9 +198,11 @@ def fit_all(bundle: Bundle, snapshot: Snapshot, config: Config) -> dict[str, Ble
 def fit_offset(bundle: Bundle, snapshot: Snapshot, config: Config) -> dict[str, BlendWeights]:
     """Return the bundle's blends with offsets that were fitted where some items pass for unknown."""
     pretended = Pretended.of(bundle, config.seed)
-    rows = retrieval_fit.held_back_users(snapshot, config)
+    rows = held_back_users(snapshot, config)
     with mock.patch.object(retrieval_fit, "UserEncoder", return_value=pretended.encoder):
-        features_BCP, present_BC = retrieval_fit._features(pretended.bundle, rows, config.seed)
+        features_BCP, present_BC = retrieval_fit._features(
+            pretended.bundle, rows, snapshot.available_items(), config
+        )
     weights = _with_offset(
         bundle.blends["retrieval"], features_BCP, present_BC, np.zeros(len(rows), dtype=np.int64)
     )
@@ -243,11 +246,10 @@ def ranks_of(bundle: Bundle, users: pd.DataFrame, config: Config) -> Ranks:
     for start in range(0, len(users), CHUNK_USERS):
         part = users.iloc[start : start + CHUNK_USERS]
         targets = part["target"].tolist()
-        seen = [
-            [item for item in items if item != target]
-            for items, target in zip(part["seen"], targets, strict=True)
-        ]
-        lists = scorer.score(retriever.retrieve(part["user_id"].tolist(), part["history"].tolist(), seen))
+        names, histories, seen_before = (
+            part[name].tolist() for name in ("user_id", "history", "seen_before")
+        )
+        lists = scorer.score(retriever.retrieve(names, histories, seen_before))
         columns_B, scores_BC = lists.columns_of(targets), bundle.blends["without_llm"].scores(lists)
         ranks_B = np.full(len(part), np.inf)
         has_B = columns_B >= 0

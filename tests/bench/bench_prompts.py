@@ -72,13 +72,9 @@ def main(root: Path, config_path: str, num_users: int, names: list[str], overrid
 def found_lists(trained: Trained, config: Config, num_users: int) -> tuple[CandidateLists, list[str]]:
     """Return the retrieved lists that hold the held-out item, and these items, of at most `num_users`."""
     users = trained.users
-    pairs = zip(users["seen"], users["target"], users["history"], strict=True)
-    had = [
-        list(seen) if item in history else [one for one in seen if one != item]
-        for seen, item, history in pairs
-    ]
     retriever = Retriever(trained.bundle, None, config.candidates)
-    lists = retriever.retrieve(users["user_id"].tolist(), users["history"].tolist(), had)
+    columns = (users[name].tolist() for name in ("user_id", "history", "seen_before"))
+    lists = retriever.retrieve(*columns)
     rows = np.flatnonzero(lists.columns_of(users["target"].tolist()) >= 0)[:num_users]
     return lists.take(rows).asking_llm(True), users["target"].iloc[rows].tolist()
 

@@ -40,8 +40,8 @@ from allmrec.config import load
 from allmrec.evaluation.comparison import paired
 from allmrec.scoring.signals import SIGNALS, Signals
 from allmrec.scoring.user_vectors import UserEncoder
+from allmrec.training.held_back import by_item_id, held_back_users
 from allmrec.training.logit import fit_logit
-from allmrec.training.retrieval import by_item_id, held_back_users
 from tests.bench.trained import Trained
 
 HISTORY, WIDTH, SMALL_WIDTH, NEGATIVES, BATCH, PATIENCE = 10, 128, 128, 1024, 128, 3
@@ -337,14 +337,16 @@ def _combined(trained: Trained, reader: Reader | None, validation: Users, test: 
 
 
 def _users(rows: pd.DataFrame, index: dict[str, int]) -> Users:
-    """Return users of user_id, history, target and seen by item_id."""
+    """Return users of user_id, history, target and seen_before by item_id."""
 
     def indexed(items: Sequence[str]) -> np.ndarray:
         return np.array([index[item] for item in items if item in index], dtype=np.int64)
 
     targets = np.array([index[item] for item in rows["target"]], dtype=np.int64)
     return Users(
-        [indexed(items) for items in rows["history"]], targets, [indexed(items) for items in rows["seen"]]
+        [indexed(items) for items in rows["history"]],
+        targets,
+        [indexed(items) for items in rows["seen_before"]],
     )
 
 

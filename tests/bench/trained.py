@@ -24,7 +24,7 @@ class Trained:
     snapshot: Snapshot
     llm: FrozenLLM
     users: pd.DataFrame
-    """user_id, history, target, seen, place: the sample that `allmrec evaluate` draws, in that order."""
+    """user_id, history, target, seen_before, place: the sample of `allmrec evaluate`, in its order."""
 
     @classmethod
     def newest(cls, root: Path, config: Config, num_users: int | None) -> Trained:
@@ -52,7 +52,7 @@ def only_snapshot(root: Path) -> Snapshot:
 
 
 def users_of(snapshot: Snapshot, seed: int) -> pd.DataFrame:
-    """Return user_id, history, target, seen and place of the test users, in the order drawn from the seed."""
+    """Return user_id, history, target, seen_before and place of the test users, in the drawn order."""
     users = pd.read_parquet(snapshot.folder / "targets")
     drawn = [_drawn(seed, user) for user in users["user_id"]]
     users = users.assign(drawn=drawn).sort_values(["drawn", "user_id"], ignore_index=True)

@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 
 from allmrec.config import SequencesConfig
 from allmrec.data.interactions import before, counted
-from allmrec.data.user_sequences import full_sequences, seen_items, user_sequences
+from allmrec.data.user_sequences import first_sightings, ordered_events, seen_items, user_sequences
 from allmrec.tables.delta import Tables
 
 RUN_DATE = dt.date(2014, 7, 21)
@@ -121,10 +121,22 @@ def test_seen_is_every_item_before_the_cut_off_whether_its_row_is_valid_or_not(s
         ("u", "c", MIDNIGHT),
     )
     seen = {row.user_id: row.seen for row in seen_items(before(log, RUN_DATE)).collect()}
-    assert seen == {"u": ["a", "b", "d"], "v": []}
+    assert seen == {"u": ["a", "b", "d"]}
+    first = {(row.user_id, row.item_id): row.first_time for row in first_sightings(log).collect()}
+    assert set(first) == {("u", item) for item in "abcd"}
+    assert (first["u", "b"], first["u", "c"]) == (minutes_before(5), MIDNIGHT)
 
 
-def test_full_sequences_are_not_truncated(spark: SparkSession) -> None:
+def test_ordered_events_hold_the_whole_log_of_a_user(spark: SparkSession) -> None:
     log = frame(spark, *[("u", f"i{n}", minutes_before(9 - n)) for n in range(9)])
-    rows = full_sequences(log, SequencesConfig(max_history=2)).collect()
-    assert [(row.user_id, row.item_ids) for row in rows] == [("u", [f"i{n}" for n in range(9)])]
+    [row] = ordered_events(log, SequencesConfig(max_history=2)).collect()
+    assert [(event.place, event.item_id) for event in row.events] == [(n + 1, f"i{n}") for n in range(9)]
+    assert {event.replaced_at for event in row.events} == {None}
+
+
+def test_a_folded_event_names_the_place_from_which_it_is_no_part_of_the_sequence(
+    spark: SparkSession,
+) -> None:
+    log = frame(spark, *[("u", item, minutes_before(9 - n)) for n, item in enumerate("abcab")])
+    [row] = ordered_events(log, SequencesConfig(repeats="fold")).collect()
+    assert [event.replaced_at for event in row.events] == [4, 5, None, None, None]

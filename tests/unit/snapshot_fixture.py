@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ COLUMNS = {
     "length": pa.int32(),
     "held_back": pa.int32(),
     "role": pa.string(),
-    "seen": pa.list_(pa.int32()),
+    "seen_before": pa.list_(pa.int32()),
 }
 
 
@@ -36,11 +37,12 @@ def write_snapshot(
     max_history: int = 8,
     row_group_rows: int = 16,
     num_files: int = 2,
+    unavailable: Collection[int] = (),
 ) -> Path:
     """Write a snapshot and return its folder.
 
     `sequences` maps user_id to train items, `held_back` user_id to (item, role); `titles` are those of the
-    items 1..I.
+    items 1..I, of which some may be unavailable.
     """
     held_back = held_back or {}
     rows = [
@@ -56,7 +58,7 @@ def write_snapshot(
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     for number, rows_of_file in enumerate(np.array_split(np.arange(len(frame)), num_files)):
         path = folder / "sequences" / f"part-{number:05d}.parquet"
-        _write(frame.iloc[rows_of_file].drop(columns="seen"), path, row_group_rows)
+        _write(frame.iloc[rows_of_file].drop(columns="seen_before"), path, row_group_rows)
     _write(frame[frame["held_back"] > 0], folder / "held_back" / "part-00000.parquet", row_group_rows)
     interactions = np.array([item for items in sequences.values() for item in items], dtype=np.int64)
     counts = np.bincount(interactions, minlength=len(titles) + 1)[1:]
@@ -68,6 +70,7 @@ def write_snapshot(
             "description": [""] * len(titles),
             "categories": pa.array([[] for _ in titles], pa.list_(pa.string())),
             "num_interactions": pa.array(counts, pa.int64()),
+            "available": [item not in unavailable for item in range(1, len(titles) + 1)],
         }
     )
     (folder / "items").mkdir(parents=True)

@@ -161,6 +161,18 @@ def test_the_llm_is_served_where_lists_are_better_with_it_for_certain(strength: 
     assert with_llm.low < with_llm.ndcg - without.ndcg < with_llm.high
 
 
+@pytest.mark.parametrize("parts", [("popularity", "llm"), ("llm",)])
+def test_noise_is_not_served_where_the_order_without_it_has_ties(parts: tuple[str, ...]) -> None:
+    """A part of few values, or none at all, leaves ties: they have the figures of chance, as noise has."""
+    num_chosen = 0
+    for seed in range(40):
+        lists, targets = scored(200, {}, seed)
+        popularity = np.round(np.random.default_rng(seed).random(lists.ids.shape))
+        lists = lists.with_parts({"popularity": popularity})
+        num_chosen += compared_crosswise(lists, targets, parts, 200.0, seed).served == "titles"
+    assert num_chosen <= 4
+
+
 def test_without_validation_users_the_llm_is_left_out() -> None:
     lists, targets = read_lists(0, {})
     assert compared_crosswise(lists, targets, PARTS, 0.0, 0).served == "without_llm"

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,8 @@ from allmrec.bundle import (
     EncoderIdentity,
     LLMIdentity,
     Manifest,
+    changed_items,
+    child_of,
     extend_bundle,
     load_bundle,
     save_bundle,
@@ -25,6 +28,7 @@ from allmrec.bundle import (
     text_hash,
     verify_bundle,
 )
+from allmrec.bundle.extension import _child
 from allmrec.bundle.manifest import content_id
 from allmrec.config import Config
 from allmrec.errors import BundleError, SetupError
@@ -109,6 +113,48 @@ def test_a_bundle_of_before_does_not_know_which_titles_are_cut_and_neither_do_it
     child = extend_bundle(old, items, tiny_encoder(root), tiny_llm(root), tmp_path / "children")
     assert child.titles.is_cut is None
     assert child.num_items == old.num_items + 1
+
+
+@pytest.mark.parametrize("is_of_before", [False, True])
+def test_new_and_reworded_items_move_no_score_of_the_others(
+    root: Path, fresh: Bundle, tmp_path: Path, is_of_before: bool
+) -> None:
+    """Likeness by text is taken around the centre of the training's items, in every child."""
+    saved_bundle = replace(fresh, text_centre=None) if is_of_before else fresh
+    parent = load_bundle(tmp_path / save_bundle(tmp_path, saved_bundle, EXTRA), tiny_llm(root))
+    new = pd.DataFrame(
+        {"item_id": [f"new{n}" for n in range(12)], "title": [f"milk chocolate {n}" for n in range(12)]}
+    )
+    items = pd.concat([catalogue(), new], ignore_index=True)
+    items.loc[items["item_id"] == "i030", "title"] = "frozen peas"
+    child = extend_bundle(parent, items, tiny_encoder(root), tiny_llm(root), tmp_path / "children")
+    assert child.num_items == parent.num_items + 12
+    users = ["u1", "u2"], [["i001", "i002"], ["i029"]]
+    candidates = [[f"i{n:03d}" for n in range(3, 29)]] * 2
+    before, after = (
+        Retriever(bundle, None, bundle.config.candidates).score(*users, candidates)
+        for bundle in (parent, child)
+    )
+    np.testing.assert_array_equal(after.part("text"), before.part("text"))
+    np.testing.assert_array_equal(after.part("cf"), before.part("cf"))
+
+
+def test_a_cached_child_whose_texts_have_a_centre_of_their_own_is_made_again(
+    root: Path, saved: Path, tmp_path: Path
+) -> None:
+    parent = load_bundle(saved, tiny_llm(root))
+    items = pd.concat([catalogue(), pd.DataFrame({"item_id": ["new"], "title": ["a new tent"]})])
+    changed = changed_items(parent, items)
+    with mock.patch(
+        "allmrec.bundle.extension._child",
+        side_effect=lambda *parts: replace(_child(*parts), text_centre=None),
+    ):
+        old = child_of(parent, changed, tiny_encoder(root), tiny_llm(root), tmp_path)
+    assert old.text_centre is None
+    again = child_of(parent, changed, tiny_encoder(root), tiny_llm(root), tmp_path)
+    assert again.text_centre is not None
+    assert parent.text_centre is not None
+    assert torch.equal(again.text_centre, parent.text_centre)
 
 
 def test_a_child_knows_which_of_its_new_titles_are_cut(root: Path, saved: Path, tmp_path: Path) -> None:

@@ -68,7 +68,6 @@ def test_what_lies_beyond_a_users_candidates_is_missing_everywhere() -> None:
     everywhere = lists.with_parts({"text": np.ones((3, 3)), "cf": np.full((3, 3), np.inf)})
     assert np.isnan(everywhere.part("text")[~lists.present]).all()
     assert np.isnan(everywhere.part("cf")).all()
-    assert np.isnan(lists.part("a part that nobody computed")).all()
 
 
 def test_a_missing_score_is_null_in_a_frame_and_one_that_is_not_finite_is_missing() -> None:
@@ -99,7 +98,14 @@ def test_lists_and_parts_of_another_shape_are_refused() -> None:
 
 def test_missing_values_are_filled_below_the_lowest_of_the_row() -> None:
     values, present = (
-        np.array([[1.0, np.nan, 3.0], [np.nan, np.nan, np.nan]]),
+        np.array([[-2.0, np.nan, -3.0], [np.nan, np.nan, np.nan]]),
         np.array([[True] * 3, [True, True, False]]),
     )
-    assert filled(values, present).tolist() == [[1.0, 0.0, 3.0], [0.0, 0.0, -np.inf]]
+    assert filled(values, present).tolist() == [[-2.0, -4.0, -3.0], [0.0, 0.0, -np.inf]]
+
+
+def test_a_part_that_was_never_filled_raises_and_an_unknown_value_does_not() -> None:
+    lists = lists_of([2]).with_parts({"cf": np.array([[1.0, np.nan]])})
+    assert np.isnan(lists.part("cf")[0, 1])
+    with pytest.raises(KeyError, match="popularity: never filled, expected one of cf"):
+        lists.part("popularity")

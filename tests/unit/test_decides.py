@@ -9,7 +9,14 @@ import pytest
 
 from allmrec.config import Config, load
 from allmrec.runtime import decides
-from allmrec.runtime.decides import DECIDED_ELSEWHERE, DECIDES_NOTHING, SETTINGS, is_named, leaves
+from allmrec.runtime.decides import (
+    DECIDED_ELSEWHERE,
+    DECIDES_IN_16_BITS,
+    DECIDES_NOTHING,
+    SETTINGS,
+    is_named,
+    leaves,
+)
 
 DAY = date(2026, 6, 1)
 
@@ -32,7 +39,7 @@ def test_every_setting_is_in_exactly_one_list() -> None:
         places = [
             is_named(path, decisive),
             is_named(path, tuple(DECIDED_ELSEWHERE)) and not is_named(path, decisive),
-            is_named(path, DECIDES_NOTHING),
+            is_named(path, (*DECIDES_NOTHING, *DECIDES_IN_16_BITS)),
         ]
         assert sum(places) == 1, path
 
@@ -40,7 +47,12 @@ def test_every_setting_is_in_exactly_one_list() -> None:
 def test_every_name_in_the_lists_is_a_setting() -> None:
     paths = set(leaves(Config()))
     sections = {path.partition(".")[0] for path in paths}
-    names = [*(name for names in SETTINGS.values() for name in names), *DECIDED_ELSEWHERE, *DECIDES_NOTHING]
+    names = [
+        *(name for names in SETTINGS.values() for name in names),
+        *DECIDED_ELSEWHERE,
+        *DECIDES_NOTHING,
+        *DECIDES_IN_16_BITS,
+    ]
     for name in names:
         assert name in paths or (name.endswith(".*") and name[:-2] in sections), name
 
@@ -60,7 +72,7 @@ def test_every_name_in_the_lists_is_a_setting() -> None:
         ("sequences.max_history=20", {"sequences", "train"}),
         ("scoring.top_k=5", {"score", "publish"}),
         ("publish.email_slots=3", {"publish"}),
-        ("candidates.exclude_seen=false", {"candidates", "evaluate"}),
+        ("candidates.exclude_seen=false", {"candidates", "train", "evaluate"}),
         ("scoring.repetition_penalty=1.5", {"score", "evaluate"}),
         ("scoring.chunk_users=7", set()),
         ("scoring.deadline=05:30", set()),
@@ -73,6 +85,14 @@ def test_a_setting_changes_the_fingerprints_of_the_steps_whose_rows_it_decides(
     override: str, steps: set[str]
 ) -> None:
     assert changed(override) == steps
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_who_shares_a_pass_decides_rows_in_16_bits(dtype: str) -> None:
+    for override in ("scoring.chunk_users=7", "scoring.token_budget=600"):
+        before, after = marks(f"llm.dtype={dtype}"), marks(f"llm.dtype={dtype}", override)
+        differ = {step for step in SETTINGS if before[step] != after[step]}
+        assert differ == (set() if dtype == "float32" else {"score", "evaluate"})
 
 
 def test_another_code_date_bundle_or_input_is_another_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,11 +14,12 @@ from allmrec.evaluation.markdown import comparison_lines, tables
 from allmrec.evaluation.negatives import lists_with_target, sample_negatives
 from allmrec.evaluation.protocols import NUM_STORED, predictions
 from allmrec.evaluation.ranks import ranks_in_catalogue, ranks_of_candidates, target_ranks
-from allmrec.evaluation.report import comparisons, in_words, results
+from allmrec.evaluation.report import Lists, comparisons, in_words, results
 from allmrec.evaluation.scenarios import scenario_rows, warm_cold
 from allmrec.evaluation.spoiled_text import NO_TITLE, spoiled
 from allmrec.ranking.candidate_lists import CandidateLists
-from allmrec.ranking.rankers import rankers
+from allmrec.ranking.rankers import PartRanker, rankers
+from allmrec.ranking.ties import item_draws
 from allmrec.scoring.retrieval import Retriever
 from allmrec.scoring.scorer import Scorer
 from tests.unit.tiny_bundle import tiny_bundle, tiny_llm
@@ -156,17 +157,20 @@ def test_what_cannot_score_a_catalogue_is_there_with_its_order_of_the_retrieved_
 
 def test_the_report_names_every_model_scenario_and_number_of_users() -> None:
     frame, items = ranked()
-    text = tables(results(frame, items, Config().evaluation, seed=0), exclude_seen=True, num_candidates=20)
+    lists = Lists(20, 10, True, num_users=4, num_seen_before=1, num_unavailable=0)
+    text = tables(results(frame, items, Config().evaluation, seed=0), lists)
     assert "own retrieved list, all users (n = 4" in text
     assert "own retrieved list, users whose next item is cold (n = 2" in text
     assert "not among the 20 retrieved is a miss" in text
     assert "retrieval's recall: 0.750 [" in text
     assert "whole catalogue, all users (n = 4" in text
-    assert "items that a user had are left out" in text
+    assert "Items that a user had before are left out" in text
+    assert "the next item of 3 of 4 users: 1 had it before, 0 want an unavailable item" in text
+    assert "A-LLMRec orders the best 10 (by the blend) of the candidates" in text
     assert "CF model" in text
     assert "0.250 [" in text
     assert "users whose next item is middle (n = 0" in text
-    assert "no user is in this scenario" in text
+    assert "No user is in this scenario" in text
 
 
 def test_the_served_order_is_compared_with_every_other_ranker_end_to_end_and_alone() -> None:
@@ -240,20 +244,18 @@ def test_the_target_stands_first_and_the_others_were_never_seen(tmp_path: Path) 
     assert len(set(ids)) == 20
     assert not {"i001", "i002"} & set(ids)
     assert np.isfinite(lists.part("text")).all()
-    assert (lists.part("popularity") >= 0).all()
 
 
 def users_of_the_tiny_shop() -> pd.DataFrame:
     """Histories with their targets; the last one is of an item that nobody had."""
     rows = [
-        ("u1", ["i001", "i002"], "i004", ["i001", "i002", "i004", "i009"]),
-        ("u2", ["i010"], "i003", ["i010", "i003"]),
-        ("u3", ["i005", "i006", "i007"], "i020", ["i005", "i006", "i007", "i020"]),
-        ("u4", ["i029"], "i012", ["i029", "i012"]),
+        ("u1", ["i001", "i002"], "i004", ["i001", "i002", "i009"]),
+        ("u2", ["i010"], "i003", ["i010"]),
+        ("u3", ["i005", "i006", "i007"], "i020", ["i005", "i006", "i007"]),
+        ("u4", ["i029"], "i012", ["i029"]),
     ]
-    return pd.DataFrame(rows, columns=["user_id", "history", "target", "seen"]).assign(
-        is_sampled=False, is_repeated=False
-    )
+    columns = ["user_id", "history", "target", "seen_before"]
+    return pd.DataFrame(rows, columns=columns).assign(is_sampled=False)
 
 
 @pytest.mark.parametrize("exclude_seen", [True, False])
@@ -269,7 +271,7 @@ def test_ranks_in_the_catalogue_are_those_of_one_list_with_every_item(
     )
     ids = bundle.items["item_id"].tolist()
     for user in users.itertuples():
-        out = set(user.seen) - {user.target} if exclude_seen else set()
+        out = set(user.seen_before) if exclude_seen else set()
         lists = retriever.score([user.user_id], [user.history], [[item for item in ids if item not in out]])
         lists = scorer.score(lists)
         for name in ("popularity", "text", "cf", "alignment", "blend"):
@@ -289,13 +291,15 @@ def test_ranks_in_the_catalogue_are_those_of_one_list_with_every_item(
 def test_equal_scores_in_the_catalogue_favour_nobody_and_are_the_same_for_every_ranker() -> None:
     users = [f"u{number}" for number in range(2000)]
     nothing, columns = np.zeros((2000, 10), dtype=bool), np.arange(2000) % 10
-    ranks, best = ranks_in_catalogue(np.zeros((2000, 10)), nothing, columns, users, 0, 3)
+    draws = item_draws([f"i{number}" for number in range(10)], 0)
+    ranks, best = ranks_in_catalogue(np.zeros((2000, 10)), nothing, columns, users, draws, 0, 3)
     assert np.bincount(ranks, minlength=11)[1:] == pytest.approx(np.full(10, 200), abs=60)
-    again, _ = ranks_in_catalogue(np.ones((2000, 10)), nothing, columns, users, 0, 3)
+    again, _ = ranks_in_catalogue(np.ones((2000, 10)), nothing, columns, users, draws, 0, 3)
     assert ranks.tolist() == again.tolist()
     assert all(len(set(top)) == 3 and column not in top for top, column in zip(best, columns, strict=True))
+    nan = np.array([[0.1, np.nan]])
     with pytest.raises(ValueError, match="not finite"):
-        ranks_in_catalogue(np.array([[0.1, np.nan]]), nothing[:1, :2], columns[:1], users[:1], 0, 1)
+        ranks_in_catalogue(nan, nothing[:1, :2], columns[:1], users[:1], draws[:2], 0, 1)
 
 
 def test_retrieved_lists_are_a_nights_and_the_llm_reads_those_with_the_target(tmp_path: Path) -> None:
@@ -305,11 +309,8 @@ def test_retrieved_lists_are_a_nights_and_the_llm_reads_those_with_the_target(tm
     retriever = Retriever(bundle, None, config.candidates)
     scorer = Scorer(bundle, tiny_llm(tmp_path), config)
     found = pd.concat(predictions("retrieved", users, retriever, scorer, config))
-    before = [
-        [item for item in seen if item != target]
-        for seen, target in zip(users["seen"], users["target"], strict=True)
-    ]
-    night = retriever.retrieve(users["user_id"].tolist(), users["history"].tolist(), before)
+    columns = (users[name].tolist() for name in ("user_id", "history", "seen_before"))
+    night = retriever.retrieve(*columns)
     for _, of_model in found.groupby("model"):
         assert of_model["candidates"].tolist() == night.listed(night.ids)
     has_target = night.columns_of(users["target"].tolist()) >= 0
@@ -322,6 +323,38 @@ def test_retrieved_lists_are_a_nights_and_the_llm_reads_those_with_the_target(tm
         rankers(bundle.blends, config.scoring)["llm"].scores(asked), asked, config.seed
     )
     assert by_model["llm"].loc[has_target, "ranks"].tolist() == expected
+
+
+@pytest.mark.parametrize("protocol", ["retrieved", "catalogue"])
+def test_a_target_that_a_night_would_hide_is_a_miss(tmp_path: Path, protocol: str) -> None:
+    bundle = tiny_bundle(tmp_path)
+    users = users_of_the_tiny_shop().assign(is_sampled=True)
+    # u1 viewed the target before; the target of u2 is unavailable.
+    users.at[0, "seen_before"] = ["i001", "i002", "i004"]
+    available = np.ones(bundle.num_items + 1, dtype=bool)
+    available[bundle.index["i003"]] = False
+    candidates = bundle.config.candidates.model_copy(update={"num_candidates": bundle.num_items})
+    config = bundle.config.model_copy(update={"candidates": candidates})
+    retriever, scorer = Retriever(bundle, available, config.candidates), Scorer(bundle, None, config)
+    found = pd.concat(predictions(protocol, users, retriever, scorer, config))
+    for _, of_model in found.groupby("model"):
+        assert of_model["target_rank"].notna().tolist() == [False, False, True, True]
+        for shown, seen in zip(of_model["candidates"], users["seen_before"], strict=True):
+            assert set(shown).isdisjoint({*seen, "i003"})
+
+
+def test_the_floor_of_a_llmrec_is_the_read_candidates_in_drawn_order(tmp_path: Path) -> None:
+    bundle = tiny_bundle(tmp_path)
+    candidates = [[f"i{number:03d}" for number in range(3, 23)]] * 400
+    names = [f"u{number}" for number in range(400)]
+    lists = Retriever(bundle, None, bundle.config.candidates).score(names, [["i001"]] * 400, candidates)
+    scorer = Scorer(bundle, tiny_llm(tmp_path), bundle.config)
+    lists = scorer.score(lists.asking_llm(True))
+    assert (lists.part("read").sum(axis=1) == 10).all()
+    ranks = np.array(ranks_of_candidates(PartRanker("read").scores(lists), lists, 0))
+    assert (ranks[lists.part("read") == 1] <= 10).all()
+    first = ranks[0].argmin()
+    assert np.bincount(ranks[:, first], minlength=11)[1:] == pytest.approx(np.full(10, 40), abs=25)
 
 
 def test_an_llm_that_writes_one_title_hits_with_it_or_misses(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_train_items_can_be_targets_the_last_one_or_all(tmp_path: Path) -> None:
     assert rows["held_back"].tolist() == [2, 11]
     assert [items.tolist() for items in rows["item_idx"]] == [[0, 0, 3, 1, 3], [0, 7, 8, 9, 10]]
     assert rows["length"].tolist() == [3, 4]
-    assert [items.tolist() for items in rows["seen"]] == [[1, 3], [7, 8, 9, 10]]
+    assert [items.tolist() for items in rows["seen_before"]] == [[1, 3], [7, 8, 9, 10]]
     assert set(rows) == set(Snapshot(folder).held_back("early_stop"))
     every = Snapshot(folder).train_targets("all").query("user_id == 'b'")
     assert every["held_back"].tolist() == [1, 3, 2]

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from allmrec.config import ScoringConfig
+from allmrec.evaluation.ranks import ranks_of_candidates
 from allmrec.ranking.blend import BlendWeights
 from allmrec.ranking.candidate_lists import CandidateLists
 from allmrec.ranking.decision import ComparedOrder, Decision, cheapest_unbeaten, resolved
@@ -30,7 +31,7 @@ PARTS = {
     "alignment": [0.0, 0.0, 0.0],
     "llm_logprob": [-9.0, -8.0, -20.0],
 }
-PARTS |= {"llm": [1.0, 2.0, 9.0], "popularity": [7.0, 0.0, 2.0]}
+PARTS |= {"llm": [1.0, 2.0, 9.0], "popularity": [7.0, 0.0, 2.0], "read": [1.0, 1.0, 0.0]}
 MISSING = [None, None, None]
 
 
@@ -68,9 +69,8 @@ def rank(
     *rows: dict[str, Any], blends: dict[str, BlendWeights] = BLENDS, top_k: int = 10, **scoring: Any
 ) -> pd.DataFrame:
     """Return what these users are served under these settings."""
-    return ranked_rows(
-        lists_of(*rows), served_order(blends, ScoringConfig(**{"order": "blend", **scoring})), top_k
-    )
+    order = served_order(blends, ScoringConfig(**{"order": "blend", **scoring}))
+    return ranked_rows(lists_of(*rows), order, top_k, seed=0)
 
 
 def test_the_blend_with_the_llm_orders_users_who_have_it_and_the_one_without_the_others() -> None:
@@ -139,6 +139,7 @@ def test_without_history_the_list_stays_as_retrieved_and_has_no_probability() ->
         "llm": [None, None],
         "llm_logprob": [None, None],
         "popularity": [5.0, 4.0],
+        "read": [0.0, 0.0],
     }
     nobody = user(
         ids=["z", "y"],
@@ -156,10 +157,36 @@ def test_without_history_the_list_stays_as_retrieved_and_has_no_probability() ->
     assert ranked["score"].is_monotonic_decreasing
 
 
-def test_equal_scores_are_ordered_by_cf_score_and_then_by_item_id() -> None:
+def test_equal_scores_are_ordered_by_a_draw_of_user_and_item_alone() -> None:
     blends = BLENDS | {"without_llm": BlendWeights({"cf": 0.0, "text": 1.0, "alignment": 0.0}, 0.0, 1.0, 0)}
-    equal = user(ids=["c", "b", "a"], cf=[1.0, 2.0, 2.0], text=[0.0] * 3, use_llm=False)
-    assert rank(equal, blends=blends)["item_id"].tolist() == ["a", "b", "c"]
+
+    def order_of(name: str, ids: str) -> list[str]:
+        equal = user(name, ids=list(ids), cf=[1.0, 2.0, 2.0], text=[0.0] * 3, use_llm=False)
+        return rank(equal, blends=blends)["item_id"].tolist()
+
+    assert order_of("u1", "abc") == order_of("u1", "cab")
+    # Other candidates come and go: who stays keeps its place.
+    assert [item for item in order_of("u1", "abd") if item != "d"] == [
+        item for item in order_of("u1", "abc") if item != "c"
+    ]
+    firsts = [order_of(f"u{number}", "abc")[0] for number in range(600)]
+    assert all(170 < firsts.count(item) < 230 for item in "abc")
+
+
+def test_evaluation_and_nights_break_ties_alike() -> None:
+    random = np.random.default_rng(0)
+    names = [f"u{number}" for number in range(50)]
+    ids = [[f"i{item}" for item in random.permutation(40)[:12]] for _ in names]
+    lists = CandidateLists.of(names, [["h"]] * 50, ids, [["cf"] * 12] * 50)
+    parts = ("cf", "text", "alignment", "llm", "llm_logprob")
+    lists = lists.with_parts({part: random.integers(0, 2, (50, 12)).astype(float) for part in parts})
+    order = served_order(BLENDS, ScoringConfig(order="without_llm"))
+    rows = ranked_rows(lists, order, 12, seed=3).groupby("user_id", sort=False)["item_id"].agg(list)
+    ranks = ranks_of_candidates(order.scores(lists), lists, seed=3)
+    assert rows.tolist() == [
+        [item for _, item in sorted(zip(row, items, strict=True))]
+        for row, items in zip(ranks, ids, strict=True)
+    ]
 
 
 def test_an_item_the_cf_model_never_saw_is_neither_first_nor_last_by_cf_but_moved_by_the_offset() -> None:

@@ -144,14 +144,6 @@ def test_text_scores_are_the_cosine_with_the_mean_of_the_last_ten_centred(bundle
     assert found["sources"][0] == ["cf", "text"]
 
 
-def test_the_popularity_of_a_candidate_is_its_number_of_interactions_in_training(bundle: Bundle) -> None:
-    lists = retriever(bundle).score(["u", "v"], [["i001"], []], [["i008", "i030"], ["i002"]])
-    counts = bundle.items.set_index("item_id")["num_interactions"]
-    assert lists.part("popularity")[0].tolist() == [counts["i008"], counts["i030"]]
-    assert lists.part("popularity")[1, 0] == counts["i002"]
-    assert np.isnan(lists.part("popularity")[1, 1])
-
-
 def test_without_any_rare_item_the_quota_goes_to_cf(bundle: Bundle) -> None:
     counts = bundle.items.set_index("item_id")["num_interactions"]
     common = set(counts[counts >= 5].index)

@@ -49,17 +49,31 @@ def users(num_users: int = 6) -> CandidateLists:
         history = [] if number == 3 else ["gone"] if number == 4 else [*items[: number + 1], "gone"]
         histories.append(history)
         candidates.append(items[10 : 10 + number + 1])
-    lists = CandidateLists.of([f"u{number}" for number in range(num_users)], histories, candidates)
+    lists = with_retrieval(
+        CandidateLists.of([f"u{number}" for number in range(num_users)], histories, candidates)
+    )
     return replace(
         lists, use_llm=np.array([number % 2 == 0 or number == 3 for number in range(num_users)], dtype=bool)
     )
+
+
+def with_retrieval(lists: CandidateLists) -> CandidateLists:
+    """The lists with the parts that retrieval fills: some number of every item."""
+    by_item = [[float(hash_of(item)) for item in ids] for ids in lists.listed(lists.ids)]
+    values = lists.spread(np.array([value for row in by_item for value in row]))
+    return lists.with_parts({"cf": values, "text": -values})
+
+
+def hash_of(item: str) -> int:
+    """A number that the item's id gives."""
+    return int(item[1:]) * 7 % 31
 
 
 def turned(lists: CandidateLists) -> CandidateLists:
     """The same users in the opposite order, each with its candidates in the opposite order."""
     candidates = [ids[::-1] for ids in lists.listed(lists.ids)][::-1]
     backwards = CandidateLists.of(lists.users[::-1].tolist(), lists.histories[::-1], candidates)
-    return replace(backwards, use_llm=lists.use_llm[::-1].copy())
+    return replace(with_retrieval(backwards), use_llm=lists.use_llm[::-1].copy())
 
 
 def with_scoring(**changes: object) -> Config:
@@ -102,6 +116,13 @@ def test_the_alignment_score_is_the_cosine_of_user_and_item_token_with_or_withou
     np.testing.assert_allclose(without.part("alignment")[2, : len(expected)], expected, atol=1e-5)
 
 
+def test_popularity_is_the_number_of_interactions_in_training(bundle: Bundle) -> None:
+    scored = Scorer(bundle, None, tiny_config()).score(users())
+    counts = bundle.items.set_index("item_id")["num_interactions"]
+    for ids, values in zip(scored.listed(scored.ids), scored.listed(scored.part("popularity")), strict=True):
+        assert values == [counts[item] for item in ids]
+
+
 def test_how_many_pairs_are_compared_at_a_time_changes_no_bit(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,6 +146,19 @@ def test_scores_do_not_depend_on_other_users_or_on_the_order_of_candidates(
             np.testing.assert_allclose(
                 backwards.part(part)[-1 - row, :count][::-1], expected, atol=1e-4, rtol=0
             )
+
+
+def test_in_16_bits_a_users_scores_depend_on_nobody_else(bundle: Bundle, folder: Path) -> None:
+    """Of users who are scored together and each alone, in whatever company, every bit is the same."""
+    settings = tiny_config().llm.model_copy(
+        update={"model": str(folder / "llm0"), "dtype": "bfloat16", "device": "cpu", "cache": str(folder)}
+    )
+    scorer, lists = Scorer(bundle, FrozenLLM.load(settings), tiny_config()), users(12).asking_llm(True)
+    together = scorer.score(lists).part("llm_logprob")
+    for row, count in enumerate(lists.counts.tolist()):
+        for company in ([row], sorted({0, row, 11})):
+            some = scorer.score(lists.take(np.array(company))).part("llm_logprob")
+            np.testing.assert_array_equal(some[company.index(row), :count], together[row, :count])
 
 
 def test_generate_mode_gives_the_top_of_rank_and_nothing_else(bundle: Bundle, llm: FrozenLLM) -> None:
@@ -159,12 +193,13 @@ def test_free_text_is_matched_to_the_titles_of_the_users_own_candidates(folder: 
     scorer = Scorer(bundle, llm, config)
     with patch.object(llm.tokenizer, "decode", return_value=f'{bundle.items["title"][14]}" and more'):
         candidates = [["i003", "i015", "i020"]]
-        said = scorer.score(CandidateLists.of(["u"], [users().histories[row]], candidates).asking_llm(True))
+        lists = with_retrieval(CandidateLists.of(["u"], [users().histories[row]], candidates))
+        said = scorer.score(lists.asking_llm(True))
     assert np.isfinite(said.part("llm")).tolist() == [[False, True, False]]
     blends = {name: blend({"cf": 1.0, "text": 1.0}) for name in ("with_llm", "without_llm")}
     order = served_order(blends, config.scoring)
-    assert ranked_rows(said, order, 3)["item_id"][0] == "i015"
-    missed = ranked_rows(scored.take(np.array([row])), order, 3)
+    assert ranked_rows(said, order, 3, seed=0)["item_id"][0] == "i015"
+    missed = ranked_rows(scored.take(np.array([row])), order, 3, seed=0)
     assert set(missed["fallback_reason"]) == {"no_candidate"}
     assert set(missed["source"]) == {"cf"}
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from allmrec.config import LLMConfig
+from allmrec.llm import multi_item
 from allmrec.llm.frozen import FrozenLLM
 from allmrec.llm.multi_item import (
     NON_FINITE,
@@ -16,7 +17,7 @@ from allmrec.llm.multi_item import (
     score_batch,
     score_requests,
 )
-from allmrec.llm.packing import Request, pack
+from allmrec.llm.packing import Request, group_rows, pack
 from allmrec.llm.prompt import USER, Prompt, PromptLayout
 from tests.oracle import oracle
 from tests.tiny_models import make_tiny_llm
@@ -66,6 +67,14 @@ def soft_tokens(llm: FrozenLLM, num_users: int) -> tuple[torch.Tensor, torch.Ten
     )
 
 
+@pytest.fixture(params=["as on a CPU", "as on a GPU"])
+def grouping(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passes of one request each, and passes of many."""
+    if request.param == "as on a GPU":
+        monkeypatch.setattr(multi_item, "_groups", lambda llm, rows, budget: group_rows(rows, budget))
+
+
+@pytest.mark.usefixtures("grouping")
 def test_scores_equal_those_of_one_candidate_at_a_time(llm: FrozenLLM) -> None:
     rng = np.random.default_rng(0)
     shapes = [(1, 1), (4, 2), (60, 20), (7, 20), (25, 60), (33, 5), (2, 12)]
@@ -87,6 +96,7 @@ def test_two_hundred_candidates_over_several_rows_score_as_one_at_a_time(llm: Fr
     close(scored.logprobs[0], oracle(llm, request, 0, items, users))
 
 
+@pytest.mark.usefixtures("grouping")
 def test_scores_do_not_depend_on_what_is_packed_together(llm: FrozenLLM) -> None:
     rng = np.random.default_rng(2)
     requests = [
@@ -142,7 +152,10 @@ class SmallMemory(FrozenLLM):
         return super().hidden(inputs_embeds_BTH, mask_B1TT, position_ids_BT)
 
 
-def test_a_pass_without_enough_memory_is_split_and_its_largest_user_falls_back(llm: FrozenLLM) -> None:
+def test_a_pass_without_enough_memory_is_split_and_its_largest_user_falls_back(
+    llm: FrozenLLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(multi_item, "_groups", lambda llm, rows, budget: group_rows(rows, budget))
     rng = np.random.default_rng(4)
     requests = [random_request(rng, prompt, 4, llm.vocab_size) for prompt in (5, 9, 12, 300, 20)]
     items, users = soft_tokens(llm, len(requests))

@@ -26,7 +26,7 @@ class Examples:
     targets: Tensor
     """[N] int64: item_idx of the held-back items."""
     seen: list[np.ndarray]
-    """Per user, [number of items] int64: item_idx of every other item that the user had."""
+    """Per user, [number of items] int64: item_idx of the items that the user had before."""
     x: Tensor
     """[N, D] float: x_u of `ALLMRec.user_inputs`."""
     known: Tensor
@@ -63,7 +63,7 @@ class Examples:
             rows["user_id"].astype(str).tolist(),
             histories,
             torch.from_numpy(rows["held_back"].to_numpy(dtype=np.int64)).to(device),
-            [np.asarray(seen, dtype=np.int64) for seen in rows["seen"]],
+            [np.asarray(seen, dtype=np.int64) for seen in rows["seen_before"]],
             torch.cat([x for x, _ in vectors]),
             torch.cat([known for _, known in vectors]),
         )
@@ -75,7 +75,7 @@ class Examples:
         return cls([], idx.view(0, 1), idx, [], torch.zeros(0, rec.cf.width, device=device), idx.bool())
 
     def candidates(self, row: int, num_candidates: int, num_items: int, seed: int, draw: int) -> np.ndarray:
-        """Return the target and up to num_candidates − 1 items that the user never had, in random order.
+        """Return the target and up to num_candidates − 1 items that the user had not before, in random order.
 
         They are item_idx, [at most num_candidates] int64, drawn uniformly: a function of (seed, user, draw)
         and of the user's items.
