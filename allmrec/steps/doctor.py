@@ -29,11 +29,10 @@ from allmrec.reporting import Report
 from allmrec.runtime.context import Context
 from allmrec.runtime.inputs import sources_of
 from allmrec.tables import filesystem
-from allmrec.tables.java import find_java, java_version
+from allmrec.tables.java import JAVA_VERSIONS, find_java, java_version
 from allmrec.tables.session import create_session
 from allmrec.tables.troubles import as_user_error, first_line
 
-JAVA_VERSIONS = (17, 21)
 FREE_GIB = 2.0
 """Disk space that a first run wants: for Delta's JARs, the converted LLM, and tables."""
 
