@@ -19,7 +19,7 @@ from allmrec.json_lines import JsonStream
 from allmrec.options import asked_for_json, configured, run_date_option, run_options
 from allmrec.packages import missing_package
 from allmrec.reporting import Report, Screen
-from allmrec.tables.spark_log import spark_log
+from allmrec.tables.spark_log import end_of, spark_log
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -129,7 +129,7 @@ def _show_spark_log(report: Report) -> None:
     path = spark_log()
     if path is not None and path.is_file():
         report(f"the end of Spark's log, {path}:")
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines()[-SPARK_LOG_LINES:]:
+        for line in end_of(path, SPARK_LOG_LINES):
             report(f"  {line}")
 
 

@@ -541,6 +541,10 @@ class Config(Section):
     spark: SparkConfig = SparkConfig()
     """Spark."""
 
+    def without_secrets(self) -> Config:
+        """Return this configuration without `spark.settings`, which may be passwords."""
+        return self.model_copy(update={"spark": self.spark.model_copy(update={"settings": {}})})
+
     @model_validator(mode="after")
     def _check_across_sections(self) -> Config:
         for name in ("interactions", "items", "users"):

@@ -24,6 +24,7 @@ from allmrec.reporting import Report
 from allmrec.runtime.context import Context
 from allmrec.tables.cached_frames import CachedFrames
 from allmrec.tables.delta import Written
+from allmrec.tables.secret_settings import without_secrets
 from allmrec.tables.troubles import as_user_error
 
 MAX_MESSAGE = 2000
@@ -208,7 +209,7 @@ def recorded(
         started_at=_now(),
         fingerprint=step_fingerprint,
         input_versions=dict(versions),
-        config_hash=fingerprint(config=context.config),
+        config_hash=fingerprint(config=context.config.without_secrets()),
         run_order=context.order,
         llm_dtype=context.config.llm.dtype,
     )
@@ -268,7 +269,7 @@ def _where_rows_are(context: Context, row: RunRow) -> Mapping[str, int] | None:
 
 def _put_failed(context: Context, row: RunRow, error: BaseException) -> None:
     """Record a failure; where even that fails, say so, so that the first error is the one that is seen."""
-    message = f"{type(error).__name__}: {error}"[:MAX_MESSAGE]
+    message = without_secrets(f"{type(error).__name__}: {error}")[:MAX_MESSAGE]
     try:
         _put(context, replace(row, status="failed", finished_at=_now(), message=message))
     except (UserError, PySparkException, Py4JError, OSError) as second:

@@ -108,7 +108,8 @@ def _inputs(context: Context) -> list[Check]:
         except UserError as error:
             checks.append(Check(source.name, False, str(error)))
         except (PySparkException, Py4JError) as error:
-            checks.append(Check(source.name, False, f"{source.place}: {as_user_error(error)}"))
+            problem = as_user_error(error) or first_line(error)
+            checks.append(Check(source.name, False, f"{source.place}: {problem}"))
         else:
             pinned = "without versions" if version is None else f"version {version}"
             checks.append(Check(source.name, True, f"{source.place}, {pinned}"))

@@ -287,7 +287,9 @@ RUNS = TableSpec(
             required=False,
         ),
         ColumnSpec("bundle_id", STRING, "the model bundle it used or made", required=False),
-        ColumnSpec("config_hash", STRING, "hash of the whole configuration", required=False),
+        ColumnSpec(
+            "config_hash", STRING, "hash of the configuration without `spark.settings`", required=False
+        ),
         ColumnSpec(
             "counts",
             T.MapType(STRING, LONG),

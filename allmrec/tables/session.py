@@ -22,6 +22,7 @@ from allmrec.config import SparkConfig
 from allmrec.errors import SetupError
 from allmrec.tables.ended_jvm import say_it_once
 from allmrec.tables.java import use_java
+from allmrec.tables.secret_settings import keep_secret
 from allmrec.tables.spark_log import causes, new_spark_log, remove_at_exit
 
 DELTA_PACKAGE = "io.delta:delta-spark_2.13:4.0.1"
@@ -70,6 +71,7 @@ def create_session(config: SparkConfig, app_name: str = "allmrec") -> SparkSessi
     os.environ["TZ"] = "UTC"
     time.tzset()
     say_it_once()
+    keep_secret(config.settings.values())
     session = SparkSession.getActiveSession()
     if session is None:
         session = _start(config, app_name)

@@ -137,6 +137,47 @@ def test_a_jvm_that_does_not_start_is_quoted_and_its_log_kept(tmp_path: Path) ->
     assert "Error: this JVM is broken" in message
 
 
+SECRETS = {
+    "spark.hadoop.fs.s3a.secret.key": "HUNTER2",
+    "spark.driver.extraJavaOptions": "-Dpassword=HUNTER2HUNTER2",
+}
+TELL_ALL = f"""
+import sys
+from allmrec import cli
+from allmrec.errors import SetupError
+from allmrec.tables.spark_log import end_of, spark_log
+sets = [part for name, value in {SECRETS}.items() for part in ("--set", f"spark.settings.{{name}}={{value}}")]
+sys.argv = ["allmrec", *sys.argv[1:], *sets]
+try:
+    cli.main()
+finally:
+    print(*end_of(spark_log(), 100), sep="\\n")
+"""
+
+
+@pytest.mark.parametrize("arguments", [["runs"], ["doctor"]])
+def test_a_jvm_that_prints_its_command_line_gives_no_secret_away(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    java = fake_java(tmp_path, "17.0.1")
+    java.write_text(java.read_text().replace("this JVM is broken", "this JVM is broken: $*"))
+    java.write_text(java.read_text().replace("echo 'Error", 'echo "Error').replace(": $*'", ': $*"'))
+    done = subprocess.run(
+        [sys.executable, "-c", TELL_ALL, *arguments],
+        env={**os.environ, "JAVA_HOME": str(tmp_path), "TMPDIR": str(tmp_path), "COLUMNS": "100000"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    [log] = tmp_path.glob("allmrec-spark-*.log")
+    assert "HUNTER2" in log.read_text(), "the stand-in prints its arguments"
+    assert done.returncode == 2
+    told = done.stdout + done.stderr
+    assert "this JVM is broken" in told
+    assert "HUNTER2" not in told
+
+
 @pytest.mark.skipif(find_java() is None, reason="needs Java")
 def test_a_folder_without_deltas_jars_is_refused(tmp_path: Path) -> None:
     assert "holds no delta-spark_2.13" in refused({"ALLMREC_JARS": str(tmp_path)})
