@@ -61,6 +61,8 @@ class RunRow:
     gates: Mapping[str, float] | None = None
     overridden: list[str] | None = None
     llm_dtype: str | None = None
+    broken: list[str] | None = None
+    """The rules by which the step failed; None in rows of older versions, whose `message` names them."""
 
 
 class Finished(NamedTuple):
@@ -83,6 +85,7 @@ class StepRun:
     outputs: dict[str, Written] = field(default_factory=dict)
     gates: dict[str, float] = field(default_factory=dict)
     overridden: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
 
     def part(self, name: str, purpose: str) -> AbstractContextManager[None]:
         """Return the context manager of a part of the step: it says what the part is for and times it."""
@@ -226,7 +229,9 @@ def recorded(
             failed = replace(
                 row, timings=report.seconds, counts=run.counts or None, figures=run.figures or None
             )
-            failed = replace(failed, gates=run.gates or None, overridden=run.overridden or None)
+            failed = replace(
+                failed, gates=run.gates or None, overridden=run.overridden or None, broken=run.broken
+            )
             _put_failed(context, failed, known or error)
             if known is not None and known is not error:
                 raise known from error

@@ -325,6 +325,12 @@ RUNS = TableSpec(
             "overridden", STRINGS, "the rules that were broken and overridden by `--override`", required=False
         ),
         ColumnSpec("llm_dtype", STRING, "the number type that the LLM computed in", required=False),
+        ColumnSpec(
+            "broken",
+            STRINGS,
+            "the rules of the section `gates` by which a step failed; null in rows of older versions",
+            required=False,
+        ),
     ),
     key=("run_id", "run_date", "step", "status"),
     constraints=(
