@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-import functools
 import sys
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from datetime import date, datetime
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from rich.console import Console
 
-from allmrec.config import Config, GatesConfig, load
+from allmrec.config import Config, SparkConfig
 from allmrec.errors import SetupError, UserError
+from allmrec.json_lines import JsonStream
+from allmrec.options import asked_for_json, configured, run_date_option, run_options
+from allmrec.packages import missing_package
 from allmrec.reporting import Report, Screen
-from allmrec.runtime.context import Context, RunOptions
-from allmrec.runtime.fencing import begin
-from allmrec.runtime.inputs import Inputs, day_after_last_event
-from allmrec.tables.session import create_session
-from allmrec.tables.spark_log import spark_log
-from allmrec.tables.troubles import as_user_error
+from allmrec.tables.spark_log import end_of, spark_log
 
-Command = Callable[..., None]
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from allmrec.runtime.context import Context, RunOptions
 
 OUT = Console(width=None if sys.stdout.isatty() else 120)
 """What a command is asked for: a terminal's own width, 120 characters in a file or pipe."""
 LOG = Console(stderr=True, soft_wrap=True, highlight=False)
 """What is said while it works."""
-AS_JSON = "allmrec.as_json"
-"""Where a command's context notes that it speaks in lines of JSON."""
 SPARK_LOG_LINES = 30
 """Lines of Spark's own log that are shown when something unexpected fails."""
 
@@ -43,6 +41,36 @@ class _Commands(click.Group):
     program, with its traceback.
     """
 
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run the command that the arguments name, and end the process; a mistake in them is one line.
+
+        With `reporting.json_lines` every line of standard error is JSON from here to the end of the process.
+        """
+        if asked_for_json(sys.argv[1:] if args is None else args):
+            sys.stderr = JsonStream(sys.stderr)
+        if not standalone_mode:
+            return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        try:
+            sys.exit(super().main(args, prog_name, complete_var, standalone_mode=False, **extra))
+        except click.UsageError as error:
+            line = error.format_message()
+            if "\n" in line:  # the help of a group that was given no command
+                error.show()
+                sys.exit(error.exit_code)
+            advice = f"; see {error.ctx.command_path} --help" if error.ctx else ""
+            _end(f"{line.rstrip('.')}{advice}", error.exit_code)
+        except click.ClickException as error:
+            _end(error.format_message(), error.exit_code)
+        except click.Abort:
+            _end("aborted", 1)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; raises what is a defect of the program, after the end of Spark's log."""
         try:
@@ -50,21 +78,50 @@ class _Commands(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
-            known = as_user_error(error)
+            known = _as_user_error(error)
             if known is not error:
-                _show_spark_log(_report(bool(ctx.meta.get(AS_JSON))))
+                _show_spark_log(_report())
             if known is not None:
-                _fail(ctx, known)
+                _end(str(known), known.exit_code)
             raise
 
 
-def _fail(ctx: click.Context, error: UserError) -> None:
+class _OfUser(click.Command):
+    """A command about a user, whose id may begin with a hyphen."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments; an unknown option may be an id, so the error says how to write one."""
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            word = next((one for one in given if one.startswith(error.option_name)), error.option_name)
+            advice = f"an id that begins with a hyphen comes after --: {ctx.command_path} -- {word}."
+            message = f"No such option: {error.option_name}; {advice}"
+            raise click.NoSuchOption(error.option_name, message, error.possibilities, ctx) from None
+
+
+def _as_user_error(error: Exception) -> UserError | None:
+    """Return an error as one of one line; None for a defect of the program."""
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, ModuleNotFoundError):
+        return missing_package(error)
+    # Without pyspark there is no error of Spark's.
+    with suppress(ModuleNotFoundError):
+        from allmrec.tables.troubles import as_user_error
+
+        return as_user_error(error)
+    return None
+
+
+def _end(line: str, exit_code: int) -> NoReturn:
     """Say the error as the last line and end with its exit code."""
-    if ctx.meta.get(AS_JSON):
-        _report(as_json=True).of(level="error", exit_code=str(error.exit_code))(str(error))
+    if isinstance(sys.stderr, JsonStream):
+        _report().of(level="error", exit_code=str(exit_code))(line)
     else:
-        LOG.print(f"error: {error}", style="red", markup=False)
-    sys.exit(error.exit_code)
+        LOG.print(f"error: {line}", style="red", markup=False)
+    sys.exit(exit_code)
 
 
 def _show_spark_log(report: Report) -> None:
@@ -72,13 +129,13 @@ def _show_spark_log(report: Report) -> None:
     path = spark_log()
     if path is not None and path.is_file():
         report(f"the end of Spark's log, {path}:")
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines()[-SPARK_LOG_LINES:]:
+        for line in end_of(path, SPARK_LOG_LINES):
             report(f"  {line}")
 
 
-def _report(as_json: bool) -> Report:
+def _report() -> Report:
     """Return the report of a command: live at a terminal, lines in a file or pipe, or lines of JSON."""
-    if as_json:
+    if isinstance(sys.stderr, JsonStream):
         return Report(lambda line: print(line, file=sys.stderr, flush=True), as_json=True)
     return Report(
         lambda line: LOG.print(f"{datetime.now():%H:%M:%S} {line}", markup=False),
@@ -86,94 +143,22 @@ def _report(as_json: bool) -> Report:
     )
 
 
-def _run_date(_: click.Context, __: click.Parameter, value: str | None) -> date | None:
-    try:
-        return None if value is None else date.fromisoformat(value)
-    except ValueError:
-        raise click.BadParameter(f"{value!r}, expected YYYY-MM-DD") from None
+def create_session(config: SparkConfig, app_name: str) -> SparkSession:
+    """Return the running Spark session, or start one; see `allmrec.tables.session`."""
+    # Loads Spark, which `--help` does without.
+    from allmrec.tables import session
+
+    return session.create_session(config, app_name)
 
 
-def configured(function: Command) -> Command:
-    """Give a command --config and --set, and pass it a `Config` instead."""
+def _context(config: Config, name: str, options: RunOptions | None = None) -> Context:
+    from allmrec.runtime.context import Context, RunOptions
 
-    @click.option(
-        "--config",
-        multiple=True,
-        metavar="FILE",
-        help="YAML overlay on the defaults; may be repeated, later ones win.",
-    )
-    @click.option(
-        "--set",
-        "overrides",
-        multiple=True,
-        metavar="SECTION.KEY=VALUE",
-        help="Overrides one setting; may be repeated.",
-    )
-    @functools.wraps(function)
-    def command(config: tuple[str, ...], overrides: tuple[str, ...], **others: Any) -> None:
-        settings = load(config, overrides)
-        click.get_current_context().meta[AS_JSON] = settings.reporting.json_lines
-        function(settings, **others)
-
-    return command
-
-
-NO_OPTIONS = RunOptions()
-RUN_OPTIONS = {
-    "force": click.option("--force", is_flag=True, help="Repeat what is there already."),
-    "refresh": click.option(
-        "--refresh",
-        is_flag=True,
-        help="Read the newest versions of the input tables, not those of the date's last run.",
-    ),
-    "full": click.option("--full", is_flag=True, help="Score everybody; keep no list of the night before."),
-    "max_minutes": click.option(
-        "--max-minutes",
-        type=click.FloatRange(min=0),
-        help="After so many minutes nobody else is read by the LLM.",
-    ),
-    "override": click.option(
-        "--override",
-        multiple=True,
-        type=click.Choice(list(GatesConfig.model_fields)),
-        metavar="RULE",
-        help="A rule of the section `gates` that may be broken; may be repeated, and is recorded.",
-    ),
-}
-"""Options of commands that run a date: what is asked of this one run, and belongs into no configuration."""
-
-
-def run_options(*names: str) -> Callable[[Command], Command]:
-    """Return the decorator that gives a command some of `RUN_OPTIONS`, and passes it `RunOptions` instead."""
-
-    def decorate(function: Command) -> Command:
-        @functools.wraps(function)
-        def command(*positional: Any, **others: Any) -> None:
-            asked = {name: others.pop(name) for name in names}
-            if "override" in asked:
-                asked["override"] = frozenset(asked["override"])
-            function(*positional, options=RunOptions(**asked), **others)
-
-        for name in reversed(names):
-            command = RUN_OPTIONS[name](command)
-        return command
-
-    return decorate
-
-
-def run_date_option(required: bool = False) -> Callable[[Command], Command]:
-    """Return the decorator that gives a command --run-date, a date."""
-    cut_off = "Knowledge cut-off: no event at or after its midnight (UTC) is read."
-    help_text = cut_off if required else f"{cut_off} Default: the day after the last event."
-    return click.option("--run-date", callback=_run_date, required=required, help=help_text)
-
-
-def _context(config: Config, name: str, options: RunOptions = NO_OPTIONS) -> Context:
-    report = _report(config.reporting.json_lines)
+    report = _report()
     # A first start fetches Delta's JARs: at a terminal somebody waits for it.
     with report.screen.task("start Spark") if report.screen else nullcontext():
         session = create_session(config.spark, f"allmrec {name}")
-    return Context.open(session, config, report, options)
+    return Context.open(session, config, report, options or RunOptions())
 
 
 @click.group(cls=_Commands)
@@ -258,6 +243,9 @@ def _add_step(name: str, purpose: str, options_of_step: tuple[str, ...]) -> None
     @run_options(*options_of_step)
     @run_date_option()
     def command(config: Config, run_date: date | None, options: RunOptions) -> None:
+        from allmrec.runtime.fencing import begin
+        from allmrec.runtime.inputs import Inputs, day_after_last_event
+
         run_step = getattr(import_module(f"allmrec.steps.{name}"), f"run_{name}")
         with _context(config, name, options) as context:
             day = run_date or day_after_last_event(Inputs.newest(context))
@@ -281,8 +269,8 @@ def nightly(config: Config, run_date: date, options: RunOptions) -> None:
 
 
 @cli.command()
-@click.option("--from", "first", callback=_run_date, required=True, help="First run date.")
-@click.option("--to", "last", callback=_run_date, required=True, help="Last run date, included.")
+@run_date_option("--from", "first", required=True, help_text="First run date.")
+@run_date_option("--to", "last", required=True, help_text="Last run date, included.")
 @configured
 @run_options("force", "refresh", "full", "max_minutes", "override")
 def backfill(config: Config, first: date, last: date, options: RunOptions) -> None:
@@ -305,7 +293,7 @@ def maintain(config: Config, dry_run: bool) -> None:
             click.echo(line)
 
 
-@cli.command()
+@cli.command(cls=_OfUser)
 @click.argument("user")
 @configured
 def forget(config: Config, user: str) -> None:
@@ -319,7 +307,7 @@ def forget(config: Config, user: str) -> None:
 
 @cli.command("runs")
 @configured
-@click.option("--run-date", callback=_run_date, help="The night in detail. Default: the newest.")
+@run_date_option(help_text="The night in detail. Default: the newest.")
 @click.option("--last", type=click.IntRange(min=1), default=10, show_default=True, help="Nights listed.")
 def show_runs(config: Config, run_date: date | None, last: int) -> None:
     """What ran: counts, sources, fallbacks, gates and durations, against the night before."""
@@ -361,7 +349,7 @@ def compare(config: Config, first: str, second: str) -> None:
         click.echo(compared_bundles(context, first, second))
 
 
-@cli.command()
+@cli.command(cls=_OfUser)
 @click.argument("user")
 @configured
 @run_date_option()

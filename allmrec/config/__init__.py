@@ -5,7 +5,7 @@ Unknown keys and bad values are refused by their path. `reference` writes the ta
 """
 
 from allmrec.config.fingerprints import fingerprint
-from allmrec.config.loading import from_dict, load
+from allmrec.config.loading import asks_for_json, from_dict, load
 from allmrec.config.reference import reference
 from allmrec.config.sections import (
     CandidatesConfig,
@@ -55,6 +55,7 @@ __all__ = [
     "TablesConfig",
     "TextEncoderConfig",
     "TrainingConfig",
+    "asks_for_json",
     "fingerprint",
     "from_dict",
     "load",

@@ -1,112 +1,155 @@
-"""From YAML files, overrides and mappings to a checked `Config`; every mistake is named by its path."""
+"""From YAML files, overrides and mappings to a checked `Config`. Every mistake is named by its path."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
-from allmrec.config.reference import expected, fields
+from allmrec.config.mistakes import explained
 from allmrec.config.sections import Config
+from allmrec.config.typed import NULLS, is_scalar, setting_at, takes_text, typed
+from allmrec.config.yaml_text import Plain, comment, parsed, unquoted
 from allmrec.errors import ConfigError
+
+_KEY = re.compile(r"\s*([\w.-]+)")
+"""The key of an override. Names of Spark's settings have no other characters."""
 
 
 def load(paths: Iterable[str | Path] = (), overrides: Iterable[str] = ()) -> Config:
     """Return the defaults, overlaid by each YAML file in turn, then by each `section.key=value`.
 
-    Raises ConfigError where a file is missing or no mapping, a key unknown, or a value bad; the message
-    begins with the path.
+    Of two values of one key the later one counts. Raises ConfigError if a file cannot be read or is no
+    mapping, a key is unknown or a value bad; the message begins with the path.
     """
-    tree: dict[str, Any] = {}
+    return from_dict(_tree(paths, overrides))
+
+
+def asks_for_json(paths: Iterable[str | Path], overrides: Iterable[str]) -> bool:
+    """Return whether these options set `reporting.json_lines`, whatever else is wrong with them."""
+    asked = False
     for path in paths:
-        _overlay(tree, _read_yaml(Path(path)))
+        try:
+            asked = _json_lines_of(_read_file(Path(path)), asked)
+        except ConfigError:
+            asked = asked or _mentions_json(Path(path))
     for override in overrides:
-        key, equals_sign, value = override.partition("=")
-        if not equals_sign or not key.strip():
-            raise ConfigError(f"--set {override}: expected section.key=value")
-        branch: Any = _parse_yaml(value, f"--set {key}")
-        if isinstance(branch, int | float) and expected(key.strip()).startswith("a text"):
-            branch = value  # a bundle_id, say, may look like a number: 1234567890123e45
-        for part in reversed(key.strip().split(".")):
-            branch = {part: branch}
-        _overlay(tree, branch)
-    return from_dict(tree)
+        with suppress(ConfigError):
+            asked = _json_lines_of(_read_override(override), asked)
+    return asked
+
+
+def _json_lines_of(tree: Mapping[str, Any], otherwise: bool) -> bool:
+    """Return `reporting.json_lines` of a tree."""
+    reporting = tree.get("reporting")
+    asked = reporting.get("json_lines") if isinstance(reporting, dict) else None
+    return asked if isinstance(asked, bool) else otherwise
+
+
+def _mentions_json(path: Path) -> bool:
+    """Return whether a file that is no valid configuration has a line `json_lines: true`."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return re.search(r"^[ {]*(reporting: *{ *)?json_lines: *true\b", text, re.MULTILINE) is not None
 
 
 def from_dict(tree: Mapping[str, Any]) -> Config:
     """Return the Config of a nested mapping.
 
-    Raises ConfigError where a key is unknown or a value bad; the message names each by its path.
+    Raises ConfigError if a key is unknown or a value bad; the message names each by its path.
     """
     try:
         # JSON mode: strict on numbers and texts, yet an array may fill a tuple.
         return Config.model_validate_json(json.dumps(tree, default=str))
     except ValidationError as error:
-        by_path: dict[str, str] = {}
-        for detail in error.errors():
-            path, explanation = _explained(dict(detail))
-            by_path.setdefault(path, explanation)
-        raise ConfigError("; ".join(by_path.values())) from None
+        raise ConfigError(explained(error)) from None
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that reads `1e-4` as a number, as people mean it."""
+def _tree(paths: Iterable[str | Path], overrides: Iterable[str]) -> dict[str, Any]:
+    """Return the settings of files and overrides, one laid over the other."""
+    tree: dict[str, Any] = {}
+    for path in paths:
+        _overlay(tree, _read_file(Path(path)))
+    for override in overrides:
+        _overlay(tree, _read_override(override))
+    return tree
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-
-
-def _parse_yaml(text: str, where: str) -> Any:
+def _read_file(path: Path) -> dict[str, Any]:
     try:
-        return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: not valid YAML ({' '.join(str(error).split())})") from None
+        text = path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file, expected a YAML configuration") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}, expected a YAML configuration") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: byte {error.start + 1} is not UTF-8; save the file as UTF-8") from None
+    tree = parsed(text, str(path))
+    if isinstance(tree, Plain) and tree in NULLS:
+        return {}
+    if not isinstance(tree, dict):
+        kind = "list" if isinstance(tree, list) else "text"
+        raise ConfigError(f"{path}: a {kind}, expected a mapping of sections")
+    return dict(typed(tree, Config))
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such file, expected a YAML configuration")
-    tree = _parse_yaml(path.read_text(encoding="utf-8"), str(path))
-    if not isinstance(tree, dict | None):
-        raise ConfigError(f"{path}: {type(tree).__name__}, expected a mapping of sections")
-    return tree or {}
+def _read_override(override: str) -> dict[str, Any]:
+    """Return the tree of one `section.key=value`; errors quote no value that may be secret."""
+    found = _KEY.match(override)
+    key = found.group(1) if found else ""
+    keys, kind = setting_at(key)
+    after = override[found.end() :] if found else override
+    if not key or not after.startswith("="):
+        shown = "spark.settings" if key.startswith("spark.settings.") else key
+        blank = ", without a blank before the =" if after.lstrip().startswith("=") else ""
+        raise ConfigError(f"--set {shown or '…'}: expected section.key=value{blank}")
+    value = after[1:]
+    if not _is_unicode(value):
+        raise ConfigError(f"--set {key}: the value is not UTF-8")
+    branch = _read_value(value, kind, key)
+    for part in reversed(keys):
+        branch = {part: branch}
+    return branch
+
+
+def _read_value(value: str, kind: Any, key: str) -> Any:
+    """Return the value of an override: of a text what was written, of a list or mapping what YAML reads.
+
+    Quotes around the whole value are YAML's, as in a file.
+    """
+    if is_scalar(kind):
+        quoted = unquoted(value)
+        return typed(Plain(value if takes_text(kind) else value.strip()), kind) if quoted is None else quoted
+    tree = parsed(value, f"--set {key}")
+    if comment(value):
+        raise ConfigError(f"--set {key}: a # begins a comment in YAML; put texts that contain it into quotes")
+    return typed(tree, kind, key)
+
+
+def _is_unicode(text: str) -> bool:
+    """Return whether a text can be written as UTF-8: an argument of other bytes has lone surrogates."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _overlay(tree: dict[str, Any], extra: Mapping[str, Any]) -> None:
-    """Lay `extra` over `tree` in place, mapping by mapping."""
+    """Lay `extra` over `tree` in place, mapping by mapping.
+
+    A value in the place of a section stays, so that the check refuses it.
+    """
     for key, value in extra.items():
-        if isinstance(value, dict) and isinstance(tree.get(key), dict):
-            _overlay(tree[key], value)
-        else:
+        known = tree.get(key)
+        if isinstance(value, dict) and isinstance(known, dict):
+            _overlay(known, value)
+        elif not (isinstance(value, dict) and key in tree):
             tree[key] = value
-
-
-def _explained(detail: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the path of one of pydantic's mistakes and its account as `path: value, expected …`."""
-    path = ".".join(str(part) for part in detail["loc"] if isinstance(part, str))
-    if detail["type"] == "extra_forbidden":
-        return path, f"{path}: unknown key, expected one of {', '.join(_keys_beside(path))}"
-    if detail["type"] == "value_error":
-        return path, str(detail["ctx"]["error"])
-    while path and not _is_setting_or_section(path):  # a union's branch or an element adds parts of its own
-        path = path.rpartition(".")[0]
-    value = json.dumps(detail["input"], ensure_ascii=False)
-    return path, f"{path or 'configuration'}: {value}, expected {expected(path) or 'a mapping of settings'}"
-
-
-def _keys_beside(path: str) -> list[str]:
-    """Return the known keys of the section in which `path` is."""
-    section = path.rpartition(".")[0]
-    names = [name for name, _ in fields() if name.startswith(section)]
-    return sorted({name.removeprefix(f"{section}.").split(".")[0] for name in names})
-
-
-def _is_setting_or_section(path: str) -> bool:
-    return any(name == path or name.startswith(path + ".") for name, _ in fields())

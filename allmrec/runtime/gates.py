@@ -54,6 +54,7 @@ def check(context: Context, run: StepRun, run_date: date, measured: list[Measure
     for rule in run.overridden:
         run.report(f"gate {rule}: broken, and overridden")
     failed = [one for one in broken if one.rule not in context.options.override]
+    run.broken += [one.rule for one in failed]
     if failed:
         rules = "; ".join(
             f"gates.{one.rule}: {one.words}, {one.value:.4g} where at most {limits[one.rule]:.4g} is allowed "

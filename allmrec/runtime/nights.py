@@ -76,9 +76,8 @@ class Night:
     @property
     def broken(self) -> list[str]:
         """The rules by which a step failed."""
-        messages = [row.message or "" for row in self.rows.values() if row.status == "failed"]
-        failed = [message for message in messages if message.startswith("GateError")]
-        return [rule for message in failed for rule in re.findall(r"gates\.(\w+):", message)]
+        failed = (row for row in self.rows.values() if row.status == "failed")
+        return [rule for row in failed for rule in _broken_rules(row)]
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -158,6 +157,14 @@ def _dates(runs: DataFrame) -> tuple[list[date], list[date], list[date]]:
     published = [group["run_date"] for group in groups if group["step"] == "publish" and group["is_done"]]
     trained = [group["run_date"] for group in groups if group["step"] == "train"]
     return sorted(dates, reverse=True), published, trained[:NUM_TRAININGS]
+
+
+def _broken_rules(row: RunRow) -> list[str]:
+    """Return the rules by which a step failed. Older versions named them in the message alone."""
+    if row.broken is not None:
+        return row.broken
+    message = row.message or ""
+    return re.findall(r"gates\.(\w+):", message) if message.startswith("GateError") else []
 
 
 def _in_order(rows: Mapping[str, RunRow]) -> dict[str, RunRow]:

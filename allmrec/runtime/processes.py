@@ -140,13 +140,16 @@ def _check(session: SparkSession, config: Config) -> None:
 
 
 def _of_each_process(config: Config, on_this_machine: bool) -> Config:
-    """Return the configuration with this machine's cache and with each process's share of its threads."""
+    """Return the configuration with this machine's cache and with each process's share of its threads.
+
+    It is written to a file for each process, so it has no `spark.settings`.
+    """
     llm = config.llm.model_copy(update={"cache": str(cache_folder(config.llm).resolve())})
     num_threads = config.training.num_threads
     if on_this_machine:
         num_threads = max(1, (num_threads or torch.get_num_threads()) // config.training.processes)
     training = config.training.model_copy(update={"num_threads": num_threads})
-    return config.model_copy(update={"llm": llm, "training": training})
+    return config.without_secrets().model_copy(update={"llm": llm, "training": training})
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from allmrec.reporting import Report
 from allmrec.runtime.context import Context
 from allmrec.tables.cached_frames import CachedFrames
 from allmrec.tables.delta import Written
+from allmrec.tables.secret_settings import without_secrets
 from allmrec.tables.troubles import as_user_error
 
 MAX_MESSAGE = 2000
@@ -62,6 +63,8 @@ class RunRow:
     llm_dtype: str | None = None
     table_ids: Mapping[str, str] | None = None
     """Delta's id of every table that was read or written; None from an older version."""
+    broken: list[str] | None = None
+    """The rules by which the step failed; None in rows of older versions, whose `message` names them."""
 
 
 class Finished(NamedTuple):
@@ -85,6 +88,7 @@ class StepRun:
     gates: dict[str, float] = field(default_factory=dict)
     overridden: list[str] = field(default_factory=list)
     table_ids: dict[str, str] = field(default_factory=dict)
+    broken: list[str] = field(default_factory=list)
 
     def part(self, name: str, purpose: str) -> AbstractContextManager[None]:
         """Return the context manager of a part of the step: it says what the part is for and times it."""
@@ -227,7 +231,7 @@ def recorded(
         started_at=_now(),
         fingerprint=step_fingerprint,
         input_versions=dict(versions),
-        config_hash=fingerprint(config=context.config),
+        config_hash=fingerprint(config=context.config.without_secrets()),
         run_order=context.order,
         llm_dtype=context.config.llm.dtype,
         table_ids=dict(table_ids),
@@ -245,7 +249,9 @@ def recorded(
             failed = replace(
                 row, timings=report.seconds, counts=run.counts or None, figures=run.figures or None
             )
-            failed = replace(failed, gates=run.gates or None, overridden=run.overridden or None)
+            failed = replace(
+                failed, gates=run.gates or None, overridden=run.overridden or None, broken=run.broken
+            )
             _put_failed(context, failed, known or error)
             if known is not None and known is not error:
                 raise known from error
@@ -291,7 +297,7 @@ def _where_rows_are(context: Context, row: RunRow) -> Mapping[str, int] | None:
 
 def _put_failed(context: Context, row: RunRow, error: BaseException) -> None:
     """Record a failure; where even that fails, say so, so that the first error is the one that is seen."""
-    message = f"{type(error).__name__}: {error}"[:MAX_MESSAGE]
+    message = without_secrets(f"{type(error).__name__}: {error}")[:MAX_MESSAGE]
     try:
         _put(context, replace(row, status="failed", finished_at=_now(), message=message))
     except (UserError, PySparkException, Py4JError, OSError) as second:

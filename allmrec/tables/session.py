@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 import time
@@ -21,9 +22,12 @@ from allmrec.config import SparkConfig
 from allmrec.errors import SetupError
 from allmrec.tables.ended_jvm import say_it_once
 from allmrec.tables.java import use_java
+from allmrec.tables.secret_settings import keep_secret
 from allmrec.tables.spark_log import causes, new_spark_log, remove_at_exit
 
 DELTA_PACKAGE = "io.delta:delta-spark_2.13:4.0.1"
+DELTA_VERSION = "4.0."
+"""What the versions of Delta for Spark 4.0 begin with."""
 _ROW_SETTINGS = {
     # Rows must not change with the machine's time zone, and a wrong cast must never become a silent null.
     "spark.sql.session.timeZone": "UTC",
@@ -69,6 +73,7 @@ def create_session(config: SparkConfig, app_name: str = "allmrec") -> SparkSessi
     os.environ["TZ"] = "UTC"
     time.tzset()
     say_it_once()
+    keep_secret(config.settings.values())
     session = SparkSession.getActiveSession()
     if session is None:
         session = _start(config, app_name)
@@ -175,12 +180,24 @@ def _delta_jars(settings: dict[str, str]) -> dict[str, str]:
         return {"spark.jars.packages": ",".join(packages)}
     jars = sorted(str(jar.resolve()) for jar in Path(folder).glob("*.jar"))
     for needed in ("delta-spark_2.13", "delta-storage"):
-        if not any(Path(jar).name.startswith(needed) for jar in jars):
-            raise SetupError(
-                f"ALLMREC_JARS={folder}: holds no {needed}-4.0.1.jar; "
-                f"put the JARs of {DELTA_PACKAGE} there, or unset it"
-            )
+        _check_jar(folder, needed, [Path(jar).name for jar in jars])
     return {"spark.jars": ",".join([*_listed(settings, "spark.jars"), *jars])}
+
+
+def _check_jar(folder: str, needed: str, names: list[str]) -> None:
+    """Raise SetupError if the folder has no JAR of that name, or another version than Spark 4.0 takes.
+
+    Maven calls it `delta-storage-4.0.1.jar`, Ivy's own folder `io.delta_delta-storage-4.0.1.jar`.
+    """
+    version_of = re.compile(rf"(?:.*_)?{re.escape(needed)}-(\d.*)\.jar")
+    found = {name: match.group(1) for name in names if (match := version_of.fullmatch(name))}
+    wrong = [name for name, version in found.items() if not version.startswith(DELTA_VERSION)]
+    if not found or wrong:
+        holds = f"holds {', '.join(wrong)}, expected" if wrong else "holds no"
+        raise SetupError(
+            f"ALLMREC_JARS={folder}: {holds} {needed}-{DELTA_VERSION}x.jar; "
+            f"put the JARs of {DELTA_PACKAGE} there, and no others of Delta, or unset it"
+        )
 
 
 def _listed(settings: dict[str, str], key: str) -> list[str]:

@@ -12,6 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from allmrec.tables.secret_settings import without_secrets
+
 NUM_CAUSES = 3
 """How many lines of the log an error quotes."""
 MAX_CAUSE_CHARACTERS = 300
@@ -46,9 +48,15 @@ def remove_at_exit(log: Path) -> None:
     atexit.register(remove)
 
 
+def end_of(log: Path, num_lines: int) -> list[str]:
+    """Return the last lines of the log, without values of `spark.settings`."""
+    text = without_secrets(log.read_text(encoding="utf-8", errors="replace"))
+    return text.splitlines()[-num_lines:]
+
+
 def causes(log: Path) -> str:
     """Return the last lines of the log that say what failed, in one line; where none does, its last lines."""
-    text = log.read_text(encoding="utf-8", errors="replace")
+    text = without_secrets(log.read_text(encoding="utf-8", errors="replace"))
     # Neither empty lines nor those of a stack trace.
     lines = [line for line in map(str.strip, text.splitlines()) if line and not line.startswith("at ")]
     telling = [line for line in lines if _CAUSE.search(line)] or lines

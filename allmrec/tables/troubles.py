@@ -11,7 +11,9 @@ from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError
 from pyspark.errors import PySparkException
 
 from allmrec import errors
-from allmrec.errors import PassingError, SetupError, TableError, UserError
+from allmrec.errors import InputError, PassingError, SetupError, TableError, UserError
+from allmrec.tables.secret_settings import without_secrets
+from allmrec.tables.unnamed import is_passing, judged, telling_line
 
 MAX_LINE_CHARACTERS = 300
 """How much of Delta's or Spark's own line an error quotes."""
@@ -27,13 +29,18 @@ CONFLICTS = (
     "ConcurrentWriteException",
     "MetadataChangedException",
     "ProtocolChangedException",
+)
+"""What Delta says if another commit came first. The same commit on the new version may succeed."""
+CREATIONS = (
     "DELTA_PATH_EXISTS",
     "DELTA_TABLE_ALREADY_EXISTS",
-    # A table that another run is just creating is neither there nor not.
     "DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION",
     "DELTA_TABLE_NOT_FOUND",
 )
-"""What Delta says where another commit came first; the same commit on the new version may do."""
+"""What Delta says of a table that another run is just creating: it is neither there nor not.
+
+Said once more when no other run can be creating it, it does not pass.
+"""
 
 _LOG_GAPS = "half-written: its transaction log has gaps; restore the missing files of its _delta_log"
 _DAMAGED = "half-written: its transaction log is damaged; restore it"
@@ -47,9 +54,16 @@ _NO_RIGHT = "may not be written: the folder is read-only or belongs to somebody 
 _NO_PYTHON = (
     "a worker cannot start its Python; name one that every machine has, and may run, by PYSPARK_PYTHON"
 )
+_OTHER_PYTHON = (
+    "a worker's Python lacks a package, or is another version than the driver's; "
+    "install allmrec[runtime] on every machine and name its Python by PYSPARK_PYTHON"
+)
 _MEANINGS: dict[str, tuple[type[UserError], str]] = {
     # Before what the system says of it.
     "Cannot run program": (SetupError, _NO_PYTHON),
+    "ModuleNotFoundError: No module named": (SetupError, _OTHER_PYTHON),
+    "[PACKAGE_NOT_INSTALLED]": (SetupError, _OTHER_PYTHON),
+    "[PYTHON_VERSION_MISMATCH]": (SetupError, _OTHER_PYTHON),
     "No space left on device": (PassingError, _NO_ROOM),
     "Permission denied": (SetupError, _NO_RIGHT),
     "Read-only file system": (SetupError, _NO_RIGHT),
@@ -83,9 +97,15 @@ _MEANINGS: dict[str, tuple[type[UserError], str]] = {
     "DELTA_SCHEMA_NOT_SET": (TableError, "half-written: its transaction log has no schema; restore it"),
     "MALFORMED_RECORD_IN_PARSING": (TableError, _DAMAGED),
     **dict.fromkeys(CONFLICTS, (PassingError, "another run wrote to it at the same time; try again")),
+    **dict.fromkeys(CREATIONS, (TableError, "no Delta table of ours; expected one, or an empty folder")),
 }
 """Part of a message → what it means for a table. The first that a message contains counts."""
 
+_WRONG_PATH = {
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),
+    *(errno.EINVAL, errno.EILSEQ, errno.ENOTEMPTY, errno.ENXIO, errno.ENODEV),
+}
+"""What the system says of a path that will not be right by itself."""
 _FROM_WORKER = re.compile(r"^allmrec\.errors\.(\w+): (.+)$", re.MULTILINE)
 """The last line of a Python worker's traceback, where what it raised is one of ours."""
 _LOST_CALL = re.compile(r"^An error occurred while calling \S+$|does not exist in the JVM")
@@ -103,44 +123,49 @@ def explained(table: str, path: str) -> Iterator[None]:
         if known is None:
             raise
         kind, meaning, line = known
-        raise kind(f"{table}: {meaning}: {line} ({path})") from error
+        raise kind(without_secrets(f"{table}: {meaning}: {line} ({path})")) from error
 
 
 def is_conflict(error: BaseException) -> bool:
     """Return whether Delta refused a commit because another one came first."""
     return isinstance(error, PySparkException | Py4JJavaError) and any(
-        sign in str(error) for sign in CONFLICTS
+        sign in str(error) for sign in (*CONFLICTS, *CREATIONS)
     )
 
 
 def as_user_error(error: BaseException) -> UserError | None:
     """Return what Spark, Delta or the disk raised as an error of one line; None for anything else.
 
-    What nobody named yet counts as trouble that passes: a lost executor, a process that was killed.
+    An error that nobody named yet is judged by what Spark says of it (`allmrec.tables.unnamed`).
     """
     if isinstance(error, UserError):
         return error
+    try:
+        found = _as_user_error(error)
+    except (Py4JError, ConnectionError):
+        # A Java exception asks the JVM for its text.
+        found = _jvm_ended()
+    return type(found)(without_secrets(str(found))) if found else None
+
+
+def _as_user_error(error: BaseException) -> UserError | None:
     if _says_that_the_jvm_ended(error):
-        return PassingError("Spark's JVM has ended (killed, or out of memory); run the same command again")
+        return _jvm_ended()
     if isinstance(error, OSError):
         return _of_the_disk(error)
     if not isinstance(error, PySparkException | Py4JError):
         return None
     known = _known(error)
-    if known is None:
-        before_the_trace = str(error).split("\tat ", 1)[0]
-        return PassingError(f"Spark: {' '.join(before_the_trace.split())[:1000]}; run the same command again")
-    kind, meaning, line = known
-    table = _TABLE_IN_PATH.search(line)
-    return kind(
-        f"{table.group(1)}: {meaning}: {line}" if table else f"{meaning}: {line}" if meaning else line
-    )
+    return judged(error) if known is None else _with_table(*known)
+
+
+def _jvm_ended() -> PassingError:
+    return PassingError("Spark's JVM has ended (killed, or out of memory); run the same command again")
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of a message that is not blank, shortened."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines or [type(error).__name__])[0][:MAX_LINE_CHARACTERS].rstrip(";")
+    """Return what an error says in one line, shortened; never an empty one."""
+    return without_secrets(telling_line(error))[:MAX_LINE_CHARACTERS].rstrip(";")
 
 
 def _says_that_the_jvm_ended(error: BaseException) -> bool:
@@ -163,17 +188,30 @@ def _known(error: BaseException) -> tuple[type[UserError], str, str] | None:
     return None
 
 
+def _with_table(kind: type[UserError], meaning: str, line: str) -> UserError:
+    """Return a known error as one of one line, with the table that it names."""
+    table = _TABLE_IN_PATH.search(line)
+    said = f"{meaning}: {line}" if meaning else line
+    return kind(f"{table.group(1)}: {said}" if table else said)
+
+
 def _of_the_disk(error: OSError) -> UserError:
     """Return what a failed file operation of this process means."""
     where = error.filename or "unknown file"
-    if error.errno == errno.ENOSPC:
+    problem = error.strerror or str(error) or type(error).__name__
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return PassingError(f"No space left on the disk ({where}): {_NO_ROOM}")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return SetupError(f"{where}: {_NO_RIGHT}")
-    return PassingError(f"{where}: {error.strerror or error}; run the same command again")
+    if error.errno in _WRONG_PATH:
+        return InputError(f"{where}: {problem}; check the path")
+    if error.errno is None and not is_passing(problem):
+        return SetupError(without_secrets(" ".join(problem.split())))
+    return PassingError(f"{where}: {' '.join(problem.split())}; run the same command again")
 
 
 def _line_with(sign: str, message: str) -> str:
     """Return the first line of a message that contains `sign`, shortened."""
     line = next(line for line in message.splitlines() if sign in line).strip()
+    line = line.removeprefix(": ").removeprefix("Caused by: ")
     return line if len(line) <= MAX_LINE_CHARACTERS else line[: MAX_LINE_CHARACTERS - 3] + "..."

@@ -150,7 +150,7 @@ def test_tables_of_an_older_version_get_the_columns_that_are_new_and_keep_their_
 ) -> None:
     new = {
         "candidates": ("inputs_hash",),
-        "runs": ("run_order", "outputs", "gates", "overridden", "llm_dtype"),
+        "runs": ("run_order", "outputs", "gates", "overridden", "llm_dtype", "broken"),
     }
     for name, columns in new.items():
         old = spark.createDataFrame([], TABLES[name].schema).drop(*columns)

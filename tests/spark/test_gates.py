@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from datetime import date
+from contextlib import nullcontext
+from dataclasses import replace
+from datetime import date, datetime, timezone
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -15,8 +18,10 @@ from allmrec.reporting import Report
 from allmrec.runtime import gates
 from allmrec.runtime.context import Context, RunOptions
 from allmrec.runtime.gates import Measured
-from allmrec.runtime.runs import StepRun
+from allmrec.runtime.nights import Night
+from allmrec.runtime.runs import MAX_MESSAGE, RunRow, StepRun, recorded
 from allmrec.tables.cached_frames import CachedFrames
+from allmrec.tables.delta import Tables
 
 DAY = date(2026, 6, 1)
 
@@ -116,3 +121,35 @@ def test_a_rule_is_kept_at_its_limit_off_by_null_and_broken_once_by_an_override(
     assert run.gates == {"max_short_share": 0.5, "max_lost_users": 0.0}
     with pytest.raises(GateError, match="max_short_share"):
         checked(broken, override=frozenset({"max_lost_users"}))
+
+
+def test_a_run_that_fails_by_rules_records_them_whatever_its_error_says() -> None:
+    measured = [Measured(rule, 9e9, "words " * 200) for rule in GatesConfig.model_fields]
+    rows: list[dict[str, Any]] = []
+    tables = SimpleNamespace(
+        append=lambda name, row: rows.append(dict(row)), marked_commits=lambda mark: nullcontext()
+    )
+    for override in ("max_lost_users", "max_top1_rise"):
+        night = replace(context(override=frozenset({override})), tables=cast(Tables, tables))
+        with pytest.raises(GateError), recorded(night, "score", DAY, "f", {}, {}) as run:
+            gates.check(night, run, DAY, measured)
+        failed = rows[-1]
+        assert len(failed["message"]) == MAX_MESSAGE, "so long that the last rules are cut off"
+        assert failed["overridden"] == [override]
+        expected = [rule for rule in GatesConfig.model_fields if rule != override]
+        assert failed["broken"] == expected
+        assert Night.of(DAY, [RunRow(**failed)]).broken == expected
+
+
+def test_a_row_of_an_older_version_tells_its_rules_by_its_message() -> None:
+    message = "GateError: night of 2026-06-01: gates.max_lost_users: 1 lost; gates.max_top1_rise: more"
+    began = datetime(2026, 6, 1, tzinfo=timezone.utc)
+    for text, broken, expected in (
+        (message, None, ["max_lost_users", "max_top1_rise"]),
+        (message, ["max_users_change"], ["max_users_change"]),
+        ("InputError: see gates.max_lost_users: it is 0", None, []),
+        (None, None, []),
+        ("InputError: no user", [], []),
+    ):
+        row = RunRow("r", "score", "failed", began, DAY, message=text, broken=broken)
+        assert Night.of(DAY, [row]).broken == expected

@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import click
@@ -98,6 +99,68 @@ def test_a_date_that_is_none_is_refused() -> None:
     result = CliRunner().invoke(cli, ["nightly", "--run-date", "yesterday"])
     assert result.exit_code == 2
     assert "YYYY-MM-DD" in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nightly", "--run-date"],
+        ["backfill", "--to", "2026-06-01", "--from"],
+        ["backfill", "--from", "2026-06-01", "--to"],
+        ["show", "somebody", "--run-date"],
+        ["runs", "--run-date"],
+        ["train", "--run-date"],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("days", [None, 367, 3650])
+@pytest.mark.parametrize("edge", ["0001-01-01", "1970-01-01", "9999-12-31"])
+def test_a_date_outside_of_the_calendar_of_nights_is_refused_in_one_line(
+    arguments: list[str], days: int | None, edge: str
+) -> None:
+    today = datetime.now(timezone.utc).date()
+    date = edge if days is None else str(today + timedelta(days=days))
+    result = CliRunner().invoke(cli, [*arguments, date])
+    assert result.exit_code == 2
+    [line] = result.stderr.splitlines()
+    assert f"{date}, expected a date from 1970-01-02 to " in line
+
+
+@pytest.mark.parametrize("days", [0, 1, 366])
+def test_a_date_up_to_a_year_ahead_can_be_run(days: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("allmrec.cli.create_session", refuse)
+    date = datetime.now(timezone.utc).date() + timedelta(days=days)
+    result = CliRunner().invoke(cli, ["nightly", "--run-date", str(date)])
+    assert result.stderr == "error: no Java found\n"
+
+
+def refuse(*_: object) -> None:
+    """Stands in for a start of Spark."""
+    raise SetupError("no Java found")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["nightly"], "error: Missing option '--run-date'; see allmrec nightly --help"),
+        (["nigthly"], "error: No such command 'nigthly'. Did you mean 'nightly'?; see allmrec --help"),
+        (["maintain", "--dryrun"], "error: No such option '--dryrun'. Did you mean"),
+        (["runs", "--last", "0"], "error: Invalid value for '--last': 0 is not in the range x>=1"),
+        (["show", "-1"], "error: No such option: -1; an id that begins with a hyphen comes after --: "),
+        (["show", "-abc"], "allmrec show -- -abc"),
+        (["forget", "-1"], "allmrec forget -- -1"),
+    ],
+)
+def test_a_mistake_in_the_options_is_one_line(arguments: list[str], line: str) -> None:
+    result = CliRunner().invoke(cli, arguments, prog_name="allmrec")
+    assert result.exit_code == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert line in result.stderr
+
+
+def test_an_id_that_begins_with_a_hyphen_comes_after_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("allmrec.cli.create_session", refuse)
+    assert CliRunner().invoke(cli, ["show", "--", "-1"]).stderr == "error: no Java found\n"
 
 
 @pytest.fixture
@@ -193,3 +256,78 @@ def test_lines_of_json_name_run_step_and_exit_code(
         "exit_code": "2",
         "message": "no Java found",
     }
+
+
+JSON = ["--set", "reporting.json_lines=true"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "message"),
+    [
+        ([*JSON], 2, "Missing option '--run-date'; see allmrec nightly --help"),
+        (["--set=reporting.json_lines=true", "--confg", "x"], 2, "No such option '--confg'. Did you mean"),
+        ([*JSON, "--run-date", "0001-01-01"], 2, "Invalid value for '--run-date': 0001-01-01, expected"),
+        (["--run-date", "2026-06-01", "--set", "scoring.top_k=0", *JSON], 2, "scoring.top_k: 0, expected"),
+        (["--run-date", "2026-06-01", "--config", "nowhere.yaml", *JSON], 2, "nowhere.yaml: no such file"),
+        (
+            ["--run-date", "2026-06-01", "--config", "json.yaml"],
+            2,
+            "json.yaml: line 3: the key seed is there",
+        ),
+        (["--run-date", "2026-06-01", "--config", "good.yaml", "extra"], 2, "Got unexpected extra argument"),
+        (["--run-date", "2026-06-01", *JSON], 2, "no Java found"),
+    ],
+)
+def test_every_line_is_json_also_of_mistakes_in_the_options(
+    arguments: list[str],
+    exit_code: int,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "json.yaml").write_text("reporting: {json_lines: true}\nseed: 1\nseed: 2\n")
+    (tmp_path / "good.yaml").write_text("reporting: {json_lines: true}\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("allmrec.cli.create_session", refuse)
+    result = CliRunner().invoke(cli, ["nightly", *arguments], prog_name="allmrec")
+    assert result.exit_code == exit_code
+    [line] = result.stderr.splitlines()
+    told = json.loads(line)
+    assert (told["level"], told["exit_code"]) == ("error", str(exit_code))
+    assert told["message"].startswith(message)
+
+
+def test_what_libraries_write_and_a_traceback_are_lines_of_json(tmp_path: Path) -> None:
+    program = f"""
+import logging, sys, warnings
+import allmrec.cli
+def fail(*_):
+    warnings.warn("a library's warning")
+    logging.getLogger("library").warning("a library's line")
+    print('{{"already": "JSON"}}', file=sys.stderr)
+    print("half a line", end="", file=sys.stderr)
+    raise RuntimeError("a defect")
+allmrec.cli.create_session = fail
+sys.argv = ["allmrec", "nightly", "--run-date", "2026-06-01", *{JSON}]
+allmrec.cli.main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
+    )
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert done.returncode == 1
+    assert {"already": "JSON"} in lines
+    text = "\n".join(line.get("message", "") for line in lines)
+    for part in (
+        "UserWarning: a library's warning",
+        "a library's line",
+        "half a line",
+        "RuntimeError: a defect",
+    ):
+        assert part in text
+
+
+def test_a_file_without_the_setting_speaks_in_text(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("reporting: {json_lines: true}\n")
+    arguments = ["nightly", "--config", str(tmp_path / "a.yaml"), "--set", "reporting.json_lines=false"]
+    assert CliRunner().invoke(cli, arguments).stderr.startswith("error: Missing option")

@@ -170,17 +170,38 @@ def test_gpus_are_told_as_json(tmp_path: Path, nvidia_smi: str | None, addresses
     assert json.loads(told.stdout) == {"name": "gpu", "addresses": addresses}
 
 
-def test_the_image_replaces_today_by_the_date_and_nothing_else() -> None:
+@pytest.mark.parametrize(
+    ("run", "date"),
+    [
+        ("", None),
+        ("allmrec-nightly", None),
+        ("allmrec-nightly-12345", None),
+        ("allmrec-nightly-1780365599123456789", "2026-06-02"),  # one second before 02:00 UTC
+        ("allmrec-nightly-1780358399999999999", "2026-06-01"),  # the last moment of a day
+        ("allmrec-nightly-1780358400", "2026-06-02"),
+    ],
+)
+def test_the_image_replaces_today_by_the_date_of_the_schedule_and_nothing_else(
+    run: str, date: str | None
+) -> None:
     told = _run(
         [str(DEPLOY / "entrypoint.sh"), "driver", "--run-date", "TODAY", "NOT-TODAY"],
         SPARK_ENTRYPOINT="/bin/echo",
+        ALLMREC_RUN=run,
+        TZ="Pacific/Auckland",
     )
-    assert told.stdout.split() == [
-        "driver",
-        "--run-date",
-        datetime.now(timezone.utc).date().isoformat(),
-        "NOT-TODAY",
-    ]
+    today = datetime.now(timezone.utc).date().isoformat()
+    assert told.stdout.split() == ["driver", "--run-date", date or today, "NOT-TODAY"]
+
+
+def test_the_driver_on_kubernetes_is_told_the_name_of_its_run() -> None:
+    kubernetes = yaml.safe_load((DEPLOY / "kubernetes" / "nightly.yaml").read_text(encoding="utf-8"))
+    template = kubernetes["spec"]["template"]
+    [variable] = template["driver"]["env"]
+    assert "TODAY" in template["arguments"]
+    assert f"${{{variable['name']}:-}}" in (DEPLOY / "entrypoint.sh").read_text(encoding="utf-8")
+    label = "metadata.labels['sparkoperator.k8s.io/app-name']"
+    assert variable["valueFrom"]["fieldRef"]["fieldPath"] == label
 
 
 def test_stopping_a_cluster_that_is_not_there_kills_nobody(tmp_path: Path) -> None:

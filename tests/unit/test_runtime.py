@@ -5,22 +5,27 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from py4j.protocol import Py4JNetworkError
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
-from allmrec.config import Config
-from allmrec.errors import InputError, TableError
+from allmrec.config import Config, fingerprint, load
+from allmrec.errors import InputError, SetupError, TableError
 from allmrec.reporting import Report
 from allmrec.runtime import progress
 from allmrec.runtime.context import Context
+from allmrec.runtime.processes import _of_each_process
 from allmrec.runtime.runs import recorded
 from allmrec.tables.cached_frames import CachedFrames
 from allmrec.tables.delta import Tables
+from allmrec.tables.secret_settings import keep_secret, without_secrets
 
 DAY = date(2026, 6, 1)
 
@@ -146,6 +151,36 @@ def test_a_step_that_fails_leaves_its_error_and_its_timings() -> None:
     assert set(failed["timings"]) == {"read", "all"}
     assert failed["counts"] is failed["bundle_id"] is failed["outputs"] is None
     assert log == ["persist a", "unpersist a"]
+
+
+def test_neither_the_message_nor_the_hash_of_a_run_holds_a_value_of_sparks_settings() -> None:
+    tables = FakeTables()
+    secret = load([], ["spark.settings.spark.hadoop.fs.s3a.secret.key=HUNTER2"])
+    context = replace(context_of(tables, Report()), config=secret)
+    keep_secret(secret.spark.settings.values())
+
+    def fail() -> None:
+        with recorded(context, "score", DAY, "f" * 16, {}, {}):
+            raise PySparkException("Status Code: 403, secret HUNTER2 is wrong")
+
+    with pytest.raises(SetupError, match=r"Status Code: 403, secret \*\*\* is wrong") as error:
+        fail()
+    assert "HUNTER2" not in str(error.value)
+    assert tables.rows[-1]["message"].startswith("SetupError: Spark: Status Code: 403, secret *** is wrong")
+    assert {row["config_hash"] for row in tables.rows} == {fingerprint(config=Config())}
+
+
+def test_the_processes_of_a_training_are_sent_no_setting_of_sparks() -> None:
+    secret = load([], ["spark.settings.spark.hadoop.fs.s3a.secret.key=HUNTER2", "training.num_threads=2"])
+    sent = _of_each_process(secret, on_this_machine=True)
+    assert "HUNTER2" not in sent.model_dump_json()
+    assert sent.training.num_threads == 2
+
+
+def test_a_folder_of_this_machine_stays_readable_in_errors(tmp_path: Path) -> None:
+    keep_secret([str(tmp_path), "a very secret value", "4g"])
+    line = f"{tmp_path}/x: a very secret value, 4g, secret"
+    assert without_secrets(line) == f"{tmp_path}/x: ***, 4g, secret"
 
 
 def test_a_failure_that_cannot_be_recorded_does_not_hide_the_first_error() -> None:

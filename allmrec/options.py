@@ -1,0 +1,132 @@
+"""Options that commands share: the configuration, the run date, and how one run is asked for."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from datetime import date, datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from allmrec.config import GatesConfig, asks_for_json, load
+
+if TYPE_CHECKING:
+    from allmrec.runtime.context import RunOptions
+
+Command = Callable[..., None]
+
+FIRST_RUN_DATE = date(1970, 1, 2)
+"""The first run date that an event can precede: times are counted from 1970."""
+MAX_DAYS_AHEAD = 366
+"""How many days after today (UTC) a run date may be; the newest night decides what later nights read."""
+
+
+def configured(function: Command) -> Command:
+    """Give a command --config and --set, and pass it a `Config` instead."""
+
+    @click.option(
+        "--config",
+        multiple=True,
+        metavar="FILE",
+        help="YAML overlay on the defaults; may be repeated, later ones win.",
+    )
+    @click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="SECTION.KEY=VALUE",
+        help="Overrides one setting; may be repeated, later ones win.",
+    )
+    @functools.wraps(function)
+    def command(config: tuple[str, ...], overrides: tuple[str, ...], **others: Any) -> None:
+        function(load(config, overrides), **others)
+
+    return command
+
+
+def asked_for_json(arguments: Sequence[str]) -> bool:
+    """Return whether a command's arguments set `reporting.json_lines`, also if others of them are wrong."""
+    values: dict[str, list[str]] = {"--config": [], "--set": []}
+    words = iter(arguments)
+    for word in words:
+        option, equals_sign, value = word.partition("=")
+        if word == "--":
+            break
+        if option in values:
+            values[option].append(value if equals_sign else next(words, ""))
+    return asks_for_json(values["--config"], values["--set"])
+
+
+RUN_OPTIONS = {
+    "force": click.option("--force", is_flag=True, help="Repeat what is there already."),
+    "refresh": click.option(
+        "--refresh",
+        is_flag=True,
+        help="Read the newest versions of the input tables, not those of the date's last run.",
+    ),
+    "full": click.option("--full", is_flag=True, help="Score everybody; keep no list of the night before."),
+    "max_minutes": click.option(
+        "--max-minutes",
+        type=click.FloatRange(min=0),
+        help="After so many minutes nobody else is read by the LLM.",
+    ),
+    "override": click.option(
+        "--override",
+        multiple=True,
+        type=click.Choice(list(GatesConfig.model_fields)),
+        metavar="RULE",
+        help="A rule of the section `gates` that may be broken; may be repeated, and is recorded.",
+    ),
+}
+"""Options of commands that run a date: what is asked of this one run, and belongs into no configuration."""
+
+
+def run_options(*names: str) -> Callable[[Command], Command]:
+    """Return the decorator that gives a command some of `RUN_OPTIONS`, and passes it `RunOptions` instead."""
+
+    def decorate(function: Command) -> Command:
+        @functools.wraps(function)
+        def command(*positional: Any, **others: Any) -> None:
+            asked = {name: others.pop(name) for name in names}
+            function(*positional, options=_as_run_options(asked), **others)
+
+        for name in reversed(names):
+            command = RUN_OPTIONS[name](command)
+        return command
+
+    return decorate
+
+
+def run_date_option(
+    *names: str, required: bool = False, help_text: str | None = None
+) -> Callable[[Command], Command]:
+    """Return the decorator that gives a command --run-date, or the option `names`: a date that can be run."""
+    cut_off = "Knowledge cut-off: no event at or after its midnight (UTC) is read."
+    default = cut_off if required else f"{cut_off} Default: the day after the last event."
+    return click.option(
+        *(names or ("--run-date",)), callback=_run_date, required=required, help=help_text or default
+    )
+
+
+def _run_date(_: click.Context, __: click.Parameter, value: str | None) -> date | None:
+    """Return the date of an option; raises BadParameter for what is none, or lies outside of the calendar."""
+    if value is None:
+        return None
+    try:
+        day = date.fromisoformat(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r}, expected YYYY-MM-DD") from None
+    last = datetime.now(timezone.utc).date() + timedelta(days=MAX_DAYS_AHEAD)
+    if not FIRST_RUN_DATE <= day <= last:
+        raise click.BadParameter(f"{day}, expected a date from {FIRST_RUN_DATE} to {last}, a year from today")
+    return day
+
+
+def _as_run_options(asked: dict[str, Any]) -> RunOptions:
+    # Loads Spark, which `--help` does without.
+    from allmrec.runtime.context import RunOptions
+
+    if "override" in asked:
+        asked["override"] = frozenset(asked["override"])
+    return RunOptions(**asked)
