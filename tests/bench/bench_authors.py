@@ -5,7 +5,8 @@
 TABLES/_snapshots holds one snapshot for evaluation, written with `sequences.max_history=51`: the authors'
 code reads 50 items and predicts up to the 51st. First the two forms of an item's sentence are compared by the
 packaged encoder. Then the CF model is trained by each variant with two seeds. The test users' items are
-ranked among 19 uniform negatives and in the whole catalogue. Differences are paired, to conf/paper.yaml.
+ranked among 19 uniform negatives and in the whole catalogue. Differences are paired, to conf/paper.yaml. On
+its CF model stage 1 is trained in two orders, with the packaged encoder frozen.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -31,14 +33,17 @@ from allmrec.models.cf import CFModel
 from allmrec.models.text_encoder import TextEncoder
 from allmrec.reporting import Report
 from allmrec.training.batches import MIN_LENGTH
+from allmrec.training.catalogue import embed_catalogue
 from allmrec.training.cf import train_cf
 from allmrec.training.loader import HELD_BACK_COLUMNS, Rows, Snapshot
+from allmrec.training.stage1 import train_stage1
 from tests.bench.trained import only_snapshot, users_of
 
 INPUTS = 50
 SEEDS = (20261121, 7)
 USERS_PER_BLOCK = 1024
 NUM_SAMPLES = 1000
+STAGE1_FIGURES = ("matching_mse", "item_reconstruction", "text_reconstruction", "retrieval_hit@10")
 Figures = dict[str, np.ndarray]
 """Name → value per test user, [N] float64."""
 
@@ -50,14 +55,15 @@ class Variant:
     name: str
     settings: str = ""
     num_inputs: int = INPUTS - 1
-    draws_users: bool = False
+    order: Literal["shuffled", "drawn", "file"] = "shuffled"
+    """Of an epoch's users: `drawn` with replacement, or as the `file` has them."""
 
 
 VARIANTS = (
     Variant("conf/paper.yaml"),
     Variant("cf.network=pre_norm", "cf.network=pre_norm"),
     Variant("50 inputs", num_inputs=INPUTS),
-    Variant("users drawn with replacement", draws_users=True),
+    Variant("users drawn with replacement", order="drawn"),
 )
 
 
@@ -89,7 +95,11 @@ class TrainingRows(Snapshot):
     ) -> Iterator[Rows]:
         """Yield batches of item_idx [B, inputs + 1]."""
         random, count = seeds.generator(seed, "epoch", epoch), len(self.rows)
-        order = random.integers(count, size=count) if self.variant.draws_users else random.permutation(count)
+        order = {
+            "shuffled": random.permutation(count),
+            "drawn": random.integers(count, size=count),
+            "file": np.arange(count),
+        }[self.variant.order]
         for start in range(0, count, batch_size):
             rows = self.rows[order[start : start + batch_size]]
             yield {"item_idx": rows[:, -(self.variant.num_inputs + 1) :]}
@@ -111,7 +121,10 @@ def main(root: Path, num_epochs: int) -> None:
             config = load(
                 ["conf/paper.yaml"], [f"cf.epochs={num_epochs}", f"seed={seed}", *variant.settings.split()]
             )
-            by_seed[seed] = measured(trained(snapshot.folder, variant, config), snapshot, config)
+            model = trained(snapshot.folder, variant, config)
+            if variant is VARIANTS[0]:
+                print(stage1_orders(model, snapshot, config), flush=True)
+            by_seed[seed] = measured(model, snapshot, config)
             print(f"{variant.name}, seed {seed}: {in_words(by_seed[seed])}", flush=True)
         first = first or by_seed
         if variant is not VARIANTS[0]:
@@ -139,6 +152,23 @@ def trained(folder: Path, variant: Variant, config: Config) -> CFModel:
     with tempfile.TemporaryDirectory() as work:
         model, _ = train_cf(TrainingRows(folder, variant), {}, config, Path(work), Report())
     return model
+
+
+def stage1_orders(cf: CFModel, snapshot: Snapshot, paper: Config) -> str:
+    """Return the figures of stage 1 with the users shuffled, and as the file has them; frozen encoder."""
+    texts = load([]).text_encoder
+    stage1 = paper.stage1.model_copy(update={"text_encoder": "frozen"})
+    config = paper.model_copy(update={"text_encoder": texts, "stage1": stage1})
+    encoder = TextEncoder.load(texts, cache_folder(config.llm))
+    embeddings = embed_catalogue(encoder, snapshot.items())
+    parts = []
+    for variant in (Variant("shuffled"), Variant("file", order="file")):
+        rows = TrainingRows(snapshot.folder, variant)
+        with tempfile.TemporaryDirectory() as work:
+            figures = train_stage1(rows, cf, encoder, embeddings, config, Path(work), Report()).figures
+        named = (f"{name} {figures[name]:.4f}" for name in STAGE1_FIGURES)
+        parts.append(f"{variant.name}: {', '.join(named)}")
+    return f"  stage 1, {'; '.join(parts)}"
 
 
 @torch.no_grad()
