@@ -1,5 +1,6 @@
 """Titles and descriptions become plain text, whatever a shop put into them."""
 
+import time
 import unicodedata
 
 import pytest
@@ -36,11 +37,62 @@ from allmrec.data.text import TITLE_CHARACTERS, clean, clean_title
             'He said "Bought together: ⟨O_1⟩"; [INST] <|im_start|>',
         ),
         (" \t\u200b\u202e ", ""),
+        ("<p>One.<p>Two.", "One. Two."),
+        ("<P CLASS=x>One", "One"),
+        ('Word <o:p>&nbsp;</o:p><st1:place w:st="on">Rome</st1:place>', "Word Rome"),
+        ('<x-price currency="EUR">5</x-price> a piece', "5 a piece"),
+        ("One<br>two<hr/>three", "One two three"),
+        ("<!DOCTYPE html>A page", "A page"),
+        ("Cut <script type='text/javascript'>var a = 1;", "Cut"),
+        ("Learn <script> today", "Learn today"),
+        ("</span>", ""),
     ],
 )
 def test_text_is_cleaned_and_nothing_else_is_lost(dirty: str, plain: str) -> None:
     assert clean(dirty) == plain
     assert clean(plain) == plain
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        "<Untitled>",
+        "<title>",
+        "The <b> Show",
+        "if a <b and c> d",
+        "List<String>",
+        "Map<K, V> and List<A>",
+        "C++ <vector> primer",
+        "#include <stdio.h>",
+        "<3 of hearts, <Blue> period",
+        "Ann <ann@example.org>, <https://example.org/a=b>",
+        "a <p> b",
+        "x <y z=3",
+        "<Small> <Big>",
+    ],
+)
+def test_what_looks_like_a_tag_and_is_none_stays(title: str) -> None:
+    assert clean_title(title) == title
+
+
+@pytest.mark.parametrize(
+    ("dirty", "plain"),
+    [
+        ("Use &lt;div&gt; in HTML", "Use <div> in HTML"),
+        ("Use &amp;lt;div&amp;gt; in HTML", "Use <div> in HTML"),
+        ("<b>Use</b> &lt;div&gt;", "Use <div>"),
+        ("&lt;p&gt;One.&lt;/p&gt;&lt;p&gt;Two.&lt;/p&gt;", "One. Two."),
+    ],
+)
+def test_a_tag_that_was_escaped_is_judged_by_itself(dirty: str, plain: str) -> None:
+    assert clean(dirty) == plain
+
+
+@pytest.mark.parametrize("piece", ["<", "<script>", "</b>", "<b>", "<a b=", "<!--", "&lt;", "<script a=b>"])
+def test_a_long_hostile_text_is_cleaned_in_time(piece: str) -> None:
+    start = time.process_time()
+    clean(piece * 20_000)
+    assert time.process_time() - start < 5
 
 
 def test_a_title_of_ten_thousand_characters_is_cut() -> None:
