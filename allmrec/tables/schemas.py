@@ -47,7 +47,7 @@ INTERACTIONS = TableSpec(
         ColumnSpec("rating", DOUBLE, "how much the user liked it", required=False),
         ColumnSpec("event_type", STRING, "what the user did, in your words", required=False),
     ),
-    key=("user_id", "item_id", "event_time"),
+    key=("user_id", "item_id", "event_time", "event_type"),
     owned=False,
 )
 ITEMS = TableSpec(

@@ -20,6 +20,7 @@ from allmrec.data.rejection import merge_rejected, reject_repeats, split_rejecte
 from allmrec.errors import InputError
 from allmrec.tables.cached_frames import CachedFrames
 from allmrec.tables.delta import Tables
+from allmrec.tables.schemas import TABLES
 
 
 def import_into(
@@ -72,15 +73,14 @@ def _tagged_interactions(
     """Return the tagged interactions, at most one good row per key of the table.
 
     The catalogue is what the table `items` has and what is about to be imported. Of good rows with the same
-    user, item and time the one with the highest rating stays (then the first event type); the others are
-    `repeated_key`.
+    user, item, time and event type the one with the highest rating stays; the others are `repeated_key`.
     """
     known = good_items.select("item_id")
     if tables.exists("items"):
         known = known.union(tables.read("items").select("item_id"))
     rows = events.tagged(interactions, known, config.rating_range, now)
-    key = ("user_id", "item_id", "event_time")
-    return reject_repeats(rows, key, [F.col("rating").desc_nulls_last(), "event_type"], "repeated_key")
+    key = TABLES["interactions"].key
+    return reject_repeats(rows, key, [F.col("rating").desc_nulls_last()], "repeated_key")
 
 
 def _count(table: str, rows: DataFrame, counts: dict[str, int], report: Callable[[str], None]) -> None:
