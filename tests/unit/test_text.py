@@ -7,7 +7,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from allmrec.data.importers.amazon import literal_to_json
 from allmrec.data.text import TITLE_CHARACTERS, clean, clean_title
 
 
@@ -158,19 +157,3 @@ def test_a_title_is_never_too_long_and_stays_as_it_is(text: str, num_words: int)
     title = clean_title("w" * num_words + text + " more" * 200)
     assert len(title) <= TITLE_CHARACTERS
     assert clean_title(title) == title
-
-
-def test_python_literals_are_read_and_never_run() -> None:
-    assert (
-        literal_to_json("{'asin': 'B1', 'title': \"It's\", 'salesRank': {'Toys': 5}}")
-        == '{"asin": "B1", "title": "It\'s", "salesRank": {"Toys": 5}}'
-    )
-    for line in (
-        "__import__('os').system('true')",
-        "{'a': open('x')}",
-        "{'a': ",
-        "['a']",
-        "(" * 10_000,
-        "{'a': {}: 1}",
-    ):
-        assert literal_to_json(line) is None
