@@ -183,12 +183,12 @@ def import_group() -> None:
 
 
 @import_group.command("files")
-@click.option("--interactions", required=True, help="CSV, JSON lines, Parquet or Delta.")
-@click.option("--items", required=True, help="CSV, JSON lines, Parquet or Delta.")
+@click.option("--interactions", required=True, help="A file or folder of CSV, JSON, Parquet or Delta.")
+@click.option("--items", required=True, help="A file or folder of CSV, JSON, Parquet or Delta.")
 @click.option("--users", help="Optional list of users, for those without an event yet.")
 @configured
 def import_files(config: Config, interactions: str, items: str, users: str | None) -> None:
-    """Any CSV, JSON lines, Parquet or Delta, by the column mapping `importing.columns`."""
+    """Any CSV, JSON, Parquet or Delta, by the column mapping `importing.columns`."""
     from allmrec.steps.importing import import_files
 
     with _context(config, "import") as context:
@@ -196,7 +196,7 @@ def import_files(config: Config, interactions: str, items: str, users: str | Non
 
 
 @import_group.command("amazon")
-@click.option("--reviews", help="Original review file (2014 or 2018), .json or .json.gz.")
+@click.option("--reviews", help="Original review file (2014, 2018 or 2023), compressed or not.")
 @click.option("--metadata", help="Original metadata file of the same category.")
 @configured
 def import_amazon(config: Config, reviews: str | None, metadata: str | None) -> None:
@@ -208,7 +208,7 @@ def import_amazon(config: Config, reviews: str | None, metadata: str | None) -> 
 
 
 @import_group.command("movielens")
-@click.option("--folder", required=True, help="Unpacked release: 100k, 1M, or one of the CSV releases.")
+@click.option("--folder", required=True, help="Release, or its zip archive: 100k, 1M, 10M, or a CSV one.")
 @configured
 def import_movielens(config: Config, folder: str) -> None:
     """A MovieLens release in its original form."""
@@ -216,6 +216,18 @@ def import_movielens(config: Config, folder: str) -> None:
 
     with _context(config, "import") as context:
         import_movielens(context, folder)
+
+
+@import_group.command("steam")
+@click.option("--reviews", required=True, help="steam_reviews (2018), or Kaggle's recommendations.csv.")
+@click.option("--games", required=True, help="steam_games (2018), or Kaggle's games.csv.")
+@configured
+def import_steam(config: Config, reviews: str, games: str) -> None:
+    """Steam reviews and games in their original form."""
+    from allmrec.steps.importing import import_steam
+
+    with _context(config, "import") as context:
+        import_steam(context, reviews, games)
 
 
 STEPS = {

@@ -151,7 +151,8 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, text in ORIGINALS.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text, encoding="latin-1")
-    subprocess.run(["gzip", "reviews.json", "meta.json"], cwd=folder, check=True)
+    archives = ["reviews.json", "meta.json", "steam_reviews.json", "steam_games.json"]
+    subprocess.run(["gzip", *archives], cwd=folder, check=True)
     return folder
 
 
@@ -179,6 +180,8 @@ ORIGINALS = {
     "reviews.json": '{"reviewerID": "A1", "asin": "B1", "overall": 5.0, "unixReviewTime": 1529193600}\n',
     "meta.json": '{"asin": "B1", "title": "A <b>plain</b> pan", "category": ["Kitchen", "Pans"], '
     '"description": ["It fries."]}\n',
+    "steam_reviews.json": "{u'username': u'Al', u'product_id': u'30', u'date': u'2017-12-17'}\n",
+    "steam_games.json": "{u'id': u'30', u'app_name': u'A game', u'genres': [u'Action']}\n",
     "ml-100k/u.data": "1\t1\t5\t874965478\n",
     "ml-100k/u.item": f"1|Toy Story (1995)|01-Jan-1995||http://example.org|0|{GENRES}\n",
 }

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from allmrec import config
+from allmrec.data import rules
 from allmrec.tables import reference as tables
 
 ROOT = Path(__file__).parents[1]
@@ -14,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 GENERATED: dict[str, tuple[str, Callable[[], str]]] = {
     "configuration": ("conf/README.md", config.reference),
     "tables": ("allmrec/tables/README.md", tables.reference),
+    "values": ("jobs/README.md", rules.reference),
 }
 """Marker → (document, the function that writes what is between `<!-- marker -->` and `<!-- /marker -->`)."""
 

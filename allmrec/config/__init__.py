@@ -12,6 +12,7 @@ from allmrec.config.sections import (
     CFConfig,
     ColumnMapping,
     Config,
+    CsvConfig,
     EvaluationConfig,
     GatesConfig,
     ImportingConfig,
@@ -30,6 +31,7 @@ from allmrec.config.sections import (
     TablesConfig,
     TextEncoderConfig,
     TrainingConfig,
+    ValueRules,
 )
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "CandidatesConfig",
     "ColumnMapping",
     "Config",
+    "CsvConfig",
     "EvaluationConfig",
     "GatesConfig",
     "ImportingConfig",
@@ -55,6 +58,7 @@ __all__ = [
     "TablesConfig",
     "TextEncoderConfig",
     "TrainingConfig",
+    "ValueRules",
     "asks_for_json",
     "fingerprint",
     "from_dict",

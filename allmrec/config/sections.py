@@ -5,6 +5,9 @@ A field's docstring is its row in conf/README.md (`allmrec.config.reference`).
 
 from __future__ import annotations
 
+import codecs
+import re
+from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -57,7 +60,57 @@ class Section(BaseModel):
     )
 
 
-class SourceConfig(Section):
+def _time_format(value: str | None) -> str | None:
+    """Check a unit of Unix numbers or a pattern of strptime."""
+    if value is None or value in ("s", "ms", "us", "ns"):
+        return value
+    is_pattern = "%" in value
+    try:
+        datetime.strptime("no time", value)
+    except (ValueError, re.error) as error:
+        is_pattern = is_pattern and "does not match format" in str(error)
+    if not is_pattern:
+        raise ValueError(
+            f"time_format: {value}, expected s, ms, us, ns or a pattern of strptime such as %d.%m.%Y"
+        )
+    return value
+
+
+def _encoding(value: str | None) -> str | None:
+    """Check the name of an encoding."""
+    if value is not None:
+        try:
+            codecs.lookup(value)
+        except LookupError:
+            raise ValueError(
+                f"importing.csv.encoding: {value}, expected one that Python knows, such as windows-1252"
+            ) from None
+    return value
+
+
+def _separator(value: str | None) -> str | None:
+    """Return what separates values; `tab` and a backslash with t are a tab."""
+    return "\t" if value in ("tab", "\\t") else value
+
+
+NOTHING = ("NULL", "null", "\\N", "NaN", "nan", "None", "<NA>", "NaT")
+"""Words that databases, pandas and R write for a missing value."""
+
+
+class ValueRules(Section):
+    """How values of other people become ours, in files and in tables read in place."""
+
+    time_format: Annotated[str | None, AfterValidator(_time_format)] = None
+    """Format of the times: `s`, `ms`, `us` or `ns` for Unix numbers, or a pattern of strptime such as
+    `%d.%m.%Y`; null: Unix seconds or milliseconds from 1980 on, told apart by their size, or ISO texts, which
+    are read beside a format too."""
+    category_separator: str | None = None
+    """What separates categories in one text (` > ` in `a > b`); null: the text is one category."""
+    null_words: tuple[str, ...] = NOTHING
+    """Texts that stand for a missing value."""
+
+
+class SourceConfig(ValueRules):
     """An input table that is read in place: where it lies, what its columns are called, which rows count."""
 
     table: Text | None = None
@@ -97,7 +150,7 @@ class ColumnMapping(Section):
     item_id: tuple[Text, ...] = ("item_id",)
     """Columns that may hold the item id."""
     event_time: tuple[Text, ...] = ("event_time", "timestamp")
-    """Columns that may hold the time: Unix seconds or milliseconds, or a timestamp."""
+    """Columns that may hold the time."""
     position: tuple[Text, ...] = ("position",)
     """Columns that may hold an order, for files without times."""
     rating: tuple[Text, ...] = ("rating",)
@@ -116,13 +169,38 @@ class ColumnMapping(Section):
     """Columns that may hold the time of the item's last change."""
 
 
-class ImportingConfig(Section):
+class CsvConfig(Section):
+    """How CSV files are read. What is null is told by each file's content, and said."""
+
+    separator: Annotated[str | None, Field(min_length=1), AfterValidator(_separator)] = None
+    """What separates values, such as `;`, `tab` or `::`; null: comma, semicolon, tab, `|` or Hive's ^A."""
+    quote: Annotated[str | None, Field(max_length=1)] = None
+    """What encloses values that hold separators or line breaks; empty: nothing does; null: `"`, or nothing
+    where no value is enclosed."""
+    escape: Literal["doubling", "backslash"] | None = None
+    """How a quote is written inside of quotes: `""` or `\\"`; null: as the content shows."""
+    encoding: Annotated[str | None, AfterValidator(_encoding)] = None
+    """Encoding, such as `windows-1252`; null: UTF-8, or UTF-16 or UTF-32 where the first bytes show it."""
+    header: dict[Literal["interactions", "items", "users"], tuple[str, ...]] = {}
+    """Columns of files without a header, such as `{interactions: [user_id, item_id, timestamp]}`."""
+
+    @model_validator(mode="after")
+    def _check_separator(self) -> CsvConfig:
+        if self.separator is not None and len(self.separator) > 1 and self.quote:
+            raise ValueError(
+                f"importing.csv.quote: {self.quote}, expected none where importing.csv.separator has several "
+                f"characters ({self.separator})"
+            )
+        return self
+
+
+class ImportingConfig(ValueRules):
     """How files become the `interactions` and `items` tables."""
 
     columns: ColumnMapping = ColumnMapping()
     """Column mapping of `import files`."""
-    category_separator: Text | None = None
-    """What separates categories in one text (` > ` in `a > b`); null: the text is one category."""
+    csv: CsvConfig = CsvConfig()
+    """CSV files."""
     k_core: Annotated[int, Field(ge=0)] = 0
     """Keep only users and items with at least this many interactions, repeated until stable; 0: keep all."""
     min_rating: float | None = None

@@ -10,25 +10,17 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from allmrec.data.columns import json_object, may_be_before, may_be_since, parsed_time
+from allmrec.data.columns import json_object
+from allmrec.data.rules import EXPECTED, RULES
+from allmrec.data.times import may_be_before, may_be_since
+from allmrec.data.values import as_raw, can_read, typed
 from allmrec.errors import ConfigError, TableError
 from allmrec.tables.schemas import TABLES
 from allmrec.tables.sources import Source
-from allmrec.tables.specification import ColumnSpec
 from allmrec.tables.troubles import first_line
 
 MAX_NAMES = 40
 """How many columns of a table an error names."""
-_ALLOWED = {
-    "string": "a string, an integer or a decimal",
-    "timestamp": "a timestamp, a date, a string, or a number of Unix seconds or milliseconds",
-    "double": "a number or a string",
-    "boolean": "a boolean, an integer or a string",
-    "array<string>": "an array of strings, or a string",
-}
-"""What is read as each type of our tables, in words."""
-
-
 _PASSING = re.compile(
     r"\b(current_\w+|curdate|localtimestamp|now|unix_timestamp|rand\w*|uuid|select)\b", re.IGNORECASE
 )
@@ -47,9 +39,9 @@ def as_ours(
 ) -> DataFrame:
     """Return rows of the source with the columns and types of its table; `frame` has the source's own.
 
-    Where a column is cast, there are two more: `raw`, the row as it lies there, as JSON; and `problem`, the
-    reason why a value could not be read (null: all could). With `before` only rows are needed whose
-    `event_time` lies before midnight (UTC) of that day, or cannot be read; with `since` only those from
+    Where a column is read by `values`, there are two more: `raw`, the row as it lies there, as JSON; and
+    `problem`, the reason why a value could not be read (null: all could). With `before` only rows are needed
+    whose `event_time` lies before midnight (UTC) of that day, or cannot be read; with `since` only those from
     midnight of that day on. Where the type of its column permits, others are not even read.
 
     Raises TableError where the table cannot be read, or a column is missing or of a type that is not safe to
@@ -58,26 +50,29 @@ def as_ours(
     theirs = _columns_of(source, frame)
     frame = _where(source, frame)
     kinds = {field.name: field.dataType for field in frame.schema}
-    read, problems = {}, []
-    for column in TABLES[source.name].columns:
-        name = theirs.get(column.name)
-        if name is None:
-            read[column.name] = F.lit(None).cast(column.type)
-            continue
-        found = _named(name)
-        read[column.name] = _cast(found, kinds[name], source, column, name)
-        if kinds[name].simpleString() != column.type.simpleString():
-            reason = "unparsable_time" if column.name == "event_time" else f"unparsable_{column.name}"
-            problems.append(F.when(found.isNotNull() & read[column.name].isNull(), reason))
-    if problems:
-        read["raw"] = json_object(*(_named(name) for name in dict.fromkeys(theirs.values())))
-        read["problem"] = F.coalesce(*problems)
+    _check_types(source, theirs, kinds)
     for day, may_be in ((before, may_be_before), (since, may_be_since)):
         if day is not None:
             name = theirs["event_time"]
-            condition = may_be(_named(name), kinds[name], day)
+            condition = may_be(_named(name), kinds[name], day, source.settings.time_format)
             frame = frame if condition is None else frame.where(condition)
-    return frame.select(*(column.alias(name) for name, column in read.items()))
+    # Made before the columns are named as ours: one of them may hold two of ours.
+    ids = {name for ours, name in theirs.items() if RULES[ours] == "id"}
+    raw = json_object(
+        *(
+            as_raw(_named(name), kinds[name], name in ids).alias(name)
+            for name in dict.fromkeys(theirs.values())
+        )
+    )
+    columns = [
+        (_named(theirs[column.name]) if column.name in theirs else F.lit(None).cast(column.type)).alias(
+            column.name
+        )
+        for column in TABLES[source.name].columns
+    ]
+    # Texts of our own table were checked when they were imported.
+    rows = typed(frame.select(*columns, raw.alias("raw")), source.name, source.settings, source.is_own)
+    return rows if "problem" in rows.columns else rows.drop("raw")
 
 
 def is_lasting(source: Source) -> bool:
@@ -119,34 +114,14 @@ def _where(source: Source, frame: DataFrame) -> DataFrame:
         ) from error
 
 
-def _cast(found: Column, kind: T.DataType, source: Source, column: ColumnSpec, name: str) -> Column:
-    """Return a column of another type as ours, null where a value cannot be read as such.
-
-    Raises TableError where values of its type could change on the way.
-    """
-    is_text, wanted = isinstance(kind, T.StringType), column.type
-    if kind.simpleString() == wanted.simpleString():
-        return found
-    if isinstance(wanted, T.TimestampType) and isinstance(
-        kind, T.NumericType | T.StringType | T.DateType | T.TimestampNTZType
-    ):
-        return parsed_time(found, kind)
-    if isinstance(wanted, T.StringType) and isinstance(kind, T.IntegralType):
-        return found.cast("string")
-    if isinstance(wanted, T.StringType) and isinstance(kind, T.DecimalType):
-        return F.when(F.floor(found) == found, F.floor(found).cast("string"))
-    if isinstance(wanted, T.DoubleType) and isinstance(kind, T.NumericType):
-        return found.cast("double")
-    if isinstance(wanted, T.BooleanType) and isinstance(kind, T.IntegralType):
-        return found.cast("boolean")
-    if isinstance(wanted, T.DoubleType | T.BooleanType) and is_text:
-        return F.trim(found).try_cast(wanted)
-    if isinstance(wanted, T.ArrayType) and is_text:
-        return F.when(found.isNotNull(), F.array(found))
-    raise TableError(
-        f"{source.name}: column {name} of {source.place} is {kind.simpleString()}, expected for "
-        f"{column.name} {_ALLOWED[wanted.simpleString()]}; cast it in a view, or name another column"
-    )
+def _check_types(source: Source, theirs: dict[str, str], kinds: dict[str, T.DataType]) -> None:
+    """Raise TableError where a column has a type whose values cannot be read as ours."""
+    for ours, name in theirs.items():
+        if not can_read(kinds[name], RULES[ours]):
+            raise TableError(
+                f"{source.name}: column {name} of {source.place} is {kinds[name].simpleString()}, "
+                f"expected for {ours} {EXPECTED[RULES[ours]]}; cast it in a view, or name another column"
+            )
 
 
 def _listed(names: list[str]) -> str:

@@ -7,9 +7,10 @@ import datetime as dt
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from allmrec.config import SequencesConfig
-from allmrec.data.columns import is_blank, midnight, parsed_time
+from allmrec.config import SequencesConfig, ValueRules
+from allmrec.data.columns import is_blank, midnight
 from allmrec.data.rejection import keep_raw, raw_row, reader_problem, reject_repeats
+from allmrec.data.values import typed
 
 COLUMNS = ("user_id", "item_id", "event_time", "rating", "event_type")
 
@@ -22,12 +23,12 @@ def tagged(
 ) -> DataFrame:
     """Return every row with the table's five columns and types, `raw` and `reason` (see `rejection`).
 
-    `interactions` has the columns of the table, or those of a reader of files: then every column may be text,
-    and `raw` and `problem` (the reader's reason) are there too. `items` is the catalogue (item_id), None to
-    accept any item; `now` (UTC where it has no zone) the time of the import, None to accept any time.
+    `interactions` has the columns of the table, in its types or others that `values.can_read`, and maybe
+    `raw` and `problem` (the reason of whoever read them). `items` is the catalogue (item_id), None to accept
+    any item; `now` (UTC where it has no zone) the time of the import, None to accept any time.
 
-    Reasons, the first that applies: the reader's, null_user_id, empty_user_id, null_item_id, empty_item_id,
-    null_time, unparsable_time, time_after_import, rating_out_of_range (also what is no number),
+    Reasons, the first that applies: the reader's and those of `values`, null_user_id, empty_user_id,
+    null_item_id, empty_item_id, null_time, time_after_import, rating_out_of_range (also NaN),
     item_not_in_catalogue, exact_duplicate (all but one of equal rows). Costs one join and one window over the
     log.
     """
@@ -62,25 +63,14 @@ def _with_row_reasons(
     interactions: DataFrame, rating_range: tuple[float, float] | None, now: dt.datetime | None
 ) -> DataFrame:
     """Return the five typed columns, `raw` and the `reason` that a row shows by itself."""
-    time, rating = F.col("event_time"), F.col("rating").cast("string")
-    rows = interactions.select(
-        "user_id",
-        "item_id",
-        parsed_time(time, interactions.schema["event_time"].dataType).alias("event_time"),
-        F.nullif(F.trim(rating), F.lit("")).try_cast("double").alias("rating"),
-        "event_type",
-        raw_row(interactions, COLUMNS).alias("raw"),
-        reader_problem(interactions).alias("problem"),
-        F.coalesce(F.trim(time.cast("string")), F.lit("")).alias("_time_text"),
-        F.coalesce(F.trim(rating), F.lit("")).alias("_rating_text"),
-    )
+    rows = typed(interactions, "interactions", ValueRules(), trusts_texts=True)
+    rows = rows.select(*COLUMNS, raw_row(rows, COLUMNS).alias("raw"), reader_problem(rows).alias("problem"))
     reason = F.when(F.col("problem").isNotNull(), F.col("problem"))
     for name in ("user_id", "item_id"):
         reason = reason.when(F.col(name).isNull(), f"null_{name}").when(
             is_blank(F.col(name)), f"empty_{name}"
         )
-    reason = reason.when(F.col("_time_text") == "", "null_time")
-    reason = reason.when(F.col("event_time").isNull(), "unparsable_time")
+    reason = reason.when(F.col("event_time").isNull(), "null_time")
     if now is not None:
         import_time = now if now.tzinfo else now.replace(tzinfo=dt.timezone.utc)
         reason = reason.when(F.col("event_time") > F.lit(import_time), "time_after_import")
@@ -89,14 +79,11 @@ def _with_row_reasons(
 
 
 def _is_wrong_rating(rating_range: tuple[float, float] | None) -> Column:
-    """Return whether a rating is there that is no number or lies outside the range.
-
-    Without a range every number is inside; NaN is none.
-    """
+    """Return whether a rating is there that lies outside the range; NaN always does."""
     low, high = rating_range or (float("-inf"), float("inf"))
     # NaN is greater than every number for Spark, also than infinity.
-    is_number = F.col("rating").isNotNull() & ~F.isnan("rating")
-    return (F.col("_rating_text") != "") & ~(is_number & F.col("rating").between(low, high))
+    is_inside = ~F.isnan("rating") & F.col("rating").between(low, high)
+    return F.col("rating").isNotNull() & ~is_inside
 
 
 def _without_unknown_items(rows: DataFrame, items: DataFrame) -> DataFrame:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pandas as pd
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from allmrec.data.columns import is_blank, parsed_time
+from allmrec.config import ValueRules
+from allmrec.data.columns import is_blank
 from allmrec.data.rejection import keep_raw, raw_row, reader_problem, reject_repeats
 from allmrec.data.text import clean, clean_title
+from allmrec.data.values import typed
 from allmrec.item_text import text_hash
 
 COLUMNS = ("item_id", "title", "description", "categories", "available", "updated_at")
@@ -20,21 +22,22 @@ COLUMNS = ("item_id", "title", "description", "categories", "available", "update
 def tagged_items(items: DataFrame) -> DataFrame:
     """Return every row with the table's columns and types, `raw` and `reason` (see `rejection`).
 
-    `items` has the columns of the table, or those of a reader of files: then every column but categories may
-    be text, and `raw` and `problem` (the reader's reason) are there too. Texts are cleaned, and `available`
-    is true where it was null. Of good rows with the same id the one with the newest `updated_at` stays (then
-    the first by title, description, categories and available).
+    `items` has the columns of the table, in its types or others that `values.can_read`, and maybe `raw` and
+    `problem` (the reason of whoever read them). Texts are cleaned, and `available` is true where it was null.
+    Of good rows with the same id the one with the newest `updated_at` stays (then the first by title,
+    description, categories and available).
 
-    Reasons, the first that applies: the reader's, null_item_id, empty_item_id, empty_title (also a title of
-    nothing but markup), duplicate_item_id.
+    Reasons, the first that applies: the reader's and those of `values`, null_item_id, empty_item_id,
+    empty_title (also a title of nothing but markup), duplicate_item_id.
     """
+    items = typed(items, "items", ValueRules(), trusts_texts=True)
     rows = items.select(
         F.col("item_id"),
         _clean_titles(F.col("title")).alias("title"),
         F.nullif(_clean_texts(F.col("description")), F.lit("")).alias("description"),
         _clean_lists(F.col("categories")).alias("categories"),
-        _availability(items.schema["available"].dataType).alias("available"),
-        parsed_time(F.col("updated_at"), items.schema["updated_at"].dataType).alias("updated_at"),
+        F.coalesce("available", F.lit(True)).alias("available"),
+        "updated_at",
         raw_row(items, COLUMNS).alias("raw"),
         reader_problem(items).alias("reason"),
     )
@@ -49,13 +52,6 @@ def tagged_items(items: DataFrame) -> DataFrame:
     return reject_repeats(
         keep_raw(rows.withColumn("reason", reason)), ["item_id"], newest_first, "duplicate_item_id"
     )
-
-
-def _availability(kind: T.DataType) -> Column:
-    """Return the column `available`, which is of type `kind`, as a boolean; true where it says nothing."""
-    is_text = isinstance(kind, T.StringType)
-    column = F.expr("try_cast(trim(available) AS boolean)") if is_text else F.col("available")
-    return F.coalesce(column.cast("boolean"), F.lit(True))
 
 
 @F.pandas_udf(T.StringType())  # type: ignore[call-overload]

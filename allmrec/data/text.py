@@ -16,12 +16,34 @@ _MAX_ESCAPES = 3
 """How often a text may be escaped within another, per pass."""
 _MAX_PASSES = 20
 """Maximum number of times that a text is cleaned; it bounds what hostile nesting costs."""
-_COMMENT = re.compile(
-    r"<!--.*?(?:-->|$)|<(script|style)\b[^<>]*>.*?(?:</\1\s*>|$)", re.DOTALL | re.IGNORECASE
+_COMMENT = re.compile(r"<!--.*?(?:-->|$)|<!doctype[^<>]*>", re.DOTALL | re.IGNORECASE)
+_ELEMENTS = frozenset(
+    "a abbr acronym address article aside audio b bdi bdo big blockquote body br button canvas caption "
+    "center cite code col colgroup dd del details dfn div dl dt em embed fieldset figcaption figure "
+    "font footer form frame h1 h2 h3 h4 h5 h6 head header hr html i iframe img input ins kbd label "
+    "legend li link main map mark meta nav nobr noscript object ol optgroup option p param picture pre "
+    "q s samp script section select small source span strike strong style sub summary sup svg table "
+    "tbody td textarea tfoot th thead tr tt u ul var video wbr".split()
 )
-_TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
-# Crawled titles also hold tags that were cut off; an attribute tells them from "a <b" in a sentence.
-_CUT_TAG = re.compile(r"<[a-zA-Z][\w-]*\s+[\w-]+\s*=[^<>]*$")
+"""Names of HTML elements; `title` is absent, because shops write it as a word."""
+_NEVER_WORDS = frozenset({"br", "hr", "img", "wbr", "script", "style"})
+"""Elements whose bare opening tag is markup."""
+_PARAGRAPHS = frozenset({"p", "li", "tr", "td", "dt", "dd"})
+"""Elements that need no closing tag. Several of them, or one at the beginning, are markup."""
+_TAG = re.compile(r"<(?P<close>/?)(?P<name>[a-zA-Z][\w:-]*)(?P<rest>(?:\s[^<>]*)?/?)>")
+_ATTRIBUTE = re.compile(r"\s[\w:-]+\s*=")
+_QUOTED_ATTRIBUTE = re.compile(r"\s[\w:-]+\s*=\s*[\"']")
+# Crawled titles also hold tags that were cut off. An attribute tells them from "a <b" in a sentence.
+_CUT_TAG = re.compile(r"<([a-zA-Z][\w:-]*)\s+[\w:-]+\s*=[^<>]*$")
+_SCRIPTS = {
+    name: (
+        re.compile(rf"<{name}\b[^<>]*>.*?</{name}\s*>", re.DOTALL | re.IGNORECASE),
+        re.compile(rf"</{name}\s*>", re.IGNORECASE),
+        re.compile(rf"<{name}\s[^<>]*=[^<>]*>.*$", re.DOTALL | re.IGNORECASE),
+    )
+    for name in ("script", "style")
+}
+"""By element: the element with its content, its closing tag, and one with attributes that is cut off."""
 # Control characters, soft hyphen, marks of the writing direction, zero-width characters, invisible tags.
 _INVISIBLE = re.compile(
     "[\u0000-\u0008\u000e-\u001b\u007f-\u0084\u0086-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f"
@@ -32,9 +54,11 @@ _SPACE = re.compile(r"\s+")
 
 
 def clean(text: str) -> str:
-    """Return `text` without HTML tags, entities and invisible characters, white space folded to one space.
+    """Return `text` without HTML, entities and invisible characters, white space folded to one space.
 
-    Markup may be escaped or nested: a cleaned text is cleaned again until nothing changes (at most 20 times).
+    A tag is HTML by its name and its neighbourhood: `<b>bold</b>` is, the brackets of `List<String>` and of
+    `The <b> Show` are text. Markup may be escaped or nested: a cleaned text is cleaned again until nothing
+    changes (at most 20 times).
     """
     cleaned = _cleaned_once(text)
     for _ in range(_MAX_PASSES - 1):
@@ -52,16 +76,67 @@ def clean_title(title: str) -> str:
 
 
 def _cleaned_once(text: str) -> str:
-    """Return the text after one pass: entities, then tags, invisible characters and white space."""
+    """Return the text after one pass: markup, then entities, invisible characters and white space.
+
+    Markup goes first, so that a tag that was escaped in order to be seen is judged by itself.
+    """
+    if "<" in text:
+        text = _without_markup(text)
     for _ in range(_MAX_ESCAPES):
         if "&" not in text:
             break
         text = html.unescape(text)
-    if "<" in text:
-        text = _CUT_TAG.sub(" ", _TAG.sub(" ", _COMMENT.sub(" ", text)))
     text = _INVISIBLE.sub("", text)
     text = _JOINERS.sub(_needed_joiner, text)
     return _SPACE.sub(" ", text).strip()
+
+
+def _without_markup(text: str) -> str:
+    """Return the text without comments, scripts and tags; as it is where nothing in it must be HTML."""
+    plain = _COMMENT.sub(" ", text)
+    for whole, closing, cut_off in _SCRIPTS.values():
+        # Beyond the last closing tag the search for one would begin anew at every opening tag.
+        end = max((match.end() for match in closing.finditer(plain)), default=0)
+        plain = whole.sub(" ", plain[:end]) + cut_off.sub(" ", plain[end:])
+    cut = _CUT_TAG.search(plain)
+    if cut and _is_element(cut[1], cut[0]):
+        plain = plain[: cut.start()]
+    tags = list(_TAG.finditer(plain))
+    names = {tag["name"] for tag in tags if _is_element(tag["name"], tag["rest"])}
+    tags = [tag for tag in tags if tag["name"] in names]
+    if plain == text and not _must_be_html(tags, plain):
+        return text
+    parts, end = [], 0
+    for tag in tags:
+        parts.append(plain[end : tag.start()])
+        end = tag.end()
+    return " ".join([*parts, plain[end:]])
+
+
+def _is_element(name: str, rest: str) -> bool:
+    """Return whether a tag has a name of HTML or of a namespace (`o:p`), or an attribute in quotes."""
+    return name.lower() in _ELEMENTS or ":" in name or _QUOTED_ATTRIBUTE.search(rest) is not None
+
+
+def _must_be_html(tags: list[re.Match[str]], text: str) -> bool:
+    """Return whether one of the tags is no word in brackets.
+
+    Such are closing tags, tags with attributes, and those of `_NEVER_WORDS` and `_PARAGRAPHS`.
+    """
+    num_paragraphs = 0
+    for tag in tags:
+        name = tag["name"].lower()
+        if (
+            tag["close"]
+            or tag["rest"].endswith("/")
+            or name in _NEVER_WORDS
+            or _ATTRIBUTE.search(tag["rest"])
+        ):
+            return True
+        num_paragraphs += name in _PARAGRAPHS
+        if name in _PARAGRAPHS and (num_paragraphs > 1 or not text[: tag.start()].strip()):
+            return True
+    return False
 
 
 def _needed_joiner(joiners: re.Match[str]) -> str:

@@ -1,4 +1,8 @@
-"""User sequences as of a run date, made with window functions: only the events that stay are collected."""
+"""User sequences as of a run date, made with window functions: only the events that stay are collected.
+
+Events of one user at one time have no order. A hash of user, item and time gives them one, so that models
+learn nothing from the order of the ids. Several events with one item at one time are one event.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,8 @@ from pyspark.sql import functions as F
 from allmrec.config import SequencesConfig
 from allmrec.data.columns import is_blank
 
-_EVENTS = "array<struct<event_time:timestamp,item_id:string>>"
+_EVENTS = "array<struct<event_time:timestamp,draw:bigint,item_id:string>>"
+"""A user's events. Sorted, they are oldest first, ties by `draw`."""
 
 
 def user_sequences(
@@ -28,7 +33,7 @@ def user_sequences(
     without a time may be among them); `counted` the good ones that count (user_id, item_id, event_time);
     `users` (user_id) is the optional table of users. There is a row for each of these, with empty arrays
     without a counted interaction, and for each user of a good row. A sequence holds the newest `max_history`
-    items, oldest first, ties by item_id; num_interactions counts all that count, folded or not.
+    items, oldest first, ties by a hash; num_interactions counts all that count, folded or not.
 
     With `last`, rows of this table as of an earlier date, `log` and `counted` are only what is new since: the
     result is the same as from the whole log.
@@ -74,18 +79,26 @@ def _after(rows: DataFrame, last: DataFrame, settings: SequencesConfig) -> DataF
     of two sequences the newest ones are the newest of both logs.
     """
     zipped = F.arrays_zip(F.col("event_times").alias("event_time"), F.col("item_ids").alias("item_id"))
+    drawn = F.transform(
+        zipped,
+        lambda event: F.struct(
+            event["event_time"],
+            _draw(F.col("user_id"), event["item_id"], event["event_time"]).alias("draw"),
+            event["item_id"],
+        ),
+    )
     before = last.select(
         "user_id",
-        zipped.cast(_EVENTS).alias("old_events"),
+        drawn.cast(_EVENTS).alias("old_events"),
         F.col("num_interactions").alias("old_num"),
         F.col("seen_item_ids").alias("old_seen"),
     )
     nothing = F.array()
     old_events = F.coalesce("old_events", nothing.cast(_EVENTS))
     old_seen = F.coalesce("old_seen", nothing.cast("array<string>"))
-    both = F.concat(old_events, "events")
+    both = F.array_distinct(F.concat(old_events, "events"))
     if settings.repeats == "fold":
-        both = F.array_distinct(F.filter(both, lambda event: ~F.exists(both, _later_than(event))))
+        both = F.filter(both, lambda event: ~F.exists(both, _later_than(event)))
     ordered = F.sort_array(both)
     first = F.greatest(F.size(ordered) - settings.max_history, F.lit(0)) + 1
     seen = F.sort_array(F.array_union(old_seen, F.col("seen_item_ids")))
@@ -110,10 +123,9 @@ def ordered_events(counted: DataFrame, settings: SequencesConfig) -> DataFrame:
     `replaced_at` is the place of the next event with the same item where `repeats` is `fold`, else null: from
     that place on the earlier event is no part of the sequence.
     """
-    oldest_first = Window.partitionBy("user_id").orderBy("event_time", "item_id")
-    rows = counted.select(
-        "user_id", "item_id", "event_time", F.row_number().over(oldest_first).alias("place")
-    )
+    oldest_first = Window.partitionBy("user_id").orderBy("event_time", "draw", "item_id")
+    place = F.row_number().over(oldest_first)
+    rows = _with_draw(counted).distinct().withColumn("place", place)
     replaced_at = F.lit(None).cast("int")
     if settings.repeats == "fold":
         replaced_at = F.lead("place").over(Window.partitionBy("user_id", "item_id").orderBy("place"))
@@ -146,22 +158,40 @@ def _sighted(log: DataFrame) -> DataFrame:
     return log.where(F.col("event_time").isNotNull() & F.col("item_id").isNotNull())
 
 
+def num_tied(event_times: Column) -> Column:
+    """Return how many events of a sequence have the time of another event before them: int64."""
+    return (F.size(event_times) - F.size(F.array_distinct(event_times))).cast("long")
+
+
 def _newest_first(counted: DataFrame, settings: SequencesConfig) -> DataFrame:
-    """Return (user_id, item_id, event_time, num_interactions, recency_rank).
+    """Return (user_id, item_id, event_time, draw, num_interactions, recency_rank).
 
     Of repeated items only the newest stays where the settings say so (`repeats: fold`).
-    recency_rank 1 is a user's newest row; num_interactions counts the user's rows before folding.
+    recency_rank 1 is a user's newest event; equal events have equal ranks. num_interactions counts the user's
+    rows before folding.
     """
-    newest_first = [F.col("event_time").desc(), F.col("item_id").desc()]
-    rows = counted.select("user_id", "item_id", "event_time")
-    rows = rows.withColumn("num_interactions", F.count(F.lit(1)).over(Window.partitionBy("user_id")))
+    newest_first = [F.col("event_time").desc(), F.col("draw").desc(), F.col("item_id").desc()]
+    rows = _with_draw(counted).withColumn(
+        "num_interactions", F.count(F.lit(1)).over(Window.partitionBy("user_id"))
+    )
     if settings.repeats == "fold":
         sighting = F.row_number().over(Window.partitionBy("user_id", "item_id").orderBy(*newest_first))
         rows = rows.withColumn("_sighting", sighting).where("_sighting = 1").drop("_sighting")
-    recency_rank = F.row_number().over(Window.partitionBy("user_id").orderBy(*newest_first))
+    recency_rank = F.dense_rank().over(Window.partitionBy("user_id").orderBy(*newest_first))
     return rows.withColumn("recency_rank", recency_rank)
 
 
+def _with_draw(counted: DataFrame) -> DataFrame:
+    """Return (user_id, item_id, event_time, draw) of every row."""
+    draw = _draw(F.col("user_id"), F.col("item_id"), F.col("event_time"))
+    return counted.select("user_id", "item_id", "event_time", draw.alias("draw"))
+
+
+def _draw(user_id: Column, item_id: Column, event_time: Column) -> Column:
+    """Return the number that orders an event among those of its user at its time: a hash, int64."""
+    return F.xxhash64(user_id, item_id, event_time)
+
+
 def _oldest_first() -> Column:
-    """Return the aggregate of a user's events as structs (event_time, item_id), in that order."""
-    return F.sort_array(F.collect_list(F.struct("event_time", "item_id")))
+    """Return the aggregate of a user's different events as `_EVENTS`, oldest first."""
+    return F.sort_array(F.collect_set(F.struct("event_time", "draw", "item_id")))

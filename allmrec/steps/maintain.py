@@ -5,11 +5,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime, timedelta, timezone
 
 from allmrec.bundle import Manifest
 from allmrec.cache import training_folder
 from allmrec.config import fingerprint
+from allmrec.data.files.found import COPIES
 from allmrec.data.snapshot import snapshot_names, snapshot_uri
 from allmrec.errors import InputError
 from allmrec.runtime import bundle_store
@@ -124,13 +125,23 @@ def _delete_snapshots(context: Context, stay: set[str], removed: Removed) -> Non
 
 
 def _delete_staged(context: Context, stay: set[date], removed: Removed) -> None:
-    """Delete what was staged for dates that nobody works on."""
+    """Delete what was staged for dates that nobody works on, and copies that killed imports left."""
     folder = f"{context.tables.root}/_staging"
     for name in filesystem.list_folders(context.spark, folder):
-        if name not in {str(day) for day in stay}:
+        if name not in {str(day) for day in stay} and not _may_be_at_work(name):
             removed.say(f"staged rows of {name}: deleted")
             if not removed.is_dry_run:
                 filesystem.delete(context.spark, f"{folder}/{name}")
+
+
+def _may_be_at_work(name: str) -> bool:
+    """Return whether a folder holds copies of an import that began within the last day."""
+    began = name.removeprefix(COPIES).partition("-")[0]
+    try:
+        start = datetime.strptime(began, "%Y%m%dT%H%M%S").replace(tzinfo=timezone.utc)
+    except ValueError:
+        return False
+    return name.startswith(COPIES) and datetime.now(timezone.utc) - start < timedelta(days=1)
 
 
 def _rewrite(context: Context, name: str, oldest: int | None, busy: set[date], removed: Removed) -> None:

@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 from allmrec.data import interactions as events
 from allmrec.data.interactions import counted
 from allmrec.data.rejection import merge_rejected, split_rejected
-from allmrec.data.user_sequences import user_sequences
+from allmrec.data.user_sequences import num_tied, user_sequences
 from allmrec.runtime.advance import CannotAdvance, New, whats_new
 from allmrec.runtime.context import Context
 from allmrec.runtime.fencing import replace_date
@@ -40,10 +40,9 @@ def run_sequences(context: Context, run_date: date) -> None:
             good, last = counted(log.interactions, settings), None if new is None else new.last
             sequences = user_sequences(log.rows, good, inputs.users(), settings, run_date, last)
             replace_date(context, run, "user_sequences", sequences, run_date)
-        written = context.tables.read_date("user_sequences", run_date, run.outputs["user_sequences"].version)
         run.counts = {
             "users_out": run.outputs["user_sequences"].num_rows,
-            "users_without_history": written.where(F.size("item_ids") == 0).count(),
+            **_histories(context, run, run_date),
             **counts(log, num_rejected, new),
         }
 
@@ -57,6 +56,22 @@ def new_rows(inputs: Inputs, run: StepRun, run_date: date) -> New | None:
         return None
     run.report(f"reads what is new since the night of {new.since}")
     return new
+
+
+def _histories(context: Context, run: StepRun, run_date: date) -> dict[str, int]:
+    """Return how many users have no history and how many events are tied, and say the latter."""
+    written = context.tables.read_date("user_sequences", run_date, run.outputs["user_sequences"].version)
+    empty, num_events, tied = written.agg(
+        F.count_if(F.size("item_ids") == 0),
+        F.coalesce(F.sum(F.size("item_ids")), F.lit(0)),
+        F.coalesce(F.sum(num_tied(F.col("event_times"))), F.lit(0)),
+    ).collect()[0]
+    if tied:
+        run.report(
+            f"{tied:,} of {num_events:,} events have the time of another event of their user: "
+            "a hash orders them"
+        )
+    return {"users_without_history": empty, "tied_events": tied}
 
 
 def counts(log: CheckedLog, num_rejected: int, new: New | None) -> dict[str, int]:

@@ -12,19 +12,27 @@ from allmrec.tables.specification import TableSpec
 def changed_rows(spec: TableSpec, rows: DataFrame, target: DataFrame, update: bool) -> DataFrame:
     """Return the `rows` that are not in `target` by their key and, with `update`, those that differ there.
 
-    `rows` and `target` have exactly the table's columns, and `target` every key at most once.
+    `rows` and `target` have exactly the table's columns, and `target` every key at most once. Nulls in a key
+    are equal.
     """
-    key = list(spec.key)
+    old = target.select(*(F.col(name).alias(f"_old_{name}") for name in spec.schema.fieldNames()))
+    has_key = F.lit(True)
+    for name in spec.key:
+        has_key = has_key & same_key(spec, name, F.col(name), F.col(f"_old_{name}"))
     others = [column for column in spec.schema if column.name not in spec.key]
     if not update or not others:
-        return rows.join(target, key, "left_anti")
-    old = target.withColumnsRenamed({column.name: f"_old_{column.name}" for column in others})
+        return rows.join(old, has_key, "left_anti")
     same = F.lit(True)
     for column in others:
         new_value, old_value = F.col(column.name), F.col(f"_old_{column.name}")
         same = same & _comparable(new_value, column).eqNullSafe(_comparable(old_value, column))
-    joined = rows.join(old.withColumn("_known", F.lit(True)), key, "left")
+    joined = rows.join(old.withColumn("_known", F.lit(True)), has_key, "left")
     return joined.where(F.col("_known").isNull() | ~same).select(*rows.columns)
+
+
+def same_key(spec: TableSpec, name: str, left: Column, right: Column) -> Column:
+    """Return whether two values of a column of the key are the same; nulls are, where it may be null."""
+    return left.eqNullSafe(right) if spec.schema[name].nullable else left == right
 
 
 def _comparable(value: Column, column: T.StructField) -> Column:

@@ -24,7 +24,7 @@ from pyspark.sql import functions as F
 from allmrec.errors import ConfigError, SupersededError, TableError
 from allmrec.tables import delta_log, filesystem
 from allmrec.tables.cached_frames import CachedFrames
-from allmrec.tables.changes import changed_rows
+from allmrec.tables.changes import changed_rows, same_key
 from allmrec.tables.conforming import as_read, to_write
 from allmrec.tables.creation import create_table
 from allmrec.tables.migration import migrate
@@ -288,7 +288,9 @@ class Tables:
 
     def _merge(self, spec: TableSpec, changes: DataFrame, update: bool) -> None:
         """Insert `changes` in one commit; with `update` they replace the rows of their keys."""
-        condition = " AND ".join(f"target.`{column}` = source.`{column}`" for column in spec.key)
+        condition = F.lit(True)
+        for name in spec.key:
+            condition = condition & same_key(spec, name, F.col(f"target.{name}"), F.col(f"source.{name}"))
         target = DeltaTable.forPath(self.spark, self.path(spec.name)).alias("target")
         merge = target.merge(changes.alias("source"), condition).whenNotMatchedInsertAll()
         (merge.whenMatchedUpdateAll() if update else merge).execute()

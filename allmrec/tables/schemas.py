@@ -47,7 +47,7 @@ INTERACTIONS = TableSpec(
         ColumnSpec("rating", DOUBLE, "how much the user liked it", required=False),
         ColumnSpec("event_type", STRING, "what the user did, in your words", required=False),
     ),
-    key=("user_id", "item_id", "event_time"),
+    key=("user_id", "item_id", "event_time", "event_type"),
     owned=False,
 )
 ITEMS = TableSpec(
@@ -82,7 +82,7 @@ USER_SEQUENCES = TableSpec(
         _RUN_DATE,
         _USER_ID,
         ColumnSpec(
-            "item_ids", STRINGS, "the newest `sequences.max_history` items, oldest first; ties by item_id"
+            "item_ids", STRINGS, "the newest `sequences.max_history` items, oldest first; ties by a hash"
         ),
         ColumnSpec("event_times", TIMES, "when, one for each item"),
         ColumnSpec("num_interactions", LONG, "events in the whole log that count for the user"),

@@ -29,8 +29,14 @@ def at(day: int, hour: int = 12) -> dt.datetime:
     return dt.datetime(2026, 5, day, hour)
 
 
-def event(user: str | None, item: str | None, when: dt.datetime | None, rating: float | None = None) -> Row:
-    return user, item, when, rating, "buy"
+def event(
+    user: str | None,
+    item: str | None,
+    when: dt.datetime | None,
+    rating: float | None = None,
+    event_type: str = "buy",
+) -> Row:
+    return user, item, when, rating, event_type
 
 
 class Shop:
@@ -158,8 +164,9 @@ def test_whatever_is_appended_night_after_night_the_rows_are_those_of_the_whole_
                     draw.choice("abcdefxy"),
                     at(draw.choice([1, 5, 9, 10, 11, 12, 13, 14]), draw.randrange(3)),
                     draw.choice([None, 1.0, 4.0]),
+                    draw.choice(["buy", "view"]),
                 )
-                for _ in range(25)
+                for _ in range(40)
             )
         )
         shop.list_items(*draw.sample("abcdefxy", 6))

@@ -231,10 +231,10 @@ def test_a_truncated_archive_is_named_and_nothing_is_written(
         import_files(spark, tables, str(broken), items)
     assert "\n" not in str(error.value)
     assert versions(tables) == before
-    not_gzip = tmp_path / "text.csv.gz"
-    not_gzip.write_text("user_id,item_id,timestamp\nu,007,1\n")
-    with pytest.raises(InputError, match=r"text\.csv\.gz"):
-        import_files(spark, tables, str(not_gzip), items)
+    damaged = tmp_path / "damaged.csv.gz"
+    damaged.write_bytes(whole[:1000] + b"?" * 1000 + whole[2000:])
+    with pytest.raises(InputError, match=r"damaged\.csv\.gz"):
+        import_files(spark, tables, str(damaged), items)
     with pytest.raises(InputError, match="no such file"):
         import_files(spark, tables, str(tmp_path / "nowhere.csv"), items)
 

@@ -117,9 +117,9 @@ def test_a_value_that_cannot_be_read_is_a_rejected_row_as_it_lies_there(
     tables: Tables, spark: SparkSession
 ) -> None:
     frame = spark.sql(
-        "SELECT 12.0BD AS customer, 'a' AS sku, '14' AS at, '5' AS stars UNION ALL "
-        "SELECT 12.5BD, 'a', '15', '5' UNION ALL SELECT 13.0BD, 'a', 'yesterday', '5' UNION ALL "
-        f"SELECT 14.0BD, 'a', '{SECONDS * 10}', '5' UNION ALL SELECT 15.0BD, 'a', '16', 'five'"
+        f"SELECT 12.0BD AS customer, 'a' AS sku, '{SECONDS}' AS at, '5' AS stars UNION ALL "
+        f"SELECT 12.5BD, 'a', '{SECONDS}', '5' UNION ALL SELECT 13.0BD, 'a', 'yesterday', '5' UNION ALL "
+        f"SELECT 14.0BD, 'a', '{SECONDS * 10}', '5' UNION ALL SELECT 15.0BD, 'a', '{SECONDS}', 'five'"
     )
     source = lying(tables, "interactions", frame, columns={**MAPPED, "rating": "stars"})
     rows = {
@@ -241,10 +241,10 @@ def test_an_import_into_a_table_that_nights_read_elsewhere_is_refused(
     ("columns", "message"),
     [
         (
-            "CAST(1 AS DOUBLE) AS user_id, 'i' AS item_id, 1L AS event_time",
-            "user_id of PATH is double, expected",
+            "map('a', 1) AS user_id, 'i' AS item_id, 1L AS event_time",
+            "user_id of PATH is map<string,int>, expected",
         ),
-        ("'u' AS user_id, true AS item_id, 1L AS event_time", "expected for item_id a string, an integer or"),
+        ("'u' AS user_id, true AS item_id, 1L AS event_time", "expected for item_id a string, an integer, a"),
         (
             "'u' AS user_id, 'i' AS item_id, true AS event_time",
             "is boolean, expected for event_time a timestamp",

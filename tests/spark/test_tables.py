@@ -162,6 +162,34 @@ def test_a_merge_inserts_and_updates_and_makes_no_commit_when_nothing_changes(
     }
 
 
+def test_events_that_differ_in_their_type_are_all_kept_and_a_merge_twice_changes_nothing(
+    spark: SparkSession, tables: Tables
+) -> None:
+    # A table of a version that kept one type per user, item and time.
+    tables.merge(
+        "interactions", interactions(spark, ("u", "i", NOW, None, "cart"), ("v", "i", NOW, 1.0, None))
+    )
+    rows = interactions(
+        spark,
+        *(("u", "i", NOW, None, kind) for kind in ("cart", "purchase", "view", None)),
+        ("v", "i", NOW, 2.0, None),
+    )
+    assert tables.merge("interactions", rows) == 4
+    before = tables.version("interactions")
+    assert tables.merge("interactions", rows) == 0
+    assert tables.version("interactions") == before
+    assert sorted(
+        (row["user_id"], str(row["event_type"]), row["rating"])
+        for row in independent_rows(tables, "interactions")
+    ) == [
+        ("u", "None", None),
+        ("u", "cart", None),
+        ("u", "purchase", None),
+        ("u", "view", None),
+        ("v", "None", 2.0),
+    ]
+
+
 def test_a_key_that_is_merged_twice_at_once_is_refused(spark: SparkSession, tables: Tables) -> None:
     tables.merge("interactions", interactions(spark, ("u", "i", NOW, 5.0, None)))
     with pytest.raises(TableError, match="hold a key twice"):

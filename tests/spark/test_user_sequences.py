@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
+from itertools import pairwise
 
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from allmrec.config import SequencesConfig
 from allmrec.data.interactions import before, counted
-from allmrec.data.user_sequences import first_sightings, ordered_events, seen_items, user_sequences
+from allmrec.data.user_sequences import (
+    first_sightings,
+    num_tied,
+    ordered_events,
+    seen_items,
+    user_sequences,
+)
 from allmrec.tables.delta import Tables
 
 RUN_DATE = dt.date(2014, 7, 21)
@@ -38,7 +45,7 @@ def built(
     return {row.user_id: row for row in rows.collect()}
 
 
-def test_sequences_end_before_midnight_and_are_oldest_first_with_ties_by_item(spark: SparkSession) -> None:
+def test_sequences_end_before_midnight_and_are_oldest_first_with_ties_by_a_hash(spark: SparkSession) -> None:
     log = frame(
         spark,
         ("u", "late", MIDNIGHT),
@@ -48,16 +55,61 @@ def test_sequences_end_before_midnight_and_are_oldest_first_with_ties_by_item(sp
         ("u", "z", minutes_before(9)),
         ("v", "late", MIDNIGHT),
     )
+    orders = []
     for partitions in (1, 4):
         rows = built(log.repartition(partitions))
         assert list(rows) == ["u"]
-        assert rows["u"].item_ids == ["z", "a", "b", "c"]
+        assert (rows["u"].item_ids[0], sorted(rows["u"].item_ids[1:])) == ("z", ["a", "b", "c"])
+        orders.append(rows["u"].item_ids)
         assert rows["u"].event_times == [minutes_before(9), *[minutes_before(1)] * 3]
         assert (rows["u"].num_interactions, rows["u"].last_event_time, rows["u"].run_date) == (
             4,
             minutes_before(1),
             RUN_DATE,
         )
+
+    assert orders[0] == orders[1]
+
+
+def test_a_log_of_dates_is_in_an_order_that_the_ids_do_not_tell(spark: SparkSession) -> None:
+    users = [f"u{number:02d}" for number in range(40)]
+    items = [f"i{number:02d}" for number in range(20)]
+    log = frame(spark, *[(user, item, minutes_before(60)) for user in users for item in items])
+    events = ordered_events(log, SequencesConfig()).collect()
+    whole = {row.user_id: [event.item_id for event in row.events] for row in events}
+    assert all(sorted(whole[user]) == items for user in users)
+    # Of 40 last items drawn from 20, 17 are different on average; by the ids' order all 40 are one.
+    assert len({whole[user][-1] for user in users}) >= 12
+    assert len({whole[user][0] for user in users}) >= 12
+    # In a random order half of the pairs rise by their ids.
+    rising = sum(left < right for user in users for left, right in pairwise(whole[user]))
+    assert 0.4 < rising / (40 * 19) < 0.6
+    newest = built(log, SequencesConfig(max_history=5))
+    assert {user: row.item_ids for user, row in newest.items()} == {
+        user: item_ids[-5:] for user, item_ids in whole.items()
+    }
+    assert newest["u00"].num_interactions == 20
+
+
+def test_events_of_one_item_at_one_time_are_one_event_and_the_type_that_counts_is_found(
+    spark: SparkSession,
+) -> None:
+    log = frame(
+        spark,
+        ("u", "b", minutes_before(9), None, "view"),
+        ("u", "a", minutes_before(5), None, "view"),
+        ("u", "a", minutes_before(5), None, "cart"),
+        ("u", "a", minutes_before(5), None, "purchase"),
+        ("u", "a", minutes_before(4), None, "view"),
+    )
+    row = built(log)["u"]
+    assert (row.item_ids, row.num_interactions) == (["b", "a", "a"], 5)
+    assert built(log, SequencesConfig(max_history=2))["u"].item_ids == ["a", "a"]
+    assert built(log, SequencesConfig(repeats="fold"))["u"].item_ids == ["b", "a"]
+    bought = built(log, SequencesConfig(event_types=("purchase",)))["u"]
+    assert (bought.item_ids, bought.event_times) == (["a"], [minutes_before(5)])
+    tied = spark.createDataFrame([([1, 1, 2, 2, 2],), ([],)], "event_times array<int>")
+    assert [row[0] for row in tied.select(num_tied(tied["event_times"])).collect()] == [3, 0]
 
 
 def test_repeated_items_are_kept_or_folded_to_the_newest(spark: SparkSession) -> None:

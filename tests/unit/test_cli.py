@@ -33,6 +33,7 @@ OPTIONS = {
     "import files": {"config", "overrides", "interactions", "items", "users"},
     "import amazon": {"config", "overrides", "reviews", "metadata"},
     "import movielens": {"config", "overrides", "folder"},
+    "import steam": {"config", "overrides", "reviews", "games"},
     "sequences": {"config", "overrides", "run_date", "force", "refresh"},
     "candidates": {"config", "overrides", "run_date", "force"},
     "score": {"config", "overrides", "run_date", "force", "full", "max_minutes", "override"},

@@ -2,90 +2,119 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from allmrec.config import ImportingConfig
-from allmrec.data.importers.lines import line_as_json, parse_csv, read_lines, require
+from allmrec.config import CsvConfig, ImportingConfig
+from allmrec.data.files.form import ZIP
+from allmrec.data.files.found import HEAD, Copies
+from allmrec.data.importers.reading import Task, fields_of, read_table
 from allmrec.errors import InputError
-from allmrec.tables import filesystem
+from allmrec.tables import file_bytes, filesystem
 
 GENRES = tuple(
     "unknown|Action|Adventure|Animation|Children's|Comedy|Crime|Documentary|Drama|Fantasy|"
     "Film-Noir|Horror|Musical|Mystery|Romance|Sci-Fi|Thriller|War|Western".split("|")
 )
 """The 19 genre flags of `u.item`, in their order."""
-_RATING = ("user_id", "item_id", "rating", "event_time")
-_NUM_FIELDS_BEFORE_GENRES = 5
-"""Fields of `u.item` before its genre flags: id, title, two dates and a link."""
+_RATINGS = ("userId", "movieId", "rating", "timestamp")
+_MOVIES = ("movieId", "title", "genres")
+_FLAGS = tuple(f"is_{genre}" for genre in GENRES)
+_RELEASES = {
+    ("u.data", "u.item"): ("\t", _RATINGS, "|", (*_MOVIES[:2], "released", "on_video", "link", *_FLAGS)),
+    ("ratings.dat", "movies.dat"): ("::", _RATINGS, "::", _MOVIES),
+    ("ratings.csv", "movies.csv"): (",", None, ",", None),
+}
+"""Files of ratings and of movies → (separator, columns) of each; None: its header says them."""
+_LOG = {"user_id": ("userId",), "item_id": ("movieId",), "event_time": ("timestamp",), "rating": ("rating",)}
+_CATALOGUE = {"item_id": ("movieId",), "title": ("title",)}
+_ADVICE = "give a release as it was published"
 
 
-def read_movielens(spark: SparkSession, folder: str, config: ImportingConfig) -> tuple[DataFrame, DataFrame]:
-    """Return (interactions, items) of a MovieLens folder, with `raw` and `problem`.
+def read_movielens(
+    spark: SparkSession,
+    folder: str,
+    config: ImportingConfig,
+    report: Callable[[str], None] = print,
+    copies: Copies | None = None,
+) -> tuple[DataFrame, DataFrame]:
+    """Return (interactions, items) of a MovieLens folder or zip archive, with `raw` and `problem`.
 
     Which release it is, its file names tell. Titles keep their year ("Toy Story (1995)"), genres become the
     categories. Raises InputError where no release is there.
     """
-    names = set(filesystem.list_names(spark, require(spark, folder)))
-    for files, read in _READERS.items():
-        present = [next((name for name in (file, f"{file}.gz") if name in names), None) for file in files]
-        if all(present):
-            interactions, items = read(spark, *(f"{folder}/{name}" for name in present))
-            nothing = F.lit(None).cast("string")
-            items = items.withColumns({"description": nothing, "available": nothing, "updated_at": nothing})
-            return interactions.withColumn("event_type", nothing), items
-    expected = "; ".join(" and ".join(files) for files in _READERS)
-    raise InputError(f"{folder}: no MovieLens release, expected a folder with {expected}")
+    copies = copies or Copies.of_this_process(spark)
+    paths = _paths(copies, folder)
+    for files, (log_separator, log_names, separator, names) in _RELEASES.items():
+        present = [
+            next((paths[name] for name in (file, f"{file}.gz") if name in paths), None) for file in files
+        ]
+        ratings, movies = present
+        if ratings is None or movies is None:
+            continue
+        rules = _rules(spark, ratings, log_separator, log_names, config)
+        fields = fields_of("interactions", _LOG)
+        log = read_table(copies, Task(ratings, "interactions", fields, rules, report, _ADVICE))
+        rules = _rules(spark, movies, separator, names, config)
+        more = {"genres": (("genres",), "text")} | {flag: ((flag,), "text") for flag in _FLAGS}
+        fields = fields_of("items", _CATALOGUE, more)
+        items = read_table(copies, Task(movies, "items", fields, rules, report, _ADVICE))
+        return log, _with_genres(items)
+    expected = "; ".join(" and ".join(files) for files in _RELEASES)
+    raise InputError(f"{folder}: no MovieLens release, expected a folder with {expected}, or its zip archive")
 
 
-def _read_100k(spark: SparkSession, ratings: str, movies: str) -> tuple[DataFrame, DataFrame]:
-    interactions = _fields(read_lines(spark, ratings), "\t", _RATING)
-    names = [f"field_{number}" for number in range(_NUM_FIELDS_BEFORE_GENRES + len(GENRES))]
-    names[:2] = ["item_id", "title"]
-    items = _fields(read_lines(spark, movies, latin=True), "|", tuple(names))
-    flags = names[_NUM_FIELDS_BEFORE_GENRES:]
-    genres = [F.when(F.trim(flag) == "1", genre) for flag, genre in zip(flags, GENRES, strict=True)]
-    return interactions, items.select(
-        "item_id", "title", F.array_compact(F.array(*genres)).alias("categories"), "raw", "problem"
+def _paths(copies: Copies, folder: str) -> dict[str, str]:
+    """Return the path of every file of a folder or a zip archive by its name.
+
+    Raises InputError where nothing is there.
+    """
+    spark = copies.spark
+    root = file_bytes.qualified(spark, folder)
+    if not filesystem.exists(spark, root):
+        raise InputError(f"{folder}: no such file or folder; check the path")
+    names = filesystem.list_names(spark, root)
+    if names == [root.rpartition("/")[2]] and file_bytes.first_bytes(spark, root, len(ZIP)) == ZIP:
+        return {name.rpartition("/")[2]: status.uri for name, status in copies.unpacked(folder, root)}
+    return {name: f"{folder.rstrip('/')}/{name}" for name in names}
+
+
+def _rules(
+    spark: SparkSession, path: str, separator: str, names: tuple[str, ...] | None, config: ImportingConfig
+) -> ImportingConfig:
+    """Return how a file of a release is read: older ones are not in UTF-8."""
+    header = {} if names is None else {"interactions": names, "items": names}
+    csv = CsvConfig.model_validate(
+        {
+            "separator": separator,
+            "quote": '"' if names is None else "",
+            "encoding": _encoding(spark, path),
+            "header": header,
+        }
     )
+    return config.model_copy(update={"csv": csv, "time_format": None, "null_words": ()})
 
 
-def _read_dat(spark: SparkSession, ratings: str, movies: str) -> tuple[DataFrame, DataFrame]:
-    items = _fields(read_lines(spark, movies, latin=True), "::", ("item_id", "title", "genres"))
-    return _fields(read_lines(spark, ratings), "::", _RATING), _with_genres(items)
-
-
-def _read_csv(spark: SparkSession, ratings: str, movies: str) -> tuple[DataFrame, DataFrame]:
-    interactions = parse_csv(read_lines(spark, ratings), "userId,movieId,rating,timestamp", _RATING)
-    lines = read_lines(spark, movies, latin=True)
-    items = parse_csv(lines, "movieId,title,genres", ("item_id", "title", "genres"))
-    return interactions, _with_genres(items)
-
-
-_READERS = {
-    ("u.data", "u.item"): _read_100k,
-    ("ratings.dat", "movies.dat"): _read_dat,
-    ("ratings.csv", "movies.csv"): _read_csv,
-}
-"""How a release is read, by its files of ratings and of movies."""
+def _encoding(spark: SparkSession, path: str) -> str:
+    """Return utf-8, or iso-8859-1 where the file begins with what is no UTF-8."""
+    head = file_bytes.first_bytes(spark, file_bytes.qualified(spark, path), HEAD)
+    try:
+        head.decode()
+    except UnicodeDecodeError as error:
+        is_cut_off = len(head) == HEAD and error.start >= len(head) - 4
+        return "utf-8" if is_cut_off else "iso-8859-1"
+    return "utf-8"
 
 
 def _with_genres(items: DataFrame) -> DataFrame:
-    """Return the items with their `genres`, joined by `|`, as the array `categories`."""
-    genres = F.when(F.col("genres") != "(no genres listed)", F.split("genres", r"\|"))
-    return items.withColumn("categories", genres).drop("genres")
-
-
-def _fields(lines: DataFrame, separator: str, names: tuple[str, ...]) -> DataFrame:
-    """Return the fields of every line by `names`, `raw` and `problem`.
-
-    `problem` is `wrong_number_of_fields` where there are more or fewer.
-    """
-    rows = lines.withColumn("_fields", F.split("value", f"\\Q{separator}\\E", -1))
-    problem = F.coalesce("problem", F.when(F.size("_fields") != len(names), "wrong_number_of_fields"))
-    rows = rows.withColumn("problem", problem)
-    fields = [
-        F.when(F.col("problem").isNull(), F.get("_fields", F.lit(position))).alias(name)
-        for position, name in enumerate(names)
-    ]
-    return rows.select(*fields, line_as_json(F.col("value")).alias("raw"), "problem")
+    """Return the items with their genres, joined by `|` or flags, as the array `categories`."""
+    genres = F.split(F.nullif(F.col("genres"), F.lit("(no genres listed)")), r"\|")
+    flagged = F.array_compact(
+        F.array(*(F.when(F.trim(flag) == "1", genre) for flag, genre in zip(_FLAGS, GENRES, strict=True)))
+    )
+    has_flags = F.coalesce(*_FLAGS).isNotNull()
+    return items.withColumn("categories", F.when(has_flags, flagged).otherwise(genres)).drop(
+        "genres", *_FLAGS
+    )

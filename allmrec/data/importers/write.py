@@ -6,7 +6,7 @@ The same import a second time changes nothing.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -14,12 +14,14 @@ from pyspark.sql import functions as F
 from allmrec.config import ImportingConfig
 from allmrec.data import interactions as events
 from allmrec.data import items as catalogue
+from allmrec.data.files.damage import reading
 from allmrec.data.importers.kcore import k_core
-from allmrec.data.importers.lines import reading
+from allmrec.data.importers.outcome import Outcome, said_of_ids, said_of_times
 from allmrec.data.rejection import merge_rejected, reject_repeats, split_rejected
 from allmrec.errors import InputError
 from allmrec.tables.cached_frames import CachedFrames
 from allmrec.tables.delta import Tables
+from allmrec.tables.schemas import TABLES
 
 
 def import_into(
@@ -30,28 +32,33 @@ def import_into(
     run_id: str = "import",
     now: dt.datetime | None = None,
     report: Callable[[str], None] = print,
+    paths: Mapping[str, str] | None = None,
 ) -> dict[str, int]:
     """Merge what a reader of this package returned into the tables and return the counts.
 
     Everything is read and checked before anything is written. Counts: `interactions_read`,
     `interactions_good`, `interactions_written`, the same of items, `rejected_<table>_<reason>`,
-    `below_min_rating`, `outside_k_core`. `now` is the time of the import, the present by default. Raises
-    InputError where a file cannot be read to its end, or holds no good row at all; the tables are then as
-    they were. Raises TableError where a table cannot be read or written.
+    `interactions_tied`, `below_min_rating`, `outside_k_core`. `now` is the time of the import, the present by
+    default; `paths` has the file of each table, for messages. Raises InputError where a file cannot be read
+    to its end, or holds no good row at all; the tables are then as they were. Raises TableError where a table
+    cannot be read or written.
     """
     now = now or dt.datetime.now(dt.timezone.utc)
     counts: dict[str, int] = {}
+    names = {table: (paths or {}).get(table, f"the file of {table}") for table in ("items", "interactions")}
     with CachedFrames() as frames:
         item_rows = frames.keep(catalogue.tagged_items(items))
-        with reading("the file of items"):
-            _count("items", item_rows, counts, report)
+        with reading(names["items"]):
+            _count("items", item_rows, counts, report, names["items"])
         good_items, rejected = split_rejected(item_rows, "items", catalogue.COLUMNS)
         good = None
         if interactions is not None:
-            rows = frames.keep(_tagged_interactions(tables, interactions, good_items, config, now))
-            with reading("the file of interactions"):
-                _count("interactions", rows, counts, report)
+            known = _known_items(tables, good_items)
+            rows = frames.keep(_tagged_interactions(interactions, known, config, now))
+            with reading(names["interactions"]):
+                _count("interactions", rows, counts, report, names["interactions"], known)
             good, rejected_interactions = split_rejected(rows, "interactions", events.COLUMNS)
+            counts["interactions_tied"] = said_of_times(good, counts["interactions_good"], report)
             rejected = rejected.union(rejected_interactions)
             good = _chosen(good, config, counts)
             if config.k_core > 1:
@@ -66,41 +73,58 @@ def import_into(
     return counts
 
 
+def _known_items(tables: Tables, good_items: DataFrame) -> DataFrame:
+    """Return (item_id) of what the table `items` has and of what is about to be imported."""
+    known = good_items.select("item_id")
+    return known.union(tables.read("items").select("item_id")) if tables.exists("items") else known
+
+
 def _tagged_interactions(
-    tables: Tables, interactions: DataFrame, good_items: DataFrame, config: ImportingConfig, now: dt.datetime
+    interactions: DataFrame, known: DataFrame, config: ImportingConfig, now: dt.datetime
 ) -> DataFrame:
     """Return the tagged interactions, at most one good row per key of the table.
 
-    The catalogue is what the table `items` has and what is about to be imported. Of good rows with the same
-    user, item and time the one with the highest rating stays (then the first event type); the others are
-    `repeated_key`.
+    Of good rows with the same user, item, time and event type the one with the highest rating stays; the
+    others are `repeated_key`.
     """
-    known = good_items.select("item_id")
-    if tables.exists("items"):
-        known = known.union(tables.read("items").select("item_id"))
     rows = events.tagged(interactions, known, config.rating_range, now)
-    key = ("user_id", "item_id", "event_time")
-    return reject_repeats(rows, key, [F.col("rating").desc_nulls_last(), "event_type"], "repeated_key")
+    key = TABLES["interactions"].key
+    return reject_repeats(rows, key, [F.col("rating").desc_nulls_last()], "repeated_key")
 
 
-def _count(table: str, rows: DataFrame, counts: dict[str, int], report: Callable[[str], None]) -> None:
-    """Read all tagged rows once, add and report their counts. Raises InputError where no row is good."""
-    by_reason = {row["reason"]: row["count"] for row in rows.groupBy("reason").count().collect()}
-    num_good = by_reason.pop(None, 0)
-    rejected = sorted(by_reason.items())
-    num_rows = num_good + sum(by_reason.values())
-    counts[f"{table}_read"], counts[f"{table}_good"] = num_rows, num_good
-    counts.update({f"rejected_{table}_{reason}": number for reason, number in rejected})
-    if not num_good:
-        why = ", ".join(f"{number} × {reason}" for reason, number in rejected) or "it is empty"
+def _count(
+    table: str,
+    rows: DataFrame,
+    counts: dict[str, int],
+    report: Callable[[str], None],
+    path: str,
+    known: DataFrame | None = None,
+) -> None:
+    """Read all tagged rows once, add and report their counts, with an example of each reason.
+
+    `known` is the catalogue that the rows' items should be in. Raises InputError where no row is good.
+    """
+    outcome = Outcome.of(rows)
+    counts[f"{table}_read"] = outcome.num_read
+    counts[f"{table}_good"] = outcome.num_good
+    counts.update({f"rejected_{table}_{one.reason}": one.number for one in outcome.rejected})
+    said = outcome.examples()
+    num_unknown = counts.get(f"rejected_{table}_item_not_in_catalogue", 0)
+    if known is not None and num_unknown > outcome.num_good:
+        said.append(said_of_ids(rows, known))
+    if not outcome.num_good:
+        why = ", ".join(f"{one.number} × {one.reason}" for one in outcome.rejected) or "it is empty"
         raise InputError(
-            f"{table}: no good row among {num_rows} read ({why}); "
-            "check the files and importing.columns; nothing was imported"
+            f"{table}: no good row among {outcome.num_read} read ({why}) in {path}; "
+            f"{'; '.join([*said, 'nothing was imported'])}"
         )
-    reasons = ", ".join(f"{number:,} {reason}" for reason, number in rejected)
+    reasons = ", ".join(f"{one.number:,} {one.reason}" for one in outcome.rejected)
     report(
-        f"{table}: {num_rows:,} rows read, {num_good:,} good" + (f"; rejected: {reasons}" if reasons else "")
+        f"{table}: {outcome.num_read:,} rows read, {outcome.num_good:,} good"
+        + (f"; rejected: {reasons}" if reasons else "")
     )
+    for line in said:
+        report(f"{table}: {line}")
 
 
 def _chosen(good: DataFrame, config: ImportingConfig, counts: dict[str, int]) -> DataFrame:

@@ -1,0 +1,50 @@
+"""Files that Spark cannot read to their end, in one line that names the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
+
+from allmrec.errors import InputError
+from allmrec.tables.troubles import as_user_error
+
+_SIGNS_OF_DAMAGE = ("EOFException", "Unexpected end", "ZipException", "ZLIB", "not a gzip", "incorrect")
+"""What Spark's message holds where a compressed file is cut off or damaged."""
+
+
+@contextmanager
+def reading(description: str) -> Iterator[None]:
+    """Turn Spark's failure to read a file to its end, in the block, into an InputError that names the file.
+
+    Where Spark's message does not name it, `description` does. Raises InputError for such a failure, and for
+    a file that a worker found broken; other errors of Spark pass through.
+    """
+    try:
+        yield
+    except (PySparkException, Py4JJavaError) as error:
+        message = str(error)
+        raised = as_user_error(error)
+        if isinstance(raised, InputError):
+            raise raised from error
+        if "FAILED_READ_FILE" not in message and "EOFException" not in message:
+            raise
+        raise _unreadable(message, description) from error
+
+
+def _unreadable(message: str, description: str) -> InputError:
+    marker = "reading file "
+    name = message.split(marker, 1)[1].split()[0].rstrip(".") if marker in message else description
+    is_damaged = any(sign in message for sign in _SIGNS_OF_DAMAGE)
+    causes = [line.strip() for line in message.splitlines() if line.startswith("Caused by: ")]
+    reason = (
+        "it ends in the middle (truncated or damaged archive)"
+        if is_damaged
+        else (causes or message.splitlines())[-1].removeprefix("Caused by: ")[:300]
+    )
+    return InputError(
+        f"{name.removeprefix('file://')}: cannot be read to its end: {reason}; "
+        f"{'fetch it again, ' if is_damaged else ''}nothing was imported"
+    )
