@@ -12,6 +12,7 @@ from allmrec.config import Config
 from allmrec.evaluation.comparison import paired
 from allmrec.llm.frozen import FrozenLLM
 from allmrec.llm.prompt import PromptLayout
+from allmrec.ranking import ties
 from allmrec.ranking.candidate_lists import CandidateLists
 from allmrec.ranking.decision import TITLES, WITHOUT_LLM, ComparedOrder, Decision, cheapest_unbeaten
 from allmrec.ranking.served import AmongRead
@@ -34,7 +35,8 @@ def compared_crosswise(
 ) -> Decision:
     """Return the decision between the blends without and with the LLM.
 
-    Each half of the users is ordered by weights that were fitted on the other half.
+    Each half of the users is ordered by weights that were fitted on the other half, equal scores as
+    `allmrec.ranking.ties` does.
     """
     columns_B, half_B = read.columns_of(targets), halves_of(read.users, seed)
     ranks: dict[str, list[np.ndarray]] = {WITHOUT_LLM: [], TITLES: []}
@@ -45,7 +47,8 @@ def compared_crosswise(
         with_llm, _ = fit_blend(fitted_on, other_targets, parts, without, seed)
         lists = read.take(these)
         for name, ranker in ((WITHOUT_LLM, without), (TITLES, AmongRead(with_llm, without))):
-            ranks[name].append(metrics.ranks_of_target(ranker.scores(lists), columns_B[these]))
+            ranks_BC = ties.ranks(ranker.scores(lists), lists, seed)
+            ranks[name].append(ranks_BC[np.arange(len(these)), columns_B[these]])
     ndcg = {name: metrics.ndcg(np.concatenate(by_half), 10) for name, by_half in ranks.items()}
     return _decision(ndcg, {WITHOUT_LLM: 0.0, TITLES: tokens_per_user}, seed)
 
