@@ -20,6 +20,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from allmrec.config import ImportingConfig, SequencesConfig, load
+from allmrec.data.files import found
 from allmrec.data.importers.amazon import read_amazon
 from allmrec.data.importers.mapped import read_files, read_users
 from allmrec.data.importers.movielens import read_movielens
@@ -280,10 +281,10 @@ def test_a_file_that_cannot_be_read_is_named_with_what_to_do(
 ) -> None:
     write(tmp_path / name)
     items = put(tmp_path / "m.csv", "item_id,title\n001,Mug\n")
-    with pytest.raises(InputError, match=message) as found:
+    with pytest.raises(InputError, match=message) as error:
         read_files(spark, str(tmp_path / name), str(items), ImportingConfig(), quiet)
-    assert str(found.value).startswith(f"{tmp_path / name}: ")
-    assert "\n" not in str(found.value)
+    assert str(error.value).startswith(f"{tmp_path / name}: ")
+    assert "\n" not in str(error.value)
 
 
 def test_large_files_are_read_whole_in_several_tasks(spark: SparkSession, tmp_path: Path) -> None:
@@ -299,9 +300,27 @@ def test_large_files_are_read_whole_in_several_tasks(spark: SparkSession, tmp_pa
     put(tmp_path / "i.json", json.dumps(events))
     frames = read_files(spark, str(tmp_path / "i.json"), str(tmp_path / "m.csv"), ImportingConfig(), quiet)
     assert frames[1].rdd.getNumPartitions() > 0
-    found = {row.item_id: row.title for row in frames[1].select("item_id", "title").collect()}
-    assert found == dict(zip(table["item_id"], titles, strict=True))
+    titles_read = {row.item_id: row.title for row in frames[1].select("item_id", "title").collect()}
+    assert titles_read == dict(zip(table["item_id"], titles, strict=True))
     assert sorted(row.user_id for row in frames[0].select("user_id").collect()) == sorted(users)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_what_the_beginning_of_a_file_does_not_show_is_looked_for_in_the_rest(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, separator: str
+) -> None:
+    monkeypatch.setattr(found, "HEAD", 100)
+    lines = [["item_id", "title"], *([f'"{number}"', f'"Mug {number}"'] for number in range(200))]
+    # Another order of the columns, so that the files are not read together.
+    simple = "".join(separator.join(reversed(line)) + "\n" for line in lines)
+    hard = "".join(separator.join(line) + "\n" for line in lines).replace("Mug", "Cup")
+    put(tmp_path / "items" / "simple.csv", simple)
+    put(tmp_path / "items" / "hard.csv", hard + separator.join(["a", '"One\ntwo ""three"""\n']))
+    log = put(tmp_path / "i.csv", csv_of("u"))
+    _, items = read_files(spark, str(log), str(tmp_path / "items"), ImportingConfig(), quiet)
+    rows = sorted((row.item_id, row.title) for row in items.select("item_id", "title").collect())
+    expected = [(str(number), f"{what} {number}") for number in range(200) for what in ("Mug", "Cup")]
+    assert rows == sorted([*expected, ("a", 'One\ntwo "three"')])
 
 
 DATED = """user_id,item_id,timestamp,event_type
@@ -371,17 +390,17 @@ def test_where_nothing_joins_the_ids_of_both_sides_are_shown(
     log = put(tmp_path / "i.csv", f"user_id,item_id,timestamp\nu,sku-1,{SECONDS}\nv,sku-2,{SECONDS}\n")
     items = put(tmp_path / "m.csv", "item_id,title\n1,A\n2,B\n")
     frames = read_files(spark, str(log), str(items), ImportingConfig(), quiet)
-    with pytest.raises(InputError) as found:
+    with pytest.raises(InputError) as error:
         import_into(
             tables, *frames, ImportingConfig(), now=NOW, report=quiet, paths={"interactions": str(log)}
         )
-    assert str(found.value).startswith(
+    assert str(error.value).startswith(
         f"interactions: no good row among 2 read (2 × item_not_in_catalogue) in {log}; item_not_in"
     )
     assert "the log has 'sku-1', 'sku-2', the catalogue has '1', '2'; nothing was imported" in str(
-        found.value
+        error.value
     )
-    assert "\n" not in str(found.value)
+    assert "\n" not in str(error.value)
     assert not tables.exists("items")
 
 
