@@ -70,18 +70,22 @@ def verify_bundle(folder: Path) -> Manifest:
             f"bundle {folder}: {name} is {problem}, expected the files of its manifest; "
             "copy or train the bundle again"
         )
-    if content_id(values) != values.get("bundle_id"):
-        raise BundleError(
-            f"bundle {folder}: {MANIFEST} was changed, expected the content of its bundle_id; "
-            "copy or train the bundle again"
-        )
     try:
-        return Manifest.from_dict(values)
-    except (KeyError, TypeError) as error:
+        is_whole = content_id(values) == values.get("bundle_id")
+        manifest = Manifest.from_dict(values)
+    except KeyError as error:
         raise BundleError(
             f"bundle {folder}: {MANIFEST} lacks a field ({error}), expected a bundle's; "
             "copy or train the bundle again"
         ) from error
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"bundle {folder}: {MANIFEST}: {error}; copy or train the bundle again") from error
+    if not is_whole:
+        raise BundleError(
+            f"bundle {folder}: {MANIFEST} was changed, expected the content of its bundle_id; "
+            "copy or train the bundle again"
+        )
+    return manifest
 
 
 def checksums(folder: Path) -> dict[str, str]:
@@ -118,7 +122,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         )
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BundleError(
             f"bundle {folder}: {MANIFEST} is no JSON ({error}), expected a bundle's; "
             "copy or train the bundle again"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,8 @@ FORMAT_VERSION = 1
 OUTSIDE_THE_HASH = ("bundle_id", "created_at")
 DRAWN_AT_RANDOM = ("table_ids", "fingerprint")
 """Keys that contain ids of tables. Without them the same training of equal tables has one bundle_id."""
+PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+"""What an id or a fingerprint may be: they are joined to paths."""
 
 
 @dataclass(frozen=True)
@@ -85,12 +89,42 @@ class Manifest:
     def from_dict(cls, values: Mapping[str, Any]) -> Manifest:
         """Return the manifest of a JSON object.
 
-        Raises KeyError or TypeError where a field is missing, or an object is something else.
+        Raises KeyError, TypeError or ValueError where a field is missing, of another type, or no name, date
+        or count.
         """
         arguments = _arguments(cls, values)
         arguments["llm"] = LLMIdentity(**_arguments(LLMIdentity, values["llm"]))
         arguments["text_encoder"] = EncoderIdentity(**_arguments(EncoderIdentity, values["text_encoder"]))
-        return cls(**arguments)
+        manifest = cls(**arguments)
+        manifest._check()
+        return manifest
+
+    def _check(self) -> None:
+        """Raise TypeError or ValueError where a field is not what the rest of the program takes it for."""
+        llm, encoder = self.llm, self.text_encoder
+        names = {"bundle_id": self.bundle_id, "fingerprint": self.fingerprint, "parent_id": self.parent_id}
+        texts = {"purpose": self.purpose, "created_at": self.created_at, "llm.name": llm.name}
+        texts |= {"llm.weight_hash": llm.weight_hash, "text_encoder.model": encoder.model}
+        texts |= {"text_encoder.content_hash": encoder.content_hash, "trained_before": self.trained_before}
+        for name, text in {**texts, **names}.items():
+            if not isinstance(text, str) and not (name == "parent_id" and text is None):
+                raise TypeError(f"{name} is {text!r}, expected a text")
+        for name, text in names.items():
+            if text and not PLAIN.fullmatch(text):
+                raise ValueError(f"{name} is {text!r}, expected a name of letters and digits")
+        if self.trained_before and str(date.fromisoformat(self.trained_before)) != self.trained_before:
+            raise ValueError(f"trained_before is {self.trained_before!r}, expected YYYY-MM-DD")
+        counts = {"num_items": self.num_items, "cf_num_items": self.cf_num_items, "llm.width": llm.width}
+        for name, count in counts.items():
+            if not _is_whole(count) or count < 1:
+                raise ValueError(f"{name} is {count!r}, expected a number from 1")
+        if self.cf_num_items > self.num_items:
+            raise ValueError(f"cf_num_items is {self.cf_num_items:,}, more than num_items {self.num_items:,}")
+        for name in ("figures", "table_versions", "package_versions", "files"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise TypeError(f"{name} is {getattr(self, name)!r}, expected an object")
+        if not all(map(_is_whole, self.table_versions.values())):
+            raise TypeError(f"table_versions are {dict(self.table_versions)}, expected numbers")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object: NaN and infinite figures become null, NumPy numbers plain ones."""
@@ -126,13 +160,21 @@ def content_id(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
+def _is_whole(value: object) -> bool:
+    """Return whether a value of JSON is a whole number; True and False are none."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
 def _arguments(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments that make a dataclass of a JSON object; keys it does not name go to `others`.
 
-    Raises TypeError where the JSON value is no object.
+    Raises TypeError where the JSON value is no object, KeyError where it lacks a key.
     """
     if not isinstance(values, Mapping):
         raise TypeError(f"expected a JSON object, found {type(values).__name__}")
+    for one in fields(kind):
+        if one.default is MISSING and one.default_factory is MISSING and one.name not in values:
+            raise KeyError(one.name)
     named = {field.name for field in fields(kind)} - {"others"}
     arguments = {name: value for name, value in values.items() if name in named}
     return {**arguments, "others": {name: value for name, value in values.items() if name not in named}}

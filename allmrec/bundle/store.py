@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from allmrec.bundle.bundle import ITEM_COLUMNS, Bundle
+from allmrec.bundle.contents import (
+    check_blends,
+    check_decision,
+    check_finite,
+    check_items,
+    check_network,
+    check_tensors,
+    check_tokens,
+    reading,
+)
 from allmrec.bundle.folder import verify_bundle, write_folder
 from allmrec.bundle.manifest import Manifest
 from allmrec.config import Config
@@ -25,7 +35,7 @@ from allmrec.llm.frozen import FrozenLLM
 from allmrec.llm.tokens import TitleTokens
 from allmrec.models.a_llmrec import ALLMRec
 from allmrec.models.alignment import AlignmentNetworks
-from allmrec.models.cf import build_cf_model
+from allmrec.models.cf import CFModel, build_cf_model
 from allmrec.models.projection import Projection, item_input_width
 from allmrec.ranking.blend import BlendWeights
 from allmrec.ranking.decision import Decision
@@ -51,20 +61,21 @@ def load_bundle(folder: Path, llm: FrozenLLM | None) -> Bundle:
     manifest = verify_bundle(folder)
     if llm is not None:
         check_llm(manifest, llm.name, llm.weight_hash)
-    try:
-        config = Config.model_validate_json((folder / "config.json").read_text(encoding="utf-8"))
-    except ValidationError as error:
-        raise BundleError(
-            f"bundle {folder}: config.json does not fit this allmrec ({error.errors()[0]['loc']}); "
-            "use the one that wrote it"
-        ) from error
-    tensors = load_file(folder / "items.safetensors")
-    blends = json.loads((folder / "blend.json").read_text(encoding="utf-8"))
+    config = _load_config(folder)
+    with reading(folder, "items.parquet"):
+        items = pd.read_parquet(folder / "items.parquet")
+        check_items(items, manifest.num_items)
+    with reading(folder, "items.safetensors"):
+        tensors = load_file(folder / "items.safetensors")
+        check_tensors(tensors, manifest, config.stage1.width, config.prompt.layout == "no_list")
+        check_finite(tensors)
+        if llm is not None:
+            check_tokens(tensors["title_tokens"], llm.vocab_size)
     encoder = folder / "text_encoder"
     return Bundle(
         manifest=manifest,
         config=config,
-        items=pd.read_parquet(folder / "items.parquet"),
+        items=items,
         rec=_load_models(folder, config, manifest, tensors),
         titles=TitleTokens(
             tensors["title_tokens"].numpy(),
@@ -74,7 +85,7 @@ def load_bundle(folder: Path, llm: FrozenLLM | None) -> Bundle:
         priors=tensors["priors"].numpy() if "priors" in tensors else None,
         soft_items=tensors["soft_items"],
         text_centre=tensors.get("text_centre"),
-        blends={name: BlendWeights.from_json(fields) for name, fields in blends.items()},
+        blends=_load_blends(folder),
         decision=decision_of(folder),
         folder=folder,
         text_encoder_folder=encoder if encoder.is_dir() else None,
@@ -82,9 +93,17 @@ def load_bundle(folder: Path, llm: FrozenLLM | None) -> Bundle:
 
 
 def decision_of(folder: Path) -> Decision | None:
-    """Return a bundle's decision about the LLM, without loading the bundle; None where it has none."""
+    """Return a bundle's decision about the LLM, without loading the bundle; None where it has none.
+
+    Raises BundleError where the file does not hold a decision.
+    """
     path = folder / "decision.json"
-    return Decision.from_json(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+    if not path.exists():
+        return None
+    with reading(folder, path.name):
+        decision = Decision.from_json(json.loads(path.read_text(encoding="utf-8")))
+        check_decision(decision)
+    return decision
 
 
 def select_bundle(manifests: Sequence[Manifest], run_date: date) -> Manifest:
@@ -148,9 +167,17 @@ def write_parts(folder: Path, bundle: Bundle) -> None:
         shutil.copytree(bundle.text_encoder_folder, folder / "text_encoder")
 
 
+class _Networks(NamedTuple):
+    """The networks of a bundle, named as their files are."""
+
+    cf: CFModel
+    stage1: AlignmentNetworks
+    stage2: Projection
+
+
 def _modules(rec: ALLMRec) -> dict[str, nn.Module]:
     """Return the modules that a bundle stores, by the name of their file."""
-    return {"cf": rec.cf, "stage1": rec.alignment, "stage2": rec.projection}
+    return _Networks(rec.cf, rec.alignment, rec.projection)._asdict()
 
 
 def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
@@ -158,21 +185,55 @@ def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
 
 
+def _load_config(folder: Path) -> Config:
+    """Return the configuration that the bundle was trained with."""
+    try:
+        return Config.model_validate_json((folder / "config.json").read_text(encoding="utf-8"))
+    except (ValidationError, UnicodeDecodeError) as error:
+        reason = error.errors()[0]["loc"] if isinstance(error, ValidationError) else error
+        raise BundleError(
+            f"bundle {folder}: config.json does not fit this allmrec ({reason}); use the one that wrote it"
+        ) from error
+
+
+def _load_blends(folder: Path) -> dict[str, BlendWeights]:
+    """Return the weights of a bundle, by the name of the blend."""
+    with reading(folder, "blend.json"):
+        values = json.loads((folder / "blend.json").read_text(encoding="utf-8"))
+        blends = {name: BlendWeights.from_json(fields) for name, fields in values.items()}
+        check_blends(blends)
+    return blends
+
+
 def _load_models(folder: Path, config: Config, manifest: Manifest, tensors: dict[str, Tensor]) -> ALLMRec:
-    """Return the trained parts; `tensors` are those of items.safetensors: Q [I+1, S] and known [I+1]."""
-    width, inputs = config.cf.width, item_input_width(config.stage2, config.cf.width, config.stage1.width)
+    """Return the trained parts; `tensors` are those of items.safetensors: Q [I+1, S] and known [I+1].
+
+    The networks are compared with the files first without any memory, so that a wrong size is an error of one
+    line and not a full memory.
+    """
+    text_width = tensors["text_embeddings"].shape[1]
+    with torch.device("meta"), reading(folder, "config.json"):
+        expected = _networks(config, manifest, text_width)
+    for name, network in expected._asdict().items():
+        with reading(folder, f"{name}.safetensors", "use the allmrec that wrote it"):
+            check_network(folder / f"{name}.safetensors", network)
     # Initial weights are drawn and thrown away: nobody else's draws may move.
     with torch.random.fork_rng(devices=[]):
-        cf = build_cf_model(config.cf, manifest.cf_num_items, config.sequences.max_history)
-        alignment = AlignmentNetworks(width, tensors["text_embeddings"].shape[1], config.stage1)
-        projection = Projection(width, inputs, manifest.llm.width, 1.0, config.stage2)
-    rec = ALLMRec(cf, alignment, projection, tensors["text_embeddings"], tensors["known"], config.stage2)
-    for name, module in _modules(rec).items():
-        try:
-            module.load_state_dict(load_file(folder / f"{name}.safetensors"))
-        except RuntimeError as error:
-            raise BundleError(
-                f"bundle {folder}: {name}.safetensors does not fit this allmrec's networks; "
-                "use the one that wrote it"
-            ) from error
-    return rec.eval()
+        networks = _networks(config, manifest, text_width)
+    for name, network in networks._asdict().items():
+        with reading(folder, f"{name}.safetensors"):
+            state = load_file(folder / f"{name}.safetensors")
+            check_finite(state)
+            network.load_state_dict(state)
+    return ALLMRec(*networks, tensors["text_embeddings"], tensors["known"], config.stage2).eval()
+
+
+def _networks(config: Config, manifest: Manifest, text_width: int) -> _Networks:
+    """Return the untrained networks of a bundle."""
+    width = config.cf.width
+    inputs = item_input_width(config.stage2, width, config.stage1.width)
+    return _Networks(
+        build_cf_model(config.cf, manifest.cf_num_items, config.sequences.max_history),
+        AlignmentNetworks(width, text_width, config.stage1),
+        Projection(width, inputs, manifest.llm.width, 1.0, config.stage2),
+    )
