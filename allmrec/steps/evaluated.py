@@ -24,6 +24,7 @@ from allmrec.runtime.context import Context
 from allmrec.runtime.inputs import Inputs, day_after_last_event
 from allmrec.runtime.runs import StepRun
 from allmrec.tables import filesystem
+from allmrec.tables.parquet import read_parquet
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def _of_snapshot(subject: Evaluated, name: str) -> DataFrame | None:
     spark = subject.context.spark
     uri = f"{snapshot_uri(subject.context.tables.root, subject.manifest.fingerprint)}/{name}"
     is_there = not subject.is_of_other_shop and filesystem.exists(spark, uri)
-    return spark.read.parquet(uri) if is_there else None
+    return read_parquet(spark, uri) if is_there else None
 
 
 def _users_of_tables(subject: Evaluated, trained: Config, run: StepRun) -> DataFrame:

@@ -17,6 +17,9 @@ from allmrec.runtime.fencing import replace_date
 from allmrec.runtime.inputs import CheckedLog, Inputs
 from allmrec.runtime.runs import StepRun, already_there, recorded
 
+MAX_DAYS_WITHOUT_EVENTS = 366
+"""Days between the newest event and the run date, above which a night warns."""
+
 
 def run_sequences(context: Context, run_date: date) -> None:
     """Write `user_sequences` of run_date in one commit, from the versions of the date's first run.
@@ -40,11 +43,23 @@ def run_sequences(context: Context, run_date: date) -> None:
             sequences = user_sequences(log.rows, good, inputs.users(), settings, run_date, last)
             replace_date(context, run, "user_sequences", sequences, run_date)
         written = context.tables.read_date("user_sequences", run_date, run.outputs["user_sequences"].version)
+        numbers = written.agg(F.count_if(F.size("item_ids") == 0), F.max("last_event_time").cast("date"))
+        [(num_without, newest)] = numbers.collect()
+        warn_of_old_events(run, run_date, newest)
         run.counts = {
             "users_out": run.outputs["user_sequences"].num_rows,
-            "users_without_history": written.where(F.size("item_ids") == 0).count(),
+            "users_without_history": num_without,
             **counts(log, num_rejected, new),
         }
+
+
+def warn_of_old_events(run: StepRun, run_date: date, newest: date | None) -> None:
+    """Warn if the run date lies years after the newest event: the log, or the date, may be another one."""
+    if newest is not None and (run_date - newest).days > MAX_DAYS_WITHOUT_EVENTS:
+        run.report(
+            f"warning: the newest event that counts is of {newest}, {(run_date - newest).days:,} days before "
+            "the run date; check --run-date and the log"
+        )
 
 
 def new_rows(inputs: Inputs, run: StepRun, run_date: date) -> New | None:
