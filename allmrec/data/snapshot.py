@@ -62,6 +62,7 @@ from allmrec.errors import InputError
 from allmrec.tables import filesystem
 from allmrec.tables.cached_frames import CachedFrames
 from allmrec.tables.delta import row_digest
+from allmrec.tables.parquet import read_parquet
 
 _ROW_GROUPS_PER_TASK = 10
 """About how many files one Spark task writes."""
@@ -169,7 +170,7 @@ def snapshot_names(spark: SparkSession, root: str) -> list[str]:
 def count_user(spark: SparkSession, folder_uri: str, user: str) -> int:
     """Return how many rows of a snapshot are a user's."""
     parts = [part for part in _OF_USERS if filesystem.exists(spark, f"{folder_uri}/{part}")]
-    rows = (spark.read.parquet(f"{folder_uri}/{part}").where(F.col("user_id") == user) for part in parts)
+    rows = (read_parquet(spark, f"{folder_uri}/{part}").where(F.col("user_id") == user) for part in parts)
     return sum(frame.count() for frame in rows)
 
 
@@ -186,14 +187,14 @@ def write_without_user(spark: SparkSession, folder_uri: str, user: str) -> None:
     folder, name = folder_uri.rsplit("/", 1)
     partial = f"{folder}/.{name}-without"
     filesystem.delete(spark, partial)
-    items = spark.read.parquet(f"{folder_uri}/items")
+    items = read_parquet(spark, f"{folder_uri}/items")
     items.repartition(1).sortWithinPartitions("item_idx").write.parquet(f"{partial}/items")
     for part in _OF_USERS:
         if filesystem.exists(spark, f"{folder_uri}/{part}"):
-            rows = spark.read.parquet(f"{folder_uri}/{part}").where(F.col("user_id") != user)
+            rows = read_parquet(spark, f"{folder_uri}/{part}").where(F.col("user_id") != user)
             num_rows = _write_rows(rows, f"{partial}/{part}", rows.count(), _ROWS_AGAIN)
             manifest |= {_OF_USERS[part]: num_rows} if _OF_USERS[part] else {}
-    trained = spark.read.parquet(f"{folder_uri}/sequences").where(F.col("user_id") == user)
+    trained = read_parquet(spark, f"{folder_uri}/sequences").where(F.col("user_id") == user)
     manifest["num_users"] -= trained.count()
     manifest["digest"] = _digest(spark, partial)
     manifest_text = json.dumps(manifest, indent=2, sort_keys=True) + "\n"
@@ -204,7 +205,7 @@ def write_without_user(spark: SparkSession, folder_uri: str, user: str) -> None:
 
 def _digest(spark: SparkSession, folder_uri: str) -> str:
     """Return the digest of a snapshot's manifest."""
-    parts = (spark.read.parquet(f"{folder_uri}/{part}") for part in ("items", "sequences"))
+    parts = (read_parquet(spark, f"{folder_uri}/{part}") for part in ("items", "sequences"))
     return str(sum(int(rows.agg(row_digest()).collect()[0][0] or 0) for rows in parts))
 
 
@@ -282,4 +283,4 @@ def _write_rows(rows: DataFrame, uri: str, about: int, row_group_rows: int) -> i
     # Spark's Parquet bounds a row group by bytes only; this many rows are far below that bound.
     writer = tasks.sortWithinPartitions("user_id").write.mode("overwrite")
     writer.option("maxRecordsPerFile", row_group_rows).parquet(uri)
-    return rows.sparkSession.read.schema(rows.schema).parquet(uri).count()
+    return read_parquet(rows.sparkSession, uri, schema=rows.schema).count()

@@ -24,6 +24,7 @@ from allmrec.reporting import Report
 from allmrec.runtime.context import Context
 from allmrec.runtime.inputs import Inputs
 from allmrec.tables import filesystem
+from allmrec.tables.parquet import read_parquet
 
 
 def manifests(context: Context) -> list[Manifest]:
@@ -172,7 +173,7 @@ def changed_since_training(inputs: Inputs, manifest: Manifest) -> pd.DataFrame:
 
 def items_of_bundle(context: Context, bundle_id: str) -> DataFrame:
     """Return the items of a bundle below `tables.root`: item_idx, item_id, text_hash and more."""
-    return context.spark.read.parquet(f"{_root(context)}/{bundle_id}/items.parquet")
+    return read_parquet(context.spark, f"{_root(context)}/{bundle_id}/items.parquet")
 
 
 def require_llm(context: Context, bundle_id: str, report: Report) -> None:

@@ -24,6 +24,7 @@ from allmrec.runtime.context import Context
 from allmrec.runtime.inputs import Inputs, day_after_last_event
 from allmrec.runtime.runs import StepRun
 from allmrec.tables import filesystem
+from allmrec.tables.parquet import read_parquet
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def _of_snapshot(subject: Evaluated, name: str, column: str) -> DataFrame | None
     """
     if subject.is_of_other_shop or not _has_in_snapshot(subject, name):
         return None
-    table = subject.context.spark.read.parquet(_in_snapshot(subject, name))
+    table = read_parquet(subject.context.spark, _in_snapshot(subject, name))
     return table if column in table.columns else None
 
 

@@ -16,6 +16,9 @@ from allmrec.runtime.fencing import replace_date
 from allmrec.runtime.inputs import CheckedLog, Inputs, fingerprint_of_sequences
 from allmrec.runtime.runs import StepRun, already_there, recorded
 
+MAX_DAYS_WITHOUT_EVENTS = 366
+"""Days between the newest event and the run date, above which a night warns."""
+
 
 def run_sequences(context: Context, run_date: date) -> None:
     """Write `user_sequences` of run_date in one commit, from the versions of the date's first run.
@@ -47,6 +50,15 @@ def run_sequences(context: Context, run_date: date) -> None:
         }
 
 
+def warn_of_old_events(run: StepRun, run_date: date, newest: date | None) -> None:
+    """Warn if the run date lies years after the newest event: the log, or the date, may be another one."""
+    if newest is not None and (run_date - newest).days > MAX_DAYS_WITHOUT_EVENTS:
+        run.report(
+            f"warning: the newest event that counts is of {newest}, {(run_date - newest).days:,} days before "
+            "the run date; check --run-date and the log"
+        )
+
+
 def new_rows(inputs: Inputs, run: StepRun, run_date: date) -> New | None:
     """Return what is new since an earlier night; None, and say why, where the whole log must be read."""
     try:
@@ -59,13 +71,15 @@ def new_rows(inputs: Inputs, run: StepRun, run_date: date) -> New | None:
 
 
 def _histories(context: Context, run: StepRun, run_date: date) -> dict[str, int]:
-    """Return how many users have no history and how many events are tied, and say the latter."""
+    """Return how many users have no history and how many events are tied; say the latter, and old events."""
     written = context.tables.read_date("user_sequences", run_date, run.outputs["user_sequences"].version)
-    empty, num_events, tied = written.agg(
+    empty, num_events, tied, newest = written.agg(
         F.count_if(F.size("item_ids") == 0),
         F.coalesce(F.sum(F.size("item_ids")), F.lit(0)),
         F.coalesce(F.sum(num_tied(F.col("event_times"))), F.lit(0)),
+        F.max("last_event_time").cast("date"),
     ).collect()[0]
+    warn_of_old_events(run, run_date, newest)
     if tied:
         run.report(
             f"{tied:,} of {num_events:,} events have the time of another event of their user: "

@@ -28,7 +28,7 @@ from allmrec.runtime.inputs import Inputs
 from allmrec.runtime.processes import Processes
 from allmrec.runtime.runs import StepRun, recorded
 from allmrec.tables import filesystem
-from allmrec.training.loader import Snapshot, petastorm_reader
+from allmrec.training.loader import Snapshot, can_be_read_at, petastorm_reader
 from allmrec.training.pipeline import train_bundle
 
 CHECKPOINTS = "checkpoints"
@@ -127,7 +127,7 @@ def make_snapshot(
         write_snapshot(events, log.items, first_sightings(log.rows), partial, config, origin)
         filesystem.rename_new(context.spark, partial, uri)
     local = Path(uri.removeprefix("file:"))
-    if not local.is_dir():
+    if not local.is_dir() or not can_be_read_at(local):
         local = folder / "snapshot"
         filesystem.download(context.spark, uri, local)
     return Snapshot(local)

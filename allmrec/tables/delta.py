@@ -30,6 +30,7 @@ from allmrec.tables.creation import create_table
 from allmrec.tables.migration import migrate
 from allmrec.tables.schemas import TABLES
 from allmrec.tables.specification import TableSpec
+from allmrec.tables.sql_text import quoted
 from allmrec.tables.troubles import explained, is_conflict
 
 Result = TypeVar("Result")
@@ -268,7 +269,7 @@ class Tables:
 
     def _give_name(self, name: str, path: str) -> None:
         """Let the catalogue call the table at `path` by `name`; raises TableError where that is another."""
-        self.spark.sql(f"CREATE TABLE IF NOT EXISTS {name} USING delta LOCATION '{path}'")
+        self.spark.sql(f"CREATE TABLE IF NOT EXISTS {name} USING delta LOCATION {quoted(path)}")
         tables = DeltaTable.forName(self.spark, name), DeltaTable.forPath(self.spark, path)
         [(named, location), (ours, _)] = (
             table.detail().select("id", "location").collect()[0] for table in tables

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from allmrec.tables import filesystem
 from allmrec.tables.delta import Tables
 from allmrec.tables.schemas import TABLES
+from allmrec.tables.sql_text import delta_at
 from allmrec.tables.troubles import explained
 
 SMALL_FILE_BYTES = 32 * 2**20
@@ -129,7 +130,7 @@ def keep_history(tables: Tables, name: str, vacuum_hours: int, oldest: Age | Non
     }
     if changed:
         properties = ", ".join(f"'{key}' = '{value}'" for key, value in changed.items())
-        statement = f"ALTER TABLE delta.`{tables.path(name)}` SET TBLPROPERTIES ({properties})"
+        statement = f"ALTER TABLE {delta_at(tables.path(name))} SET TBLPROPERTIES ({properties})"
         tables.retried(name, lambda: tables.spark.sql(statement))
 
 
@@ -138,7 +139,7 @@ def vacuum(tables: Tables, name: str, dry_run: bool) -> Files:
 
     No commit is made where there are none; with `dry_run` nothing is deleted.
     """
-    statement = f"VACUUM delta.`{tables.path(name)}`"
+    statement = f"VACUUM {delta_at(tables.path(name))}"
     # Delta lists folders in so many tasks, however few there are; Spark's default is 10,000.
     parallelism = tables.spark.sparkContext.defaultParallelism
     with _setting(tables, "spark.sql.sources.parallelPartitionDiscovery.parallelism", parallelism):

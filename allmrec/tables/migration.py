@@ -5,6 +5,7 @@ from __future__ import annotations
 from pyspark.sql import SparkSession
 
 from allmrec.tables.specification import TableSpec
+from allmrec.tables.sql_text import delta_at
 
 
 def migrate(spark: SparkSession, spec: TableSpec, path: str) -> None:
@@ -16,4 +17,4 @@ def migrate(spark: SparkSession, spec: TableSpec, path: str) -> None:
     missing = [column for column in spec.columns if column.name not in there and not column.required]
     if missing:
         columns = ", ".join(f"`{column.name}` {column.type.simpleString()}" for column in missing)
-        spark.sql(f"ALTER TABLE delta.`{path}` ADD COLUMNS ({columns})")
+        spark.sql(f"ALTER TABLE {delta_at(path)} ADD COLUMNS ({columns})")

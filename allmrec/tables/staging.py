@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from allmrec.tables import filesystem
+from allmrec.tables.parquet import read_parquet
 
 
 def staging_of_date(root: str, run_date: date) -> str:
@@ -55,4 +56,4 @@ class Staging:
         if not whole:
             return self.spark.createDataFrame([], self.schema).withColumn("_piece", F.lit(""))
         piece = F.element_at(F.split("_metadata.file_path", "/"), -2)
-        return self.spark.read.schema(self.schema).parquet(*whole).withColumn("_piece", piece)
+        return read_parquet(self.spark, *whole, schema=self.schema).withColumn("_piece", piece)

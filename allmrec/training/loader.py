@@ -246,15 +246,22 @@ def _joined(groups: list[Rows]) -> Rows:
     return {name: np.concatenate([group[name] for group in groups]) for name in groups[0]}
 
 
+def can_be_read_at(path: Path) -> bool:
+    """Return whether a snapshot at `path` can be read: petastorm cuts URLs at `#` and `?`."""
+    return not set("#?") & set(str(path.resolve()))
+
+
 def _petastorm_url(path: Path) -> str:
     """Return the URL of a file, in which petastorm takes a blank or a % for what it is.
 
     Raises InputError for a path with a character at which petastorm cuts URLs.
     """
-    url = f"file://{path.resolve()}"
-    if "#" in url or "?" in url:
-        raise InputError(f"{path}: # or ? in the path of a training snapshot, which petastorm cannot read")
-    return url
+    if not can_be_read_at(path):
+        raise InputError(
+            f"{path}: # or ? in the path of a training snapshot, which petastorm cannot read; "
+            "set llm.cache to another folder"
+        )
+    return f"file://{path.resolve()}"
 
 
 def petastorm_reader() -> Any:
