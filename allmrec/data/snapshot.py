@@ -62,7 +62,7 @@ from allmrec.errors import InputError
 from allmrec.tables import filesystem
 from allmrec.tables.cached_frames import CachedFrames
 from allmrec.tables.delta import row_digest
-from allmrec.tables.parquet import read_parquet
+from allmrec.tables.literal_paths import read_parquet
 
 _ROW_GROUPS_PER_TASK = 10
 """About how many files one Spark task writes."""

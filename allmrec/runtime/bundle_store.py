@@ -6,7 +6,7 @@ import json
 import shutil
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from pyspark.sql import DataFrame
@@ -24,16 +24,39 @@ from allmrec.reporting import Report
 from allmrec.runtime.context import Context
 from allmrec.runtime.inputs import Inputs
 from allmrec.tables import filesystem
-from allmrec.tables.parquet import read_parquet
+from allmrec.tables.literal_paths import read_parquet
+
+
+class Known(NamedTuple):
+    """The bundles under `tables.root`."""
+
+    manifests: list[Manifest]
+    damaged: dict[str, BundleError]
+    """Why a folder's manifest cannot be used, by the folder's name."""
+
+
+def known_bundles(context: Context) -> Known:
+    """Return what is under `tables.root`; a damaged manifest is left out, with a warning.
+
+    A bundle that no night uses must stop none.
+    """
+    root = _root(context)
+    names = filesystem.list_folders(context.spark, root) if filesystem.exists(context.spark, root) else []
+    known = Known([], {})
+    # Names with a dot are temporary: version 0.1.0 left `<bundle_id>.<uuid>.tmp` where it was killed.
+    for name in sorted(name for name in names if "." not in name):
+        if filesystem.exists(context.spark, f"{root}/{name}/{MANIFEST}"):
+            try:
+                known.manifests.append(_read_manifest(context, f"{root}/{name}", name))
+            except BundleError as error:
+                known.damaged[name] = error
+                context.warn_once(f"{error}; it is left out")
+    return known
 
 
 def manifests(context: Context) -> list[Manifest]:
-    """Return the manifest of every bundle under `tables.root`; raises BundleError for one that is damaged."""
-    root = _root(context)
-    names = filesystem.list_folders(context.spark, root) if filesystem.exists(context.spark, root) else []
-    # Names with a dot are temporary: version 0.1.0 left `<bundle_id>.<uuid>.tmp` where it was killed.
-    paths = [f"{root}/{name}/{MANIFEST}" for name in names if "." not in name]
-    return [_read_manifest(context, path) for path in paths if filesystem.exists(context.spark, path)]
+    """Return the manifests of `known_bundles`."""
+    return known_bundles(context).manifests
 
 
 def choose_bundle(context: Context, run_date: date) -> Manifest:
@@ -42,8 +65,8 @@ def choose_bundle(context: Context, run_date: date) -> Manifest:
     It is the one that `scoring.bundle_id` names, else the newest for serving that run_date may use. Raises
     BundleError where there is none, ConfigError where it was trained with other settings of `sequences`.
     """
-    known = manifests(context)
-    chosen = _named_bundle(context, known) or select_bundle(known, run_date)
+    known = known_bundles(context)
+    chosen = _named_bundle(context, known) or select_bundle(known.manifests, run_date)
     trained = _settings_of(context, chosen.bundle_id)
     check_settings(context, chosen.bundle_id, trained)
     check_mode(context, chosen.bundle_id, trained)
@@ -57,10 +80,10 @@ def choose_evaluation_bundle(context: Context, run_date: date | None) -> Manifes
     it, for a bundle that has seen the targets: one for serving, or, where `run_date` is given, one of another
     cut-off.
     """
-    known = manifests(context)
+    known = known_bundles(context)
     chosen = _named_bundle(context, known)
     if chosen is None:
-        chosen = _newest_for_evaluation(known)
+        chosen = _newest_for_evaluation(known.manifests)
     elif chosen.purpose != "evaluation":
         raise BundleError(
             f"bundle {chosen.bundle_id}: trained for serving, so it has seen the targets; "
@@ -178,7 +201,7 @@ def items_of_bundle(context: Context, bundle_id: str) -> DataFrame:
 
 def require_llm(context: Context, bundle_id: str, report: Report) -> None:
     """Raise BundleError where the LLM of the settings is not the bundle's; one that is missing is fetched."""
-    manifest = _read_manifest(context, f"{_root(context)}/{bundle_id}/{MANIFEST}")
+    manifest = _read_manifest(context, f"{_root(context)}/{bundle_id}", bundle_id)
     check_llm(manifest, context.config.llm.model, llm_weight_hash(context.config.llm, report))
 
 
@@ -232,7 +255,7 @@ def _children_in(cache: Path, bundle_id: str) -> list[Path]:
     """Return the folders of a cache that hold the child with this id."""
     mark = f'"bundle_id": "{bundle_id}"'
     found = cache.glob(f"*-*/{MANIFEST}")
-    return [path.parent for path in found if mark in path.read_text(encoding="utf-8")]
+    return [path.parent for path in found if mark in path.read_text(encoding="utf-8", errors="replace")]
 
 
 def _root(context: Context) -> str:
@@ -240,21 +263,37 @@ def _root(context: Context) -> str:
     return f"{context.config.tables.root.rstrip('/')}/_bundles"
 
 
-def _read_manifest(context: Context, path: str) -> Manifest:
+def _read_manifest(context: Context, folder: str, name: str) -> Manifest:
+    """Return the manifest of a bundle's folder; raises BundleError where it is damaged, or another bundle's.
+
+    The id is joined to paths, so it must be the folder's own name.
+    """
+    path = f"{folder}/{MANIFEST}"
     try:
-        return Manifest.from_json(filesystem.read_text(context.spark, path))
-    except (KeyError, TypeError, ValueError) as error:
+        manifest = Manifest.from_json(filesystem.read_text(context.spark, path))
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise BundleError(
             f"{path}: no manifest of a bundle ({error}); copy or train the bundle again, or move it away"
         ) from error
+    if manifest.bundle_id != name:
+        raise BundleError(
+            f"{path}: the manifest of bundle {manifest.bundle_id}, expected that of {name}; "
+            "give the folder the name of its bundle, or move it away"
+        )
+    return manifest
 
 
-def _named_bundle(context: Context, known: list[Manifest]) -> Manifest | None:
-    """Return the bundle that `scoring.bundle_id` names, if any; raises BundleError where it is gone."""
+def _named_bundle(context: Context, known: Known) -> Manifest | None:
+    """Return the bundle that `scoring.bundle_id` names, if any.
+
+    Raises BundleError where it is gone or damaged.
+    """
     bundle_id = context.config.scoring.bundle_id
     if bundle_id is None:
         return None
-    by_id = {manifest.bundle_id: manifest for manifest in known}
+    if bundle_id in known.damaged:
+        raise known.damaged[bundle_id]
+    by_id = {manifest.bundle_id: manifest for manifest in known.manifests}
     if bundle_id not in by_id:
         expected = ", ".join(sorted(by_id)) or "no bundle there"
         raise BundleError(f"scoring.bundle_id: {bundle_id}, expected one of {expected}")

@@ -24,7 +24,7 @@ from allmrec.runtime.context import Context
 from allmrec.runtime.inputs import Inputs, day_after_last_event
 from allmrec.runtime.runs import StepRun
 from allmrec.tables import filesystem
-from allmrec.tables.parquet import read_parquet
+from allmrec.tables.literal_paths import read_parquet
 
 
 @dataclass(frozen=True)

@@ -66,12 +66,15 @@ def _maintain(context: Context, names: Sequence[str], removed: Removed) -> None:
     needed = Needed.of(context)
     for name, dates in nightly_dates(context).items():
         _delete_dates(context, name, dates - needed.dates, removed)
-    bundles, working = bundle_store.manifests(context), at_work(needed.rows)
+    (bundles, damaged), working = bundle_store.known_bundles(context), at_work(needed.rows)
     if working:
         removed.lines.append(f"bundles, snapshots and staged rows stay: {in_words(working[0])}")
     else:
         bundles = _delete_bundles(context, needed, bundles, removed)
-        _delete_snapshots(context, needed.snapshots(bundles), removed)
+        if damaged:
+            removed.lines.append(f"snapshots stay: which one {', '.join(sorted(damaged))} needs is not known")
+        else:
+            _delete_snapshots(context, needed.snapshots(bundles), removed)
         _delete_staged(context, needed.lately(), removed)
     versions = needed.versions(bundles)
     for name in names:

@@ -90,11 +90,12 @@ def compact(tables: Tables, name: str, but: Collection[date]) -> tuple[int, int]
     """
 
     def optimize() -> tuple[int, int]:
-        builder = DeltaTable.forPath(tables.spark, tables.path(name)).optimize()
+        # Delta's own builder writes the path into SQL as it is, and a backtick ends it there.
+        statement = f"OPTIMIZE {delta_at(tables.path(name))}"
         if but and TABLES[name].partitioned_by:
             days = ", ".join(f"DATE'{day}'" for day in sorted(but))
-            builder = builder.where(f"run_date NOT IN ({days})")
-        metrics = builder.executeCompaction().select("metrics.*").collect()[0]
+            statement += f" WHERE run_date NOT IN ({days})"
+        metrics = tables.spark.sql(statement).select("metrics.*").collect()[0]
         return metrics["numFilesRemoved"], metrics["numFilesAdded"]
 
     with _setting(tables, "spark.databricks.delta.optimize.minFileSize", SMALL_FILE_BYTES):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -16,6 +20,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from allmrec.bundle import changed_items, load_bundle, save_bundle, verify_bundle
+from allmrec.bundle.folder import MANIFEST
 from allmrec.config import load
 from allmrec.errors import BundleError, InputError
 from allmrec.reporting import Report
@@ -417,3 +422,33 @@ def test_a_copy_of_a_bundle_that_was_damaged_then_is_fetched_again(
         verify_bundle(fetch_bundle(context, bundle.name))
     store_bundle(context, bundle, bundle.name)
     verify_bundle(fetch_bundle(context, bundle.name))
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda values: values | {"bundle_id": "../../elsewhere"}, "bundle_id is '../../elsewhere'"),
+        (
+            lambda values: values | {"bundle_id": "another"},
+            "the manifest of bundle another, expected that of",
+        ),
+        (lambda values: {**values, "num_items": None}, "num_items is None"),
+        (lambda values: {"bundle_id": "old"}, "no manifest of a bundle"),
+        (lambda values: [], "no manifest of a bundle"),
+    ],
+)
+def test_a_damaged_bundle_that_no_night_uses_stops_none(
+    context: Context, bundle: Path, change: Callable[[dict[str, Any]], Any], why: str
+) -> None:
+    store_bundle(context, bundle, bundle.name)
+    said: list[str] = []
+    context = replace(context, report=Report(said.append))
+    old = Path(shutil.copytree(bundle, Path(context.tables.root) / "_bundles" / "old"))
+    values = json.loads((old / MANIFEST).read_text(encoding="utf-8"))
+    (old / MANIFEST).write_text(json.dumps(change(values)), encoding="utf-8")
+    assert [manifest.bundle_id for manifest in manifests(context)] == [bundle.name]
+    assert [why in line and line.endswith("it is left out") for line in said] == [True]
+    named = context.config.scoring.model_copy(update={"bundle_id": "old"})
+    context = replace(context, config=context.config.model_copy(update={"scoring": named}))
+    with pytest.raises(BundleError, match=re.escape(why)):
+        bundle_store.choose_bundle(context, date(2026, 6, 1))

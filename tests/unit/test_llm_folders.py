@@ -577,8 +577,7 @@ def test_a_damaged_memory_of_hashes_is_made_again_and_one_that_cannot_be_kept_is
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("", r"^llm\.model: an empty text, expected a folder, a \.gguf file or a hub name"),
-        (" ", "an empty text"),
+        (" ", r"^llm\.model: an empty text, expected a folder, a \.gguf file or a hub name"),
         ("{folder}/model.safetensors", "is a file, .*set llm.model to {folder}"),
         ("{folder}/none", "no file or folder {folder}/none"),
         ("./none", "no file or folder"),
@@ -589,7 +588,7 @@ def test_a_damaged_memory_of_hashes_is_made_again_and_one_that_cannot_be_kept_is
 def test_a_name_that_is_no_model_is_refused_in_one_line(
     name: str, words: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(folder)  # the empty name must not mean the current folder
+    monkeypatch.chdir(folder)  # a blank name must not mean the current folder
     with pytest.raises(SetupError, match=words.format(folder=folder)) as error:
         FrozenLLM.load(settings(name.format(folder=folder), tmp_path / "cache"))
     assert "\n" not in str(error.value)

@@ -21,6 +21,7 @@ from allmrec.tables.session import _delta_jars, create_session, settings_left_op
 FORCED = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.ansi.enabled": "true",
+    "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
 }
 START = """

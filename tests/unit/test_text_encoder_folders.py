@@ -131,6 +131,6 @@ def test_an_encoder_without_its_pooler_is_the_same_in_every_process(folder: Path
     assert load(tmp_path / "saved").content_hash == one.content_hash
 
 
-def test_the_empty_name_is_refused(tmp_path: Path) -> None:
+def test_a_blank_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=r"^text_encoder\.model: an empty text, expected"):
-        TextEncoder.load(TextEncoderConfig(model=""), tmp_path)
+        TextEncoder.load(TextEncoderConfig(model=" "), tmp_path)

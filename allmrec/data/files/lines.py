@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sized
 from itertools import groupby
 
@@ -11,6 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from allmrec.data.files.found import FoundFile
+from allmrec.tables.literal_paths import literal
 
 SPLIT_BYTES = 4 << 20
 """Spark reads no file that is smaller in several tasks (`spark.sql.files.openCostInBytes`)."""
@@ -25,7 +25,7 @@ def lines_of(spark: SparkSession, files: list[FoundFile], separator: str | None 
     `separator` ends a line in place of a line break.
     """
     reader = spark.read if separator is None else spark.read.option("lineSep", separator)
-    lines = reader.text([escaped(file.uri) for file in files])
+    lines = reader.text([literal(file.uri) for file in files])
     return lines.select(
         "value",
         F.col("_metadata.file_path").alias("_file"),
@@ -86,11 +86,6 @@ def _batch(rows: list[Row], num_columns: int) -> pa.RecordBatch:
     columns = list(zip(*rows, strict=True))
     arrays = [pa.array(column, pa.string()) for column in columns]
     return pa.RecordBatch.from_arrays(arrays, names=[str(number) for number in range(num_columns)])
-
-
-def escaped(uri: str) -> str:
-    """Return a URI in which Hadoop's patterns are letters."""
-    return re.sub(r"([\\{}\[\]*?])", r"\\\1", uri)
 
 
 def numbered(names: Sized) -> list[str]:

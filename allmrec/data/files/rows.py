@@ -19,10 +19,11 @@ from allmrec.data.files.csv_rows import csv_rows
 from allmrec.data.files.dialect import CsvForm
 from allmrec.data.files.footer import Footer
 from allmrec.data.files.found import FoundFile
-from allmrec.data.files.lines import Row, escaped, in_order, lines_of, mapped, numbered
+from allmrec.data.files.lines import Row, in_order, lines_of, mapped, numbered
 from allmrec.data.files.objects import Parsed, Wanted, of_document, of_line
 from allmrec.data.values import as_raw
 from allmrec.errors import InputError
+from allmrec.tables.literal_paths import read_parquet
 from allmrec.tables.troubles import first_line
 
 _PARTITION = re.compile(r"/([^/=]+)=([^/]*)(?=/)")
@@ -118,7 +119,7 @@ def _parquet(
         # Read again when a task begins, so it stays: a Delta table, and what we write, has no nanoseconds.
         spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
     try:
-        frame = spark.read.parquet(*(escaped(file.uri) for file in files))
+        frame = read_parquet(spark, *(file.uri for file in files))
     except PySparkException as error:
         raise InputError(
             f"{files[0].name}: Spark cannot read its columns ({first_line(error)}); leave out, or write "

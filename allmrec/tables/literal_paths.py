@@ -1,4 +1,4 @@
-"""Parquet files of ours, read by their own paths: Spark's reader takes a path for a pattern."""
+"""Files by their own paths: Spark's readers take a path for a pattern."""
 
 from __future__ import annotations
 
@@ -17,4 +17,9 @@ def read_parquet(spark: SparkSession, *uris: str, schema: T.StructType | None = 
     Without a `schema` the files have it. Raises Spark's AnalysisException for a path that does not exist.
     """
     reader = spark.read if schema is None else spark.read.schema(schema)
-    return reader.parquet(*(_SIGNS.sub(r"\\\1", uri) for uri in uris))
+    return reader.parquet(*map(literal, uris))
+
+
+def literal(uri: str) -> str:
+    """Return a URI in which the signs of Hadoop's patterns mean themselves."""
+    return _SIGNS.sub(r"\\\1", uri)
