@@ -1,4 +1,4 @@
-# install, demo, unit, test, long, coverage, lint, docs, bench, chaos, clean. Another Python: `make install PYTHON=python3.12`.
+# install, demo, unit, test, reported, long, coverage, lint, docs, bench, chaos, clean. Another Python: `make install PYTHON=python3.12`.
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -7,7 +7,7 @@ CONSTRAINTS := deploy/constraints.txt
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --progress-bar off --no-compile
 PYTEST := $(BIN)/python -m pytest -q --numprocesses 2
 
-.PHONY: install demo unit test long coverage production lint docs bench chaos clean
+.PHONY: install demo unit test reported long coverage production lint docs bench chaos clean
 
 install: $(STAMP)
 
@@ -34,6 +34,10 @@ unit: install
 EVERYTHING := $(PYTEST) --dist loadfile --no-loadscope-reorder
 test: install
 	$(EVERYTHING)
+
+# Faults that users reported in public, of this program or of like ones: small inputs with the right result.
+reported: install
+	$(EVERYTHING) -m reported
 
 # A Hive metastore, clusters, more killed nights, a full disk, trainings by several processes, the commands of jobs/README.md.
 long: install

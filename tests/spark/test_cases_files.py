@@ -35,6 +35,8 @@ from allmrec.steps.importing import import_files
 from allmrec.tables.delta import Tables
 from tests.spark.splitting import validated, validated_items
 
+pytestmark = pytest.mark.reported
+
 NOW = dt.datetime(2027, 1, 1, tzinfo=dt.timezone.utc)
 SECONDS = 1_714_600_000
 AT = dt.datetime(2024, 5, 1, 21, 46, 40)

@@ -21,6 +21,8 @@ from allmrec.steps.forget import run_forget
 from allmrec.tables.delta import Written
 from tests.spark.test_advance import FIRST, LOG, SECOND, Shop, at, event, opened
 
+pytestmark = pytest.mark.reported
+
 
 @pytest.fixture
 def shop(spark: SparkSession, tmp_path: Path) -> Shop:

@@ -18,6 +18,8 @@ from allmrec.tables.schemas import TABLES
 from allmrec.tables.sql_text import delta_at
 from allmrec.tables.staging import Staging
 
+pytestmark = pytest.mark.reported
+
 NAMES = ("shop [1]", "shop{a,b}", "shop*", "shop?", "[a-z]", "{a", "b]", "^[!a]", "a\\b", "50%25 #1 ä")
 NAMES_OF_SHOPS = ("shop [1]", "shop{a,b}", "shop*?", "a`b", "O'Brien's")
 NO_HISTORY = "'delta.deletedFileRetentionDuration' = 'interval 0 hours'"

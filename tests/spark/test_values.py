@@ -18,6 +18,8 @@ from allmrec.data.values import can_read, read_as
 from allmrec.tables.delta import Tables
 from allmrec.tables.sources import Source
 
+pytestmark = pytest.mark.reported
+
 AT = dt.datetime(2026, 5, 1, 10, 30)
 SECONDS = 1_777_631_400
 """`AT` as Unix time."""

@@ -25,6 +25,8 @@ from allmrec.steps.sequences import run_sequences
 from allmrec.steps.train import run_train
 from tests.steps.conftest import NewContext
 
+pytestmark = pytest.mark.reported
+
 CUT_OFF = dt.date(2026, 6, 1)
 START = dt.datetime(2026, 1, 1)
 NUM_USERS, NUM_ITEMS, MAX_HISTORY = 60, 50, 6

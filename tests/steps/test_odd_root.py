@@ -6,6 +6,8 @@ import shutil
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from allmrec.data.snapshot import count_user, snapshot_names
 from allmrec.steps.forget import run_forget
 from allmrec.steps.maintain import run_maintain
@@ -13,6 +15,8 @@ from allmrec.steps.nightly import run_nightly
 from allmrec.steps.train import run_train
 from tests.steps.conftest import RUN_DATE, NewContext
 from tests.steps.reading import rows
+
+pytestmark = pytest.mark.reported
 
 NAME = "shop [1] {a,b}*#?"
 NEXT = RUN_DATE + timedelta(days=1)

@@ -24,6 +24,8 @@ from allmrec.errors import BundleError
 from allmrec.ranking.decision import ComparedOrder, Decision
 from tests.unit.tiny_bundle import tiny_bundle, tiny_llm
 
+pytestmark = pytest.mark.reported
+
 Change = Callable[[Path], object]
 NAN = float("nan")
 

@@ -102,6 +102,7 @@ def test_a_date_that_is_none_is_refused() -> None:
     assert "YYYY-MM-DD" in result.output
 
 
+@pytest.mark.reported
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from allmrec.config import Config, fingerprint, from_dict, load, reference
 from allmrec.errors import ConfigError
 
+pytestmark = pytest.mark.reported
+
 
 @pytest.mark.parametrize(
     ("override", "message"),

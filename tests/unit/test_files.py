@@ -24,6 +24,8 @@ from allmrec.data.files.records import MAX_RECORD, Dialect, records
 from allmrec.data.lists import listed
 from allmrec.errors import InputError
 
+pytestmark = pytest.mark.reported
+
 WANTED = {"user_id", "item_id", "timestamp", "title", "description"}
 AUTO = CsvConfig()
 

@@ -56,6 +56,8 @@ class Hiding:
 hidden, sys.argv = sys.argv[1].split(","), ["allmrec", *sys.argv[2:]]
 sys.meta_path = [Hiding(finder, hidden) for finder in sys.meta_path]
 from allmrec.cli import main
+
+pytestmark = pytest.mark.reported
 main()
 """
 """Runs `allmrec` where some packages are not installed."""

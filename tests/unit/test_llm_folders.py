@@ -41,6 +41,8 @@ from allmrec.llm.frozen import FrozenLLM, llm_weight_hash
 from allmrec.llm.load_report import load_with_info
 from tests.tiny_models import make_tiny_llm
 
+pytestmark = pytest.mark.reported
+
 Change = Callable[[Path], object]
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -81,6 +81,7 @@ def test_an_old_java_is_refused_with_its_version(tmp_path: Path) -> None:
     assert "Java 11 found, expected 17 or 21" in message
 
 
+@pytest.mark.reported
 @pytest.mark.parametrize(
     ("version", "number"),
     [
@@ -96,6 +97,7 @@ def test_every_java_is_called_by_its_number(tmp_path: Path, version: str, number
     assert java_version(fake_java(tmp_path, version)) == number
 
 
+@pytest.mark.reported
 @pytest.mark.parametrize("other", ["1.8.0_292", "11.0.2", "22.0.1", "25.0.2", "25-ea"])
 @pytest.mark.parametrize("home", ["other", "good"])
 @pytest.mark.parametrize("on_path", [["other", "good"], ["good", "other"], ["good"]])
@@ -119,6 +121,7 @@ def test_an_old_java_does_not_hide_a_newer_one(tmp_path: Path, monkeypatch: pyte
     assert find_java() == new
 
 
+@pytest.mark.reported
 @needs_no_packaged_java
 @pytest.mark.parametrize(("version", "number"), [("1.8.0_292", 8), ("25.0.2", 25)])
 def test_a_java_that_does_not_fit_is_refused_with_its_number(
@@ -184,6 +187,7 @@ def test_a_folder_without_deltas_jars_is_refused(tmp_path: Path) -> None:
     assert "holds no delta-spark_2.13" in refused({"ALLMREC_JARS": str(tmp_path)})
 
 
+@pytest.mark.reported
 @pytest.mark.parametrize(
     "names",
     [
