@@ -60,7 +60,7 @@ class Manifest:
     parent_id: str | None = None
     """The bundle that this one extends by items; None: it was trained."""
     purpose: str = ""
-    """serving or evaluation."""
+    """serving or evaluation; empty: its training is not finished."""
     trained_before: str = ""
     """The knowledge cut-off, YYYY-MM-DD: nothing at or after it was seen."""
     fingerprint: str = ""

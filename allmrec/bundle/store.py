@@ -85,7 +85,7 @@ def load_bundle(folder: Path, llm: FrozenLLM | None) -> Bundle:
         priors=tensors["priors"].numpy() if "priors" in tensors else None,
         soft_items=tensors["soft_items"],
         text_centre=tensors.get("text_centre"),
-        blends=_load_blends(folder),
+        blends=_load_blends(folder, is_finished=bool(manifest.purpose)),
         decision=decision_of(folder),
         folder=folder,
         text_encoder_folder=encoder if encoder.is_dir() else None,
@@ -196,12 +196,13 @@ def _load_config(folder: Path) -> Config:
         ) from error
 
 
-def _load_blends(folder: Path) -> dict[str, BlendWeights]:
-    """Return the weights of a bundle, by the name of the blend."""
+def _load_blends(folder: Path, is_finished: bool) -> dict[str, BlendWeights]:
+    """Return the weights of a bundle, by the name of the blend; none where its training is not finished."""
     with reading(folder, "blend.json"):
         values = json.loads((folder / "blend.json").read_text(encoding="utf-8"))
         blends = {name: BlendWeights.from_json(fields) for name, fields in values.items()}
-        check_blends(blends)
+        if is_finished:
+            check_blends(blends)
     return blends
 
 
