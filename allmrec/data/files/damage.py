@@ -26,12 +26,12 @@ def reading(description: str) -> Iterator[None]:
         yield
     except (PySparkException, Py4JJavaError) as error:
         message = str(error)
+        if "FAILED_READ_FILE" in message or "EOFException" in message:
+            raise _unreadable(message, description) from error
         raised = as_user_error(error)
         if isinstance(raised, InputError):
             raise raised from error
-        if "FAILED_READ_FILE" not in message and "EOFException" not in message:
-            raise
-        raise _unreadable(message, description) from error
+        raise
 
 
 def _unreadable(message: str, description: str) -> InputError:
