@@ -24,7 +24,7 @@ from allmrec.llm.packing import Request
 from allmrec.llm.prompt import PromptLayout
 from allmrec.llm.requests import RequestBuilder
 from allmrec.ranking.candidate_lists import CandidateLists
-from allmrec.ranking.ties import best_first
+from allmrec.ranking.ties import best_first, ranks
 
 PAIRS = 8192
 """Users' and candidates' soft tokens that are compared at a time: [PAIRS, H] float32, twice."""
@@ -108,17 +108,16 @@ class Scorer:
     def _columns_to_read(self, lists: CandidateLists, read_all: bool) -> list[np.ndarray]:
         """Return the columns of the candidates that the LLM reads of every list, [≤ C] int64 each.
 
-        They are all, in the order of equal scores, or the best by the blend without the LLM, best first. Of
-        equals decoding takes the first one.
+        They are all, or the best by the blend without the LLM. They stand in the order of equal scores: of
+        equals decoding takes the first one, as ranking does.
         """
         wanted = None if read_all else self.config.scoring.llm_candidates
         blend = self.bundle.blends.get("without_llm")
-        scores_BC = np.zeros(lists.ids.shape)
+        is_read_BC = lists.present
         if blend is not None and wanted is not None:
-            scores_BC = blend.scores(lists)
-        order_BC = best_first(scores_BC, lists, self.config.seed)
-        counts = lists.counts.tolist()
-        return [columns_C[:count][:wanted] for columns_C, count in zip(order_BC, counts, strict=True)]
+            is_read_BC = is_read_BC & (ranks(blend.scores(lists), lists, self.config.seed) <= wanted)
+        order_BC = best_first(np.zeros(lists.ids.shape), lists, self.config.seed)
+        return [order_C[is_read_C[order_C]] for order_C, is_read_C in zip(order_BC, is_read_BC, strict=True)]
 
     def _ask(
         self, users: Sequence[tuple[str, list[int]]], candidates: list[list[int]], users_BH: Tensor
