@@ -53,7 +53,7 @@ def main(root: Path, config_path: str, variants: list[str]) -> None:
             for group, users in groups_of(snapshot, config).items():
                 if users.empty:  # nobody holds anything back, say
                     continue
-                found = figures_of(bundle, users, config)
+                found = figures_of(bundle, snapshot.available_items(), users, config)
                 print(f"  {group}, n = {len(users):,}: {in_words(found, first.setdefault(group, found))}")
         sys.stdout.flush()
 
@@ -66,9 +66,9 @@ def groups_of(snapshot: Snapshot, config: Config) -> dict[str, pd.DataFrame]:
     return {"validation": validation, "test": test.head(config.evaluation.num_users or len(test))}
 
 
-def figures_of(bundle: Bundle, users: pd.DataFrame, config: Config) -> Figures:
+def figures_of(bundle: Bundle, available: np.ndarray, users: pd.DataFrame, config: Config) -> Figures:
     """Return the CF model's figures in the whole catalogue, and those of the lists that are served."""
-    retriever, scorer = Retriever(bundle, None, config.candidates), Scorer(bundle, None, config)
+    retriever, scorer = Retriever(bundle, available, config.candidates), Scorer(bundle, None, config)
     frames = [
         rows
         for start in range(0, len(users), CHUNK_USERS)

@@ -197,7 +197,7 @@ def _in_blend(lists: CandidateLists, trained: Trained) -> np.ndarray:
 def _lists(trained: Trained, config: Config) -> CandidateLists:
     """Return the users' own retrieved lists, everybody asking the LLM."""
     users = trained.users
-    retriever = Retriever(trained.bundle, None, config.candidates)
+    retriever = Retriever(trained.bundle, trained.snapshot.available_items(), config.candidates)
     columns = (users[name].tolist() for name in ("user_id", "history", "seen_before"))
     found = retriever.retrieve(*columns)
     return found.asking_llm(True)

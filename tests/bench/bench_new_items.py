@@ -72,7 +72,7 @@ def main(root: Path, config_path: str, overrides: list[str]) -> None:
             bundle.blends = trained
             if fit is not None:
                 bundle.blends = fit(bundle, snapshot, config)
-            ranks = ranks_of(bundle, users, config)
+            ranks = ranks_of(bundle, snapshot.available_items(), users, config)
             print(f"{name}: {_weights(bundle)}")
             for group, chosen in (("new", is_new), ("known", ~is_new)):
                 found = figures_of(ranks[chosen])
@@ -239,9 +239,9 @@ FITS: dict[str, Callable[[Bundle, Snapshot, Config], dict[str, BlendWeights]] | 
 }
 
 
-def ranks_of(bundle: Bundle, users: pd.DataFrame, config: Config) -> Ranks:
+def ranks_of(bundle: Bundle, available: np.ndarray, users: pd.DataFrame, config: Config) -> Ranks:
     """Return where the blend without the LLM puts the next item in the retrieved lists."""
-    retriever, scorer = Retriever(bundle, None, config.candidates), Scorer(bundle, None, config)
+    retriever, scorer = Retriever(bundle, available, config.candidates), Scorer(bundle, None, config)
     found = []
     for start in range(0, len(users), CHUNK_USERS):
         part = users.iloc[start : start + CHUNK_USERS]

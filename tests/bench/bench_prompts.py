@@ -72,7 +72,7 @@ def main(root: Path, config_path: str, num_users: int, names: list[str], overrid
 def found_lists(trained: Trained, config: Config, num_users: int) -> tuple[CandidateLists, list[str]]:
     """Return the retrieved lists that hold the held-out item, and these items, of at most `num_users`."""
     users = trained.users
-    retriever = Retriever(trained.bundle, None, config.candidates)
+    retriever = Retriever(trained.bundle, trained.snapshot.available_items(), config.candidates)
     columns = (users[name].tolist() for name in ("user_id", "history", "seen_before"))
     lists = retriever.retrieve(*columns)
     rows = np.flatnonzero(lists.columns_of(users["target"].tolist()) >= 0)[:num_users]

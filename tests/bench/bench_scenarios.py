@@ -79,7 +79,8 @@ def ranks_under(condition: str, visited: Trained, home: Trained, config: Config)
     if changes_items(config):
         bundle = with_items(bundle, items[["item_id", "title", "description"]], config, home.llm)
     loaded = time.monotonic()
-    ranks = _ranks(visited.users, bundle, home.llm, config)
+    available = visited.snapshot.available_items()
+    ranks = _ranks(visited.users, bundle, available, home.llm, config)
     print(
         f"{condition}: {len(visited.users):,} users, {loaded - started:.0f} s to load, "
         f"{time.monotonic() - loaded:.0f} s to rank",
@@ -91,9 +92,11 @@ def ranks_under(condition: str, visited: Trained, home: Trained, config: Config)
     return ranks.pivot(index=KEYS, columns="model", values="target_rank").reset_index()
 
 
-def _ranks(users: pd.DataFrame, bundle: Bundle, llm: FrozenLLM, config: Config) -> pd.DataFrame:
+def _ranks(
+    users: pd.DataFrame, bundle: Bundle, available: np.ndarray, llm: FrozenLLM, config: Config
+) -> pd.DataFrame:
     """Return protocol, user_id, target, model and target_rank of all users; print what the lists cost."""
-    retriever, scorer = Retriever(bundle, None, config.candidates), Scorer(bundle, llm, config)
+    retriever, scorer = Retriever(bundle, available, config.candidates), Scorer(bundle, llm, config)
     spent = {"lists": [0.0, 0], "llm": [0.0, 0]}
 
     def count(part: str, seconds: float, num_users: int) -> None:
