@@ -183,7 +183,7 @@ def test_catalogues_of_every_form_are_read(spark: SparkSession, tmp_path: Path) 
         "7": ("Film", None, ["Action"], True),
         "8": ("Bytes é", None, ["A", "B"], False),
     }
-    rejected = sorted((row.reason, json.loads(row.row).get("item_id")) for row in bad.collect())
+    rejected = sorted(((row.reason, json.loads(row.row).get("item_id")) for row in bad.collect()), key=str)
     assert rejected == [
         ("empty_title", "c1"),
         ("null_item_id", "NULL"),

@@ -201,26 +201,24 @@ def test_a_key_that_is_merged_twice_at_once_is_refused(spark: SparkSession, tabl
 def test_rows_with_maps_are_merged_without_a_commit_when_they_are_the_same(
     spark: SparkSession, tables: Tables
 ) -> None:
-    run: list[tuple[object, ...]] = [
-        (
-            "r",
-            "score",
-            "started",
-            NOW,
-            DAY,
-            None,
-            "f",
-            {"items": 3, "interactions": 1},
-            None,
-            None,
-            {},
-            None,
-            None,
-            None,
-            *(7, {"candidates": (3, 2, "12")}, {"max_short_share": 0.5}, ["max_short_share"], "float32"),
-        )
-    ]
-    frame = spark.createDataFrame(run, TABLES["runs"].schema)
+    run = {
+        "run_id": "r",
+        "step": "score",
+        "status": "started",
+        "started_at": NOW,
+        "run_date": DAY,
+        "input_fingerprint": "f",
+        "input_versions": {"items": 3, "interactions": 1},
+        "counts": {},
+        "fence": 7,
+        "outputs": {"candidates": (3, 2, "12")},
+        "gate_figures": {"max_short_share": 0.5},
+        "forced_gates": ["max_short_share"],
+        "dtype": "float32",
+    }
+    schema = TABLES["runs"].schema
+    assert set(run) <= set(schema.names)
+    frame = spark.createDataFrame([tuple(map(run.get, schema.names))], schema)
     assert tables.merge("runs", frame) == 1
     before = tables.version("runs")
     assert tables.merge("runs", frame) == 0

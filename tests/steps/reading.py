@@ -19,9 +19,11 @@ def rows(root: Path, table: str, **where: str) -> pd.DataFrame:
     found = DeltaTable(str(root / table))
     frames = []
     for uri in found.file_uris():
-        parts = dict(part.split("=", 1) for part in Path(uri).parts if "=" in part)
+        # The library writes the root as a URL, with %20 for a blank.
+        path = root / table / uri.rsplit(f"/{table}/", 1)[1]
+        parts = dict(part.split("=", 1) for part in path.parts if "=" in part)
         if all(parts.get(name) == value for name, value in where.items()):
-            frames.append(pq.ParquetFile(uri).read().to_pandas().assign(**parts))
+            frames.append(pq.ParquetFile(path).read().to_pandas().assign(**parts))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
-from allmrec.errors import BundleError, ConfigError, GateError, SetupError, TableError
+from allmrec.errors import BundleError, ConfigError, GateError, InputError, SetupError, TableError
 from allmrec.runtime.context import Context
 from allmrec.steps.nightly import run_nightly
 from allmrec.steps.train import run_train
@@ -69,14 +69,22 @@ def test_a_bundle_that_misses_a_file_is_refused_by_file_name(
     refused(context, BundleError, "blend.json")
 
 
-def test_a_bundle_of_another_catalogue_is_refused(
+def test_a_bundle_that_lacks_most_of_the_catalogue_is_refused(
     copy_of_shop: Path, new_context: NewContext, spark: SparkSession
 ) -> None:
-    other = [(f"other-{number}", f"Another thing {number}") for number in range(50)]
+    other = [(f"other-{number}", f"Another thing {number}") for number in range(200)]
     frame = spark.createDataFrame(other, "item_id string, title string")
+    frame.write.format("delta").mode("append").save(str(copy_of_shop / "items"))
+    refused(new_context(copy_of_shop), BundleError, "half")
+
+
+def test_a_catalogue_of_another_shop_in_the_place_of_ours_is_refused(
+    copy_of_shop: Path, new_context: NewContext, spark: SparkSession
+) -> None:
+    frame = spark.createDataFrame([("other", "Another thing")], "item_id string, title string")
     shutil.rmtree(copy_of_shop / "items")
     frame.write.format("delta").save(str(copy_of_shop / "items"))
-    refused(new_context(copy_of_shop), BundleError, "half")
+    refused(new_context(copy_of_shop), InputError, "interactions: every row .* item_not_in_catalogue")
 
 
 def test_a_missing_table_is_named(copy_of_shop: Path, new_context: NewContext) -> None:

@@ -90,9 +90,11 @@ def test_the_rank_of_the_target_is_its_rank_among_the_candidates(predictions: pd
 def test_the_target_is_a_users_newest_item(predictions: pd.DataFrame, evaluated: Evaluated) -> None:
     log = rows(evaluated.tables, "interactions")
     past = log[pd.to_datetime(log["event_time"], utc=True) < pd.Timestamp(RUN_DATE, tz="UTC")]
-    newest = past.sort_values(["event_time", "item_id"]).groupby("user_id")["item_id"].last()
+    is_last = past["event_time"] == past.groupby("user_id")["event_time"].transform("max")
+    newest = past[is_last].groupby("user_id")["item_id"].agg(set)
     targets = predictions.drop_duplicates("user_id").set_index("user_id")["target"]
-    assert targets.to_dict() == newest[targets.index].to_dict()
+    assert (newest.map(len) == 1).mean() > 0.5
+    assert [target for user, target in targets.items() if target not in newest[user]] == []
 
 
 def test_an_item_that_the_user_had_before_is_a_miss_where_seen_items_are_left_out(
@@ -151,7 +153,7 @@ def test_results_have_intervals_around_their_values_and_the_number_of_users(
 def test_the_report_names_every_ranker_and_compares_the_served_order(evaluated: Evaluated) -> None:
     for model in RANKERS:
         assert label_of(model) in evaluated.report
-    assert "end to end: a next item that is not among the 20 retrieved is a miss" in evaluated.report
+    assert "End to end: a next item that is not among the 20 retrieved is a miss" in evaluated.report
     assert "the served order against the others, by the same users" in evaluated.report
     assert "whole catalogue, NDCG@10 by the popularity of the next item" in evaluated.report
     assert "do probabilities mean what they say?" in evaluated.report
@@ -302,10 +304,14 @@ def test_without_texts_what_reads_texts_is_lost_and_what_does_not_is_as_it_was(
     assert "whole catalogue, all users; no titles, no descriptions (n = " in text
     values = ndcg(evaluated.tables, bundle_id)
     assert values["missing_text/all", "cf"] == values["all", "cf"]
-    assert values["missing_text/all", "text"] < 0.7 * values["all", "text"]
+    assert values["missing_text/all", "alignment"] < 0.7 * values["all", "alignment"]
     run_evaluate(new_context(evaluated.tables, *settings, "evaluation.text_share=0.3"), None)
     values = ndcg(evaluated.tables, bundle_id)
-    assert values["missing_text/all", "text"] < values["missing_text_0.3/all", "text"] < values["all", "text"]
+    assert (
+        values["missing_text/all", "alignment"]
+        < values["missing_text_0.3/all", "alignment"]
+        < values["all", "alignment"]
+    )
 
 
 def test_a_bundle_of_another_shop_knows_the_items_by_their_texts_alone(
