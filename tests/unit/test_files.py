@@ -9,7 +9,6 @@ import io
 import json
 import random
 import re
-import time
 from typing import Any
 
 import pytest
@@ -143,13 +142,12 @@ def test_a_simple_line_is_what_every_reader_reads_alike(line: str) -> None:
         assert record.fields == fields
 
 
-def test_many_open_quotes_are_read_in_time() -> None:
+def test_many_open_quotes_are_read_in_linear_time() -> None:
+    # Otherwise this test does not end.
     lines = [f'{n},"open' for n in range(50_000)]
-    start = time.process_time()
     assert sum(record.fields is None for record in records(lines, Dialect(), 2)) == 50_000
     [record] = list(records(['a,"' + "x" * MAX_RECORD], Dialect(), 2))
     assert record.problem == "not_csv"
-    assert time.process_time() - start < 20
 
 
 def formed(data: bytes, settings: CsvConfig = AUTO, is_whole: bool = True) -> Form:
@@ -168,8 +166,8 @@ CSV = "user_id,item_id\nu,é\n"
         (CSV.encode("utf-16-be"), "csv", "", "utf-16-be"),
         (CSV.encode("utf-16-le"), "csv", "", "utf-16-le"),
         (CSV.encode("utf-32"), "csv", "", "utf-32-le"),
-        (gzip.compress(CSV.encode()), "csv", "gzip", "utf-8"),
-        (gzip.compress(b"user_id,") + gzip.compress(b"item_id\n"), "csv", "gzip", "utf-8"),
+        (gzip.compress(CSV.encode(), mtime=0), "csv", "gzip", "utf-8"),
+        (gzip.compress(b"user_id,", mtime=0) + gzip.compress(b"item_id\n", mtime=0), "csv", "gzip", "utf-8"),
         (bz2.compress(CSV.encode()), "csv", "bzip2", "utf-8"),
         (b'[\n {"user_id": 1}\n]\n', "json", "", "utf-8"),
         (b'[{"user_id": 1}]', "json", "", "utf-8"),
@@ -205,7 +203,7 @@ def test_a_file_is_told_by_its_content(data: bytes, kind: str, compression: str,
         (b"\x1f\x8bno gzip at all", "damaged gzip data"),
         (bytes(range(32)) * 40, "bytes that are no text"),
         (b'{"user_id":\n', r"line 1 is no object"),
-        (gzip.compress(b"x" * 257 + b"ustar\x00"), "a tar archive"),
+        (gzip.compress(b"x" * 257 + b"ustar\x00", mtime=0), "a tar archive"),
     ],
 )
 def test_what_cannot_be_read_is_named_in_one_line(data: bytes, message: str) -> None:
