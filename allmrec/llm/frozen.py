@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor
-from transformers import GenerationConfig
 
 from allmrec.config import LLMConfig
 from allmrec.errors import SetupError
@@ -141,7 +141,7 @@ class FrozenLLM:
         The result is the new token ids, at most `max_new_tokens`. The penalty (Keskar et al. 2019) divides
         the logits of those that were written before.
         """
-        settings = GenerationConfig(
+        settings = transformers.GenerationConfig(
             max_new_tokens=max_new_tokens,
             do_sample=False,
             repetition_penalty=repetition_penalty,

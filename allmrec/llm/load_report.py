@@ -1,6 +1,9 @@
 """What transformers says of a model that it loaded: tensors that are missing, left over or of another shape.
 
 A parameter that the files lack is drawn at random, in every process anew: such a model must not be used.
+
+This room reads names of transformers where they are used: they are loaded at the first use, which takes as
+long as importing torch, and most processes load no model.
 """
 
 from __future__ import annotations
@@ -13,8 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import transformers
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
 
 SHOWN = 3
 """Tensors that a message names."""
@@ -39,7 +42,7 @@ def load_with_info(source: Path, **settings: Any) -> tuple[Any, dict[str, Any]]:
 
     Shapes that differ are among it, by name; transformers would raise an error without the names.
     """
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
+    loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
         source, output_loading_info=True, ignore_mismatched_sizes=True, **settings
     )
     model, loading = loaded
@@ -50,7 +53,8 @@ def load_with_info(source: Path, **settings: Any) -> tuple[Any, dict[str, Any]]:
 def recorded_loads() -> Iterator[list[tuple[Any, dict[str, Any]]]]:
     """Give what `load_with_info` returns of every model that another library loads inside the block."""
     found: list[tuple[Any, dict[str, Any]]] = []
-    original = PreTrainedModel.__dict__["from_pretrained"]
+    loads = transformers.PreTrainedModel
+    original = loads.__dict__["from_pretrained"]
 
     def recording(kind: type, *source: Any, **settings: Any) -> Any:
         told = {"output_loading_info": True, "ignore_mismatched_sizes": True}
@@ -59,11 +63,11 @@ def recorded_loads() -> Iterator[list[tuple[Any, dict[str, Any]]]]:
         return model
 
     # Other libraries do not hand over what they would be told: the method itself records it.
-    setattr(PreTrainedModel, "from_pretrained", classmethod(recording))  # noqa: B010
+    setattr(loads, "from_pretrained", classmethod(recording))  # noqa: B010
     try:
         yield found
     finally:
-        setattr(PreTrainedModel, "from_pretrained", original)  # noqa: B010
+        setattr(loads, "from_pretrained", original)  # noqa: B010
 
 
 def what_does_not_fit(model: nn.Module, loading: Mapping[str, Any]) -> Misfit | None:

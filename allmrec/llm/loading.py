@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoTokenizer
+import transformers
 
 from allmrec.llm.load_report import in_words, load_with_info, not_finite, outside, what_does_not_fit
 from allmrec.llm.model_folder import quiet_transformers
@@ -34,7 +34,7 @@ def load_folder(
     _require_causal(folder, name)
     again = "copy the model again, with its config.json and tokenizer"
     with refusing(name, "tokenizer", "one that transformers reads", again), quiet_transformers():
-        tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **LOCAL)
     with refusing(name, "weights", "those of a whole causal LM", again), quiet_transformers():
         model, loading = load_with_info(
             folder,
@@ -118,10 +118,11 @@ def _require_causal(folder: Path, name: str) -> None:
     if values.get("is_encoder_decoder"):
         raise unusable(name, f"{kind} is an encoder with a decoder", "a causal LM", FAMILIES)
     with refusing(name, "config.json", "that of a causal LM without remote code", FAMILIES):
-        config = AutoConfig.from_pretrained(folder, **LOCAL)
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        config = transformers.AutoConfig.from_pretrained(folder, **LOCAL)
+    known = transformers.MODEL_FOR_CAUSAL_LM_MAPPING
+    if type(config) not in known:
         raise unusable(name, f"{kind} is no causal LM of transformers", "a causal LM", FAMILIES)
-    if not getattr(MODEL_FOR_CAUSAL_LM_MAPPING[type(config)], "_supports_sdpa", True):
+    if not getattr(known[type(config)], "_supports_sdpa", True):
         found = f"transformers has no SDPA attention for {kind}"
         raise unusable(name, found, "an architecture that takes a mask per pair of tokens", FAMILIES)
 

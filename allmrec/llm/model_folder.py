@@ -19,8 +19,6 @@ import torch
 import transformers
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
-from transformers.safetensors_conversion import get_conversion_pr_reference
 
 from allmrec.cache import cache_folder
 from allmrec.config import LLMConfig
@@ -86,23 +84,27 @@ def packaged_file(package: str, pattern: str) -> Path | None:
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Silence the progress bars and warnings of transformers inside the block: the steps report their own."""
+    from transformers import modeling_gguf_pytorch_utils as gguf
+
     logging = transformers.utils.logging
     bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    gguf_bar = modeling_gguf_pytorch_utils.tqdm
+    gguf_bar = gguf.tqdm
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     # Reading a .gguf goes past transformers' own switch: it gets the bar that obeys it.
-    modeling_gguf_pytorch_utils.tqdm = logging.tqdm
+    gguf.tqdm = logging.tqdm
     try:
         yield
     finally:
-        modeling_gguf_pytorch_utils.tqdm = gguf_bar
+        gguf.tqdm = gguf_bar
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
 
 
 def _downloaded(name: str) -> Path:
+    from transformers.safetensors_conversion import get_conversion_pr_reference
+
     try:
         folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=HUB_FILES))
         if not list(folder.glob("*.safetensors")):
@@ -155,12 +157,13 @@ def _read_gguf(gguf: Path) -> tuple[Any, Any]:
     expected = "a whole file of an architecture that transformers reads"
     advice = "copy it again, or give the model as safetensors"
     with refusing(str(gguf), "GGUF", expected, advice), quiet_transformers():
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **source)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(gguf.parent, **source)
         dequantised, loading = load_with_info(gguf.parent, dtype=torch.float32, **source)
         # A model loaded from a .gguf cannot be saved as it is: its weights go into a fresh model.
         settings = dequantised.config.to_dict()
         settings.pop("quantization_config", None)
-        fresh = AutoModelForCausalLM.from_config(AutoConfig.for_model(**settings), dtype=torch.float32)
+        config = transformers.AutoConfig.for_model(**settings)
+        fresh = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
         fresh.load_state_dict(dequantised.state_dict())
     misfit = what_does_not_fit(dequantised, loading)
     if misfit is not None:

@@ -16,6 +16,8 @@ import pytest
 import allmrec
 from allmrec.packages import RUNTIME
 
+pytestmark = pytest.mark.reported
+
 ROOT = Path(__file__).parents[2]
 MODULES = sorted(module.name for module in pkgutil.walk_packages(allmrec.__path__, "allmrec."))
 IMPORT_ALL = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)"
@@ -56,8 +58,6 @@ class Hiding:
 hidden, sys.argv = sys.argv[1].split(","), ["allmrec", *sys.argv[2:]]
 sys.meta_path = [Hiding(finder, hidden) for finder in sys.meta_path]
 from allmrec.cli import main
-
-pytestmark = pytest.mark.reported
 main()
 """
 """Runs `allmrec` where some packages are not installed."""
@@ -128,3 +128,12 @@ def test_a_dependency_of_the_wheel_itself_is_named() -> None:
     done = without(["transformers"], "doctor")
     assert done.returncode == 2
     assert done.stderr.startswith("error: transformers: not installed for this Python; `pip install allmrec`")
+
+
+def test_a_step_leaves_the_large_half_of_transformers_to_whoever_loads_a_model() -> None:
+    """Every process of a night imports the steps; most of them load no LLM and no text encoder."""
+    program = "import sys, allmrec.steps.nightly, allmrec.steps.evaluate; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "transformers" in loaded
+    assert not loaded & {"transformers.modeling_utils", "transformers.generation", "sentence_transformers"}

@@ -32,6 +32,7 @@ from transformers import (
     T5ForConditionalGeneration,
     ViTConfig,
     ViTModel,
+    safetensors_conversion,
 )
 
 from allmrec.config import LLMConfig
@@ -604,7 +605,7 @@ def test_a_hub_that_is_gone_halfway_is_one_line(
 
     without(WEIGHTS)(folder)
     monkeypatch.setattr(model_folder.huggingface_hub, "snapshot_download", lambda name, **_: str(folder))
-    monkeypatch.setattr(model_folder, "get_conversion_pr_reference", gone)
+    monkeypatch.setattr(safetensors_conversion, "get_conversion_pr_reference", gone)
     with pytest.raises(SetupError, match=r"someone/model .* cannot be downloaded \(.*Connection refused"):
         FrozenLLM.load(settings("someone/model", tmp_path / "cache"))
 
