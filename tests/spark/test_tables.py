@@ -207,14 +207,14 @@ def test_rows_with_maps_are_merged_without_a_commit_when_they_are_the_same(
         "status": "started",
         "started_at": NOW,
         "run_date": DAY,
-        "input_fingerprint": "f",
+        "fingerprint": "f",
         "input_versions": {"items": 3, "interactions": 1},
         "counts": {},
-        "fence": 7,
+        "run_order": 7,
         "outputs": {"candidates": (3, 2, "12")},
-        "gate_figures": {"max_short_share": 0.5},
-        "forced_gates": ["max_short_share"],
-        "dtype": "float32",
+        "gates": {"max_short_share": 0.5},
+        "overridden": ["max_short_share"],
+        "llm_dtype": "float32",
     }
     schema = TABLES["runs"].schema
     assert set(run) <= set(schema.names)
