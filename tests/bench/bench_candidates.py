@@ -68,7 +68,8 @@ def groups_of(snapshot: Snapshot, config: Config) -> dict[str, pd.DataFrame]:
 
 def figures_of(bundle: Bundle, available: np.ndarray, users: pd.DataFrame, config: Config) -> Figures:
     """Return the CF model's figures in the whole catalogue, and those of the lists that are served."""
-    retriever, scorer = Retriever(bundle, available, config.candidates), Scorer(bundle, None, config)
+    retriever = Retriever(bundle, available, config.candidates)
+    scorer = Scorer(bundle, None, config)
     frames = [
         rows
         for start in range(0, len(users), CHUNK_USERS)

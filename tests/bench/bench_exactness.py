@@ -45,7 +45,6 @@ from allmrec.config import Config, load
 from allmrec.llm.frozen import FrozenLLM
 from allmrec.ranking.candidate_lists import CandidateLists
 from allmrec.ranking.rankers import rankers
-from allmrec.scoring.retrieval import Retriever
 from allmrec.scoring.scorer import Scorer
 from allmrec.scoring.user_vectors import left_padded
 from tests.bench.trained import Trained
@@ -70,7 +69,7 @@ def main(root: Path, config_path: str, num_users: int, dtype: str = "bfloat16") 
     settings = [f"tables.root={root}", "scoring.order=blend", "llm.dtype=float32"]
     config = load([config_path], settings)
     trained = Trained.newest(root, config, num_users)
-    lists = _lists(trained, config)
+    lists = trained.lists(config.candidates)
     exact = _read(lists, Scorer(trained.bundle, trained.llm, config))
     error, num_titles = error_of_packing(exact, Scorer(trained.bundle, trained.llm, config))
     print(f"float32 against {num_titles:,} titles read by themselves: off by {error:.2g} nats at most")
@@ -192,15 +191,6 @@ def _in_blend(lists: CandidateLists, trained: Trained) -> np.ndarray:
     spread_B1 = np.nanstd(lists.part("llm"), axis=1)[:, None]
     per_nat = blend.weights.get("llm", 0.0) / blend.temperature / np.where(spread_B1 > 0, spread_B1, 1.0)
     return np.where(spread_B1 > 0, per_nat, 0.0)  # without spread the part is 0 for all
-
-
-def _lists(trained: Trained, config: Config) -> CandidateLists:
-    """Return the users' own retrieved lists, everybody asking the LLM."""
-    users = trained.users
-    retriever = Retriever(trained.bundle, trained.snapshot.available_items(), config.candidates)
-    columns = (users[name].tolist() for name in ("user_id", "history", "seen_before"))
-    found = retriever.retrieve(*columns)
-    return found.asking_llm(True)
 
 
 def _read(lists: CandidateLists, scorer: Scorer) -> CandidateLists:

@@ -241,7 +241,8 @@ FITS: dict[str, Callable[[Bundle, Snapshot, Config], dict[str, BlendWeights]] | 
 
 def ranks_of(bundle: Bundle, available: np.ndarray, users: pd.DataFrame, config: Config) -> Ranks:
     """Return where the blend without the LLM puts the next item in the retrieved lists."""
-    retriever, scorer = Retriever(bundle, available, config.candidates), Scorer(bundle, None, config)
+    retriever = Retriever(bundle, available, config.candidates)
+    scorer = Scorer(bundle, None, config)
     found = []
     for start in range(0, len(users), CHUNK_USERS):
         part = users.iloc[start : start + CHUNK_USERS]

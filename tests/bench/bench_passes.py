@@ -1,4 +1,4 @@
-"""What sharing a pass of the LLM with other users costs, saves and changes, on this machine's CPU.
+"""Passes of the LLM that users share, on a CPU: their cost, and their effect on the scores.
 
     python -m tests.bench.bench_passes [DTYPE] [USERS]
 
@@ -26,7 +26,7 @@ from tests.bench.bench_scoring import Shop
 
 ROUNDS = 3
 BUDGETS = {"alone": 1, "packed, 1,024 tokens": 1024, "packed, 4,096 tokens": 4096}
-"""Tokens of a pass; a user whose own are more than that is alone in it."""
+"""Tokens of a pass. A user with more tokens has a pass alone."""
 NUM_TITLES, NUM_CANDIDATES = 500, 10
 
 
@@ -47,7 +47,7 @@ def requests_of(llm: FrozenLLM, shop: Shop) -> list[Request]:
 
 
 def packed(_: FrozenLLM, rows: list[Row], token_budget: int) -> list[list[Row]]:
-    """Return the rows of every pass as on a GPU; on a CPU the program gives each user its own."""
+    """Return the rows of every pass as on a GPU. On a CPU the program gives each user a pass."""
     return group_rows(rows, token_budget)
 
 

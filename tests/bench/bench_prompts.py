@@ -28,7 +28,6 @@ from allmrec.ranking.candidate_lists import CandidateLists
 from allmrec.ranking.decision import resolved
 from allmrec.ranking.rankers import rankers
 from allmrec.reporting import Report
-from allmrec.scoring.retrieval import Retriever
 from allmrec.scoring.scorer import Scorer
 from allmrec.training.pipeline import AlignedParts, train_on_aligned
 from tests.bench.trained import Trained
@@ -71,12 +70,10 @@ def main(root: Path, config_path: str, num_users: int, names: list[str], overrid
 
 def found_lists(trained: Trained, config: Config, num_users: int) -> tuple[CandidateLists, list[str]]:
     """Return the retrieved lists that hold the held-out item, and these items, of at most `num_users`."""
-    users = trained.users
-    retriever = Retriever(trained.bundle, trained.snapshot.available_items(), config.candidates)
-    columns = (users[name].tolist() for name in ("user_id", "history", "seen_before"))
-    lists = retriever.retrieve(*columns)
-    rows = np.flatnonzero(lists.columns_of(users["target"].tolist()) >= 0)[:num_users]
-    return lists.take(rows).asking_llm(True), users["target"].iloc[rows].tolist()
+    lists = trained.lists(config.candidates)
+    targets = trained.users["target"]
+    rows = np.flatnonzero(lists.columns_of(targets.tolist()) >= 0)[:num_users]
+    return lists.take(rows), targets.iloc[rows].tolist()
 
 
 def ndcg_of(

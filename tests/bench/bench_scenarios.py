@@ -96,7 +96,8 @@ def _ranks(
     users: pd.DataFrame, bundle: Bundle, available: np.ndarray, llm: FrozenLLM, config: Config
 ) -> pd.DataFrame:
     """Return protocol, user_id, target, model and target_rank of all users; print what the lists cost."""
-    retriever, scorer = Retriever(bundle, available, config.candidates), Scorer(bundle, llm, config)
+    retriever = Retriever(bundle, available, config.candidates)
+    scorer = Scorer(bundle, llm, config)
     spent = {"lists": [0.0, 0], "llm": [0.0, 0]}
 
     def count(part: str, seconds: float, num_users: int) -> None:

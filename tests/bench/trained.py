@@ -11,8 +11,10 @@ import pandas as pd
 
 from allmrec.bundle import Bundle, load_bundle
 from allmrec.bundle.folder import MANIFEST
-from allmrec.config import Config
+from allmrec.config import CandidatesConfig, Config
 from allmrec.llm.frozen import FrozenLLM
+from allmrec.ranking.candidate_lists import CandidateLists
+from allmrec.scoring.retrieval import Retriever
 from allmrec.training.loader import Snapshot
 
 
@@ -41,6 +43,12 @@ class Trained:
         snapshot = Snapshot(root / "_snapshots" / fingerprint)
         users = users_of(snapshot, config.seed)
         return cls(load_bundle(folder, llm), snapshot, llm, users.head(num_users or len(users)))
+
+    def lists(self, settings: CandidatesConfig) -> CandidateLists:
+        """Return the users' lists as a night of the cut-off retrieves them; all users ask the LLM."""
+        retriever = Retriever(self.bundle, self.snapshot.available_items(), settings)
+        columns = (self.users[name].tolist() for name in ("user_id", "history", "seen_before"))
+        return retriever.retrieve(*columns).asking_llm(True)
 
 
 def only_snapshot(root: Path) -> Snapshot:
