@@ -1,9 +1,6 @@
 """What transformers says of a model that it loaded: tensors that are missing, left over or of another shape.
 
 A parameter that the files lack is drawn at random, in every process anew: such a model must not be used.
-
-This room reads names of transformers where they are used: they are loaded at the first use, which takes as
-long as importing torch, and most processes load no model.
 """
 
 from __future__ import annotations
@@ -53,8 +50,8 @@ def load_with_info(source: Path, **settings: Any) -> tuple[Any, dict[str, Any]]:
 def recorded_loads() -> Iterator[list[tuple[Any, dict[str, Any]]]]:
     """Give what `load_with_info` returns of every model that another library loads inside the block."""
     found: list[tuple[Any, dict[str, Any]]] = []
-    loads = transformers.PreTrainedModel
-    original = loads.__dict__["from_pretrained"]
+    base = transformers.PreTrainedModel
+    original = base.__dict__["from_pretrained"]
 
     def recording(kind: type, *source: Any, **settings: Any) -> Any:
         told = {"output_loading_info": True, "ignore_mismatched_sizes": True}
@@ -63,11 +60,11 @@ def recorded_loads() -> Iterator[list[tuple[Any, dict[str, Any]]]]:
         return model
 
     # Other libraries do not hand over what they would be told: the method itself records it.
-    setattr(loads, "from_pretrained", classmethod(recording))  # noqa: B010
+    setattr(base, "from_pretrained", classmethod(recording))  # noqa: B010
     try:
         yield found
     finally:
-        setattr(loads, "from_pretrained", original)  # noqa: B010
+        setattr(base, "from_pretrained", original)  # noqa: B010
 
 
 def what_does_not_fit(model: nn.Module, loading: Mapping[str, Any]) -> Misfit | None:
