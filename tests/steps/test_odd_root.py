@@ -16,7 +16,8 @@ from allmrec.steps.train import run_train
 from tests.steps.conftest import RUN_DATE, NewContext
 from tests.steps.reading import rows
 
-# Four minutes on a busy machine. tests/spark/test_odd_paths.py has the reads and writes of every step.
+# The test takes four minutes on a busy machine.
+# tests/spark/test_odd_paths.py has the reads and writes of every step.
 pytestmark = [pytest.mark.reported, pytest.mark.long]
 
 NAME = "shop [1] {a,b}*#?"
