@@ -61,3 +61,18 @@ def paired(first_N: np.ndarray, second_N: np.ndarray, num_samples: int, seed: in
         spread = float(differences_N.std(ddof=1))
         needed = ((Z_LEVEL + Z_POWER) * spread / (SMALL * mean)) ** 2 if mean else math.inf
     return Comparison(len(first_N), mean, metrics.mean(second_N), float(low), float(high), needed)
+
+
+def in_words(metric: str, one: Comparison) -> str:
+    """Return a comparison as a phrase: the difference, its interval, n, the verdict, and what 1 % takes."""
+    if not one.n:
+        return "no users"
+    return (
+        f"{metric} {one.difference:+.4f} [{one.low:+.4f}, {one.high:+.4f}], n = {one.n:,}: {one.verdict}"
+        f"{_needed(one.num_users_for_small)}"
+    )
+
+
+def _needed(num_users: float) -> str:
+    """Return how many users a difference of 1 % takes, as the end of a phrase."""
+    return f" (1 % takes some {num_users:,.0f} users)" if math.isfinite(num_users) else ""

@@ -6,6 +6,7 @@ All rankers are measured on the users who get sampled negatives, every one of wh
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,8 @@ FIRST = 10
 """Items of a list that are looked at."""
 SCENARIO = "lists"
 """What `evaluation_results` calls these figures."""
+CALIBRATION_OF = ("blend", "served")
+"""Rankers whose probabilities are shown beside what came true."""
 
 
 def list_figures(
@@ -88,17 +91,29 @@ def stated_and_true(own: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     return stated[known], _labels(own)[known]
 
 
-def calibration(lists: pd.DataFrame) -> list[tuple[str, float, float, int]]:
-    """Return (ranker, mean stated probability, share that came true, candidates) by bins of equal numbers.
+class Bin(NamedTuple):
+    """Candidates of about equal probability by a ranker."""
 
-    Of the blend and the served order on retrieved lists; nothing where no list has probabilities.
+    ranker: str
+    stated: float
+    """Mean probability."""
+    came_true: float
+    """Share of the candidates that were the next item."""
+    num_candidates: int
+
+
+def calibration(lists: pd.DataFrame) -> list[Bin]:
+    """Return stated probabilities beside what came true, in bins of equally many candidates.
+
+    Of `CALIBRATION_OF` on retrieved lists; nothing where no list has probabilities.
     """
-    own = lists[lists["model"].isin(("blend", "served")) & (lists["protocol"] == "retrieved")]
-    own = own[own["probabilities"].notna()]
+    own = lists[(lists["protocol"] == "retrieved") & lists["probabilities"].notna()]
+    by_ranker = {str(ranker): rows for ranker, rows in own.groupby("model")}
     return [
-        (str(model), *one)
-        for model, of_model in own.groupby("model")
-        for one in list_metrics.calibration_bins(*stated_and_true(of_model), NUM_BINS)
+        Bin(ranker, *one)
+        for ranker in CALIBRATION_OF
+        if ranker in by_ranker
+        for one in list_metrics.calibration_bins(*stated_and_true(by_ranker[ranker]), NUM_BINS)
     ]
 
 

@@ -1,121 +1,78 @@
-"""An evaluation as Markdown, which a terminal shows as well: the same as the page, with tables for bars."""
+"""An evaluation as Markdown, for a terminal as well: the content of the page with tables for plots."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-import numpy as np
-import pandas as pd
-
-from allmrec.evaluation.comparison import Comparison
-from allmrec.evaluation.condition import condition_and_group
-from allmrec.evaluation.list_figures import calibration
-from allmrec.evaluation.report import (
-    COST,
-    HEADLINE,
-    RECALL_LABEL,
-    SHOWN,
-    SHOWN_OF_LISTS,
-    TITLES,
-    Lists,
-    by_popularity,
-    examples,
-    in_words,
-    of_costs,
-    place_of,
-    remarks,
-    users_in_words,
-)
+from allmrec.evaluation import words
+from allmrec.evaluation.content import Content, Group
+from allmrec.evaluation.examples import Example
+from allmrec.evaluation.list_figures import Bin
+from allmrec.evaluation.plots import ByPopularity, Cost
+from allmrec.evaluation.report import COST, HEADLINE
 from allmrec.ranking.rankers import label_of
 
 
-def tables(figures: pd.DataFrame, lists: Lists) -> str:
-    """Return the results as text: a table per protocol and scenario, a line per ranker, with intervals."""
-    lines: list[str] = []
-    for (protocol, scenario), block in figures.groupby(["protocol", "scenario"], sort=False):
-        _, group = condition_and_group(scenario)
-        names = (SHOWN_OF_LISTS if group == "lists" else SHOWN)[protocol]
-        about = f"{TITLES[protocol]}, {users_in_words(scenario)}"
-        lines += [f"## {about} (n = {int(block['n'].max()):,}; 95 % bootstrap intervals)", ""]
-        notes = remarks(protocol, group, lists) if block["n"].max() else ["No user is in this scenario."]
-        recall = block[block["metric"] == "recall"][["value", "low", "high"]].to_numpy(dtype=np.float64)
-        if len(recall) and group != "found":
-            notes.append(f"{RECALL_LABEL}: {_cell(*recall[0])}")
-        lines += [line for note in notes for line in (note, "")]
-        rows = []
-        for model, of_model in block[block["metric"].isin(names)].groupby("model", sort=False):
-            by_metric = of_model.set_index("metric")[["value", "low", "high"]].reindex(list(names))
-            cells = [_cell(*figure) for figure in by_metric.to_numpy(dtype=np.float64)]
-            rows.append([label_of(str(model)), *cells])
-        lines += [*_table(["", *names], rows), ""]
-    return "\n".join(lines)
+def markdown(content: Content) -> str:
+    """Return the content as text."""
+    blocks = [*map(_group, content.groups)]
+    if content.comparisons:
+        rows = [[one.place, label_of(one.ranker), one.words] for one in content.comparisons]
+        blocks.append(_block(words.COMPARISONS, _table(["", "against", ""], rows)))
+    if content.decision is not None:
+        blocks.append(f"What training decided: {content.decision}.\n")
+    if content.costs:
+        blocks.append(_costs(content.costs))
+    blocks += map(_by_popularity, content.by_popularity)
+    if content.calibration:
+        blocks.append(_calibration(content.calibration))
+    return "\n".join([*blocks, *map(_example, content.examples)])
 
 
-def comparison_lines(found: Sequence[tuple[str, str, str, str, Comparison]]) -> str:
-    """Return comparisons of the served order as text, a line each; empty where it ordered nothing."""
+def _group(group: Group) -> str:
+    """Return a table, a row per ranker, with what a reader must know of it."""
+    heading = f"{group.protocol}, {group.users} (n = {group.num_users:,}; {words.INTERVALS})"
     rows = [
-        [place_of(protocol, scenario), label_of(model), in_words(metric, one)]
-        for protocol, scenario, metric, model, one in found
+        [label_of(ranker), *(f"{figure.text} {figure.interval}".rstrip() for figure in figures)]
+        for ranker, figures in group.figures.items()
     ]
-    if not rows:
-        return ""
-    heading = "## the served order against the others, by the same users"
-    return "\n".join([heading, "", *_table(["", "against", ""], rows), ""])
+    remarks = [line for remark in group.remarks for line in (remark, "")]
+    return _block(heading, [*remarks, *_table(["", *group.metrics], rows)])
 
 
-def by_popularity_lines(ranks: pd.DataFrame, counts: Mapping[str, int]) -> str:
-    """Return the headline metric by the popularity of the target; see `report.by_popularity`."""
-    lines: list[str] = []
-    for protocol, popularity_P, by_model in by_popularity(ranks, counts):
-        lines += [f"## {TITLES[protocol]}, {HEADLINE} by the popularity of the next item", ""]
-        rows = [
-            [f"{popularity:,.1f}", *(f"{values[place]:.3f}" for values in by_model.values())]
-            for place, popularity in enumerate(popularity_P)
-        ]
-        lines += [*_table(["interactions", *(label_of(model) for model in by_model)], rows), ""]
-    return "\n".join(lines)
+def _costs(costs: Iterable[Cost]) -> str:
+    rows = [[label_of(one.ranker), f"{one.seconds:,.1f}", f"{one.quality:.3f}"] for one in costs]
+    return _block(words.COSTS, _table(["", COST, HEADLINE], rows))
 
 
-def calibration_lines(lists: pd.DataFrame) -> str:
-    """Return stated probabilities beside what came true; empty where no list has any."""
+def _by_popularity(one: ByPopularity) -> str:
     rows = [
-        [label_of(model), f"{stated:.2%}", f"{true:.2%}", f"{num:,}"]
-        for model, stated, true, num in calibration(lists)
+        [f"{popularity:,.1f}", *(f"{values[place]:.3f}" for values in one.lines.values())]
+        for place, popularity in enumerate(one.popularity)
     ]
-    if not rows:
-        return ""
-    heading = "## do probabilities mean what they say?"
-    return "\n".join([heading, "", *_table(["", "stated", "came true", "candidates"], rows), ""])
+    head = ["interactions", *map(label_of, one.lines)]
+    return _block(f"{one.protocol}, {words.BY_POPULARITY}", _table(head, rows))
 
 
-def cost_lines(figures: pd.DataFrame) -> str:
-    """Return quality against cost on retrieved lists; empty where they were not asked for."""
+def _calibration(bins: Iterable[Bin]) -> str:
     rows = [
-        [label_of(model), f"{seconds:,.1f}", f"{quality:.3f}"]
-        for model, seconds, quality in of_costs(figures)
+        [label_of(one.ranker), f"{one.stated:.2%}", f"{one.came_true:.2%}", f"{one.num_candidates:,}"]
+        for one in bins
     ]
-    if not rows:
-        return ""
-    return "\n".join(["## quality against cost", "", *_table(["", COST, HEADLINE], rows), ""])
+    return _block(words.CALIBRATION, _table(["", *words.CALIBRATION_COLUMNS], rows))
 
 
-def example_lines(
-    lists: pd.DataFrame, titles: Mapping[str, str], histories: Mapping[str, Sequence[str]]
-) -> str:
-    """Return some users: what they had, what came next, and the first five by the blend and as served."""
-    lines = []
-    for one in examples(lists, histories):
-        had = "; ".join(titles.get(item, item) for item in one.had)
-        lines += [f"## {one.user_id}", "", f"- had, oldest first: {had}"]
-        lines.append(f"- then came: {titles.get(one.came, one.came)}")
-        for model, order in one.lists.items():
-            named = (
-                f"**{titles.get(item, item)}**" if item == one.came else titles.get(item, item)
-                for item in order
-            )
-            lines.append(f"- {label_of(model)}: {'; '.join(named)}")
-        lines.append("")
-    return "\n".join(lines)
+def _example(one: Example) -> str:
+    lines = [f"- had, oldest first: {'; '.join(one.had)}", f"- then came: {one.came}"]
+    for ranker, order in one.lists.items():
+        named = (f"**{item.title}**" if item.is_next else item.title for item in order)
+        lines.append(f"- {label_of(ranker)}: {'; '.join(named)}")
+    return _block(one.user_id, lines)
+
+
+def _block(heading: str, lines: Iterable[str]) -> str:
+    """Return lines below a heading."""
+    return "\n".join([f"## {heading}", "", *lines, ""])
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -124,10 +81,3 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     for cells in (head, ["-" * width for width in widths], *rows):
         padded = (f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True))
         yield f"| {' | '.join(padded)} |"
-
-
-def _cell(value: float, low: float, high: float) -> str:
-    """Return a figure with its interval, where it has one."""
-    if np.isnan(value):
-        return "–"
-    return f"{value:.3f}" if np.isnan(low) else f"{value:.3f} [{low:.3f}, {high:.3f}]"

@@ -68,6 +68,8 @@ class Entry:
     """Whether its scores have a fitted temperature: it is a `CalibratedRanker`."""
     asks_llm: bool = False
     """Whether the LLM may decide its order, and so is part of its cost."""
+    colour: str = "#888888"
+    """Its colour in a plot, on a light and on a dark background."""
 
 
 def rankers(blends: Blends, settings: ScoringConfig) -> dict[str, Ranker]:
@@ -78,6 +80,11 @@ def rankers(blends: Blends, settings: ScoringConfig) -> dict[str, Ranker]:
 def label_of(name: str) -> str:
     """Return a ranker's name in a report; its own name where the table lacks it."""
     return RANKERS[name].label if name in RANKERS else name
+
+
+def colour_of(name: str) -> str:
+    """Return a ranker's colour in a plot; that of an entry without one where the table lacks it."""
+    return RANKERS[name].colour if name in RANKERS else Entry.colour
 
 
 def served_order(blends: Blends, settings: ScoringConfig) -> ServedOrder:
@@ -122,16 +129,35 @@ def _of_blends(name: str) -> Callable[[Blends, ScoringConfig], Ranker]:
 
 
 RANKERS: dict[str, Entry] = {
-    "popularity": Entry("popularity", _of_part("popularity")),
-    "text": Entry("text similarity", _of_part("text")),
-    "cf": Entry("CF model", _of_blends("cf"), is_calibrated=True),
-    "alignment": Entry("projections alone", _of_part("alignment")),
-    "blend": Entry("blend without LLM", _of_blends("blend"), is_calibrated=True),
-    "llm": Entry("A-LLMRec", _of_blends("llm"), scores_catalogue=False, is_calibrated=True, asks_llm=True),
-    "llm_floor": Entry("floor of A-LLMRec", _of_part("read"), scores_catalogue=False),
-    "with_llm": Entry(
-        "blend with LLM", _of_blends("with_llm"), scores_catalogue=False, is_calibrated=True, asks_llm=True
+    "popularity": Entry("popularity", _of_part("popularity"), colour="#868c93"),
+    "text": Entry("text similarity", _of_part("text"), colour="#b58900"),
+    "cf": Entry("CF model", _of_blends("cf"), is_calibrated=True, colour="#2a78b5"),
+    "alignment": Entry("projections alone", _of_part("alignment"), colour="#6c71c4"),
+    "blend": Entry("blend without LLM", _of_blends("blend"), is_calibrated=True, colour="#2aa198"),
+    "llm": Entry(
+        "A-LLMRec",
+        _of_blends("llm"),
+        scores_catalogue=False,
+        is_calibrated=True,
+        asks_llm=True,
+        colour="#d33682",
     ),
-    "served": Entry("served order", served_order, scores_catalogue=False, is_calibrated=True, asks_llm=True),
+    "llm_floor": Entry("floor of A-LLMRec", _of_part("read"), scores_catalogue=False, colour="#c77ca3"),
+    "with_llm": Entry(
+        "blend with LLM",
+        _of_blends("with_llm"),
+        scores_catalogue=False,
+        is_calibrated=True,
+        asks_llm=True,
+        colour="#8a3ffc",
+    ),
+    "served": Entry(
+        "served order",
+        served_order,
+        scores_catalogue=False,
+        is_calibrated=True,
+        asks_llm=True,
+        colour="#1a7f37",
+    ),
 }
 """Every ranker, in the order of a report."""

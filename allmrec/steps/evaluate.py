@@ -6,7 +6,7 @@ In both tables `protocol` says what a held-out item was ranked among (`allmrec.e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -19,17 +19,18 @@ from pyspark.sql import functions as F
 
 from allmrec import seeds
 from allmrec.bundle import Bundle
-from allmrec.config import Config
 from allmrec.errors import InputError
-from allmrec.evaluation import markdown
 from allmrec.evaluation.comparison import Comparison
 from allmrec.evaluation.condition import condition_of, scenario_of
+from allmrec.evaluation.content import Content, content_of
 from allmrec.evaluation.list_figures import SCENARIO as OF_LISTS
 from allmrec.evaluation.list_figures import cost_figures, list_figures
+from allmrec.evaluation.markdown import markdown
 from allmrec.evaluation.page import page
 from allmrec.evaluation.protocols import ranked
-from allmrec.evaluation.report import Lists, comparisons, results
+from allmrec.evaluation.report import comparisons, results
 from allmrec.evaluation.scenarios import SCENARIOS
+from allmrec.evaluation.words import Lists
 from allmrec.runtime.chunks import by_chunk, in_chunks
 from allmrec.runtime.context import Context
 from allmrec.runtime.decides import step_fingerprint
@@ -137,16 +138,39 @@ def run_evaluate(context: Context, run_date: date | None, html: Path | None = No
         with run.part("write", "store predictions and figures"):
             found = measured(context, rows, costs, bundle, bundle_id)
             write_tables(context, rows, bundle_id, found.figures)
-            shown = users.where(F.col("place") <= NUM_EXAMPLES).select("user_id", "history").collect()
-            histories = {row["user_id"]: row["history"] for row in shown}
-            about_lists = lists_of(context, users, num_users, bundle, available)
+            content = report_of(context, subject, bundle, found, users, num_users, available)
             if html is not None:
-                write_page(html, subject, bundle, found, histories, about_lists)
+                html.write_text(page(content), encoding="utf-8")
         run.bundle_id = bundle_id
         run.counts = {"users_in": num_users}
         of_all = found.figures[found.figures["scenario"] == scenario_of(condition_of(context.config), "all")]
         run.figures = {f"{row.protocol}_{row.model}_{row.metric}": row.value for row in of_all.itertuples()}
-    return text_of(context.config, found, bundle, histories, about_lists)
+    return markdown(content)
+
+
+def report_of(
+    context: Context,
+    subject: Evaluated,
+    bundle: Bundle,
+    found: Measured,
+    users: DataFrame,
+    num_users: int,
+    available: np.ndarray,
+) -> Content:
+    """Return what the report says; `users` are those of `evaluated_users`."""
+    manifest = subject.manifest
+    shown = users.where(F.col("place") <= NUM_EXAMPLES).select("user_id", "history").collect()
+    return content_of(
+        f"Bundle {manifest.bundle_id}, trained before {manifest.trained_before}",
+        found.figures,
+        found.compared,
+        found.ranks,
+        found.lists,
+        bundle.items,
+        {row["user_id"]: row["history"] for row in shown},
+        lists_of(context, users, num_users, bundle, available),
+        None if bundle.decision is None else str(bundle.decision),
+    )
 
 
 def lists_of(
@@ -223,30 +247,6 @@ def measured(context: Context, rows: DataFrame, costs: Costs, bundle: Bundle, bu
     return Measured(figures, comparisons(ranks, settings, seed), ranks, lists)
 
 
-def text_of(
-    config: Config,
-    found: Measured,
-    bundle: Bundle,
-    histories: Mapping[str, Sequence[str]],
-    about_lists: Lists,
-) -> str:
-    """Return the report as Markdown."""
-    items = bundle.items
-    counts = dict(zip(items["item_id"], items["num_interactions"], strict=True))
-    parts = [
-        markdown.tables(found.figures, about_lists),
-        markdown.comparison_lines(found.compared),
-        "" if bundle.decision is None else f"What training decided: {bundle.decision}.\n",
-        markdown.cost_lines(found.figures),
-        markdown.by_popularity_lines(found.ranks, counts),
-        markdown.calibration_lines(found.lists),
-        markdown.example_lines(
-            found.lists, dict(zip(items["item_id"], items["title"], strict=True)), histories
-        ),
-    ]
-    return "\n".join(part for part in parts if part)
-
-
 def write_tables(context: Context, rows: DataFrame, bundle_id: str, figures: pd.DataFrame) -> None:
     """Replace the bundle's rows of both tables, one commit each; those of other conditions stay."""
     condition = condition_of(context.config)
@@ -260,19 +260,3 @@ def write_tables(context: Context, rows: DataFrame, bundle_id: str, figures: pd.
     schema = TABLES["evaluation_results"].schema
     of_results = context.spark.createDataFrame(figures[schema.fieldNames()], schema)
     context.tables.replace_where("evaluation_results", of_results, own)
-
-
-def write_page(
-    path: Path,
-    subject: Evaluated,
-    bundle: Bundle,
-    found: Measured,
-    histories: Mapping[str, Sequence[str]],
-    about_lists: Lists,
-) -> None:
-    """Write the evaluation as an HTML page."""
-    title = f"Bundle {subject.manifest.bundle_id}, trained before {subject.manifest.trained_before}"
-    text = page(
-        title, found.figures, found.compared, found.ranks, found.lists, bundle.items, histories, about_lists
-    )
-    path.write_text(text, encoding="utf-8")

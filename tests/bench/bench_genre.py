@@ -21,8 +21,7 @@ import torch
 
 from allmrec import metrics
 from allmrec.config import load
-from allmrec.evaluation.comparison import paired
-from allmrec.evaluation.report import in_words
+from allmrec.evaluation.comparison import in_words, paired
 from allmrec.llm.generate import written
 from allmrec.llm.multi_item import score_requests
 from allmrec.llm.packing import Request

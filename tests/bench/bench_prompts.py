@@ -20,9 +20,8 @@ import numpy as np
 from allmrec import metrics
 from allmrec.cache import cache_folder
 from allmrec.config import Config, load
-from allmrec.evaluation.comparison import paired
+from allmrec.evaluation.comparison import in_words, paired
 from allmrec.evaluation.ranks import ranks_of_candidates, target_ranks
-from allmrec.evaluation.report import in_words
 from allmrec.models.text_encoder import TextEncoder
 from allmrec.ranking.candidate_lists import CandidateLists
 from allmrec.ranking.decision import resolved

@@ -23,10 +23,10 @@ import pandas as pd
 from allmrec import metrics
 from allmrec.bundle import Bundle
 from allmrec.config import Config, load
-from allmrec.evaluation.comparison import paired
+from allmrec.evaluation.comparison import in_words, paired
 from allmrec.evaluation.condition import changes_items, with_items
 from allmrec.evaluation.protocols import PROTOCOLS, ranked
-from allmrec.evaluation.report import in_words, target_ranks_of
+from allmrec.evaluation.report import target_ranks_of
 from allmrec.evaluation.scenarios import scenario_rows, warm_cold
 from allmrec.llm.frozen import FrozenLLM
 from allmrec.ranking.rankers import RANKERS, label_of

@@ -122,6 +122,20 @@ def test_the_wheel_alone_replaces_nothing_that_a_managed_runtime_brings() -> Non
     assert {"pydantic", "transformers", "sentence-transformers"} <= always
 
 
+def test_the_wheel_holds_every_file_that_the_package_reads() -> None:
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg", encoding="utf-8")
+    packaged = {
+        path
+        for package, patterns in settings["options.package_data"].items()
+        for pattern in patterns.split()
+        for path in (ROOT / package.replace(".", "/")).glob(pattern)
+    }
+    files = [path for path in (ROOT / "allmrec").rglob("*") if path.is_file()]
+    assert packaged == {path for path in files if path.suffix not in (".py", ".pyc", ".md")}
+    assert any(path.name == "evaluation.html" for path in packaged)
+
+
 def test_whoever_installs_by_extras_installs_the_runtime() -> None:
     for path in (ROOT / "Makefile", DEPLOY / "Dockerfile", DEPLOY / "constraints.txt"):
         extras = re.findall(r"[.=]\[(\w+(?:,\w+)*)\]", path.read_text(encoding="utf-8"))

@@ -1,5 +1,6 @@
 """The protocol is the same for every ranker, ties favour nobody, every figure can be recomputed by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -8,18 +9,20 @@ import pandas as pd
 import pytest
 
 from allmrec.config import Config, load
-from allmrec.evaluation.comparison import paired
+from allmrec.evaluation.comparison import in_words, paired
 from allmrec.evaluation.condition import condition_and_group, condition_of, scenario_of
 from allmrec.evaluation.condition import in_words as condition_in_words
+from allmrec.evaluation.content import Content, content_of
 from allmrec.evaluation.list_figures import cost_figures, list_figures
-from allmrec.evaluation.markdown import comparison_lines, tables
+from allmrec.evaluation.markdown import markdown
 from allmrec.evaluation.negatives import lists_with_target, sample_negatives
 from allmrec.evaluation.page import page
 from allmrec.evaluation.protocols import NUM_STORED, predictions
 from allmrec.evaluation.ranks import ranks_in_catalogue, ranks_of_candidates, target_ranks
-from allmrec.evaluation.report import Lists, by_protocol, comparisons, in_words, results
+from allmrec.evaluation.report import by_protocol, comparisons, results
 from allmrec.evaluation.scenarios import scenario_rows, warm_cold
 from allmrec.evaluation.spoiled_text import NO_TITLE, spoiled
+from allmrec.evaluation.words import Lists
 from allmrec.ranking.candidate_lists import CandidateLists
 from allmrec.ranking.rankers import RANKERS, Entry, PartRanker, label_of, rankers
 from allmrec.ranking.ties import item_draws
@@ -158,10 +161,19 @@ def test_what_cannot_score_a_catalogue_is_there_with_its_order_of_the_retrieved_
     assert found["catalogue", "all", "served", "Hit@1"] == found["retrieved", "all", "served", "Hit@1"]
 
 
-def test_the_report_names_every_model_scenario_and_number_of_users() -> None:
+def content_of_ranked() -> Content:
+    """The content of `ranked()`, without probabilities and examples."""
     frame, items = ranked()
-    lists = Lists(20, 10, True, num_users=4, num_seen_before=1, num_unavailable=0)
-    text = tables(results(frame, items, Config().evaluation, seed=0), lists)
+    figures = results(frame, items, Config().evaluation, seed=0)
+    compared = comparisons(frame, Config().evaluation, seed=0)
+    about_lists = Lists(20, 10, True, num_users=4, num_seen_before=1, num_unavailable=0)
+    lists = frame.assign(probabilities=None)
+    titled = items.assign(title=items["item_id"])
+    return content_of("a title", figures, compared, frame, lists, titled, {}, about_lists)
+
+
+def test_the_report_names_every_model_scenario_and_number_of_users() -> None:
+    text = markdown(content_of_ranked())
     assert "own retrieved list, all users (n = 4" in text
     assert "own retrieved list, users whose next item is cold (n = 2" in text
     assert "not among the 20 retrieved is a miss" in text
@@ -186,8 +198,10 @@ def test_the_served_order_is_compared_with_every_other_ranker_end_to_end_and_alo
     assert found["retrieved", "found"].n == 3
     assert found["retrieved", "all"].difference == 0
     assert found["catalogue", "all"].difference > 0
-    assert "whole catalogue" in comparison_lines(comparisons(frame, Config().evaluation, seed=0))
-    assert comparison_lines([]) == ""
+    content = content_of_ranked()
+    heading = "## the served order against the others, by the same users\n"
+    assert "| whole catalogue " in markdown(content).partition(heading)[2]
+    assert heading not in markdown(replace(content, comparisons=[]))
 
 
 def test_a_paired_difference_is_told_apart_where_two_intervals_overlap() -> None:
@@ -383,10 +397,9 @@ def test_a_ranker_is_one_entry_of_the_table(tmp_path: Path, monkeypatch: pytest.
     assert costs.set_index("model")["value"]["newest"] == 250
     lists = Lists(20, 10, True, num_users=4, num_seen_before=0, num_unavailable=0)
     compared = comparisons(rows, settings, 0)
-    text = tables(figures, lists) + comparison_lines(compared)
-    html = page("a title", figures, compared, rows, rows, bundle.items, {"u1": ["i001"]}, lists)
-    assert text.count("the newest idea") >= 4
-    assert html.count("the newest idea") >= 4
+    content = content_of("a title", figures, compared, rows, rows, bundle.items, {"u1": ["i001"]}, lists)
+    assert markdown(content).count("the newest idea") >= 4
+    assert page(content).count("the newest idea") >= 4
 
 
 def test_rankers_of_another_version_are_shown_by_their_names() -> None:
