@@ -20,7 +20,7 @@ FIRST = 10
 """Items of a list that are looked at."""
 SCENARIO = "lists"
 """What `evaluation_results` calls these figures."""
-CALIBRATION_OF = ("blend", "served")
+CALIBRATION_OF = ("blend", "with_llm", "served")
 """Rankers whose probabilities are shown beside what came true."""
 
 

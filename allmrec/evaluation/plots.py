@@ -13,7 +13,7 @@ from allmrec.evaluation.condition import condition_and_group
 from allmrec.evaluation.report import COST, HEADLINE, NUM_BINS, by_protocol, target_ranks_of
 from allmrec.evaluation.words import TITLES
 
-LINES_BY_POPULARITY = ("popularity", "text", "cf", "blend", "served")
+LINES_BY_POPULARITY = ("popularity", "text", "cf", "blend", "with_llm", "served")
 """Rankers that are shown by the popularity of the target."""
 
 

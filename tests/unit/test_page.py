@@ -7,15 +7,16 @@ from dataclasses import replace
 from html import unescape
 from xml.etree import ElementTree
 
+import pandas as pd
 import pytest
 
 from allmrec.evaluation import words
 from allmrec.evaluation.content import MISSING, Compared, Content, Figure, Group
 from allmrec.evaluation.examples import RANKERS_OF_EXAMPLES, Example, Listed
-from allmrec.evaluation.list_figures import CALIBRATION_OF, Bin
-from allmrec.evaluation.markdown import markdown
+from allmrec.evaluation.list_figures import CALIBRATION_OF, Bin, calibration
+from allmrec.evaluation.markdown import FOR_THE_PAGE, markdown
 from allmrec.evaluation.page import environment, log_places, page, sentence_case, ticks, top
-from allmrec.evaluation.plots import LINES_BY_POPULARITY, ByPopularity, Cost
+from allmrec.evaluation.plots import LINES_BY_POPULARITY, ByPopularity, Cost, by_popularity
 from allmrec.ranking.rankers import RANKERS, Entry, colour_of, label_of
 
 HOSTILE = """</td><script>alert("1")</script> & 'tent' {{ 7 * 7 }}"""
@@ -139,8 +140,26 @@ def test_a_ranker_without_a_cost_is_in_the_table_alone() -> None:
 
 
 def test_rankers_that_are_shown_are_in_the_table_of_rankers() -> None:
-    shown = {*LINES_BY_POPULARITY, *CALIBRATION_OF, *RANKERS_OF_EXAMPLES}
+    shown = {*LINES_BY_POPULARITY, *CALIBRATION_OF, *RANKERS_OF_EXAMPLES, *FOR_THE_PAGE}
     assert shown <= set(RANKERS)
+
+
+def test_the_blend_with_the_llm_is_in_the_lines_and_the_calibration_of_the_page() -> None:
+    rows = pd.DataFrame(
+        [
+            ("retrieved", ranker, user, "i1", 1, ["i1", "i2"], [0.5, 0.25])
+            for ranker in ("blend", "with_llm")
+            for user in ("u1", "u2")
+        ],
+        columns=["protocol", "model", "user_id", "target", "target_rank", "candidates", "probabilities"],
+    )
+    [lines] = by_popularity(rows, {"i1": 7})
+    assert list(lines.lines) == ["blend", "with_llm"]
+    bins = calibration(rows)
+    assert {one.ranker for one in bins} == {"blend", "with_llm"}
+    assert [one.ranker for one in calibration(rows[rows["model"] == "blend"])] == ["blend"] * 4
+    tree = body(page(replace(CONTENT, by_popularity=[lines], calibration=bins)))
+    assert colour_of("with_llm") in [one.get("stroke") for one in tree.iter("polyline")]
 
 
 def test_places_along_an_axis_are_logarithms_and_ticks_do_not_cover_each_other() -> None:
