@@ -40,7 +40,7 @@ def last_night(context: Context, run_date: date) -> LastNight | None:
         return None
     version = score.versions["recommendations"]
     rows = context.tables.read_date("recommendations", newest, version)
-    return LastNight(newest, (score.row.outputs or {})["recommendations"].digest, rows)
+    return LastNight(newest, score.row.outputs["recommendations"].digest, rows)
 
 
 def with_carried(users: DataFrame, last: LastNight | None) -> DataFrame:

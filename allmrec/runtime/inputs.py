@@ -61,9 +61,8 @@ class Inputs:
     @classmethod
     def of_record(cls, context: Context, row: RunRow) -> Inputs:
         """Return the tables at the versions that a step has read."""
-        versions = row.input_versions or {}
         ids = row.table_ids or {}
-        return cls(context, versions, {key: ids[key] for key in versions if key in ids})
+        return cls(context, row.input_versions, {key: ids[key] for key in row.input_versions if key in ids})
 
     @classmethod
     def newest(cls, context: Context) -> Inputs:

@@ -89,7 +89,7 @@ class Needed:
         """
         tables = self.context.tables
         table_ids = {name: tables.table_id(name) for name in NAMES if tables.exists(name)}
-        pinned = [(row.input_versions or {}, row.table_ids) for row in self._newest()]
+        pinned = [(row.input_versions, row.table_ids) for row in self._newest()]
         for manifest in bundles:
             uri = snapshot_uri(tables.root, manifest.fingerprint)
             if manifest.purpose == "evaluation" and not filesystem.exists(self.context.spark, uri):

@@ -53,20 +53,20 @@ class Night:
     @property
     def counts(self) -> dict[str, int]:
         """What scoring counted, and the rejected rows; without scoring what is known before it."""
-        known = self._of("sequences").counts or {}
+        known = self._of("sequences").counts
         before = {"users_in": known.get("users_out"), "rejected_rows": known.get("rejected_rows")}
         counts = {name: number for name, number in before.items() if number is not None}
-        return counts | dict(self._of("score").counts or {})
+        return counts | dict(self._of("score").counts)
 
     @property
     def shape(self) -> Mapping[str, float]:
         """`coverage` and `top1_share` of the lists."""
-        return self._of("score").figures or self._of("publish").figures or {}
+        return self._of("score").figures or self._of("publish").figures
 
     @property
     def gates(self) -> dict[str, float]:
         """What the rules measured."""
-        return {rule: value for row in self.rows.values() for rule, value in (row.gates or {}).items()}
+        return {rule: value for row in self.rows.values() for rule, value in row.gates.items()}
 
     @property
     def overridden(self) -> list[str]:
@@ -82,7 +82,7 @@ class Night:
     @property
     def seconds(self) -> dict[str, float]:
         """How long each step took that has ended."""
-        timings = {step: row.timings or {} for step, row in self.ended.items()}
+        timings = {step: row.timings for step, row in self.ended.items()}
         return {step: parts["all"] for step, parts in timings.items() if "all" in parts}
 
     def seconds_of(self, step: str) -> float | None:

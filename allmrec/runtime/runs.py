@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timezone
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from py4j.protocol import Py4JError
@@ -31,6 +32,14 @@ MAX_MESSAGE = 2000
 """Characters of an error that `runs.message` holds at most."""
 NIGHT = ("sequences", "candidates", "score", "publish")
 """The steps of a night, in order."""
+MAPS = ("input_versions", "counts", "timings", "figures", "outputs", "gates")
+"""The maps of `RunRow` that a row of `runs` may have as null."""
+NULL: Mapping[str, Any] = MappingProxyType({})
+"""The null of a map in `runs`: readers find it empty, and it is stored as null again."""
+
+
+def _null() -> Mapping[str, Any]:
+    return NULL
 
 
 @dataclass(frozen=True)
@@ -45,26 +54,30 @@ class RunRow:
     run_date: date | None = None
     finished_at: datetime | None = None
     fingerprint: str | None = None
-    input_versions: Mapping[str, int] | None = None
+    input_versions: Mapping[str, int] = field(default_factory=_null)
     """Version of every input table."""
     bundle_id: str | None = None
     config_hash: str | None = None
-    counts: Mapping[str, int] | None = None
-    timings: Mapping[str, float] | None = None
+    counts: Mapping[str, int] = field(default_factory=_null)
+    timings: Mapping[str, float] = field(default_factory=_null)
     """Seconds by part of the step; `all` is the whole step."""
-    figures: Mapping[str, float] | None = None
+    figures: Mapping[str, float] = field(default_factory=_null)
     message: str | None = None
     """What went wrong, where the status is failed."""
     run_order: int | None = None
-    outputs: Mapping[str, Written] | None = None
+    outputs: Mapping[str, Written] = field(default_factory=_null)
     """What the step left in each table."""
-    gates: Mapping[str, float] | None = None
+    gates: Mapping[str, float] = field(default_factory=_null)
     overridden: list[str] | None = None
     llm_dtype: str | None = None
     table_ids: Mapping[str, str] | None = None
     """Delta's id of every table that was read or written; None from an older version."""
     broken: list[str] | None = None
     """The rules by which the step failed; None in rows of older versions, whose `message` names them."""
+
+    def columns(self) -> dict[str, Any]:
+        """Return the values as they are stored, by column."""
+        return {name: None if value is NULL else value for name, value in vars(self).items()}
 
 
 class Finished(NamedTuple):
@@ -144,7 +157,7 @@ def erased_versions(rows: Iterable[RunRow], table_ids: Mapping[str, str]) -> dic
     found: dict[str, int] = {}
     for row in rows:
         if row.step == "forget" and row.status == "done":
-            for key, written in (row.outputs or {}).items():
+            for key, written in row.outputs.items():
                 if is_same_table(row, key, table_ids):
                     found[key] = max(written.version, found.get(key, 0))
     return found
@@ -160,7 +173,8 @@ def is_same_table(row: RunRow, key: str, table_ids: Mapping[str, str]) -> bool:
 
 def as_run_row(values: Mapping[str, object]) -> RunRow:
     """Return a row of the table as a `RunRow`; its times are UTC, where Spark's are without a zone."""
-    row = RunRow(**values)  # type: ignore[arg-type]
+    nulls = {name: NULL for name in MAPS if values.get(name) is None}
+    row = RunRow(**{**values, **nulls})  # type: ignore[arg-type]
     outputs = row.outputs and {table: Written(*written) for table, written in row.outputs.items()}
     finished_at = row.finished_at and row.finished_at.astimezone(timezone.utc)
     started_at = row.started_at.astimezone(timezone.utc)
@@ -181,7 +195,7 @@ def finished(context: Context, step: str, run_date: date) -> Finished:
         )
     versions = _where_rows_are(context, row)
     if versions is None:
-        tables = ", ".join(row.outputs or {}) or "its tables"
+        tables = ", ".join(row.outputs) or "its tables"
         raise InputError(
             f"{step} of {run_date}: {tables} hold other rows than run {row.run_id} left there; {command}"
         )
@@ -197,7 +211,7 @@ def already_there(context: Context, step: str, run_date: date, fingerprint: str)
     row = None if context.options.force else latest(context, step, run_date, "done")
     if row is None or row.fingerprint != fingerprint:
         return False
-    if context.options.full and (row.counts or {}).get("carried"):
+    if context.options.full and row.counts.get("carried"):
         return False
     if _where_rows_are(context, row) is None:
         found = f"other rows than those of run {row.run_id} are there"
@@ -247,10 +261,10 @@ def recorded(
             known = as_user_error(error)
             report(f"failed ({type(known or error).__name__})")
             failed = replace(
-                row, timings=report.seconds, counts=run.counts or None, figures=run.figures or None
+                row, timings=report.seconds, counts=run.counts or NULL, figures=run.figures or NULL
             )
             failed = replace(
-                failed, gates=run.gates or None, overridden=run.overridden or None, broken=run.broken
+                failed, gates=run.gates or NULL, overridden=run.overridden or None, broken=run.broken
             )
             _put_failed(context, failed, known or error)
             if known is not None and known is not error:
@@ -279,7 +293,7 @@ def _where_rows_are(context: Context, row: RunRow) -> Mapping[str, int] | None:
     A record without outputs, as version 0.1.0 left it, cannot be believed.
     """
     versions = {}
-    for table, written in (row.outputs or {}).items():
+    for table, written in row.outputs.items():
         newest = context.tables.newest(table)
         if newest is None:
             return None
@@ -307,7 +321,7 @@ def _put_failed(context: Context, row: RunRow, error: BaseException) -> None:
 def _put(context: Context, row: RunRow) -> None:
     """Add a row; where nobody else added one since the date's were read, they need not be read again."""
     known = context.records.get(row.run_date) if row.run_date else None
-    context.tables.append("runs", vars(row))
+    context.tables.append("runs", row.columns())
     if row.run_date and known and context.tables.newest("runs") == known[0] + 1:
         context.records[row.run_date] = known[0] + 1, [*known[1], row]
 

@@ -33,7 +33,7 @@ def run_candidates(context: Context, run_date: date) -> None:
     """
     context = context.with_resolved_dtype()
     sequences = finished(context, "sequences", run_date)
-    if "good_events" not in (sequences.row.counts or {}):
+    if "good_events" not in sequences.row.counts:
         raise InputError(
             f"sequences of {run_date}: made by an older version, without the items that users have seen; "
             f"run `allmrec sequences --run-date {run_date}`"

@@ -53,7 +53,7 @@ def run_forget(context: Context, user: str) -> list[str]:
         for name in (name for name in found if TABLES[name].owned):
             _erase(context, rows, name, user)
             lines.append(f"{name}: {found[name]:,} rows deleted")
-        anew = [vars(row) for row in rows if row.run_id == context.run_id]
+        anew = [row.columns() for row in rows if row.run_id == context.run_id]
         if anew:
             context.tables.append("runs", *anew)
         for name in snapshots:
@@ -139,10 +139,9 @@ def _record_anew(
     newest = {
         (row.step, row.run_date): row
         for row in sorted(rows, key=place)
-        if row.status == "done" and name in (row.outputs or {})
+        if row.status == "done" and name in row.outputs
     }
     for (step, day), row in newest.items():
-        assert row.outputs is not None
         if day is None or day not in before or before[day][1:] != row.outputs[name][1:]:
             continue
         left = after.get(day, Written(context.tables.version(name), 0, "0"))

@@ -95,7 +95,7 @@ def _steps(night: Night) -> StackedTable:
     what = [
         Column("status", [row.status for row in rows]),
         Column("began (UTC)", [_began(night.run_date, row) for row in rows]),
-        _numbers("seconds", [(row.timings or {}).get("all") for row in rows], decimals=1),
+        _numbers("seconds", [row.timings.get("all") for row in rows], decimals=1),
         Column("longest parts", [_longest_parts(row) for row in rows], wraps=True),
     ]
     which = [
@@ -169,8 +169,8 @@ def _trainings(rows: Sequence[RunRow]) -> StackedTable:
     columns = [
         Column("status", [row.status for row in rows]),
         Column("bundle", [row.bundle_id or NOTHING for row in rows]),
-        _numbers("seconds", [(row.timings or {}).get("all") for row in rows], decimals=1),
-        Column("figures", [_chosen_figures(row.figures or {}) for row in rows], wraps=True),
+        _numbers("seconds", [row.timings.get("all") for row in rows], decimals=1),
+        Column("figures", [_chosen_figures(row.figures) for row in rows], wraps=True),
     ]
     key = Column("run date", [str(row.run_date) for row in rows])
     return StackedTable("Trainings, newest first", key, [columns])
@@ -234,7 +234,7 @@ def _outcome(night: Night, rule: str, limit: float | None) -> str:
 
 
 def _longest_parts(row: RunRow) -> str:
-    timings = {name: seconds for name, seconds in (row.timings or {}).items() if name != "all" and seconds}
+    timings = {name: seconds for name, seconds in row.timings.items() if name != "all" and seconds}
     longest = sorted(timings, key=lambda name: -timings[name])[:NUM_PARTS]
     return ", ".join(f"{name} {timings[name]:,.1f}" for name in longest) or NOTHING
 

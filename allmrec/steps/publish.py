@@ -38,7 +38,7 @@ def run_publish(context: Context, run_date: date) -> None:
             )
             rows = run.keep(available_recommendations(current, recommended))
             feeds = run.keep(slots(rows, top_k, None))
-            num_served, num_published = int((score.row.figures or {})["users"]), feeds.count()
+            num_served, num_published = int(score.row.figures["users"]), feeds.count()
             gates.check(context, run, run_date, [unpublished(num_served, num_published)])
             emails = slots(rows, settings.email_slots, settings.max_per_category)
             replace_date(context, run, "email_recommendations", emails, run_date)
@@ -48,7 +48,7 @@ def run_publish(context: Context, run_date: date) -> None:
         run.counts = {
             f"{name}_users": run.outputs[f"{name}_recommendations"].num_rows for name in ("email", "feed")
         }
-        run.figures = dict(score.row.figures or {})
+        run.figures = dict(score.row.figures)
 
 
 def delete_staged(context: Context, run_date: date) -> None:

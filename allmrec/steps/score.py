@@ -153,7 +153,7 @@ def counts(night: Night, rows: DataFrame) -> dict[str, int]:
     """Return the numbers of users in, out (by source and fallback), kept and unservable (by reason)."""
     kept = F.col("carried_from").isNotNull()
     first = rows.where("rank = 1").groupBy("source", "fallback_reason", kept.alias("kept"))
-    numbers = {"users_in": (night.sequences.row.outputs or {})["user_sequences"].num_rows, "users_out": 0}
+    numbers = {"users_in": night.sequences.row.outputs["user_sequences"].num_rows, "users_out": 0}
     for group in first.count().collect():
         names = ["users_out", f"source_{group['source']}"]
         names += [f"fallback_{group['fallback_reason']}"] if group["fallback_reason"] else []
@@ -166,7 +166,7 @@ def counts(night: Night, rows: DataFrame) -> dict[str, int]:
 
 def unservable(night: Night) -> dict[str, int]:
     """Return how many users of the date have no candidate, by reason."""
-    counted = night.candidates.row.counts or {}
+    counted = night.candidates.row.counts
     number = counted.get("users_without_candidates", 0)
     reason = "saw_every_item" if counted.get("available_items") else "no_item_available"
     return {f"unservable_{reason}": number} if number else {}
@@ -181,7 +181,7 @@ def measured(night: Night, run: StepRun, rows: DataFrame) -> list[gates.Measured
     items, _ = inputs.catalogue()
     seen = sequences.select("user_id", "seen_item_ids") if context.config.candidates.exclude_seen else None
     failed = sum(numbers.get(f"fallback_{reason}", 0) for reason in gates.FAILURES)
-    asked, read = numbers.get("scored_llm", 0) + failed, night.sequences.row.counts or {}
+    asked, read = numbers.get("scored_llm", 0) + failed, night.sequences.row.counts
     num_read = read["good_rows"] + read["rejected_rows"]
     return [
         *gates.measured_lists(rows, servable, context.config.scoring.top_k),

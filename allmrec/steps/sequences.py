@@ -102,7 +102,7 @@ def counts(log: CheckedLog, num_rejected: int, new: New | None) -> dict[str, int
         rows = log.rows.join(new.rebuilt, "user_id", "left_anti")
         num_good, num_bad = (part.count() for part in split_rejected(rows, "interactions", events.COLUMNS))
     if new is not None:
-        before = new.record.counts or {}
+        before = new.record.counts
         num_good, num_bad = num_good + before["good_events"], num_bad + before["rejected_events"]
         numbers["rebuilt_users"] = 0 if new.rebuilt is None else new.rebuilt.count()
     return {

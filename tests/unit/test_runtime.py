@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -22,7 +22,7 @@ from allmrec.reporting import Report
 from allmrec.runtime import progress
 from allmrec.runtime.context import Context
 from allmrec.runtime.processes import _of_each_process
-from allmrec.runtime.runs import recorded
+from allmrec.runtime.runs import MAPS, as_run_row, recorded
 from allmrec.tables.cached_frames import CachedFrames
 from allmrec.tables.delta import Tables
 from allmrec.tables.secret_settings import keep_secret, without_secrets
@@ -131,6 +131,17 @@ def test_a_step_leaves_a_started_and_then_a_done_row() -> None:
     assert set(done["timings"]) == {"write", "all"}
     assert log == ["persist a", "unpersist a"]
     assert lines[:2] == ["score 2026-06-01: started", "score 2026-06-01: write: write it"]
+
+
+def test_maps_of_a_record_are_never_null_and_are_stored_as_they_were_read() -> None:
+    began = datetime(2026, 6, 1, tzinfo=timezone.utc)
+    stored: dict[str, object] = {"run_id": "run-1", "step": "score", "status": "done", "started_at": began}
+    stored |= {"counts": {}, "figures": {"loss": 0.5}, "input_versions": None, "timings": None}
+    stored |= {"outputs": None, "gates": None, "table_ids": None, "broken": None}
+    row = as_run_row(stored)
+    assert all(getattr(row, name).get("users") is None for name in MAPS)
+    columns = row.columns()
+    assert {name: columns[name] for name in stored} == stored
 
 
 def test_a_step_that_fails_leaves_its_error_and_its_timings() -> None:
