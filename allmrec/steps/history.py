@@ -11,7 +11,7 @@ from rich.console import Group
 from rich.text import Text
 
 from allmrec.runtime.context import Context
-from allmrec.runtime.nights import Night, read_nights
+from allmrec.runtime.night_records import NightRecord, read_nights
 from allmrec.runtime.runs import NIGHT, RunRow
 from allmrec.steps.stacked_table import STYLES, Column, StackedTable
 
@@ -67,7 +67,7 @@ def nights(context: Context, run_date: date | None, last: int) -> Group:
     return Group(*parts)
 
 
-def _list(listed: Sequence[Night]) -> StackedTable:
+def _list(listed: Sequence[NightRecord]) -> StackedTable:
     """Return the table with a row per night."""
     status = [
         Column("status", [night.status for night in listed], wraps=True),
@@ -89,7 +89,7 @@ def _list(listed: Sequence[Night]) -> StackedTable:
     return StackedTable("Nights, newest first", key, [status, users, others])
 
 
-def _steps(night: Night) -> StackedTable:
+def _steps(night: NightRecord) -> StackedTable:
     """Return the table with a row per step of a night."""
     rows = list(night.rows.values())
     what = [
@@ -106,7 +106,7 @@ def _steps(night: Night) -> StackedTable:
     return StackedTable(f"Night of {night.run_date}, step by step", key, [what, which])
 
 
-def _messages(night: Night) -> list[Text]:
+def _messages(night: NightRecord) -> list[Text]:
     """Return what went wrong, below the table of the steps: an error is too long for a cell."""
     lines = []
     for step, row in night.rows.items():
@@ -117,7 +117,7 @@ def _messages(night: Night) -> list[Text]:
     return lines
 
 
-def _against(night: Night, before: Night | None) -> StackedTable:
+def _against(night: NightRecord, before: NightRecord | None) -> StackedTable:
     """Return the table of a night's numbers beside those of the night before."""
     metrics = [metric for metric in _metrics(night, before) if (metric.value, metric.before) != (None, None)]
     columns = [_column("this night", [_number(metric.value, metric.decimals) for metric in metrics])]
@@ -132,10 +132,10 @@ def _against(night: Night, before: Night | None) -> StackedTable:
     return StackedTable(title, Column("metric", [metric.words for metric in metrics]), [columns])
 
 
-def _metrics(night: Night, before: Night | None) -> Iterator[Metric]:
+def _metrics(night: NightRecord, before: NightRecord | None) -> Iterator[Metric]:
     """Yield the numbers that are compared, in their order; what only one of both nights has is with them."""
 
-    def metric(words: str, number: Callable[[Night], float | None], decimals: int = 0) -> Metric:
+    def metric(words: str, number: Callable[[NightRecord], float | None], decimals: int = 0) -> Metric:
         return Metric(words, number(night), number(before) if before else None, decimals)
 
     names = sorted({*night.counts, *(before.counts if before else ())})
@@ -148,7 +148,7 @@ def _metrics(night: Night, before: Night | None) -> Iterator[Metric]:
         yield metric(f"seconds of {step}", methodcaller("seconds_of", step), 1)
 
 
-def _gates(night: Night, limits: Mapping[str, float | None]) -> StackedTable | Text:
+def _gates(night: NightRecord, limits: Mapping[str, float | None]) -> StackedTable | Text:
     """Return the table of what the rules measured that night, beside the limits of this configuration."""
     measured = night.gates
     if not measured:
@@ -205,13 +205,13 @@ def _began(run_date: date, row: RunRow) -> str:
     return f"{row.started_at:%m-%d %H:%M}" if same_year else f"{row.started_at:%Y-%m-%d %H:%M}"
 
 
-def _first_of_newest_run(night: Night) -> RunRow:
+def _first_of_newest_run(night: NightRecord) -> RunRow:
     """Return the row with which the newest run of a night began."""
     own = [row for row in night.rows.values() if row.run_id == night.newest.run_id]
     return min(own, key=lambda row: row.started_at)
 
 
-def _fallbacks(night: Night) -> int | None:
+def _fallbacks(night: NightRecord) -> int | None:
     """Return how many users the LLM was not asked about, or failed for, although they have a history."""
     if night.count("users_out") is None:
         return None
@@ -219,12 +219,12 @@ def _fallbacks(night: Night) -> int | None:
     return sum(night.counts[name] for name in reasons)
 
 
-def _gates_in_words(night: Night) -> str:
+def _gates_in_words(night: NightRecord) -> str:
     words = [f"{rule} failed" for rule in night.broken] + [f"{rule} overridden" for rule in night.overridden]
     return ", ".join(words) or ("ok" if night.gates else NOTHING)
 
 
-def _outcome(night: Night, rule: str, limit: float | None) -> str:
+def _outcome(night: NightRecord, rule: str, limit: float | None) -> str:
     """Return what became of a rule that night: a limit that was changed since then counts as it is now."""
     if rule in night.overridden:
         return "overridden"

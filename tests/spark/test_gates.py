@@ -18,7 +18,7 @@ from allmrec.reporting import Report
 from allmrec.runtime import gates
 from allmrec.runtime.context import Context, RunOptions
 from allmrec.runtime.gates import Measured
-from allmrec.runtime.nights import Night
+from allmrec.runtime.night_records import NightRecord
 from allmrec.runtime.runs import MAX_MESSAGE, RunRow, StepRun, recorded
 from allmrec.tables.cached_frames import CachedFrames
 from allmrec.tables.delta import Tables
@@ -138,7 +138,7 @@ def test_a_run_that_fails_by_rules_records_them_whatever_its_error_says() -> Non
         assert failed["overridden"] == [override]
         expected = [rule for rule in GatesConfig.model_fields if rule != override]
         assert failed["broken"] == expected
-        assert Night.of(DAY, [RunRow(**failed)]).broken == expected
+        assert NightRecord.of(DAY, [RunRow(**failed)]).broken == expected
 
 
 def test_a_row_of_an_older_version_tells_its_rules_by_its_message() -> None:
@@ -152,4 +152,4 @@ def test_a_row_of_an_older_version_tells_its_rules_by_its_message() -> None:
         ("InputError: no user", [], []),
     ):
         row = RunRow("r", "score", "failed", began, DAY, message=text, broken=broken)
-        assert Night.of(DAY, [row]).broken == expected
+        assert NightRecord.of(DAY, [row]).broken == expected

@@ -17,7 +17,7 @@ from allmrec.errors import InputError
 from allmrec.reporting import Report
 from allmrec.runtime import runs
 from allmrec.runtime.context import Context
-from allmrec.runtime.nights import Night
+from allmrec.runtime.night_records import NightRecord
 from allmrec.steps.history import nights
 from allmrec.tables.delta import Tables
 from allmrec.tables.schemas import TABLES
@@ -283,7 +283,7 @@ def test_the_newest_three_trainings_are_shown_with_their_figures(context: Contex
 def test_what_counts_of_a_step_is_the_row_that_a_run_would_read(context: Context) -> None:
     rows = [runs.as_run_row(row.asDict()) for row in context.tables.read("runs").collect()]
     for shown in (OLD, DONE, FAILED, KILLED):
-        night = Night.of(shown, rows)
+        night = NightRecord.of(shown, rows)
         for step in runs.NIGHT:
             expected = runs.latest(context, step, shown)
             assert night.rows.get(step) == expected, (shown, step)
@@ -299,9 +299,9 @@ def test_of_runs_that_began_out_of_order_the_one_with_the_higher_order_counts() 
     day, noon = dt.date(2026, 1, 1), dt.datetime(2026, 1, 1, 12)
     late = runs.RunRow("a", "score", "failed", noon, day, run_order=1)
     behind = runs.RunRow("b", "score", "started", noon - dt.timedelta(hours=1), day, run_order=2)
-    assert Night.of(day, [behind, late]).status == "started score"
+    assert NightRecord.of(day, [behind, late]).status == "started score"
     done = runs.RunRow("b", "score", "done", behind.started_at, day, run_order=2)
-    assert Night.of(day, [done, behind, late]).status == "done to score"
+    assert NightRecord.of(day, [done, behind, late]).status == "done to score"
 
 
 def test_without_the_night_an_error_says_which_are_there(

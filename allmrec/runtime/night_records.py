@@ -1,4 +1,4 @@
-"""The nights that the table `runs` tells of: what is known of each, and which ones somebody asks for."""
+"""The records of nights in the table `runs`, for people: what is known of each night."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NUM_NAMED_DATES = 10
 
 
 @dataclass(frozen=True)
-class Night:
+class NightRecord:
     """A run date: the newest row of each step, and the newest one that is done or failed."""
 
     run_date: date
@@ -30,7 +30,7 @@ class Night:
     ended: Mapping[str, RunRow]
 
     @classmethod
-    def of(cls, run_date: date, rows: Iterable[RunRow]) -> Night:
+    def of(cls, run_date: date, rows: Iterable[RunRow]) -> NightRecord:
         """Return the night of a date; `rows` may be those of other dates and steps too."""
         own = sorted((row for row in rows if row.run_date == run_date), key=place)
         newest = {row.step: row for row in own}
@@ -106,11 +106,11 @@ class Night:
 class Records(NamedTuple):
     """What is shown of `runs`."""
 
-    listed: list[Night]
+    listed: list[NightRecord]
     """The newest nights, newest first."""
-    night: Night
+    night: NightRecord
     """The one in detail."""
-    before: Night | None
+    before: NightRecord | None
     """The last published one before it, with what was done then; None where there is none."""
     trainings: list[RunRow]
     """The newest row of each of the newest trainings, newest first."""
@@ -139,9 +139,9 @@ def read_nights(context: Context, run_date: date | None, last: int) -> Records:
     rows = [as_run_row(row.asDict()) for row in runs.where(of_nights | of_trainings).collect()]
     done = [row for row in rows if row.status == "done"]
     return Records(
-        listed=[Night.of(day, rows) for day in dates[:last]],
-        night=Night.of(shown, rows),
-        before=Night.of(before, done) if before else None,
+        listed=[NightRecord.of(day, rows) for day in dates[:last]],
+        night=NightRecord.of(shown, rows),
+        before=NightRecord.of(before, done) if before else None,
         trainings=_newest_runs([row for row in rows if row.step == "train"])[:NUM_TRAININGS],
     )
 
