@@ -255,13 +255,17 @@ def _add_step(name: str, purpose: str, options_of_step: tuple[str, ...]) -> None
     @run_options(*options_of_step)
     @run_date_option()
     def command(config: Config, run_date: date | None, options: RunOptions) -> None:
-        from allmrec.runtime.fencing import begin
         from allmrec.runtime.inputs import Inputs, day_after_last_event
+        from allmrec.runtime.night import Night
 
         run_step = getattr(import_module(f"allmrec.steps.{name}"), f"run_{name}")
         with _context(config, name, options) as context:
             day = run_date or day_after_last_event(Inputs.newest(context))
-            run_step(begin(context, day), day)
+            night = Night(context, day).with_new_run()
+            if name == "publish":
+                run_step(night)
+            else:
+                run_step(night.context, day)
 
 
 for _name, (_purpose, _options) in STEPS.items():

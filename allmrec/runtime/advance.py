@@ -22,7 +22,8 @@ from allmrec.data.in_place import as_ours, is_lasting, read_in_place
 from allmrec.data.rejection import row_values, split_rejected
 from allmrec.errors import UserError
 from allmrec.runtime.inputs import Inputs, fingerprint_of_sequences, source_of
-from allmrec.runtime.runs import Finished, RunRow, StepRun, finished, last_done
+from allmrec.runtime.night import Finished, StepRun, finished, last_done
+from allmrec.runtime.runs import RunRow
 from allmrec.tables.sources import Changes
 from allmrec.tables.troubles import first_line
 

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from allmrec.errors import InputError
 from allmrec.runtime.context import Context
-from allmrec.runtime.runs import finished, last_done
+from allmrec.runtime.night import finished, last_done
 
 
 class LastNight(NamedTuple):

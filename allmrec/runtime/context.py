@@ -49,11 +49,11 @@ class Context:
     """Frames that all steps of the run read; a step's own frames belong to its `StepRun`."""
     options: RunOptions = RunOptions()
     order: int = 0
-    """The run's place among those of its date: the highest may write (`allmrec.runtime.fencing.begin`)."""
+    """The run's place among those of its date: the highest may write (`allmrec.runtime.night`)."""
     commits: Iterator[int] = field(default_factory=itertools.count)
     """The places of the run's commits, from `order` on: no two are the same."""
     records: dict[date, tuple[int, list[Any]]] = field(default_factory=dict)
-    """Rows of `runs` by run date, with the version of the table that has them (`allmrec.runtime.runs`)."""
+    """Rows of `runs` by run date, with the version of the table that has them (`allmrec.runtime.night`)."""
     said: set[str] = field(default_factory=set)
     """Warnings that were given: once is enough, also for the nights of a backfill."""
 

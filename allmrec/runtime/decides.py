@@ -4,7 +4,7 @@ A step is "already there" where the fingerprint of its record is the one of toda
 settings named here, the version of the code named here, and what the step adds: the fingerprint of the step
 before, the bundle, and the versions of the input tables that the date's first run pinned. Not in it is what
 changes only speed, and the versions of our own tables: whether their rows are still those of the record is
-looked up in the tables themselves (`allmrec.runtime.runs`).
+looked up in the tables themselves (`allmrec.runtime.night`).
 """
 
 from __future__ import annotations

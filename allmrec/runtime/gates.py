@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from allmrec.errors import GateError
 from allmrec.runtime.context import Context
-from allmrec.runtime.runs import StepRun, last_done, latest
+from allmrec.runtime.night import StepRun, last_done, latest
 
 FAILURES = ("prompt_too_long", "out_of_memory", "non_finite_score", "no_candidate")
 """Fallback reasons that say that the LLM failed, not that it was not meant to be asked, or came too late."""

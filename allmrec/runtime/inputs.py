@@ -20,7 +20,8 @@ from allmrec.data.rejection import reject_known, split_rejected
 from allmrec.errors import ConfigError, InputError, TableError
 from allmrec.runtime.context import Context
 from allmrec.runtime.decides import step_fingerprint
-from allmrec.runtime.runs import RunRow, erased_versions, is_same_table, latest, of_date
+from allmrec.runtime.night import latest, of_date
+from allmrec.runtime.runs import RunRow, erased_versions, is_same_table
 from allmrec.tables.sources import Source
 
 NAMES = ("interactions", "items", "users")

@@ -11,7 +11,8 @@ from allmrec.data.snapshot import snapshot_uri
 from allmrec.errors import BundleError
 from allmrec.runtime.context import Context
 from allmrec.runtime.inputs import NAMES
-from allmrec.runtime.runs import NIGHT, RunRow, as_run_row, erased_versions, of_date, place
+from allmrec.runtime.night import of_date
+from allmrec.runtime.runs import NIGHT, RunRow, as_run_row, erased_versions, place
 from allmrec.tables import filesystem
 from allmrec.tables.maintenance import run_dates
 from allmrec.tables.schemas import TABLES

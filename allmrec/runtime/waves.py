@@ -24,9 +24,8 @@ from allmrec.ranking.rankers import served_order
 from allmrec.ranking.served import ranked_rows
 from allmrec.runtime.chunks import by_chunk, hashed, number_of_chunks, numbered_by_activity, partitioned
 from allmrec.runtime.context import Context
-from allmrec.runtime.fencing import require_newest
+from allmrec.runtime.night import StepRun, require_newest
 from allmrec.runtime.progress import counting
-from allmrec.runtime.runs import StepRun
 from allmrec.runtime.workers import WorkerModel, with_llm
 from allmrec.tables.schemas import TABLES
 from allmrec.tables.staging import Staging

@@ -17,10 +17,9 @@ from allmrec.runtime import bundle_store
 from allmrec.runtime.chunks import by_chunk, in_chunks
 from allmrec.runtime.context import Context
 from allmrec.runtime.decides import step_fingerprint
-from allmrec.runtime.fencing import replace_date
 from allmrec.runtime.inputs import Inputs
+from allmrec.runtime.night import already_there, finished, recorded, replace_date
 from allmrec.runtime.progress import counting
-from allmrec.runtime.runs import already_there, finished, recorded
 from allmrec.runtime.workers import WorkerModel
 from allmrec.scoring.inputs_hash import inputs_hashes
 from allmrec.tables.schemas import TABLES

@@ -34,8 +34,8 @@ from allmrec.evaluation.words import Lists
 from allmrec.runtime.chunks import by_chunk, in_chunks
 from allmrec.runtime.context import Context
 from allmrec.runtime.decides import step_fingerprint
+from allmrec.runtime.night import StepRun, recorded
 from allmrec.runtime.progress import counting
-from allmrec.runtime.runs import StepRun, recorded
 from allmrec.runtime.workers import WorkerModel, with_llm
 from allmrec.steps.evaluated import (
     Evaluated,

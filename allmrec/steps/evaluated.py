@@ -22,7 +22,7 @@ from allmrec.llm.frozen import FrozenLLM
 from allmrec.runtime import bundle_store
 from allmrec.runtime.context import Context
 from allmrec.runtime.inputs import Inputs, day_after_last_event
-from allmrec.runtime.runs import StepRun
+from allmrec.runtime.night import StepRun
 from allmrec.tables import filesystem
 from allmrec.tables.literal_paths import read_parquet
 

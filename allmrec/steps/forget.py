@@ -18,7 +18,8 @@ from allmrec.runtime import bundle_store
 from allmrec.runtime.context import Context
 from allmrec.runtime.inputs import Inputs, sources_of
 from allmrec.runtime.needed import STEPS, Needed, all_rows, at_work, in_words
-from allmrec.runtime.runs import RunRow, StepRun, place, recorded
+from allmrec.runtime.night import StepRun, recorded
+from allmrec.runtime.runs import RunRow, place
 from allmrec.tables import filesystem, maintenance
 from allmrec.tables.delta import Written
 from allmrec.tables.schemas import TABLES

@@ -16,7 +16,7 @@ from allmrec.errors import InputError
 from allmrec.runtime import bundle_store
 from allmrec.runtime.context import Context
 from allmrec.runtime.needed import Needed, at_work, in_words, nightly_dates
-from allmrec.runtime.runs import recorded
+from allmrec.runtime.night import recorded
 from allmrec.tables import filesystem, maintenance
 from allmrec.tables.schemas import TABLES
 

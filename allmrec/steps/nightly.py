@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from allmrec.errors import ConfigError
 from allmrec.runtime.bundle_store import choose_bundle
 from allmrec.runtime.context import Context
-from allmrec.runtime.fencing import begin
+from allmrec.runtime.night import Night, begin
 from allmrec.steps.candidates import run_candidates
 from allmrec.steps.publish import run_publish
 from allmrec.steps.score import run_score
@@ -25,7 +25,7 @@ def run_nightly(context: Context, run_date: date) -> None:
     run_sequences(run, run_date)
     run_candidates(run, run_date)
     run_score(run, run_date)
-    run_publish(run, run_date)
+    run_publish(Night(run, run_date))
 
 
 def run_backfill(context: Context, first: date, last: date) -> None:

@@ -2,48 +2,40 @@
 
 from __future__ import annotations
 
-from datetime import date
-
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from allmrec.runtime import gates
-from allmrec.runtime.context import Context
-from allmrec.runtime.decides import step_fingerprint
-from allmrec.runtime.fencing import newer_run, replace_date
 from allmrec.runtime.inputs import Inputs
-from allmrec.runtime.runs import already_there, finished, latest, recorded
+from allmrec.runtime.night import Night
 from allmrec.runtime.waves import STAGED
 from allmrec.tables.staging import Staging, staging_of_date
 
 
-def run_publish(context: Context, run_date: date) -> None:
-    """Write both tables of run_date, one commit each.
+def run_publish(night: Night) -> None:
+    """Write both tables of the night's date, one commit each.
 
     Titles and availability are those of the catalogue as it stands now (for a past date: as it stood at its
     end), whatever version the night read. Raises InputError where the date is not scored, GateError where too
     few of the recommended items can still be had: before anything is written.
     """
-    score = finished(context, "score", run_date)
-    settings, top_k = context.config.publish, context.config.scoring.top_k
-    mark = step_fingerprint("publish", context.config, run_date, previous=score.row.fingerprint)
-    if already_there(context, "publish", run_date, mark):
-        delete_staged(context, run_date)
+    score = night.done("score")
+    step = night.step("publish", after=score)
+    if step.is_there():
+        delete_staged(night)
         return
-    current = Inputs.of_record(context, score.row).with_items_of(run_date)
-    with recorded(context, "publish", run_date, mark, current.versions, current.table_ids) as run:
+    config = night.context.config
+    current = Inputs.of_record(night.context, score.row).with_items_of(night.run_date)
+    with step.recorded(current.versions, current.table_ids) as run:
         with run.part("write", "join titles, leave out what cannot be had any more, fill the slots"):
-            recommended = context.tables.read_date(
-                "recommendations", run_date, score.versions["recommendations"]
-            )
-            rows = run.keep(available_recommendations(current, recommended))
-            feeds = run.keep(slots(rows, top_k, None))
+            rows = run.keep(available_recommendations(current, score.read("recommendations")))
+            feeds = run.keep(slots(rows, config.scoring.top_k, None))
             num_served, num_published = int(score.row.figures["users"]), feeds.count()
-            gates.check(context, run, run_date, [unpublished(num_served, num_published)])
-            emails = slots(rows, settings.email_slots, settings.max_per_category)
-            replace_date(context, run, "email_recommendations", emails, run_date)
-            replace_date(context, run, "feed_recommendations", feeds, run_date)
-        delete_staged(context, run_date)
+            gates.check(night.context, run, night.run_date, [unpublished(num_served, num_published)])
+            emails = slots(rows, config.publish.email_slots, config.publish.max_per_category)
+            run.replace("email_recommendations", emails)
+            run.replace("feed_recommendations", feeds)
+        delete_staged(night)
         run.bundle_id = score.row.bundle_id
         run.counts = {
             f"{name}_users": run.outputs[f"{name}_recommendations"].num_rows for name in ("email", "feed")
@@ -51,12 +43,13 @@ def run_publish(context: Context, run_date: date) -> None:
         run.figures = dict(score.row.figures)
 
 
-def delete_staged(context: Context, run_date: date) -> None:
+def delete_staged(night: Night) -> None:
     """Delete what scoring has staged for a date, unless another run is still at it."""
-    score = latest(context, "score", run_date)
-    at_work = newer_run(context, run_date) is not None or score is None or score.status == "started"
+    score = night.latest("score")
+    at_work = night.newer_run() is not None or score is None or score.status == "started"
     if not at_work:
-        Staging(context.spark, staging_of_date(context.tables.root, run_date), STAGED).delete()
+        folder = staging_of_date(night.context.tables.root, night.run_date)
+        Staging(night.context.spark, folder, STAGED).delete()
 
 
 def unpublished(num_served: int, num_published: int) -> gates.Measured:

@@ -17,9 +17,8 @@ from allmrec.runtime import bundle_store, gates
 from allmrec.runtime.carried import LastNight, carried_rows, last_night, with_carried
 from allmrec.runtime.context import Context
 from allmrec.runtime.decides import CODE_VERSIONS, decisive_settings, step_fingerprint
-from allmrec.runtime.fencing import replace_date
 from allmrec.runtime.inputs import Inputs
-from allmrec.runtime.runs import Finished, StepRun, already_there, finished, recorded
+from allmrec.runtime.night import Finished, StepRun, already_there, finished, recorded, replace_date
 from allmrec.runtime.waves import STAGED, Waves
 from allmrec.runtime.workers import WorkerModel
 from allmrec.tables.schemas import TABLES

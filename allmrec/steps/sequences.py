@@ -12,9 +12,8 @@ from allmrec.data.rejection import merge_rejected, split_rejected
 from allmrec.data.user_sequences import num_tied, user_sequences
 from allmrec.runtime.advance import CannotAdvance, New, whats_new
 from allmrec.runtime.context import Context
-from allmrec.runtime.fencing import replace_date
 from allmrec.runtime.inputs import CheckedLog, Inputs, fingerprint_of_sequences
-from allmrec.runtime.runs import StepRun, already_there, recorded
+from allmrec.runtime.night import StepRun, already_there, recorded, replace_date
 
 MAX_DAYS_WITHOUT_EVENTS = 366
 """Days between the newest event and the run date, above which a night warns."""

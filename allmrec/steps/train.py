@@ -25,8 +25,8 @@ from allmrec.runtime.bundle_store import manifests, store_bundle
 from allmrec.runtime.context import Context
 from allmrec.runtime.decides import step_fingerprint
 from allmrec.runtime.inputs import Inputs
+from allmrec.runtime.night import StepRun, recorded
 from allmrec.runtime.processes import Processes
-from allmrec.runtime.runs import StepRun, recorded
 from allmrec.tables import filesystem
 from allmrec.training.loader import Snapshot, can_be_read_at, petastorm_reader
 from allmrec.training.pipeline import train_bundle

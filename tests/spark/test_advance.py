@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 from allmrec.config import load
 from allmrec.reporting import Report
 from allmrec.runtime.context import Context, RunOptions
-from allmrec.runtime.runs import latest
+from allmrec.runtime.night import Night
 from allmrec.steps.sequences import run_sequences
 
 FIRST, SECOND = dt.date(2026, 5, 10), dt.date(2026, 5, 12)
@@ -79,7 +79,7 @@ class Shop:
         context = self.night(run_date)
         assert any("reads what is new since" in line for line in self.said), self.said
         found, rejected = self.rows(run_date), self.rejected()
-        counts = dict(latest(context, "sequences", run_date, "done").counts or {})  # type: ignore[union-attr]
+        counts = dict(Night(context, run_date).done("sequences").row.counts)
         self.night(run_date, force=True, refresh=True)
         assert found == self.rows(run_date)
         assert rejected == self.rejected()

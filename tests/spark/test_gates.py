@@ -18,8 +18,9 @@ from allmrec.reporting import Report
 from allmrec.runtime import gates
 from allmrec.runtime.context import Context, RunOptions
 from allmrec.runtime.gates import Measured
+from allmrec.runtime.night import Night, Step, StepRun
 from allmrec.runtime.night_records import NightRecord
-from allmrec.runtime.runs import MAX_MESSAGE, RunRow, StepRun, recorded
+from allmrec.runtime.runs import MAX_MESSAGE, RunRow
 from allmrec.tables.cached_frames import CachedFrames
 from allmrec.tables.delta import Tables
 
@@ -50,8 +51,9 @@ def context(*overrides: str, override: frozenset[str] = frozenset()) -> Context:
 
 
 def checked(measured: list[Measured], *overrides: str, override: frozenset[str] = frozenset()) -> StepRun:
-    run = StepRun(Report(), CachedFrames())
-    gates.check(context(*overrides, override=override), run, DAY, measured)
+    night = Night(context(*overrides, override=override), DAY)
+    run = StepRun(night, Report(), CachedFrames())
+    gates.check(night.context, run, DAY, measured)
     return run
 
 
@@ -130,9 +132,9 @@ def test_a_run_that_fails_by_rules_records_them_whatever_its_error_says() -> Non
         append=lambda name, row: rows.append(dict(row)), marked_commits=lambda mark: nullcontext()
     )
     for override in ("max_lost_users", "max_top1_rise"):
-        night = replace(context(override=frozenset({override})), tables=cast(Tables, tables))
-        with pytest.raises(GateError), recorded(night, "score", DAY, "f", {}, {}) as run:
-            gates.check(night, run, DAY, measured)
+        night = Night(replace(context(override=frozenset({override})), tables=cast(Tables, tables)), DAY)
+        with pytest.raises(GateError), Step(night, "score", "f").recorded({}, {}) as run:
+            gates.check(night.context, run, DAY, measured)
         failed = rows[-1]
         assert len(failed["message"]) == MAX_MESSAGE, "so long that the last rules are cut off"
         assert failed["overridden"] == [override]

@@ -17,6 +17,7 @@ from allmrec.errors import InputError
 from allmrec.reporting import Report
 from allmrec.runtime import runs
 from allmrec.runtime.context import Context
+from allmrec.runtime.night import Night
 from allmrec.runtime.night_records import NightRecord
 from allmrec.steps.history import nights
 from allmrec.tables.delta import Tables
@@ -285,7 +286,7 @@ def test_what_counts_of_a_step_is_the_row_that_a_run_would_read(context: Context
     for shown in (OLD, DONE, FAILED, KILLED):
         night = NightRecord.of(shown, rows)
         for step in runs.NIGHT:
-            expected = runs.latest(context, step, shown)
+            expected = Night(context, shown).latest(step)
             assert night.rows.get(step) == expected, (shown, step)
 
 

@@ -16,7 +16,8 @@ from allmrec.reporting import Report
 from allmrec.runtime.context import Context, RunOptions
 from allmrec.runtime.inputs import Inputs
 from allmrec.runtime.needed import Needed
-from allmrec.runtime.runs import already_there, erased_versions, finished, latest, of_date, recorded
+from allmrec.runtime.night import Night, Step
+from allmrec.runtime.runs import erased_versions
 from allmrec.steps.forget import run_forget
 from allmrec.tables.delta import Written
 from tests.spark.test_advance import FIRST, LOG, SECOND, Shop, at, event, opened
@@ -153,7 +154,7 @@ def test_a_rerun_reads_the_newest_version_where_its_table_is_gone(shop: Shop) ->
 
 def test_a_step_that_reads_a_table_which_was_replaced_since_is_refused(shop: Shop) -> None:
     with Context.open(shop.spark, shop.config, Report(), RunOptions()) as context:
-        sequences = finished(context, "sequences", FIRST)
+        sequences = Night(context, FIRST).done("sequences")
         dropped(shop, "items")
         shop.list_items("a", "b", "c")
         with pytest.raises(TableError, match="was replaced by another one since the run"):
@@ -166,9 +167,8 @@ def test_a_nightly_table_that_was_written_again_is_not_believed(shop: Shop) -> N
     frame = shop.spark.read.format("delta").load(str(path))
     rows = [tuple(row) for row in frame.where("user_id <> 'few'").collect()]
     with Context.open(shop.spark, shop.config, Report(shop.said.append), RunOptions()) as context:
-        row = latest(context, "sequences", FIRST, "done")
+        row = Night(context, FIRST).latest("sequences", "done")
     assert row is not None
-    assert row.outputs is not None
     schema = frame.schema
     dropped(shop, "user_sequences")
     last = row.outputs["user_sequences"].version
@@ -177,7 +177,7 @@ def test_a_nightly_table_that_was_written_again_is_not_believed(shop: Shop) -> N
         again.write.format("delta").partitionBy("run_date").mode("append").save(str(path))
     with Context.open(shop.spark, shop.config, Report(shop.said.append), RunOptions()) as context:
         assert context.tables.newest("user_sequences") == last
-        assert not already_there(context, "sequences", FIRST, str(row.fingerprint))
+        assert not Step(Night(context, FIRST), "sequences", str(row.fingerprint)).is_there()
 
 
 def test_maintenance_and_erasures_leave_versions_of_former_tables_aside(shop: Shop) -> None:
@@ -190,7 +190,7 @@ def test_maintenance_and_erasures_leave_versions_of_former_tables_aside(shop: Sh
     with Context.open(shop.spark, shop.config, Report(), RunOptions()) as context:
         assert "interactions" not in Needed.of(context).versions([])
         ids = {"interactions": context.tables.table_id("interactions")}
-        assert "interactions" not in erased_versions(of_date(context, FIRST), ids)
+        assert "interactions" not in erased_versions(Night(context, FIRST).records(), ids)
         assert Inputs.pinned(context, "sequences", FIRST).versions["interactions"] == 0
     shop.night(FIRST)
     assert set(shop.rows(FIRST)) == {"few", "named"}
@@ -198,7 +198,9 @@ def test_maintenance_and_erasures_leave_versions_of_former_tables_aside(shop: Sh
 
 def test_records_of_an_older_version_have_no_ids_and_are_believed(shop: Shop) -> None:
     with Context.open(shop.spark, shop.config, Report(), RunOptions()) as context:
-        with recorded(context, "sequences", SECOND, "mark", {"interactions": 0, "items": 0}, {}) as run:
+        with Step(Night(context, SECOND), "sequences", "mark").recorded(
+            {"interactions": 0, "items": 0}, {}
+        ) as run:
             run.outputs["user_sequences"] = Written(0, 0, "")
         context.records.clear()
         shop.sql(f"UPDATE delta.`{shop.root}/runs` SET table_ids = NULL")
@@ -226,7 +228,7 @@ def test_a_night_of_which_every_row_is_rejected_is_not_done(spark: SparkSession,
         shop.night(FIRST)
     assert {reason for _, reason in shop.rejected()} == {"item_not_in_catalogue", "null_user_id"}
     with Context.open(spark, shop.config, Report(), RunOptions()) as context:
-        assert latest(context, "sequences", FIRST, "done") is None
+        assert Night(context, FIRST).latest("sequences", "done") is None
     shop.sell(event("u1", "001", at(3)))
     shop.night(FIRST, refresh=True)
     assert shop.rows(FIRST)["u1"].item_ids == ["001"]

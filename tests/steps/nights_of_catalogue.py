@@ -19,7 +19,7 @@ from allmrec.errors import UserError
 from allmrec.reporting import Report
 from allmrec.runtime.context import Context
 from allmrec.runtime.inputs import Inputs, source_of
-from allmrec.runtime.runs import latest
+from allmrec.runtime.night import Night
 from allmrec.steps import doctor
 from allmrec.steps.nightly import run_nightly
 from allmrec.steps.sequences import run_sequences
@@ -112,9 +112,8 @@ def nights(spark: SparkSession, root: Path) -> dict[str, Any]:
     run_nightly(context, RUN_DATE)
     found["first"] = histories(context, RUN_DATE)
     found["said"] = list(said)
-    row = latest(context, "score", RUN_DATE, "done")
-    assert row is not None
-    found["versions"], found["counts"] = dict(row.input_versions or {}), dict(row.counts or {})
+    row = Night(context, RUN_DATE).done("score").row
+    found["versions"], found["counts"] = dict(row.input_versions), dict(row.counts)
     found["items"] = [row[0] for row in spark.table("sales.products").select("sku").collect()]
     of_night = spark.table("lists.recommendations").where(f"run_date = '{RUN_DATE}'")
     found["recommended"] = [row[0] for row in of_night.select("item_id").distinct().collect()]

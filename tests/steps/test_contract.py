@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 
 from allmrec.errors import ConfigError, GateError, SupersededError, TableError
 from allmrec.runtime.context import Context
-from allmrec.runtime.fencing import begin
+from allmrec.runtime.night import Night
 from allmrec.steps import nightly, train
 from allmrec.steps.evaluate import run_evaluate
 from allmrec.steps.nightly import run_nightly
@@ -269,9 +269,9 @@ def test_items_that_vanish_between_scoring_and_publishing_stop_the_publishing(
     copy_of_shop: Path, shop: Path, new_context: NewContext, spark: SparkSession
 ) -> None:
     spark.sql(f"UPDATE delta.`{copy_of_shop / 'items'}` SET available = false")
-    context = begin(asked(new_context(copy_of_shop), force=True), RUN_DATE)
+    night = Night(asked(new_context(copy_of_shop), force=True), RUN_DATE).with_new_run()
     with pytest.raises(GateError, match="max_unpublished_share"):
-        run_publish(context, RUN_DATE)
+        run_publish(night)
     for table in ("email_recommendations", "feed_recommendations"):
         pd.testing.assert_frame_equal(content(copy_of_shop, table), content(shop, table))
 
@@ -282,17 +282,17 @@ def test_items_that_vanish_between_scoring_and_publishing_stop_the_publishing(
 def test_a_run_that_was_superseded_stops_and_names_the_winner(
     copy_of_shop: Path, shop: Path, new_context: NewContext
 ) -> None:
-    zombie = begin(asked(new_context(copy_of_shop), force=True), RUN_DATE)
-    winner = begin(asked(new_context(copy_of_shop), force=True), RUN_DATE)
-    run_score(winner, RUN_DATE)
+    zombie = Night(asked(new_context(copy_of_shop), force=True), RUN_DATE).with_new_run()
+    winner = Night(asked(new_context(copy_of_shop), force=True), RUN_DATE).with_new_run()
+    run_score(winner.context, RUN_DATE)
     before, staged = versions(copy_of_shop), copy_of_shop / "_staging" / str(RUN_DATE)
-    with pytest.raises(SupersededError, match=winner.run_id):
-        run_score(zombie, RUN_DATE)
-    with pytest.raises(SupersededError, match=winner.run_id):
-        run_publish(zombie, RUN_DATE)
+    with pytest.raises(SupersededError, match=winner.context.run_id):
+        run_score(zombie.context, RUN_DATE)
+    with pytest.raises(SupersededError, match=winner.context.run_id):
+        run_publish(zombie)
     assert versions(copy_of_shop) == before
     assert staged.exists(), "the winner may still be reading what is staged"
-    run_publish(winner, RUN_DATE)
+    run_publish(winner)
     assert not staged.exists()
     assert_same_night(copy_of_shop, shop)
 
@@ -300,12 +300,12 @@ def test_a_run_that_was_superseded_stops_and_names_the_winner(
 def test_a_run_on_a_machine_whose_clock_is_behind_is_still_the_newer_one(
     copy_of_shop: Path, new_context: NewContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = begin(asked(new_context(copy_of_shop), force=True), RUN_DATE)
-    run_publish(first, RUN_DATE)
+    first = Night(asked(new_context(copy_of_shop), force=True), RUN_DATE).with_new_run()
+    run_publish(first)
     monkeypatch.setattr("allmrec.runtime.context.time.time_ns", lambda: 1)
-    second = begin(asked(new_context(copy_of_shop), force=True), RUN_DATE)
-    assert second.order > first.order
-    run_publish(second, RUN_DATE)
+    second = Night(asked(new_context(copy_of_shop), force=True), RUN_DATE).with_new_run()
+    assert second.context.order > first.context.order
+    run_publish(second)
 
 
 # Resume inside scoring

@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 
 from allmrec.errors import InputError, PassingError
 from allmrec.runtime.carried import last_night
-from allmrec.runtime.runs import recorded
+from allmrec.runtime.night import Night, Step
 from allmrec.steps.forget import run_forget
 from allmrec.steps.nightly import run_nightly
 from tests.steps.conftest import RUN_DATE, TRAINED_BEFORE, NewContext, asked
@@ -94,7 +94,7 @@ def test_who_is_nowhere_and_a_step_at_work_are_told_before_anything_is_written(
         run_forget(new_context(shop), "nobody")
     assert {table: version(shop, table) for table in OWN} == before
     night = new_context(copy_of_shop)
-    with recorded(night, "score", RUN_DATE, "mark", {}, {}):
+    with Step(Night(night, RUN_DATE), "score", "mark").recorded({}, {}):
         before = {table: version(copy_of_shop, table) for table in OWN}
         with pytest.raises(PassingError, match=rf"^forget: run {night.run_id} \(score of {RUN_DATE}\) began"):
             run_forget(new_context(copy_of_shop), active_users(copy_of_shop)[0])

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 from allmrec.runtime.context import Context
-from allmrec.runtime.fencing import begin
+from allmrec.runtime.night import begin
 from allmrec.steps.candidates import run_candidates
 from allmrec.steps.evaluate import run_evaluate
 from allmrec.steps.score import run_score

@@ -21,8 +21,9 @@ from allmrec.errors import InputError, SetupError, TableError
 from allmrec.reporting import Report
 from allmrec.runtime import progress
 from allmrec.runtime.context import Context
+from allmrec.runtime.night import Night, Step
 from allmrec.runtime.processes import _of_each_process
-from allmrec.runtime.runs import MAPS, as_run_row, recorded
+from allmrec.runtime.runs import MAPS, as_run_row
 from allmrec.tables.cached_frames import CachedFrames
 from allmrec.tables.delta import Tables
 from allmrec.tables.secret_settings import keep_secret, without_secrets
@@ -71,6 +72,10 @@ def context_of(tables: FakeTables, report: Report) -> Context:
     return Context(cast(SparkSession, None), Config(), report, "run-1", cast(Tables, tables), CachedFrames())
 
 
+def score(context: Context) -> Step:
+    return Step(Night(context, DAY), "score", "f" * 16)
+
+
 def frame(log: list[str], name: str, broken: bool = False) -> DataFrame:
     return cast(DataFrame, FakeFrame(log, name, broken))
 
@@ -102,7 +107,7 @@ def test_a_named_frame_is_made_once_and_again_after_its_release() -> None:
 
 def test_a_step_leaves_a_started_and_then_a_done_row() -> None:
     tables, lines, log = FakeTables(), list[str](), list[str]()
-    with recorded(context_of(tables, Report(lines.append)), "score", DAY, "f" * 16, {"items": 3}, {}) as run:
+    with score(context_of(tables, Report(lines.append))).recorded({"items": 3}, {}) as run:
         with run.part("write", "write it"):
             run.keep(frame(log, "a"))
         run.counts, run.figures, run.bundle_id = {"users_in": 2}, {"loss": 0.5}, "b" * 16
@@ -149,7 +154,7 @@ def test_a_step_that_fails_leaves_its_error_and_its_timings() -> None:
 
     def fail() -> None:
         with (
-            recorded(context_of(tables, Report()), "score", DAY, "f" * 16, {}, {}) as run,
+            score(context_of(tables, Report())).recorded({}, {}) as run,
             run.part("read", "read it"),
         ):
             run.keep(frame(log, "a"))
@@ -171,7 +176,7 @@ def test_neither_the_message_nor_the_hash_of_a_run_holds_a_value_of_sparks_setti
     keep_secret(secret.spark.settings.values())
 
     def fail() -> None:
-        with recorded(context, "score", DAY, "f" * 16, {}, {}):
+        with score(context).recorded({}, {}):
             raise PySparkException("Status Code: 403, secret HUNTER2 is wrong")
 
     with pytest.raises(SetupError, match=r"Status Code: 403, secret \*\*\* is wrong") as error:
@@ -197,7 +202,7 @@ def test_a_folder_of_this_machine_stays_readable_in_errors(tmp_path: Path) -> No
 def test_a_failure_that_cannot_be_recorded_does_not_hide_the_first_error() -> None:
     lines: list[str] = []
     context = context_of(FakeTables(fails_at=1), Report(lines.append))
-    with pytest.raises(InputError, match="no user"), recorded(context, "score", DAY, "f" * 16, {}, {}):
+    with pytest.raises(InputError, match="no user"), score(context).recorded({}, {}):
         raise InputError("no user")
     assert lines[-1] == "score 2026-06-01: failed, and runs cannot be written: runs: the disk is full"
 

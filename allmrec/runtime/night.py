@@ -1,0 +1,363 @@
+"""A run date with the run at work on it; a step of the date, and the record of the step.
+
+If two runs work on one date, only the newer one may write: a retry, and not the driver that its scheduler
+gave up. The rows of `runs` contain the order of a date's runs (`Context.order`), and so does every commit of
+a nightly table (`Tables.replace_date`). The table itself refuses an older run's commit after a newer one's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timezone
+from typing import Any
+
+from py4j.protocol import Py4JError
+from pyspark import StorageLevel
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from allmrec.config import fingerprint
+from allmrec.errors import InputError, SupersededError, UserError
+from allmrec.reporting import Report
+from allmrec.runtime.context import Context
+from allmrec.runtime.decides import step_fingerprint
+from allmrec.runtime.runs import MAX_MESSAGE, NIGHT, NULL, RunRow, as_run_row, place, versions_with_rows
+from allmrec.tables.cached_frames import CachedFrames
+from allmrec.tables.delta import Written
+from allmrec.tables.secret_settings import without_secrets
+from allmrec.tables.troubles import as_user_error
+
+
+@dataclass(frozen=True)
+class Night:
+    """A run date, and the run that works on it."""
+
+    context: Context
+    run_date: date
+
+    def with_new_run(self) -> Night:
+        """Return the date under a new run, which supersedes every run of it that is at work.
+
+        The new run comes after them in order, also if this machine's clock is behind.
+        """
+        after = max((row.run_order or 0 for row in self.records()), default=0)
+        return replace(self, context=self.context.with_new_run(after))
+
+    def with_resolved_dtype(self) -> Night:
+        """Return the same with the context that `Context.with_resolved_dtype` returns."""
+        return replace(self, context=self.context.with_resolved_dtype())
+
+    def records(self) -> list[RunRow]:
+        """Return the rows of `runs` for the date, and those of all erasures.
+
+        They are read again only if the table has changed.
+        """
+        context = self.context
+        version = context.tables.newest("runs")
+        if version is None:
+            return []
+        known = context.records.get(self.run_date)
+        if known is None or known[0] != version:
+            rows = context.tables.read("runs", version).where(
+                (F.col("run_date") == F.lit(self.run_date)) | (F.col("step") == "forget")
+            )
+            known = version, [as_run_row(row.asDict()) for row in rows.collect()]
+            context.records[self.run_date] = known
+        return known[1]
+
+    def latest(self, step: str, status: str | None = None) -> RunRow | None:
+        """Return a step's newest row of this status (by default any); None where there is none."""
+        rows = (row for row in self.records() if row.step == step and status in (None, row.status))
+        return max(rows, key=place, default=None)
+
+    def before(self, step: str) -> Night | None:
+        """Return the newest earlier date on which a step was done; None where there is none."""
+        rows = self.context.tables.read("runs").where((F.col("step") == step) & (F.col("status") == "done"))
+        newest = rows.where(F.col("run_date") < F.lit(self.run_date)).agg(F.max("run_date")).first()
+        return None if newest is None or newest[0] is None else replace(self, run_date=newest[0])
+
+    def done(self, step: str) -> Finished:
+        """Return the newest record of a step that is done, and where its rows are.
+
+        Raises InputError, naming the step's command, where there is no record, or where the tables hold other
+        rows than the record names.
+        """
+        row = self.latest(step, "done")
+        command = f"run `allmrec {step} --run-date {self.run_date}`"
+        if row is None:
+            other = self.latest(step)
+            raise InputError(
+                f"{step} of {self.run_date}: {other.status if other else 'not run'}, expected done; {command}"
+            )
+        versions = versions_with_rows(self.context.tables, row)
+        if versions is None:
+            tables = ", ".join(row.outputs) or "its tables"
+            raise InputError(
+                f"{step} of {self.run_date}: {tables} hold other rows than run {row.run_id} left there; "
+                f"{command}"
+            )
+        return Finished(self, row, versions)
+
+    def step(self, name: str, after: Finished | None = None, **inputs: Any) -> Step:
+        """Return a step of the date, which reads the rows of the step `after`.
+
+        `inputs` are what else decides its rows (`allmrec.runtime.decides.step_fingerprint`).
+        """
+        if after is not None:
+            inputs["previous"] = after.row.fingerprint
+        return Step(self, name, step_fingerprint(name, self.context.config, self.run_date, **inputs))
+
+    def newer_run(self) -> RunRow | None:
+        """Return a row of the date's newest run of a night, None where no other is newer than this one."""
+        context = self.context
+        others = [row for row in self.records() if row.step in NIGHT and row.run_id != context.run_id]
+        newest = max(others, key=place, default=None)
+        return newest if newest is not None and (newest.run_order or 0) > context.order else None
+
+    def require_newest(self) -> None:
+        """Raise SupersededError, naming the winner, where a newer run works on the date."""
+        newer = self.newer_run()
+        if newer is not None:
+            raise SupersededError(
+                f"run {self.context.run_id} of {self.run_date}: run {newer.run_id} ({newer.step}, "
+                f"{newer.started_at:%Y-%m-%d %H:%M:%S} UTC) is newer and works on the same date; "
+                "this one stops and writes nothing more"
+            )
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A step of a date that is done, and where its rows are."""
+
+    night: Night
+    row: RunRow
+    versions: Mapping[str, int]
+    """By table: a version that holds the rows which the record names."""
+
+    def read(self, table: str) -> DataFrame:
+        """Return the date's rows of a table that the step has written."""
+        return self.night.context.tables.read_date(table, self.night.run_date, self.versions[table])
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of a date, and the fingerprint of all that decides its rows."""
+
+    night: Night
+    name: str
+    fingerprint: str
+
+    def is_there(self) -> bool:
+        """Return whether the step's rows for its fingerprint are in their tables; report it if they are.
+
+        The rows in the tables decide, not the last status. A later run that failed before writing changes
+        nothing. A run that was killed after writing makes the step run again.
+        """
+        context = self.night.context
+        row = None if context.options.force else self.night.latest(self.name, "done")
+        if row is None or row.fingerprint != self.fingerprint:
+            return False
+        if context.options.full and row.counts.get("carried"):
+            return False
+        label = f"{self.name} {self.night.run_date}"
+        if versions_with_rows(context.tables, row) is None:
+            found = f"other rows than those of run {row.run_id} are there"
+            context.report(f"{label}: {found}, so it is repeated")
+            return False
+        context.report(f"{label}: already there ({row.run_id}), skipped")
+        return True
+
+    @contextmanager
+    def recorded(self, versions: Mapping[str, int], table_ids: Mapping[str, str]) -> Iterator[StepRun]:
+        """Record the block as a run of the step: started, and then done with what the block set, or failed.
+
+        `versions` and `table_ids` are those of the input tables, by `Source.key`.
+
+        Every commit inside the block names run, step, fingerprint and input versions in its `userMetadata`.
+        Raises what the block raises; what Delta, Spark or the disk raised there as UserError.
+        """
+        context, day = self.night.context, self.night.run_date
+        row = RunRow(
+            run_id=context.run_id,
+            step=self.name,
+            run_date=day,
+            status="started",
+            started_at=_now(),
+            fingerprint=self.fingerprint,
+            input_versions=dict(versions),
+            config_hash=fingerprint(config=context.config.without_secrets()),
+            run_order=context.order,
+            llm_dtype=context.config.llm.dtype,
+            table_ids=dict(table_ids),
+        )
+        report = context.report.under(f"{self.name} {day}: ", step=self.name, run_date=str(day))
+        run = StepRun(self.night, report, CachedFrames(), table_ids=dict(table_ids))
+        with context.tables.marked_commits(_mark_of(row)):
+            self._put(row)
+            try:
+                with run.frames, report.whole():
+                    yield run
+            except BaseException as error:
+                known = as_user_error(error)
+                report(f"failed ({type(known or error).__name__})")
+                self._put_failure(_row_of_failure(row, run, known or error))
+                if known is not None and known is not error:
+                    raise known from error
+                raise
+            self._put(_row_of_success(row, run))
+
+    def _put_failure(self, row: RunRow) -> None:
+        """Record a failure; report it if that fails too, so that the first error is the one that is seen."""
+        try:
+            self._put(row)
+        except (UserError, PySparkException, Py4JError, OSError) as second:
+            self.night.context.report(
+                f"{row.step} {row.run_date}: failed, and runs cannot be written: {str(second)[:200]}"
+            )
+
+    def _put(self, row: RunRow) -> None:
+        """Add a row to `runs`; if no other run added one since the last reading, none is read again."""
+        context, day = self.night.context, self.night.run_date
+        known = context.records.get(day)
+        context.tables.append("runs", row.columns())
+        if known and context.tables.newest("runs") == known[0] + 1:
+            context.records[day] = known[0] + 1, [*known[1], row]
+
+
+@dataclass
+class StepRun:
+    """A step at work: how it reports, caches and writes, and what it leaves in its row of `runs`."""
+
+    night: Night
+    report: Report
+    frames: CachedFrames
+    counts: dict[str, int] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict)
+    bundle_id: str | None = None
+    outputs: dict[str, Written] = field(default_factory=dict)
+    gates: dict[str, float] = field(default_factory=dict)
+    overridden: list[str] = field(default_factory=list)
+    table_ids: dict[str, str] = field(default_factory=dict)
+    broken: list[str] = field(default_factory=list)
+
+    def part(self, name: str, purpose: str) -> AbstractContextManager[None]:
+        """Return the context manager of a part of the step: it says what the part is for and times it."""
+        return self.report.part(name, purpose)
+
+    def keep(self, frame: DataFrame, level: StorageLevel = StorageLevel.MEMORY_AND_DISK_DESER) -> DataFrame:
+        """Return `frame`, which Spark keeps until the step ends."""
+        return self.frames.keep(frame, level)
+
+    def replace(self, table: str, rows: DataFrame) -> None:
+        """Replace the date's rows of a table in one commit, and note them as the step's output.
+
+        Raises SupersededError where a newer run works on the date, and what `Tables.replace_date` raises.
+        """
+        context = self.night.context
+        self.night.require_newest()
+        try:
+            written = context.tables.replace_date(table, rows, self.night.run_date, next(context.commits))
+            self.outputs[table] = written
+            self.table_ids[table] = context.tables.table_id(table)
+        except SupersededError:
+            self.night.require_newest()
+            raise
+
+
+def _mark_of(row: RunRow) -> dict[str, object]:
+    """Return what every commit of a step says of its origin."""
+    return {
+        "run_id": row.run_id,
+        "step": row.step,
+        "run_date": str(row.run_date),
+        "fingerprint": row.fingerprint,
+        "input_versions": row.input_versions,
+    }
+
+
+def _row_of_success(row: RunRow, run: StepRun) -> RunRow:
+    """Return the last row of a step that is done."""
+    return replace(
+        row,
+        status="done",
+        finished_at=_now(),
+        timings=run.report.seconds,
+        counts=run.counts,
+        figures=run.figures,
+        bundle_id=run.bundle_id,
+        outputs=run.outputs,
+        gates=run.gates,
+        overridden=run.overridden,
+        table_ids=run.table_ids,
+    )
+
+
+def _row_of_failure(row: RunRow, run: StepRun, error: BaseException) -> RunRow:
+    """Return the last row of a step that failed."""
+    return replace(
+        row,
+        status="failed",
+        finished_at=_now(),
+        message=without_secrets(f"{type(error).__name__}: {error}")[:MAX_MESSAGE],
+        timings=run.report.seconds,
+        counts=run.counts or NULL,
+        figures=run.figures or NULL,
+        gates=run.gates or NULL,
+        overridden=run.overridden or None,
+        broken=run.broken,
+    )
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+# Until every step takes the night.
+# ruff: noqa: D103
+
+
+def finished(context: Context, step: str, run_date: date) -> Finished:
+    return Night(context, run_date).done(step)
+
+
+def already_there(context: Context, step: str, run_date: date, mark: str) -> bool:
+    return Step(Night(context, run_date), step, mark).is_there()
+
+
+def recorded(
+    context: Context,
+    step: str,
+    run_date: date,
+    mark: str,
+    versions: Mapping[str, int],
+    ids: Mapping[str, str],
+) -> AbstractContextManager[StepRun]:
+    return Step(Night(context, run_date), step, mark).recorded(versions, ids)
+
+
+def of_date(context: Context, run_date: date) -> list[RunRow]:
+    return Night(context, run_date).records()
+
+
+def latest(context: Context, step: str, run_date: date, status: str | None = None) -> RunRow | None:
+    return Night(context, run_date).latest(step, status)
+
+
+def last_done(context: Context, step: str, before: date) -> date | None:
+    night = Night(context, before).before(step)
+    return night.run_date if night else None
+
+
+def begin(context: Context, run_date: date) -> Context:
+    return Night(context, run_date).with_new_run().context
+
+
+def require_newest(context: Context, run_date: date) -> None:
+    Night(context, run_date).require_newest()
+
+
+def replace_date(context: Context, run: StepRun, table: str, rows: DataFrame, run_date: date) -> None:
+    run.replace(table, rows)
