@@ -58,7 +58,7 @@ def whats_new(inputs: Inputs, run: StepRun, run_date: date) -> New:
     before = _night_before(inputs, run_date)
     assert before.row.run_date is not None
     since = before.row.run_date
-    old = Inputs.of_record(inputs.context, before.row)
+    old = Inputs.of_step(before)
     last = inputs.context.tables.read_date("user_sequences", since, before.versions["user_sequences"])
     new, known = inputs.interactions_between(since, run_date), None
     try:
@@ -96,7 +96,7 @@ def _night_before(inputs: Inputs, run_date: date) -> Finished:
         before = finished(context, "sequences", since)
     except UserError as error:
         raise CannotAdvance(str(error)) from error
-    old = Inputs.of_record(context, before.row)
+    old = Inputs.of_step(before)
     if fingerprint_of_sequences(old, since) != before.row.fingerprint:
         raise CannotAdvance(f"the night of {since} had other settings, tables or code")
     for name in ("interactions", "items"):

@@ -9,8 +9,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from allmrec.errors import InputError
-from allmrec.runtime.context import Context
-from allmrec.runtime.night import finished, last_done
+from allmrec.runtime.night import Night
 
 
 class LastNight(NamedTuple):
@@ -23,24 +22,21 @@ class LastNight(NamedTuple):
     """Its rows of `recommendations`."""
 
 
-def last_night(context: Context, run_date: date) -> LastNight | None:
-    """Return the newest scored night before `run_date`, None where there is none, or `--full` asks for none.
+def last_night(night: Night) -> LastNight | None:
+    """Return the newest scored night before this one, None where there is none, or with `--full`.
 
-    One whose rows are no longer those of its record is not kept.
+    Returns None if the table no longer holds the rows that the night's record describes.
     """
-    if context.options.full:
-        return None
-    newest = last_done(context, "score", run_date)
-    if newest is None:
+    before = None if night.context.options.full else night.before("score")
+    if before is None:
         return None
     try:
-        score = finished(context, "score", newest)
+        score = before.done("score")
     except InputError as error:
-        context.warn_once(f"no list of the night before is kept: {error}")
+        night.context.warn_once(f"no list of the night before is kept: {error}")
         return None
-    version = score.versions["recommendations"]
-    rows = context.tables.read_date("recommendations", newest, version)
-    return LastNight(newest, score.row.outputs["recommendations"].digest, rows)
+    digest = score.row.outputs["recommendations"].digest
+    return LastNight(before.run_date, digest, score.read("recommendations"))
 
 
 def with_carried(users: DataFrame, last: LastNight | None) -> DataFrame:

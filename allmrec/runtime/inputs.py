@@ -20,8 +20,8 @@ from allmrec.data.rejection import reject_known, split_rejected
 from allmrec.errors import ConfigError, InputError, TableError
 from allmrec.runtime.context import Context
 from allmrec.runtime.decides import step_fingerprint
-from allmrec.runtime.night import latest, of_date
-from allmrec.runtime.runs import RunRow, erased_versions, is_same_table
+from allmrec.runtime.night import Finished, latest, of_date
+from allmrec.runtime.runs import erased_versions, is_same_table
 from allmrec.tables.sources import Source
 
 NAMES = ("interactions", "items", "users")
@@ -60,10 +60,10 @@ class Inputs:
     """
 
     @classmethod
-    def of_record(cls, context: Context, row: RunRow) -> Inputs:
+    def of_step(cls, step: Finished) -> Inputs:
         """Return the tables at the versions that a step has read."""
-        ids = row.table_ids or {}
-        return cls(context, row.input_versions, {key: ids[key] for key in row.input_versions if key in ids})
+        versions, ids = step.row.input_versions, step.row.table_ids or {}
+        return cls(step.night.context, versions, {key: ids[key] for key in versions if key in ids})
 
     @classmethod
     def newest(cls, context: Context) -> Inputs:

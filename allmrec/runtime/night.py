@@ -355,9 +355,5 @@ def begin(context: Context, run_date: date) -> Context:
     return Night(context, run_date).with_new_run().context
 
 
-def require_newest(context: Context, run_date: date) -> None:
-    Night(context, run_date).require_newest()
-
-
 def replace_date(context: Context, run: StepRun, table: str, rows: DataFrame, run_date: date) -> None:
     run.replace(table, rows)

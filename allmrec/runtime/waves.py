@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timezone
+from datetime import datetime, timezone
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ from allmrec.ranking.rankers import served_order
 from allmrec.ranking.served import ranked_rows
 from allmrec.runtime.chunks import by_chunk, hashed, number_of_chunks, numbered_by_activity, partitioned
 from allmrec.runtime.context import Context
-from allmrec.runtime.night import StepRun, require_newest
+from allmrec.runtime.night import Night, StepRun
 from allmrec.runtime.progress import counting
 from allmrec.runtime.workers import WorkerModel, with_llm
 from allmrec.tables.schemas import TABLES
@@ -44,11 +44,14 @@ _SCORED = T.StructType([field for field in STAGED if field.name != "scored_at"])
 class Waves:
     """The scoring of one date with one bundle."""
 
-    context: Context
     run: StepRun
     model: WorkerModel
-    run_date: date
     staging: Staging
+
+    @property
+    def context(self) -> Context:
+        """The context of the run."""
+        return self.run.night.context
 
     def rows(self, users: DataFrame) -> DataFrame:
         """Return the rows of `STAGED` for all `users`, scored unless they are staged already.
@@ -88,7 +91,7 @@ class Waves:
         with counting(self.context.spark, self.run.report, "score", num_users, unit) as num_done:
             score = scoring(self.model, num_done, self.context.run_id, deadline)
             while todo and (deadline is None or time.time() < deadline):
-                require_newest(self.context, self.run_date)
+                self.run.night.require_newest()
                 # Asked again for every wave: a cluster grows with the work that waits.
                 size = CHUNKS_PER_SLOT * self.context.spark.sparkContext.defaultParallelism
                 wave, todo = todo[:size], todo[size:]
@@ -112,19 +115,19 @@ class Waves:
 
     def _deadline(self) -> float | None:
         """Return the Unix time after which the LLM reads nobody else; None where there is no deadline."""
-        ends = [self.context.latest_end(), deadline_of(self.context, self.run_date)]
+        ends = [self.context.latest_end(), deadline_of(self.run.night)]
         return min((end.timestamp() for end in ends if end is not None), default=None)
 
 
-def deadline_of(context: Context, run_date: date) -> datetime | None:
+def deadline_of(night: Night) -> datetime | None:
     """Return when `scoring.deadline` is on the run date (UTC); None where none is set.
 
     A run that begins on a later day is too late for it, or a backfill, and has none.
     """
-    setting = context.config.scoring.deadline
-    if setting is None or context.started_at.date() > run_date:
+    setting = night.context.config.scoring.deadline
+    if setting is None or night.context.started_at.date() > night.run_date:
         return None
-    return datetime.combine(run_date, datetime.strptime(setting, "%H:%M").time(), timezone.utc)
+    return datetime.combine(night.run_date, datetime.strptime(setting, "%H:%M").time(), timezone.utc)
 
 
 def scoring(

@@ -37,7 +37,7 @@ def run_candidates(context: Context, run_date: date) -> None:
             f"sequences of {run_date}: made by an older version, without the items that users have seen; "
             f"run `allmrec sequences --run-date {run_date}`"
         )
-    inputs = Inputs.of_record(context, sequences.row)
+    inputs = Inputs.of_step(sequences)
     chosen = bundle_store.choose_bundle(context, run_date)
     mark = step_fingerprint(
         "candidates",

@@ -24,7 +24,7 @@ def run_nightly(context: Context, run_date: date) -> None:
     run = begin(context, run_date)
     run_sequences(run, run_date)
     run_candidates(run, run_date)
-    run_score(run, run_date)
+    run_score(Night(run, run_date))
     run_publish(Night(run, run_date))
 
 

@@ -25,7 +25,7 @@ def run_publish(night: Night) -> None:
         delete_staged(night)
         return
     config = night.context.config
-    current = Inputs.of_record(night.context, score.row).with_items_of(night.run_date)
+    current = Inputs.of_step(score).with_items_of(night.run_date)
     with step.recorded(current.versions, current.table_ids) as run:
         with run.part("write", "join titles, leave out what cannot be had any more, fill the slots"):
             rows = run.keep(available_recommendations(current, score.read("recommendations")))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import date, timedelta
 
 from pyspark import StorageLevel
@@ -15,10 +14,9 @@ from allmrec.data.columns import midnight
 from allmrec.ranking.decision import resolved
 from allmrec.runtime import bundle_store, gates
 from allmrec.runtime.carried import LastNight, carried_rows, last_night, with_carried
-from allmrec.runtime.context import Context
-from allmrec.runtime.decides import CODE_VERSIONS, decisive_settings, step_fingerprint
+from allmrec.runtime.decides import CODE_VERSIONS, decisive_settings
 from allmrec.runtime.inputs import Inputs
-from allmrec.runtime.night import Finished, StepRun, already_there, finished, recorded, replace_date
+from allmrec.runtime.night import Finished, Night, Step, StepRun
 from allmrec.runtime.waves import STAGED, Waves
 from allmrec.runtime.workers import WorkerModel
 from allmrec.tables.schemas import TABLES
@@ -27,50 +25,24 @@ from allmrec.tables.staging import Staging, staging_of_date
 COLUMNS = TABLES["recommendations"].schema.fieldNames()
 
 
-@dataclass(frozen=True)
-class Night:
-    """What a date's scoring reads: the steps before it, with the versions that hold their rows."""
-
-    context: Context
-    run_date: date
-    sequences: Finished
-    candidates: Finished
-
-    @classmethod
-    def of(cls, context: Context, run_date: date) -> Night:
-        """Return the night of a date; raises InputError where a step before scoring is not done."""
-        candidates = finished(context, "candidates", run_date)
-        return cls(context, run_date, finished(context, "sequences", run_date), candidates)
-
-    @property
-    def inputs(self) -> Inputs:
-        """The input tables at the versions that the night pinned."""
-        return Inputs.of_record(self.context, self.candidates.row)
-
-    def read(self, table: str) -> DataFrame:
-        """Return the date's rows of `user_sequences` or `candidates`."""
-        step = self.sequences if table == "user_sequences" else self.candidates
-        return self.context.tables.read_date(table, self.run_date, step.versions[table])
-
-
-def run_score(context: Context, run_date: date) -> None:
-    """Write `recommendations` of run_date in one commit.
+def run_score(night: Night) -> None:
+    """Write `recommendations` of the night's date in one commit.
 
     Chunks that a killed run finished are not scored again, and lists that nothing has changed for are kept.
     What is staged is left for `publish` to delete: a newer run of the date may be reading it.
     Raises InputError where the date has no candidates; GateError, before anything is written, where a rule
     of `gates` is broken.
     """
-    context = context.with_resolved_dtype()
-    night = Night.of(context, run_date)
-    previous, bundle_id = night.candidates.row, str(night.candidates.row.bundle_id)
-    mark = step_fingerprint(
-        "score", context.config, run_date, bundle=bundle_id, previous=previous.fingerprint
-    )
-    if already_there(context, "score", run_date, mark):
+    night = night.with_resolved_dtype()
+    candidates = night.done("candidates")
+    sequences = night.done("sequences")
+    bundle_id = str(candidates.row.bundle_id)
+    step = night.step("score", after=candidates, bundle=bundle_id)
+    if step.is_there():
         return
-    inputs = night.inputs
-    with recorded(context, "score", run_date, mark, inputs.versions, inputs.table_ids) as run:
+    context = night.context
+    inputs = Inputs.of_step(candidates)
+    with step.recorded(inputs.versions, inputs.table_ids) as run:
         with run.part("bundle", "send the model bundle to the workers, make sure the LLM is ready"):
             bundle_store.require_llm(context, bundle_id, run.report)
             folder = bundle_store.fetch_bundle(context, bundle_id)
@@ -78,33 +50,34 @@ def run_score(context: Context, run_date: date) -> None:
             config = context.config.model_copy(update={"scoring": scoring})
             model = WorkerModel.ship(context.spark.sparkContext, folder, bundle_id, config)
         with run.part("score", "let the LLM and the blend order every user's candidates"):
-            last = last_night(context, run_date)
-            users = run.keep(users_to_score(night, scoring, last), StorageLevel.DISK_ONLY)
-            staging = staging_of(context, run_date, mark, last)
-            scored = Waves(context, run, model, run_date, staging).rows(users.where("NOT is_carried"))
-            rows = run.keep(with_kept_lists(scored, users, last, run_date), StorageLevel.DISK_ONLY)
+            last = last_night(night)
+            users = run.keep(users_to_score(sequences, candidates, scoring, last), StorageLevel.DISK_ONLY)
+            scored = Waves(run, model, staging_of(step, last)).rows(users.where("NOT is_carried"))
+            rows = run.keep(with_kept_lists(scored, users, last, night.run_date), StorageLevel.DISK_ONLY)
         with run.part("gates", "check that nobody is lost, and that the lists may be published"):
-            run.counts, run.figures = counts(night, rows), gates.shape_of(rows)
-            gates.check(context, run, run_date, measured(night, run, rows))
+            run.counts, run.figures = counts(sequences, candidates, rows), gates.shape_of(rows)
+            gates.check(context, run, night.run_date, measured(sequences, candidates, run, rows))
         with run.part("write", "replace the date in one commit"):
-            replace_date(context, run, "recommendations", rows.select(*COLUMNS), run_date)
+            run.replace("recommendations", rows.select(*COLUMNS))
         run.bundle_id = bundle_id
 
 
-def users_to_score(night: Night, scoring: ScoringConfig, last: LastNight | None) -> DataFrame:
+def users_to_score(
+    sequences: Finished, candidates: Finished, scoring: ScoringConfig, last: LastNight | None
+) -> DataFrame:
     """Return one row per user with at least one candidate: what `CandidateLists.from_frame` reads.
 
     `scoring` has the order that the bundle's decision resolved. Beside it: last_event_time; inputs_hash, of
     all that decides the list; is_carried, whether it is kept.
     """
-    config = night.context.config
-    users = night.read("user_sequences").select(
+    night = candidates.night
+    users = sequences.read("user_sequences").select(
         "user_id", F.col("item_ids").alias("history"), "last_event_time"
     )
-    lists = night.read("candidates").where(F.size("item_ids") > 0).drop("run_date")
+    lists = candidates.read("candidates").where(F.size("item_ids") > 0).drop("run_date")
     rows = lists.join(users, "user_id", "inner")
     rows = rows.withColumn("use_llm", uses_llm(scoring, night.run_date))
-    inputs_hash = F.sha2(F.concat_ws(":", "inputs_hash", F.lit(settings_of_lists(config))), 256)
+    inputs_hash = F.sha2(F.concat_ws(":", "inputs_hash", F.lit(settings_of_lists(night.context.config))), 256)
     return with_carried(rows.withColumn("inputs_hash", F.substring(inputs_hash, 1, 16)), last)
 
 
@@ -125,19 +98,21 @@ def uses_llm(settings: ScoringConfig, run_date: date) -> Column:
     return F.coalesce(F.col("last_event_time") >= F.lit(since), F.lit(False)) & (F.size("history") > 0)
 
 
-def staging_of(context: Context, run_date: date, mark: str, last: LastNight | None) -> Staging:
+def staging_of(step: Step, last: LastNight | None) -> Staging:
     """Return where chunks of this scoring are staged; another one, also of this date, has another place.
 
     Which users are in which chunk depends on all that is in the name. `--force` scores everybody again.
     """
+    context = step.night.context
     settings = context.config.scoring
     name = fingerprint(
-        mark=mark,
+        mark=step.fingerprint,
         kept=None if last is None else [str(last.run_date), last.digest],
         chunk_users=[settings.chunk_users, settings.chunk_users_without_llm],
         forced_by=context.run_id if context.options.force else None,
     )
-    return Staging(context.spark, f"{staging_of_date(context.tables.root, run_date)}/{name}", STAGED)
+    folder = staging_of_date(context.tables.root, step.night.run_date)
+    return Staging(context.spark, f"{folder}/{name}", STAGED)
 
 
 def with_kept_lists(scored: DataFrame, users: DataFrame, last: LastNight | None, run_date: date) -> DataFrame:
@@ -148,39 +123,41 @@ def with_kept_lists(scored: DataFrame, users: DataFrame, last: LastNight | None,
     return rows.withColumn("run_date", F.lit(run_date)).select(*COLUMNS)
 
 
-def counts(night: Night, rows: DataFrame) -> dict[str, int]:
+def counts(sequences: Finished, candidates: Finished, rows: DataFrame) -> dict[str, int]:
     """Return the numbers of users in, out (by source and fallback), kept and unservable (by reason)."""
     kept = F.col("carried_from").isNotNull()
     first = rows.where("rank = 1").groupBy("source", "fallback_reason", kept.alias("kept"))
-    numbers = {"users_in": night.sequences.row.outputs["user_sequences"].num_rows, "users_out": 0}
+    numbers = {"users_in": sequences.row.outputs["user_sequences"].num_rows, "users_out": 0}
     for group in first.count().collect():
         names = ["users_out", f"source_{group['source']}"]
         names += [f"fallback_{group['fallback_reason']}"] if group["fallback_reason"] else []
         names += ["carried"] if group["kept"] else [f"scored_{group['source']}"]
         for name in names:
             numbers[name] = numbers.get(name, 0) + group["count"]
-    reasons = unservable(night)
+    reasons = unservable(candidates)
     return numbers | reasons | {"unservable": sum(reasons.values())}
 
 
-def unservable(night: Night) -> dict[str, int]:
+def unservable(candidates: Finished) -> dict[str, int]:
     """Return how many users of the date have no candidate, by reason."""
-    counted = night.candidates.row.counts
+    counted = candidates.row.counts
     number = counted.get("users_without_candidates", 0)
     reason = "saw_every_item" if counted.get("available_items") else "no_item_available"
     return {f"unservable_{reason}": number} if number else {}
 
 
-def measured(night: Night, run: StepRun, rows: DataFrame) -> list[gates.Measured]:
+def measured(
+    sequences: Finished, candidates: Finished, run: StepRun, rows: DataFrame
+) -> list[gates.Measured]:
     """Return what the rules measure before `recommendations` is written."""
-    context, numbers, inputs = night.context, run.counts, night.inputs
-    unservable_users = night.read("candidates").where(F.size("item_ids") == 0)
-    sequences = night.read("user_sequences")
-    servable = sequences.join(unservable_users, "user_id", "left_anti").select("user_id")
+    context, numbers, inputs = run.night.context, run.counts, Inputs.of_step(candidates)
+    unservable_users = candidates.read("candidates").where(F.size("item_ids") == 0)
+    users = sequences.read("user_sequences")
+    servable = users.join(unservable_users, "user_id", "left_anti").select("user_id")
     items, _ = inputs.catalogue()
-    seen = sequences.select("user_id", "seen_item_ids") if context.config.candidates.exclude_seen else None
+    seen = users.select("user_id", "seen_item_ids") if context.config.candidates.exclude_seen else None
     failed = sum(numbers.get(f"fallback_{reason}", 0) for reason in gates.FAILURES)
-    asked, read = numbers.get("scored_llm", 0) + failed, night.sequences.row.counts
+    asked, read = numbers.get("scored_llm", 0) + failed, sequences.row.counts
     num_read = read["good_rows"] + read["rejected_rows"]
     return [
         *gates.measured_lists(rows, servable, context.config.scoring.top_k),
@@ -200,5 +177,5 @@ def measured(night: Night, run: StepRun, rows: DataFrame) -> list[gates.Measured
             gates.share(read["rejected_rows"], num_read),
             f"{read['rejected_rows']:,} of {num_read:,} rows of log and catalogue were rejected",
         ),
-        *gates.measured_change(run.figures, gates.last_published(context, night.run_date)),
+        *gates.measured_change(run.figures, gates.last_published(context, run.night.run_date)),
     ]

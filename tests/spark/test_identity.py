@@ -158,7 +158,7 @@ def test_a_step_that_reads_a_table_which_was_replaced_since_is_refused(shop: Sho
         dropped(shop, "items")
         shop.list_items("a", "b", "c")
         with pytest.raises(TableError, match="was replaced by another one since the run"):
-            Inputs.of_record(context, sequences.row).catalogue()
+            Inputs.of_step(sequences).catalogue()
 
 
 def test_a_nightly_table_that_was_written_again_is_not_believed(shop: Shop) -> None:

@@ -14,7 +14,6 @@ from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 from allmrec.errors import ConfigError, GateError, SupersededError, TableError
-from allmrec.runtime.context import Context
 from allmrec.runtime.night import Night
 from allmrec.steps import nightly, train
 from allmrec.steps.evaluate import run_evaluate
@@ -127,7 +126,7 @@ def test_a_retry_goes_on_with_the_versions_of_the_run_that_failed(
     spark: SparkSession,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def fail(context: Context, run_date: date) -> None:
+    def fail(night: Night) -> None:
         raise TableError("recommendations: a hand slipped")
 
     with monkeypatch.context() as patched:
@@ -284,10 +283,10 @@ def test_a_run_that_was_superseded_stops_and_names_the_winner(
 ) -> None:
     zombie = Night(asked(new_context(copy_of_shop), force=True), RUN_DATE).with_new_run()
     winner = Night(asked(new_context(copy_of_shop), force=True), RUN_DATE).with_new_run()
-    run_score(winner.context, RUN_DATE)
+    run_score(winner)
     before, staged = versions(copy_of_shop), copy_of_shop / "_staging" / str(RUN_DATE)
     with pytest.raises(SupersededError, match=winner.context.run_id):
-        run_score(zombie.context, RUN_DATE)
+        run_score(zombie)
     with pytest.raises(SupersededError, match=winner.context.run_id):
         run_publish(zombie)
     assert versions(copy_of_shop) == before
@@ -427,7 +426,7 @@ def test_a_deadline_is_on_the_run_date_and_none_for_later_runs_of_it(
     context = new_context(shop, "scoring.deadline=05:30")
     run_date = context.started_at.date() + timedelta(days=day)
     end = datetime.combine(run_date, datetime.min.time(), timezone.utc) + timedelta(hours=5, minutes=30)
-    assert deadline_of(context, run_date) == (end if applies else None)
+    assert deadline_of(Night(context, run_date)) == (end if applies else None)
 
 
 # Evaluations

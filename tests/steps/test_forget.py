@@ -57,7 +57,7 @@ def test_a_user_is_gone_from_every_file_and_the_lists_of_others_are_still_kept(
     for table in NIGHTLY:
         others = before[table][before[table]["user_id"] != user].reset_index(drop=True)
         pd.testing.assert_frame_equal(content(copy_of_shop, table), others, check_exact=True)
-    kept = last_night(new_context(copy_of_shop), RUN_DATE + timedelta(days=1))
+    kept = last_night(Night(new_context(copy_of_shop), RUN_DATE + timedelta(days=1)))
     assert kept is not None
     assert kept.rows.where(f"user_id = '{other}'").count()
 

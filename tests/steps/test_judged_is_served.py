@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 from allmrec.runtime.context import Context
-from allmrec.runtime.night import begin
+from allmrec.runtime.night import Night, begin
 from allmrec.steps.candidates import run_candidates
 from allmrec.steps.evaluate import run_evaluate
 from allmrec.steps.score import run_score
@@ -137,8 +137,9 @@ def judged(new_context: NewContext, folder: Path, *overrides: str) -> Judged:
     kept, targets = before_the_last(log)
     write_shop(night, kept)
     shutil.copytree(folder / "shop" / "tables" / "_bundles", root / "_bundles")
-    for step in (run_sequences, run_candidates, run_score):
+    for step in (run_sequences, run_candidates):
         step(night, CUT_OFF)
+    run_score(Night(night, CUT_OFF))
     blend = json.loads((root / "_bundles" / bundle_id / "blend.json").read_text())
     return Judged(
         shop.tables.read("evaluation_predictions").toPandas(),

@@ -15,6 +15,7 @@ import pytest
 from allmrec.errors import BundleError, ConfigError
 from allmrec.ranking.candidate_lists import CandidateLists
 from allmrec.runtime import workers
+from allmrec.runtime.night import Night
 from allmrec.scoring.scorer import Scorer
 from allmrec.steps.nightly import run_backfill, run_nightly
 from allmrec.steps.score import run_score
@@ -184,7 +185,7 @@ def test_where_workers_would_share_a_gpu_this_process_alone_asks_the_llm_and_the
 
     monkeypatch.setattr(workers, "would_share_a_gpu", lambda *_: True)
     monkeypatch.setattr(Scorer, "score", counted)
-    run_score(asked(new_context(copy_of_shop), force=True), RUN_DATE)
+    run_score(Night(asked(new_context(copy_of_shop), force=True), RUN_DATE))
     by_llm = recommendations.loc[recommendations["source"] == "llm", "user_id"].nunique()
     assert len(asked_here) == -(-by_llm // 16)  # one call for each chunk
     assert_same_rows(copy_of_shop, recommendations)
