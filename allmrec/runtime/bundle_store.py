@@ -23,6 +23,7 @@ from allmrec.models.text_encoder import TextEncoder
 from allmrec.reporting import Report
 from allmrec.runtime.context import Context
 from allmrec.runtime.inputs import Inputs
+from allmrec.runtime.night import Night
 from allmrec.tables import filesystem
 from allmrec.tables.literal_paths import read_parquet
 
@@ -59,14 +60,15 @@ def manifests(context: Context) -> list[Manifest]:
     return known_bundles(context).manifests
 
 
-def choose_bundle(context: Context, run_date: date) -> Manifest:
+def choose_bundle(night: Night) -> Manifest:
     """Return the manifest of the bundle that a night uses.
 
-    It is the one that `scoring.bundle_id` names, else the newest for serving that run_date may use. Raises
+    It is the one that `scoring.bundle_id` names, else the newest for serving that its date may use. Raises
     BundleError where there is none, ConfigError where it was trained with other settings of `sequences`.
     """
+    context = night.context
     known = known_bundles(context)
-    chosen = _named_bundle(context, known) or select_bundle(known.manifests, run_date)
+    chosen = _named_bundle(context, known) or select_bundle(known.manifests, night.run_date)
     trained = _settings_of(context, chosen.bundle_id)
     check_settings(context, chosen.bundle_id, trained)
     check_mode(context, chosen.bundle_id, trained)

@@ -266,6 +266,10 @@ class StepRun:
             self.night.require_newest()
             raise
 
+    def written(self, table: str) -> DataFrame:
+        """Return the date's rows of a table as `replace` has written them."""
+        return self.night.context.tables.read_date(table, self.night.run_date, self.outputs[table].version)
+
 
 def _mark_of(row: RunRow) -> dict[str, object]:
     """Return what every commit of a step says of its origin."""

@@ -15,40 +15,33 @@ from allmrec.bundle import Manifest
 from allmrec.errors import InputError
 from allmrec.runtime import bundle_store
 from allmrec.runtime.chunks import by_chunk, in_chunks
-from allmrec.runtime.context import Context
-from allmrec.runtime.decides import step_fingerprint
 from allmrec.runtime.inputs import Inputs
-from allmrec.runtime.night import already_there, finished, recorded, replace_date
+from allmrec.runtime.night import Finished, Night
 from allmrec.runtime.progress import counting
 from allmrec.runtime.workers import WorkerModel
 from allmrec.scoring.inputs_hash import inputs_hashes
 from allmrec.tables.schemas import TABLES
 
 
-def run_candidates(context: Context, run_date: date) -> None:
-    """Write `candidates` of run_date in one commit, with the bundle of the date.
+def run_candidates(night: Night) -> None:
+    """Write `candidates` of the night's date in one commit, with the bundle of the date.
 
     Raises InputError where the date's sequences are missing, BundleError where no bundle is old enough.
     """
-    context = context.with_resolved_dtype()
-    sequences = finished(context, "sequences", run_date)
+    night = night.with_resolved_dtype()
+    sequences = night.done("sequences")
     if "good_events" not in sequences.row.counts:
         raise InputError(
-            f"sequences of {run_date}: made by an older version, without the items that users have seen; "
-            f"run `allmrec sequences --run-date {run_date}`"
+            f"sequences of {night.run_date}: made by an older version, without the items that users have "
+            f"seen; run `allmrec sequences --run-date {night.run_date}`"
         )
-    inputs = Inputs.of_step(sequences)
-    chosen = bundle_store.choose_bundle(context, run_date)
-    mark = step_fingerprint(
-        "candidates",
-        context.config,
-        run_date,
-        bundle=chosen.bundle_id,
-        previous=sequences.row.fingerprint,
-    )
-    if already_there(context, "candidates", run_date, mark):
+    chosen = bundle_store.choose_bundle(night)
+    step = night.step("candidates", after=sequences, bundle=chosen.bundle_id)
+    if step.is_there():
         return
-    with recorded(context, "candidates", run_date, mark, inputs.versions, inputs.table_ids) as run:
+    context = night.context
+    inputs = Inputs.of_step(sequences)
+    with step.recorded(inputs.versions, inputs.table_ids) as run:
         with run.part("bundle", "load the model bundle, embed items added or reworded since it was trained"):
             folder, bundle = bundle_store.bundle_of_night(inputs, chosen, run.report)
             spark = context.spark.sparkContext
@@ -56,14 +49,14 @@ def run_candidates(context: Context, run_date: date) -> None:
             available = available_items(inputs, bundle)
             sent = spark.broadcast(available)
         with run.part("retrieve", "find every user's best items in the whole catalogue"):
-            users = histories(context, sequences.versions["user_sequences"], run_date)
+            users = histories(sequences)
             num_users = users.count()
             chunks = in_chunks(users, num_users, context.config.candidates.chunk_users)
             with counting(context.spark, run.report, "retrieve", num_users, "users") as num_done:
-                retrieve = retrieving(model, sent, run_date, num_done)
+                retrieve = retrieving(model, sent, night.run_date, num_done)
                 rows = chunks.mapInPandas(retrieve, TABLES["candidates"].schema)
-                replace_date(context, run, "candidates", rows, run_date)
-        written = context.tables.read_date("candidates", run_date, run.outputs["candidates"].version)
+                run.replace("candidates", rows)
+        written = run.written("candidates")
         run.bundle_id = bundle.bundle_id
         run.counts = {
             "users_in": num_users,
@@ -84,16 +77,16 @@ def available_items(inputs: Inputs, bundle: Manifest) -> np.ndarray:
     return available
 
 
-def histories(context: Context, version: int, run_date: date) -> DataFrame:
-    """Return (user_id, history, seen) of every user in that version of `user_sequences`.
+def histories(sequences: Finished) -> DataFrame:
+    """Return (user_id, history, seen) of every user in the night's `user_sequences`.
 
     `seen` is empty where seen items are not excluded.
     """
-    sequences = context.tables.read_date("user_sequences", run_date, version)
-    seen = (
-        F.col("seen_item_ids") if context.config.candidates.exclude_seen else F.array().cast("array<string>")
+    excludes_seen = sequences.night.context.config.candidates.exclude_seen
+    seen = F.col("seen_item_ids") if excludes_seen else F.array().cast("array<string>")
+    return sequences.read("user_sequences").select(
+        "user_id", F.col("item_ids").alias("history"), seen.alias("seen")
     )
-    return sequences.select("user_id", F.col("item_ids").alias("history"), seen.alias("seen"))
 
 
 def retrieving(

@@ -20,10 +20,10 @@ def run_nightly(context: Context, run_date: date) -> None:
     All read the versions of the input tables that the date's first run read (with `--refresh` the newest).
     Raises BundleError, before anything is written, where no bundle is old enough.
     """
-    choose_bundle(context, run_date)
+    choose_bundle(Night(context, run_date))
     run = begin(context, run_date)
     run_sequences(run, run_date)
-    run_candidates(run, run_date)
+    run_candidates(Night(run, run_date))
     run_score(Night(run, run_date))
     run_publish(Night(run, run_date))
 

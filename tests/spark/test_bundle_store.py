@@ -28,6 +28,7 @@ from allmrec.runtime import bundle_store
 from allmrec.runtime.bundle_store import fetch_bundle, manifests, store_bundle
 from allmrec.runtime.context import Context
 from allmrec.runtime.inputs import Inputs
+from allmrec.runtime.night import Night
 from allmrec.steps.candidates import available_items
 from allmrec.tables import filesystem
 from allmrec.tables.schemas import TABLES
@@ -451,4 +452,4 @@ def test_a_damaged_bundle_that_no_night_uses_stops_none(
     named = context.config.scoring.model_copy(update={"bundle_id": "old"})
     context = replace(context, config=context.config.model_copy(update={"scoring": named}))
     with pytest.raises(BundleError, match=re.escape(why)):
-        bundle_store.choose_bundle(context, date(2026, 6, 1))
+        bundle_store.choose_bundle(Night(context, date(2026, 6, 1)))

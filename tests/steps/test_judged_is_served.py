@@ -137,9 +137,9 @@ def judged(new_context: NewContext, folder: Path, *overrides: str) -> Judged:
     kept, targets = before_the_last(log)
     write_shop(night, kept)
     shutil.copytree(folder / "shop" / "tables" / "_bundles", root / "_bundles")
-    for step in (run_sequences, run_candidates):
-        step(night, CUT_OFF)
-    run_score(Night(night, CUT_OFF))
+    run_sequences(night, CUT_OFF)
+    for step in (run_candidates, run_score):
+        step(Night(night, CUT_OFF))
     blend = json.loads((root / "_bundles" / bundle_id / "blend.json").read_text())
     return Judged(
         shop.tables.read("evaluation_predictions").toPandas(),
