@@ -262,10 +262,10 @@ def _add_step(name: str, purpose: str, options_of_step: tuple[str, ...]) -> None
         with _context(config, name, options) as context:
             day = run_date or day_after_last_event(Inputs.newest(context))
             night = Night(context, day).with_new_run()
-            if name in ("candidates", "publish", "score"):
-                run_step(night)
-            else:
+            if name == "train":
                 run_step(night.context, day)
+            else:
+                run_step(night)
 
 
 for _name, (_purpose, _options) in STEPS.items():

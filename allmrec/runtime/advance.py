@@ -21,8 +21,8 @@ from allmrec.data import items as catalogue
 from allmrec.data.in_place import as_ours, is_lasting, read_in_place
 from allmrec.data.rejection import row_values, split_rejected
 from allmrec.errors import UserError
-from allmrec.runtime.inputs import Inputs, fingerprint_of_sequences, source_of
-from allmrec.runtime.night import Finished, StepRun, finished, last_done
+from allmrec.runtime.inputs import Inputs, source_of, step_of_sequences
+from allmrec.runtime.night import Finished, Night, StepRun
 from allmrec.runtime.runs import RunRow
 from allmrec.tables.sources import Changes
 from allmrec.tables.troubles import first_line
@@ -49,18 +49,19 @@ class New(NamedTuple):
     """The users who are read whole (user_id); None: nobody is."""
 
 
-def whats_new(inputs: Inputs, run: StepRun, run_date: date) -> New:
-    """Return what is new in `inputs` since the newest night before `run_date`.
+def whats_new(inputs: Inputs, run: StepRun) -> New:
+    """Return what is new in `inputs` since the newest night before the run's.
 
     Raises CannotAdvance where that has no sequences made by the same settings and code, or what changed since
     cannot be told.
     """
-    before = _night_before(inputs, run_date)
-    assert before.row.run_date is not None
-    since = before.row.run_date
+    run_date = run.night.run_date
+    before = _night_before(inputs, run.night)
+    since = before.night.run_date
     old = Inputs.of_step(before)
-    last = inputs.context.tables.read_date("user_sequences", since, before.versions["user_sequences"])
-    new, known = inputs.interactions_between(since, run_date), None
+    last = before.read("user_sequences")
+    new = inputs.interactions_between(since, run_date)
+    known = None
     try:
         changes = _changes(old, inputs)
         if changes is not None:
@@ -84,23 +85,23 @@ def whats_new(inputs: Inputs, run: StepRun, run_date: date) -> New:
     return New(since, before.row, others[0], others[1].unionByName(whole), known, rebuilt)
 
 
-def _night_before(inputs: Inputs, run_date: date) -> Finished:
+def _night_before(inputs: Inputs, night: Night) -> Finished:
     """Return the sequences of the newest night before; raises CannotAdvance where they do not fit."""
-    context = inputs.context
-    if context.options.force:
+    if night.context.options.force:
         raise CannotAdvance("--force asks for it")
-    since = last_done(context, "sequences", run_date)
-    if since is None:
+    newest = night.before("sequences")
+    if newest is None:
         raise CannotAdvance("there was no night before")
+    since = newest.run_date
     try:
-        before = finished(context, "sequences", since)
+        before = newest.done("sequences")
     except UserError as error:
         raise CannotAdvance(str(error)) from error
     old = Inputs.of_step(before)
-    if fingerprint_of_sequences(old, since) != before.row.fingerprint:
+    if step_of_sequences(newest, old).fingerprint != before.row.fingerprint:
         raise CannotAdvance(f"the night of {since} had other settings, tables or code")
     for name in ("interactions", "items"):
-        source = source_of(context, name)
+        source = source_of(night.context, name)
         if old.table_ids.get(source.key) != inputs.table_ids.get(source.key):
             raise CannotAdvance(f"{source.place} is another table than in the night of {since}")
         if not 0 <= old.versions[source.key] <= inputs.versions[source.key]:

@@ -19,8 +19,7 @@ from allmrec.data.interactions import before_or_without_time
 from allmrec.data.rejection import reject_known, split_rejected
 from allmrec.errors import ConfigError, InputError, TableError
 from allmrec.runtime.context import Context
-from allmrec.runtime.decides import step_fingerprint
-from allmrec.runtime.night import Finished, latest, of_date
+from allmrec.runtime.night import Finished, Night, Step
 from allmrec.runtime.runs import erased_versions, is_same_table
 from allmrec.tables.sources import Source
 
@@ -80,39 +79,40 @@ class Inputs:
         return inputs
 
     @classmethod
-    def of_date(cls, context: Context, run_date: date) -> Inputs:
-        """Return the newest log, with catalogue and users as they stood at the end of `run_date` (UTC).
+    def of_date(cls, night: Night) -> Inputs:
+        """Return the newest log, with catalogue and users as they stood at the end of the run date (UTC).
 
         For a night of today that is how they stand now; for a past date it is what their history still has,
         and how they stand now, with a warning, where it does not reach back so far. Raises what `newest`
         raises.
         """
-        newest = cls.newest(context)
-        return replace(newest, versions={**newest.versions, **_at_end_of(run_date, newest)})
+        newest = cls.newest(night.context)
+        return replace(newest, versions={**newest.versions, **_at_end_of(night.run_date, newest)})
 
     @classmethod
-    def pinned(cls, context: Context, step: str, run_date: date) -> Inputs:
-        """Return the versions that the newest run of this step and date read, whatever became of it.
+    def pinned(cls, night: Night, step: str) -> Inputs:
+        """Return the versions that the newest run of the date's step read, whatever became of it.
 
         A rerun reads the versions that its first run pinned, so that later appends change neither a night nor
         a killed training. It reads the newest versions with `--refresh`, and if a table is another one than
         before: the configuration names another, or another was made at the same place. Versions older than a
         user's erasure are replaced by the version that the erasure wrote.
         """
-        row = None if context.options.refresh else latest(context, step, run_date)
+        context = night.context
+        row = None if context.options.refresh else night.latest(step)
         sources = {source.key: source for source in sources_of(context)}
         if row is None or not row.input_versions or not set(row.input_versions) <= set(sources):
-            return cls.of_date(context, run_date)
+            return cls.of_date(night)
         own = [sources[key] for key in row.input_versions]
         table_ids = _ids_of(own)
         for source in own:
             if not is_same_table(row, source.key, table_ids):
                 context.report(
-                    f"{step} {run_date}: {source.place} is another table than the date's last run read, so "
-                    "the newest versions are read"
+                    f"{step} {night.run_date}: {source.place} is another table than the date's last run "
+                    "read, so the newest versions are read"
                 )
-                return cls.of_date(context, run_date)
-        erased = erased_versions(of_date(context, run_date), table_ids)
+                return cls.of_date(night)
+        erased = erased_versions(night.records(), table_ids)
         pinned = row.input_versions.items()
         versions = {key: max(version, erased.get(key, version)) for key, version in pinned}
         return cls(context, versions, table_ids)
@@ -231,10 +231,9 @@ class Inputs:
         return self.versions[source.key]
 
 
-def fingerprint_of_sequences(inputs: Inputs, run_date: date) -> str:
-    """Return the fingerprint of the sequences of a date that are made of these versions of these tables."""
-    tables = {"versions": dict(inputs.versions), "table_ids": dict(inputs.table_ids)}
-    return step_fingerprint("sequences", inputs.context.config, run_date, **tables)
+def step_of_sequences(night: Night, inputs: Inputs) -> Step:
+    """Return the step that makes the sequences of a date of these versions of these tables."""
+    return night.step("sequences", versions=dict(inputs.versions), table_ids=dict(inputs.table_ids))
 
 
 def source_of(context: Context, name: str) -> Source:

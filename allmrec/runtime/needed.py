@@ -11,7 +11,7 @@ from allmrec.data.snapshot import snapshot_uri
 from allmrec.errors import BundleError
 from allmrec.runtime.context import Context
 from allmrec.runtime.inputs import NAMES
-from allmrec.runtime.night import of_date
+from allmrec.runtime.night import Night
 from allmrec.runtime.runs import NIGHT, RunRow, as_run_row, erased_versions, place
 from allmrec.tables import filesystem
 from allmrec.tables.maintenance import run_dates
@@ -97,7 +97,7 @@ class Needed:
                 pinned.append((manifest.table_versions, manifest.table_ids or None))
         found: dict[str, int] = {}
         # Read anew: an erasure asks after its own record.
-        erased = erased_versions(of_date(self.context, self.context.started_at.date()), table_ids)
+        erased = erased_versions(Night(self.context, self.context.started_at.date()).records(), table_ids)
         for versions, ids in pinned:
             # A version of a table that was at the same place before is nothing that can be kept.
             same = {name for name in table_ids if ids is None or ids.get(name) == table_ids[name]}

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from allmrec.errors import ConfigError
 from allmrec.runtime.bundle_store import choose_bundle
 from allmrec.runtime.context import Context
-from allmrec.runtime.night import Night, begin
+from allmrec.runtime.night import Night
 from allmrec.steps.candidates import run_candidates
 from allmrec.steps.publish import run_publish
 from allmrec.steps.score import run_score
@@ -20,12 +20,13 @@ def run_nightly(context: Context, run_date: date) -> None:
     All read the versions of the input tables that the date's first run read (with `--refresh` the newest).
     Raises BundleError, before anything is written, where no bundle is old enough.
     """
-    choose_bundle(Night(context, run_date))
-    run = begin(context, run_date)
-    run_sequences(run, run_date)
-    run_candidates(Night(run, run_date))
-    run_score(Night(run, run_date))
-    run_publish(Night(run, run_date))
+    night = Night(context, run_date)
+    choose_bundle(night)
+    night = night.with_new_run()
+    run_sequences(night)
+    run_candidates(night)
+    run_score(night)
+    run_publish(night)
 
 
 def run_backfill(context: Context, first: date, last: date) -> None:

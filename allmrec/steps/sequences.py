@@ -11,57 +11,59 @@ from allmrec.data.interactions import counted
 from allmrec.data.rejection import merge_rejected, split_rejected
 from allmrec.data.user_sequences import num_tied, user_sequences
 from allmrec.runtime.advance import CannotAdvance, New, whats_new
-from allmrec.runtime.context import Context
-from allmrec.runtime.inputs import CheckedLog, Inputs, fingerprint_of_sequences
-from allmrec.runtime.night import StepRun, already_there, recorded, replace_date
+from allmrec.runtime.inputs import CheckedLog, Inputs, step_of_sequences
+from allmrec.runtime.night import Night, StepRun
 
 MAX_DAYS_WITHOUT_EVENTS = 366
 """Days between the newest event and the run date, above which a night warns."""
 
 
-def run_sequences(context: Context, run_date: date) -> None:
-    """Write `user_sequences` of run_date in one commit, from the versions of the date's first run.
+def run_sequences(night: Night) -> None:
+    """Write `user_sequences` of the night's date in one commit, from the versions of its first run.
 
     Where the sequences of a night before can be advanced, only what is new of the log is read; the rows are
     the same.
     """
-    settings = context.config.sequences
-    inputs = Inputs.pinned(context, "sequences", run_date)
-    mark = fingerprint_of_sequences(inputs, run_date)
-    if already_there(context, "sequences", run_date, mark):
+    inputs = Inputs.pinned(night, "sequences")
+    step = step_of_sequences(night, inputs)
+    if step.is_there():
         return
-    with recorded(context, "sequences", run_date, mark, inputs.versions, inputs.table_ids) as run:
+    context = night.context
+    settings = context.config.sequences
+    with step.recorded(inputs.versions, inputs.table_ids) as run:
         with run.part("read", "check the log and the catalogue, reject bad rows with a reason"):
-            new = new_rows(inputs, run, run_date)
-            rows = inputs.log_to_check(run_date) if new is None else new.log
+            new = new_rows(inputs, run)
+            rows = inputs.log_to_check(night.run_date) if new is None else new.log
             log = inputs.checked(rows, run.keep, None if new is None else new.known)
             num_rejected = merge_rejected(context.tables, log.rejected, "sequences", context.run_id)
             if new is None:
                 inputs.require_good_rows(log)
         with run.part("write", "order every user's events, oldest first"):
-            good, last = counted(log.interactions, settings), None if new is None else new.last
-            sequences = user_sequences(log.rows, good, inputs.users(), settings, run_date, last)
-            replace_date(context, run, "user_sequences", sequences, run_date)
+            good = counted(log.interactions, settings)
+            last = None if new is None else new.last
+            sequences = user_sequences(log.rows, good, inputs.users(), settings, night.run_date, last)
+            run.replace("user_sequences", sequences)
         run.counts = {
             "users_out": run.outputs["user_sequences"].num_rows,
-            **_histories(context, run, run_date),
+            **_histories(run),
             **counts(log, num_rejected, new),
         }
 
 
-def warn_of_old_events(run: StepRun, run_date: date, newest: date | None) -> None:
+def warn_of_old_events(run: StepRun, newest: date | None) -> None:
     """Warn if the run date lies years after the newest event: the log, or the date, may be another one."""
-    if newest is not None and (run_date - newest).days > MAX_DAYS_WITHOUT_EVENTS:
+    num_days = 0 if newest is None else (run.night.run_date - newest).days
+    if num_days > MAX_DAYS_WITHOUT_EVENTS:
         run.report(
-            f"warning: the newest event that counts is of {newest}, {(run_date - newest).days:,} days before "
+            f"warning: the newest event that counts is of {newest}, {num_days:,} days before "
             "the run date; check --run-date and the log"
         )
 
 
-def new_rows(inputs: Inputs, run: StepRun, run_date: date) -> New | None:
+def new_rows(inputs: Inputs, run: StepRun) -> New | None:
     """Return what is new since an earlier night; None, and say why, where the whole log must be read."""
     try:
-        new = whats_new(inputs, run, run_date)
+        new = whats_new(inputs, run)
     except CannotAdvance as reason:
         run.report(f"reads the whole log: {reason}")
         return None
@@ -69,16 +71,16 @@ def new_rows(inputs: Inputs, run: StepRun, run_date: date) -> New | None:
     return new
 
 
-def _histories(context: Context, run: StepRun, run_date: date) -> dict[str, int]:
+def _histories(run: StepRun) -> dict[str, int]:
     """Return how many users have no history and how many events are tied; say the latter, and old events."""
-    written = context.tables.read_date("user_sequences", run_date, run.outputs["user_sequences"].version)
+    written = run.written("user_sequences")
     empty, num_events, tied, newest = written.agg(
         F.count_if(F.size("item_ids") == 0),
         F.coalesce(F.sum(F.size("item_ids")), F.lit(0)),
         F.coalesce(F.sum(num_tied(F.col("event_times"))), F.lit(0)),
         F.max("last_event_time").cast("date"),
     ).collect()[0]
-    warn_of_old_events(run, run_date, newest)
+    warn_of_old_events(run, newest)
     if tied:
         run.report(
             f"{tied:,} of {num_events:,} events have the time of another event of their user: "

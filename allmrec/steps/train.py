@@ -25,7 +25,7 @@ from allmrec.runtime.bundle_store import manifests, store_bundle
 from allmrec.runtime.context import Context
 from allmrec.runtime.decides import step_fingerprint
 from allmrec.runtime.inputs import Inputs
-from allmrec.runtime.night import StepRun, recorded
+from allmrec.runtime.night import Night, StepRun, recorded
 from allmrec.runtime.processes import Processes
 from allmrec.tables import filesystem
 from allmrec.training.loader import Snapshot, can_be_read_at, petastorm_reader
@@ -45,7 +45,7 @@ def run_train(context: Context, run_date: date) -> str:
     this machine trains the same, SetupError where petastorm is not installed.
     """
     context = context.with_resolved_dtype()
-    config, inputs = context.config, Inputs.pinned(context, "train", run_date)
+    config, inputs = context.config, Inputs.pinned(Night(context, run_date), "train")
     training_fingerprint = fingerprint_of_training(inputs, run_date)
     for manifest in manifests(context):
         is_same = manifest.fingerprint == training_fingerprint and manifest.parent_id is None

@@ -63,7 +63,7 @@ class Shop:
         """Run the step and return the context of the run."""
         report = Report(self.said.append)
         with Context.open(self.spark, self.config, report, RunOptions(**options)) as context:
-            run_sequences(context, run_date)
+            run_sequences(Night(context, run_date))
         return context
 
     def rows(self, run_date: dt.date) -> dict[str, Any]:

@@ -191,7 +191,7 @@ def test_maintenance_and_erasures_leave_versions_of_former_tables_aside(shop: Sh
         assert "interactions" not in Needed.of(context).versions([])
         ids = {"interactions": context.tables.table_id("interactions")}
         assert "interactions" not in erased_versions(Night(context, FIRST).records(), ids)
-        assert Inputs.pinned(context, "sequences", FIRST).versions["interactions"] == 0
+        assert Inputs.pinned(Night(context, FIRST), "sequences").versions["interactions"] == 0
     shop.night(FIRST)
     assert set(shop.rows(FIRST)) == {"few", "named"}
 
@@ -204,7 +204,7 @@ def test_records_of_an_older_version_have_no_ids_and_are_believed(shop: Shop) ->
             run.outputs["user_sequences"] = Written(0, 0, "")
         context.records.clear()
         shop.sql(f"UPDATE delta.`{shop.root}/runs` SET table_ids = NULL")
-        assert Inputs.pinned(context, "sequences", SECOND).versions == {"interactions": 0, "items": 0}
+        assert Inputs.pinned(Night(context, SECOND), "sequences").versions == {"interactions": 0, "items": 0}
 
 
 def test_folders_of_partitions_keep_the_texts_of_their_names(spark: SparkSession, tmp_path: Path) -> None:

@@ -132,9 +132,9 @@ def nights(spark: SparkSession, root: Path) -> dict[str, Any]:
     found["rerun"] = list(said)
     found["events"] = [
         inputs.interactions().where(f"user_id = '{customer}' AND item_id = '{sku}'").count()
-        for inputs in (Inputs.pinned(context, "sequences", RUN_DATE), Inputs.newest(context))
+        for inputs in (Inputs.pinned(Night(context, RUN_DATE), "sequences"), Inputs.newest(context))
     ]
-    run_sequences(asked(context), RUN_DATE + dt.timedelta(days=1))
+    run_sequences(Night(asked(context), RUN_DATE + dt.timedelta(days=1)))
     found["next"] = histories(context, RUN_DATE + dt.timedelta(days=1))
     found["refusals"] = refusals(context)
     return found

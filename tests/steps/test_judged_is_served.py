@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 from allmrec.runtime.context import Context
-from allmrec.runtime.night import Night, begin
+from allmrec.runtime.night import Night
 from allmrec.steps.candidates import run_candidates
 from allmrec.steps.evaluate import run_evaluate
 from allmrec.steps.score import run_score
@@ -133,18 +133,18 @@ def judged(new_context: NewContext, folder: Path, *overrides: str) -> Judged:
     bundle_id = run_train(shop, CUT_OFF)
     report = run_evaluate(shop, None)
     root = folder / "shop" / "night"
-    night = begin(new_context(root, *settings, f"scoring.bundle_id={bundle_id}"), CUT_OFF)
+    context = new_context(root, *settings, f"scoring.bundle_id={bundle_id}")
     kept, targets = before_the_last(log)
-    write_shop(night, kept)
+    write_shop(context, kept)
     shutil.copytree(folder / "shop" / "tables" / "_bundles", root / "_bundles")
-    run_sequences(night, CUT_OFF)
-    for step in (run_candidates, run_score):
-        step(Night(night, CUT_OFF))
+    night = Night(context, CUT_OFF).with_new_run()
+    for step in (run_sequences, run_candidates, run_score):
+        step(night)
     blend = json.loads((root / "_bundles" / bundle_id / "blend.json").read_text())
     return Judged(
         shop.tables.read("evaluation_predictions").toPandas(),
-        night.tables.read_date("recommendations", CUT_OFF).toPandas(),
-        {row["user_id"]: row["item_ids"] for row in night.tables.read("candidates").collect()},
+        context.tables.read_date("recommendations", CUT_OFF).toPandas(),
+        {row["user_id"]: row["item_ids"] for row in context.tables.read("candidates").collect()},
         targets,
         blend["without_llm"]["recall"],
         report,
