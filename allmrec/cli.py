@@ -261,11 +261,7 @@ def _add_step(name: str, purpose: str, options_of_step: tuple[str, ...]) -> None
         run_step = getattr(import_module(f"allmrec.steps.{name}"), f"run_{name}")
         with _context(config, name, options) as context:
             day = run_date or day_after_last_event(Inputs.newest(context))
-            night = Night(context, day).with_new_run()
-            if name == "train":
-                run_step(night.context, day)
-            else:
-                run_step(night)
+            run_step(Night(context, day).with_new_run())
 
 
 for _name, (_purpose, _options) in STEPS.items():
@@ -374,10 +370,11 @@ def show(config: Config, user: str, run_date: date | None) -> None:
 
     Default date: the newest night.
     """
+    from allmrec.runtime.night import Night
     from allmrec.steps.show import latest_run_date, user_night
 
     with _context(config, "show") as context:
-        OUT.print(user_night(context, user, run_date or latest_run_date(context)))
+        OUT.print(user_night(Night(context, run_date or latest_run_date(context)), user))
 
 
 @cli.command()

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from allmrec.demo.generator import write_shop
 from allmrec.runtime.context import Context
+from allmrec.runtime.night import Night
 from allmrec.steps.importing import import_files
 from allmrec.steps.nightly import run_nightly
 from allmrec.steps.show import user_night
@@ -34,10 +35,10 @@ def run_demo(context: Context, out: Console, num_users: int = 2000, num_items: i
     context.report("demo: import the shop's files; bad rows go to rejected_rows with a reason")
     files = [str(folder / name) for name in ("interactions.csv", "items.jsonl", "users.csv")]
     import_files(context, *files)
-    run_train(context, TRAINED_BEFORE)
+    run_train(Night(context, TRAINED_BEFORE))
     run_nightly(context, RUN_DATE)
     for user in three_users(context):
-        out.print(user_night(context, user, RUN_DATE))
+        out.print(user_night(Night(context, RUN_DATE), user))
     for line in what_next(context.config.tables.root):
         out.print(line, markup=False, highlight=False)
 

@@ -14,6 +14,7 @@ from rich.text import Text
 from allmrec.errors import InputError
 from allmrec.runtime.context import Context
 from allmrec.runtime.inputs import Inputs
+from allmrec.runtime.night import Night
 
 SHOWN_HISTORY = 10
 """Items of the history that are shown, the newest ones."""
@@ -37,10 +38,12 @@ def latest_run_date(context: Context) -> date:
     return newest[0]
 
 
-def user_night(context: Context, user_id: str, run_date: date) -> Group:
+def user_night(night: Night, user_id: str) -> Group:
     """Return the user's night as tables for a terminal; raises InputError where it is not there."""
-    sequence = _one(context, "user_sequences", user_id, run_date)
-    candidates = _one(context, "candidates", user_id, run_date)
+    context = night.context
+    run_date = night.run_date
+    sequence = _one(night, "user_sequences", user_id)
+    candidates = _one(night, "candidates", user_id)
     if sequence is None:
         raise InputError(
             f"user {user_id!r}: not in user_sequences of {run_date}; "
@@ -65,9 +68,10 @@ def _titles(inputs: Inputs, item_ids: set[str]) -> dict[str, str]:
     return {row[0]: row[1] for row in rows}
 
 
-def _one(context: Context, table: str, user_id: str, run_date: date) -> dict[str, Any] | None:
+def _one(night: Night, table: str, user_id: str) -> dict[str, Any] | None:
     """Return the user's row of a nightly table, or None."""
-    row = context.tables.read_date(table, run_date).where(F.col("user_id") == user_id).first()
+    rows = night.context.tables.read_date(table, night.run_date)
+    row = rows.where(F.col("user_id") == user_id).first()
     return None if row is None else row.asDict()
 
 

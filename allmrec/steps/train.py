@@ -6,7 +6,6 @@ import fcntl
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,8 @@ from allmrec.data.user_sequences import first_sightings, ordered_events
 from allmrec.errors import PassingError
 from allmrec.llm.frozen import llm_weight_hash
 from allmrec.runtime.bundle_store import manifests, store_bundle
-from allmrec.runtime.context import Context
-from allmrec.runtime.decides import step_fingerprint
 from allmrec.runtime.inputs import Inputs
-from allmrec.runtime.night import Night, StepRun, recorded
+from allmrec.runtime.night import Night, Step, StepRun
 from allmrec.runtime.processes import Processes
 from allmrec.tables import filesystem
 from allmrec.training.loader import Snapshot, can_be_read_at, petastorm_reader
@@ -37,36 +34,37 @@ PACKAGES = ("torch", "transformers", "sentence-transformers", "pyspark", "delta-
 """Packages whose versions a bundle's manifest names."""
 
 
-def run_train(context: Context, run_date: date) -> str:
-    """Train on events before run_date, store the bundle and return its id.
+def run_train(night: Night) -> str:
+    """Train on events before the night's date, store the bundle and return its id.
 
     A bundle of the same inputs and settings is not trained again. A killed training goes on from its last
     checkpoint, on the versions of the tables that it began with. Raises PassingError where another process of
     this machine trains the same, SetupError where petastorm is not installed.
     """
-    context = context.with_resolved_dtype()
-    config, inputs = context.config, Inputs.pinned(Night(context, run_date), "train")
-    training_fingerprint = fingerprint_of_training(inputs, run_date)
+    night = night.with_resolved_dtype()
+    inputs = Inputs.pinned(night, "train")
+    step = step_of_training(night, inputs)
+    context = night.context
+    config = context.config
     for manifest in manifests(context):
-        is_same = manifest.fingerprint == training_fingerprint and manifest.parent_id is None
+        is_same = manifest.fingerprint == step.fingerprint and manifest.parent_id is None
         if is_same and not context.options.force:
-            context.report(f"train {run_date}: bundle {manifest.bundle_id} is already there, skipped")
+            context.report(f"train {night.run_date}: bundle {manifest.bundle_id} is already there, skipped")
             return manifest.bundle_id
     petastorm_reader()  # where it is missing, that is said before minutes of work
     processes = Processes.of(context.spark, config)
     torch.set_num_threads(config.training.num_threads or torch.get_num_threads())
     # The folder outlives a killed run: the next one resumes there.
-    folder = training_folder(config.llm, context.tables.root, training_fingerprint)
+    folder = training_folder(config.llm, context.tables.root, step.fingerprint)
     with alone_in(folder, context.run_id):
-        pins = inputs.versions, inputs.table_ids
-        with recorded(context, "train", run_date, training_fingerprint, *pins) as run:
+        with step.recorded(inputs.versions, inputs.table_ids) as run:
             if context.options.force:
                 shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
             with run.part("snapshot", "write the training data, pinned to the versions it came from"):
-                snapshot = make_snapshot(inputs, run, run_date, training_fingerprint, folder)
+                snapshot = make_snapshot(inputs, step, run, folder)
             bundle, run.figures = train_bundle(snapshot, config, folder / CHECKPOINTS, run.report, processes)
             with run.part("save", "write the bundle with a checksum for every file"):
-                origin = bundle_origin(inputs, run_date, training_fingerprint, run.figures)
+                origin = bundle_origin(inputs, step, run.figures)
                 run.bundle_id = save_bundle(folder / "bundle", bundle, origin)
                 store_bundle(context, folder / "bundle" / run.bundle_id, run.bundle_id)
             run.report(f"bundle {run.bundle_id}")
@@ -76,12 +74,11 @@ def run_train(context: Context, run_date: date) -> str:
     return run.bundle_id
 
 
-def fingerprint_of_training(inputs: Inputs, run_date: date) -> str:
-    """Return the fingerprint of a training: the LLM by the hash of its weights, wherever it lies."""
-    config = inputs.context.config
-    weights = llm_weight_hash(config.llm, inputs.context.report)
-    tables = {"versions": dict(inputs.versions), "table_ids": dict(inputs.table_ids)}
-    return step_fingerprint("train", config, run_date, llm=weights, **tables)
+def step_of_training(night: Night, inputs: Inputs) -> Step:
+    """Return the step of a training: the hash of the LLM's weights decides, wherever they are stored."""
+    weights = llm_weight_hash(night.context.config.llm, night.context.report)
+    versions, table_ids = dict(inputs.versions), dict(inputs.table_ids)
+    return night.step("train", llm=weights, versions=versions, table_ids=table_ids)
 
 
 @contextmanager
@@ -105,25 +102,23 @@ def alone_in(folder: Path, run_id: str) -> Iterator[None]:
         yield
 
 
-def make_snapshot(
-    inputs: Inputs, run: StepRun, run_date: date, training_fingerprint: str, folder: Path
-) -> Snapshot:
-    """Write the snapshot of run_date below `<tables.root>` unless it is there; return its local copy."""
+def make_snapshot(inputs: Inputs, step: Step, run: StepRun, folder: Path) -> Snapshot:
+    """Write the training's snapshot below `<tables.root>` unless it is there; return its local copy."""
     context, config = inputs.context, inputs.context.config
-    uri = snapshot_uri(context.tables.root, training_fingerprint)
+    uri = snapshot_uri(context.tables.root, step.fingerprint)
     if not filesystem.exists(context.spark, f"{uri}/manifest.json"):
-        log = inputs.good_interactions(run_date, run.keep)
+        log = inputs.good_interactions(step.night.run_date, run.keep)
         merge_rejected(context.tables, log.rejected, "train", context.run_id)
         inputs.require_good_rows(log)
         events = ordered_events(counted(log.interactions, config.sequences), config.sequences)
         origin = {
-            "cut_off": str(run_date),
+            "cut_off": str(step.night.run_date),
             "table_versions": dict(inputs.versions),
             "table_ids": dict(inputs.table_ids),
-            "fingerprint": training_fingerprint,
+            "fingerprint": step.fingerprint,
         }
         # Another machine may train the same: each writes a snapshot of its own, and the first one counts.
-        partial = snapshot_uri(context.tables.root, f".{training_fingerprint}-{context.run_id}")
+        partial = snapshot_uri(context.tables.root, f".{step.fingerprint}-{context.run_id}")
         write_snapshot(events, log.items, first_sightings(log.rows), partial, config, origin)
         filesystem.rename_new(context.spark, partial, uri)
     local = Path(uri.removeprefix("file:"))
@@ -133,17 +128,15 @@ def make_snapshot(
     return Snapshot(local)
 
 
-def bundle_origin(
-    inputs: Inputs, run_date: date, training_fingerprint: str, figures: dict[str, float]
-) -> dict[str, Any]:
+def bundle_origin(inputs: Inputs, step: Step, figures: dict[str, float]) -> dict[str, Any]:
     """Return what a bundle's manifest says of its training.
 
     Durations are left out: the same training again is the same content, and so has the same bundle_id.
     """
     return {
         "purpose": inputs.context.config.training.purpose,
-        "trained_before": str(run_date),
-        "fingerprint": training_fingerprint,
+        "trained_before": str(step.night.run_date),
+        "fingerprint": step.fingerprint,
         "figures": {name: value for name, value in figures.items() if not name.endswith("seconds")},
         "table_versions": dict(inputs.versions),
         "table_ids": dict(inputs.table_ids),

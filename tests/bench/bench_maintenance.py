@@ -19,6 +19,7 @@ from allmrec.config import SparkConfig
 from allmrec.demo.generator import write_shop
 from allmrec.reporting import Report
 from allmrec.runtime.context import Context, RunOptions
+from allmrec.runtime.night import Night
 from allmrec.steps.importing import import_files
 from allmrec.steps.maintain import run_maintain
 from allmrec.steps.nightly import run_nightly
@@ -47,7 +48,7 @@ def main(folder: Path, num_nights: int) -> None:
     write_shop(folder / "files", 160, 120, seed=7, last_day=LAST_DAY)
     files = (str(folder / "files" / name) for name in ("interactions.csv", "items.jsonl", "users.csv"))
     import_files(new(), *files)
-    run_train(new(), first)
+    run_train(Night(new(), first))
     started = time.monotonic()
     for day in (first + timedelta(days=number) for number in range(num_nights)):
         moment = datetime.combine(day, datetime.min.time(), timezone.utc) - timedelta(hours=1)

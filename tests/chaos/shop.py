@@ -21,6 +21,7 @@ from allmrec.demo.generator import write_shop
 from allmrec.reporting import Report
 from allmrec.runtime import waves
 from allmrec.runtime.context import Context, RunOptions
+from allmrec.runtime.night import Night
 from allmrec.steps.importing import import_files
 from allmrec.steps.nightly import run_backfill
 from allmrec.steps.train import run_train
@@ -158,7 +159,7 @@ def make_shop(spark: SparkSession, folder: Path, num_users: int = 48, num_items:
         import_files(
             context, *(str(files / name) for name in ("interactions.csv", "items.jsonl", "users.csv"))
         )
-        run_train(context, TRAINED_BEFORE)
+        run_train(Night(context, TRAINED_BEFORE))
     # An import rejects what is bad; these came into the log by another way, and the next night rejects them.
     add_events(shop, folder / TRAINED, {"item_id": "no such item"}, {"item_id": ""})
     shutil.copytree(folder / TRAINED, folder / ONE_NIGHT)

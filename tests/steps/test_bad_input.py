@@ -16,6 +16,7 @@ from pyspark.sql import SparkSession
 
 from allmrec.errors import BundleError, ConfigError, GateError, InputError, SetupError, TableError
 from allmrec.runtime.context import Context
+from allmrec.runtime.night import Night
 from allmrec.steps.nightly import run_nightly
 from allmrec.steps.train import run_train
 from tests.conftest import QUICK_OVERRIDE, SHORT_RUNS
@@ -119,7 +120,7 @@ def test_a_training_without_petastorm_is_refused_before_anything_is_written(
     monkeypatch.setitem(sys.modules, "petastorm", None)
     before = version(copy_of_shop, "runs")
     with pytest.raises(SetupError, match="petastorm cannot be imported"):
-        run_train(new_context(copy_of_shop), RUN_DATE)
+        run_train(Night(new_context(copy_of_shop), RUN_DATE))
     assert version(copy_of_shop, "runs") == before
 
 

@@ -160,12 +160,12 @@ def test_a_killed_training_goes_on_whatever_was_appended_since(
     monkeypatch.setattr(train, "train_bundle", killed)
     day = TRAINED_BEFORE - timedelta(days=1)
     with pytest.raises(KeyboardInterrupt):
-        run_train(new_context(copy_of_shop), day)
+        run_train(Night(new_context(copy_of_shop), day))
     buy(spark, copy_of_shop, "2026-05-20 08:00:00", (active_users(copy_of_shop)[0], "nothing"))
-    bundle_id = run_train(new_context(copy_of_shop), day)
+    bundle_id = run_train(Night(new_context(copy_of_shop), day))
     assert folders[0] == folders[1], "the folder of the checkpoints is another one"
     assert not folders[0].parent.exists(), "what nobody goes on from is left in the cache"
-    assert run_train(new_context(copy_of_shop), day) == bundle_id
+    assert run_train(Night(new_context(copy_of_shop), day)) == bundle_id
     assert len(folders) == 2
 
 
@@ -436,8 +436,8 @@ def test_evaluations_of_two_bundles_stand_side_by_side_and_need_no_old_version_o
     copy_of_shop: Path, new_context: NewContext, spark: SparkSession
 ) -> None:
     evaluation = "training.purpose=evaluation"
-    first = run_train(new_context(copy_of_shop, evaluation), TRAINED_BEFORE)
-    second = run_train(new_context(copy_of_shop, evaluation, "seed=5"), TRAINED_BEFORE)
+    first = run_train(Night(new_context(copy_of_shop, evaluation), TRAINED_BEFORE))
+    second = run_train(Night(new_context(copy_of_shop, evaluation, "seed=5"), TRAINED_BEFORE))
     assert first != second
     buy(spark, copy_of_shop, "2026-05-31 08:00:00", ("someone", "nothing"))
     spark.sql(f"OPTIMIZE delta.`{copy_of_shop / 'interactions'}`")

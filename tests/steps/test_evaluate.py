@@ -21,6 +21,7 @@ from allmrec.errors import BundleError, ConfigError, InputError
 from allmrec.evaluation.protocols import PROTOCOLS
 from allmrec.ranking.rankers import RANKERS, label_of
 from allmrec.runtime.context import Context
+from allmrec.runtime.night import Night
 from allmrec.steps.compare import compared_bundles
 from allmrec.steps.evaluate import NUM_EXAMPLES, run_evaluate
 from allmrec.steps.train import run_train
@@ -42,7 +43,7 @@ class Evaluated(NamedTuple):
 @pytest.fixture(scope="module")
 def evaluated(new_context: NewContext, shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Evaluated:
     tables = copied_shop(shop, tmp_path_factory.mktemp("evaluated"))
-    run_train(new_context(tables, "training.purpose=evaluation"), RUN_DATE)
+    run_train(Night(new_context(tables, "training.purpose=evaluation"), RUN_DATE))
     context = new_context(tables)
     return Evaluated(context, tables, run_evaluate(context, None, tables / "page.html"))
 
@@ -256,7 +257,7 @@ def test_two_bundles_are_compared_by_what_their_evaluations_left(
 ) -> None:
     [first] = set(rows(evaluated.tables, "evaluation_predictions")["bundle_id"])
     weaker = ("training.purpose=evaluation", "cf.epochs=1", "cf.evaluate_every=1")
-    second = run_train(new_context(evaluated.tables, *weaker), RUN_DATE)
+    second = run_train(Night(new_context(evaluated.tables, *weaker), RUN_DATE))
     with pytest.raises(InputError, match=f"bundle {second}: not in evaluation_predictions, .*{first}"):
         compared_bundles(evaluated.context, first, second)
     settings = (f"scoring.bundle_id={second}", "evaluation.protocols=[catalogue]")

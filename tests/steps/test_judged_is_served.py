@@ -130,7 +130,7 @@ def judged(new_context: NewContext, folder: Path, *overrides: str) -> Judged:
     log = random_log(4)
     shop = new_context(folder / "shop" / "tables", *settings, "training.purpose=evaluation")
     write_shop(shop, log)
-    bundle_id = run_train(shop, CUT_OFF)
+    bundle_id = run_train(Night(shop, CUT_OFF))
     report = run_evaluate(shop, None)
     root = folder / "shop" / "night"
     context = new_context(root, *settings, f"scoring.bundle_id={bundle_id}")

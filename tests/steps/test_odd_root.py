@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from allmrec.data.snapshot import count_user, snapshot_names
+from allmrec.runtime.night import Night
 from allmrec.steps.forget import run_forget
 from allmrec.steps.maintain import run_maintain
 from allmrec.steps.nightly import run_nightly
@@ -33,7 +34,7 @@ def test_training_nights_erasure_and_maintenance_work_below_any_folder(
     shutil.copytree(shop, root)
     (tmp_path / "shop 1 a").mkdir()
     before = sorted(path.name for path in tmp_path.iterdir())
-    bundle_id = run_train(new_context(root), RUN_DATE)
+    bundle_id = run_train(Night(new_context(root), RUN_DATE))
     run_nightly(new_context(root), NEXT)
     found = rows(root, "recommendations", run_date=str(NEXT))
     assert set(found["bundle_id"]) == {bundle_id}
