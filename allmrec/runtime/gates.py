@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from allmrec.errors import GateError
 from allmrec.runtime.context import Context
-from allmrec.runtime.night import StepRun, last_done, latest
+from allmrec.runtime.night import Night, StepRun
 
 FAILURES = ("prompt_too_long", "out_of_memory", "non_finite_score", "no_candidate")
 """Fallback reasons that say that the LLM failed, not that it was not meant to be asked, or came too late."""
@@ -147,10 +147,10 @@ def measured_change(shape: Mapping[str, float], before: Mapping[str, float] | No
     ]
 
 
-def last_published(context: Context, run_date: date) -> Mapping[str, float] | None:
-    """Return the figures of the last night before `run_date` that was published, None where there is none."""
-    newest = last_done(context, "publish", run_date)
-    row = latest(context, "publish", newest, "done") if newest else None
+def last_published(night: Night) -> Mapping[str, float] | None:
+    """Return the figures of the last night before this one that was published, None where there is none."""
+    before = night.before("publish")
+    row = before.latest("publish", "done") if before else None
     return row.figures if row else None
 
 

@@ -33,8 +33,7 @@ from allmrec.evaluation.scenarios import SCENARIOS
 from allmrec.evaluation.words import Lists
 from allmrec.runtime.chunks import by_chunk, in_chunks
 from allmrec.runtime.context import Context
-from allmrec.runtime.decides import step_fingerprint
-from allmrec.runtime.night import StepRun, recorded
+from allmrec.runtime.night import Night, StepRun
 from allmrec.runtime.progress import counting
 from allmrec.runtime.workers import WorkerModel, with_llm
 from allmrec.steps.evaluated import (
@@ -116,10 +115,8 @@ def run_evaluate(context: Context, run_date: date | None, html: Path | None = No
     context = context.with_resolved_dtype()
     subject = evaluated(context, run_date)
     bundle_id, cut_off = subject.manifest.bundle_id, subject.cut_off
-    mark = step_fingerprint("evaluate", context.config, cut_off, bundle=bundle_id)
-    with recorded(
-        context, "evaluate", cut_off, mark, subject.inputs.versions, subject.inputs.table_ids
-    ) as run:
+    step = Night(context, cut_off).step("evaluate", bundle=bundle_id)
+    with step.recorded(subject.inputs.versions, subject.inputs.table_ids) as run:
         with run.part("bundle", "load what is evaluated, and the LLM"):
             catalogue = catalogue_of(subject)
             bundle = bundle_in_use(subject, catalogue, run)

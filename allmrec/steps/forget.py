@@ -18,7 +18,7 @@ from allmrec.runtime import bundle_store
 from allmrec.runtime.context import Context
 from allmrec.runtime.inputs import Inputs, sources_of
 from allmrec.runtime.needed import STEPS, Needed, all_rows, at_work, in_words
-from allmrec.runtime.night import StepRun, recorded
+from allmrec.runtime.night import Night, Step, StepRun
 from allmrec.runtime.runs import RunRow, place
 from allmrec.tables import filesystem, maintenance
 from allmrec.tables.delta import Written
@@ -50,7 +50,8 @@ def run_forget(context: Context, user: str) -> list[str]:
             "expected the id of a user; check it"
         )
     lines = []
-    with recorded(context, "forget", context.started_at.date(), fingerprint(step="forget"), {}, {}) as run:
+    step = Step(Night(context, context.started_at.date()), "forget", fingerprint(step="forget"))
+    with step.recorded({}, {}) as run:
         for name in (name for name in found if TABLES[name].owned):
             _erase(context, rows, name, user)
             lines.append(f"{name}: {found[name]:,} rows deleted")

@@ -16,7 +16,7 @@ from allmrec.errors import InputError
 from allmrec.runtime import bundle_store
 from allmrec.runtime.context import Context
 from allmrec.runtime.needed import Needed, at_work, in_words, nightly_dates
-from allmrec.runtime.night import recorded
+from allmrec.runtime.night import Night, Step
 from allmrec.tables import filesystem, maintenance
 from allmrec.tables.schemas import TABLES
 
@@ -55,7 +55,7 @@ def run_maintain(context: Context, dry_run: bool) -> list[str]:
         _maintain(context, names, removed)
         return removed.lines
     mark = fingerprint(step="maintain", settings=context.config.maintenance)
-    with recorded(context, "maintain", context.started_at.date(), mark, {}, {}) as run:
+    with Step(Night(context, context.started_at.date()), "maintain", mark).recorded({}, {}) as run:
         with run.part("maintain", "remove what nobody needs any more, compact small files"):
             _maintain(context, names, removed)
         run.counts = removed.counts

@@ -177,5 +177,5 @@ def measured(
             gates.share(read["rejected_rows"], num_read),
             f"{read['rejected_rows']:,} of {num_read:,} rows of log and catalogue were rejected",
         ),
-        *gates.measured_change(run.figures, gates.last_published(context, run.night.run_date)),
+        *gates.measured_change(run.figures, gates.last_published(run.night)),
     ]
