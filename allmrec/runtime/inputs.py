@@ -61,7 +61,8 @@ class Inputs:
     @classmethod
     def of_step(cls, step: Finished) -> Inputs:
         """Return the tables at the versions that a step has read."""
-        versions, ids = step.row.input_versions, step.row.table_ids or {}
+        versions = step.row.input_versions
+        ids = step.row.table_ids or {}
         return cls(step.night.context, versions, {key: ids[key] for key in versions if key in ids})
 
     @classmethod

@@ -1,8 +1,9 @@
-"""A run date with the run at work on it; a step of the date, and the record of the step.
+"""A run date with the run at work on it, its steps, and their records in `runs`.
 
-If two runs work on one date, only the newer one may write: a retry, and not the driver that its scheduler
-gave up. The rows of `runs` contain the order of a date's runs (`Context.order`), and so does every commit of
-a nightly table (`Tables.replace_date`). The table itself refuses an older run's commit after a newer one's.
+Fencing: if two runs work on one date, only the newer one may write. The newer one is a retry; the scheduler
+gave up the driver of the older one. The rows of `runs` contain the order of a date's runs (`Context.order`),
+and so does every commit of a nightly table (`Tables.replace_date`). The table itself refuses an older run's
+commit after a newer one's.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Night:
     run_date: date
 
     def with_new_run(self) -> Night:
-        """Return the date under a new run, which supersedes every run of it that is at work.
+        """Return the date under a new run, which supersedes its other runs.
 
         The new run comes after them in order, also if this machine's clock is behind.
         """
@@ -47,7 +48,7 @@ class Night:
         return replace(self, context=self.context.with_new_run(after))
 
     def with_resolved_dtype(self) -> Night:
-        """Return the same with the context that `Context.with_resolved_dtype` returns."""
+        """Return the date with the context of `Context.with_resolved_dtype`."""
         return replace(self, context=self.context.with_resolved_dtype())
 
     def records(self) -> list[RunRow]:
@@ -80,7 +81,7 @@ class Night:
         return None if newest is None or newest[0] is None else replace(self, run_date=newest[0])
 
     def done(self, step: str) -> Finished:
-        """Return the newest record of a step that is done, and where its rows are.
+        """Return a step that is done: its newest record, and where its rows are.
 
         Raises InputError, naming the step's command, where there is no record, or where the tables hold other
         rows than the record names.
@@ -111,7 +112,7 @@ class Night:
         return Step(self, name, step_fingerprint(name, self.context.config, self.run_date, **inputs))
 
     def newer_run(self) -> RunRow | None:
-        """Return a row of the date's newest run of a night, None where no other is newer than this one."""
+        """Return a row of the newest run of a night, None where it is this run."""
         context = self.context
         others = [row for row in self.records() if row.step in NIGHT and row.run_id != context.run_id]
         newest = max(others, key=place, default=None)
@@ -151,7 +152,7 @@ class Step:
     fingerprint: str
 
     def is_there(self) -> bool:
-        """Return whether the step's rows for its fingerprint are in their tables; report it if they are.
+        """Return whether the step's rows are in their tables, and report it.
 
         The rows in the tables decide, not the last status. A later run that failed before writing changes
         nothing. A run that was killed after writing makes the step run again.
@@ -172,14 +173,15 @@ class Step:
 
     @contextmanager
     def recorded(self, versions: Mapping[str, int], table_ids: Mapping[str, str]) -> Iterator[StepRun]:
-        """Record the block as a run of the step: started, and then done with what the block set, or failed.
+        """Record the block as a run of the step.
 
-        `versions` and `table_ids` are those of the input tables, by `Source.key`.
-
-        Every commit inside the block names run, step, fingerprint and input versions in its `userMetadata`.
-        Raises what the block raises; what Delta, Spark or the disk raised there as UserError.
+        The record is `started` before the block and `done` or `failed` after it, with what the block set.
+        `versions` and `table_ids` are those of the input tables, by `Source.key`. Every commit inside the
+        block names run, step, fingerprint and input versions in its `userMetadata`. Raises what the block
+        raises; what Delta, Spark or the disk raised there as UserError.
         """
-        context, day = self.night.context, self.night.run_date
+        context = self.night.context
+        day = self.night.run_date
         row = RunRow(
             run_id=context.run_id,
             step=self.name,
@@ -210,7 +212,7 @@ class Step:
             self._put(_row_of_success(row, run))
 
     def _put_failure(self, row: RunRow) -> None:
-        """Record a failure; report it if that fails too, so that the first error is the one that is seen."""
+        """Record a failure; if that fails too, report it, so that the first error is raised."""
         try:
             self._put(row)
         except (UserError, PySparkException, Py4JError, OSError) as second:
@@ -219,8 +221,9 @@ class Step:
             )
 
     def _put(self, row: RunRow) -> None:
-        """Add a row to `runs`; if no other run added one since the last reading, none is read again."""
-        context, day = self.night.context, self.night.run_date
+        """Add a row to `runs`, and to the known rows unless another run has added one."""
+        context = self.night.context
+        day = self.night.run_date
         known = context.records.get(day)
         context.tables.append("runs", row.columns())
         if known and context.tables.newest("runs") == known[0] + 1:
@@ -229,7 +232,7 @@ class Step:
 
 @dataclass
 class StepRun:
-    """A step at work: how it reports, caches and writes, and what it leaves in its row of `runs`."""
+    """A step at work: reports, caches, writes, and collects its row of `runs`."""
 
     night: Night
     report: Report
@@ -244,7 +247,7 @@ class StepRun:
     broken: list[str] = field(default_factory=list)
 
     def part(self, name: str, purpose: str) -> AbstractContextManager[None]:
-        """Return the context manager of a part of the step: it says what the part is for and times it."""
+        """Return the context manager of a part of the step, which reports and times it."""
         return self.report.part(name, purpose)
 
     def keep(self, frame: DataFrame, level: StorageLevel = StorageLevel.MEMORY_AND_DISK_DESER) -> DataFrame:
@@ -252,7 +255,7 @@ class StepRun:
         return self.frames.keep(frame, level)
 
     def replace(self, table: str, rows: DataFrame) -> None:
-        """Replace the date's rows of a table in one commit, and note them as the step's output.
+        """Replace the date's rows of a table in one commit, as the step's output.
 
         Raises SupersededError where a newer run works on the date, and what `Tables.replace_date` raises.
         """

@@ -77,8 +77,7 @@ def run_train(night: Night) -> str:
 def step_of_training(night: Night, inputs: Inputs) -> Step:
     """Return the step of a training: the hash of the LLM's weights decides, wherever they are stored."""
     weights = llm_weight_hash(night.context.config.llm, night.context.report)
-    versions, table_ids = dict(inputs.versions), dict(inputs.table_ids)
-    return night.step("train", llm=weights, versions=versions, table_ids=table_ids)
+    return night.step("train", llm=weights, versions=dict(inputs.versions), table_ids=dict(inputs.table_ids))
 
 
 @contextmanager
