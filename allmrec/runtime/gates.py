@@ -115,11 +115,16 @@ def measured_forbidden(rows: DataFrame, available: DataFrame, seen: DataFrame | 
 def shape_of(rows: DataFrame) -> dict[str, float]:
     """Return what is compared from night to night: users, different items, share of the first first item."""
     first = rows.where("rank = 1").groupBy("item_id").count()
-    top1, num_users = (
-        _first(first, top=F.max("count"), users=F.sum("count"))[key] or 0 for key in ("top", "users")
+    numbers = _first(
+        first, top=F.coalesce(F.max("count"), F.lit(0)), users=F.coalesce(F.sum("count"), F.lit(0))
     )
+    num_users = numbers["users"]
     coverage = rows.select("item_id").distinct().count()
-    return {"users": float(num_users), "coverage": float(coverage), "top1_share": share(top1, num_users)}
+    return {
+        "users": float(num_users),
+        "coverage": float(coverage),
+        "top1_share": share(numbers["top"], num_users),
+    }
 
 
 def measured_change(shape: Mapping[str, float], before: Mapping[str, float] | None) -> list[Measured]:
