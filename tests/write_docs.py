@@ -8,6 +8,7 @@ from pathlib import Path
 
 from allmrec import config
 from allmrec.data import rules
+from allmrec.runtime import gates
 from allmrec.tables import reference as tables
 
 ROOT = Path(__file__).parents[1]
@@ -16,6 +17,7 @@ GENERATED: dict[str, tuple[str, Callable[[], str]]] = {
     "configuration": ("conf/README.md", config.reference),
     "tables": ("allmrec/tables/README.md", tables.reference),
     "values": ("jobs/README.md", rules.reference),
+    "gates": ("jobs/README.md", gates.reference),
 }
 """Marker → (document, the function that writes what is between `<!-- marker -->` and `<!-- /marker -->`)."""
 

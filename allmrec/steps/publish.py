@@ -30,8 +30,8 @@ def run_publish(night: Night) -> None:
         with run.part("write", "join titles, leave out what cannot be had any more, fill the slots"):
             rows = run.keep(available_recommendations(current, score.read("recommendations")))
             feeds = run.keep(slots(rows, config.scoring.top_k, None))
-            num_served, num_published = int(score.row.figures["users"]), feeds.count()
-            gates.check(night.context, run, night.run_date, [unpublished(num_served, num_published)])
+            filled = gates.FilledSlots(int(score.row.figures["users"]), feeds.count())
+            gates.check(run, gates.measure("email_recommendations", filled))
             emails = slots(rows, config.publish.email_slots, config.publish.max_per_category)
             run.replace("email_recommendations", emails)
             run.replace("feed_recommendations", feeds)
@@ -50,13 +50,6 @@ def delete_staged(night: Night) -> None:
     if not at_work:
         folder = staging_of_date(night.context.tables.root, night.run_date)
         Staging(night.context.spark, folder, STAGED).delete()
-
-
-def unpublished(num_served: int, num_published: int) -> gates.Measured:
-    """Return what the rule on users without any item left measures."""
-    without = num_served - num_published
-    words = f"{without:,} of {num_served:,} users have no recommended item that can still be had"
-    return gates.Measured("max_unpublished_share", gates.share(without, num_served), words)
 
 
 def available_recommendations(inputs: Inputs, recommended: DataFrame) -> DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date, timedelta
 
 from pyspark import StorageLevel
@@ -16,7 +17,7 @@ from allmrec.runtime import bundle_store, gates
 from allmrec.runtime.carried import LastNight, carried_rows, last_night, with_carried
 from allmrec.runtime.decides import CODE_VERSIONS, decisive_settings
 from allmrec.runtime.inputs import Inputs
-from allmrec.runtime.night import Finished, Night, Step, StepRun
+from allmrec.runtime.night import Finished, Night, Step
 from allmrec.runtime.waves import STAGED, Waves
 from allmrec.runtime.workers import WorkerModel
 from allmrec.tables.schemas import TABLES
@@ -55,8 +56,10 @@ def run_score(night: Night) -> None:
             scored = Waves(run, model, staging_of(step, last)).rows(users.where("NOT is_carried"))
             rows = run.keep(with_kept_lists(scored, users, last, night.run_date), StorageLevel.DISK_ONLY)
         with run.part("gates", "check that nobody is lost, and that the lists may be published"):
-            run.counts, run.figures = counts(sequences, candidates, rows), gates.shape_of(rows)
-            gates.check(context, run, night.run_date, measured(sequences, candidates, run, rows))
+            run.counts = counts(sequences, candidates, rows)
+            scored_night = as_scored_night(sequences, candidates, run.counts, rows)
+            run.figures = scored_night.shape
+            gates.check(run, gates.measure("recommendations", scored_night))
         with run.part("write", "replace the date in one commit"):
             run.replace("recommendations", rows.select(*COLUMNS))
         run.bundle_id = bundle_id
@@ -146,36 +149,21 @@ def unservable(candidates: Finished) -> dict[str, int]:
     return {f"unservable_{reason}": number} if number else {}
 
 
-def measured(
-    sequences: Finished, candidates: Finished, run: StepRun, rows: DataFrame
-) -> list[gates.Measured]:
-    """Return what the rules measure before `recommendations` is written."""
-    context, numbers, inputs = run.night.context, run.counts, Inputs.of_step(candidates)
+def as_scored_night(
+    sequences: Finished, candidates: Finished, numbers: Mapping[str, int], rows: DataFrame
+) -> gates.ScoredNight:
+    """Return what the gates measure before `recommendations` is written; `numbers` are `counts`."""
+    settings = candidates.night.context.config
     unservable_users = candidates.read("candidates").where(F.size("item_ids") == 0)
     users = sequences.read("user_sequences")
-    servable = users.join(unservable_users, "user_id", "left_anti").select("user_id")
-    items, _ = inputs.catalogue()
-    seen = users.select("user_id", "seen_item_ids") if context.config.candidates.exclude_seen else None
-    failed = sum(numbers.get(f"fallback_{reason}", 0) for reason in gates.FAILURES)
-    asked, read = numbers.get("scored_llm", 0) + failed, sequences.row.counts
-    num_read = read["good_rows"] + read["rejected_rows"]
-    return [
-        *gates.measured_lists(rows, servable, context.config.scoring.top_k),
-        gates.measured_forbidden(rows, items.where("available"), seen),
-        gates.Measured(
-            "max_unservable_share",
-            gates.share(numbers["unservable"], numbers["users_in"]),
-            f"{numbers['unservable']:,} of {numbers['users_in']:,} users are unservable",
-        ),
-        gates.Measured(
-            "max_fallback_share",
-            gates.share(failed, asked),
-            f"the LLM failed for {failed:,} of {asked:,} users",
-        ),
-        gates.Measured(
-            "max_rejected_share",
-            gates.share(read["rejected_rows"], num_read),
-            f"{read['rejected_rows']:,} of {num_read:,} rows of log and catalogue were rejected",
-        ),
-        *gates.measured_change(run.figures, gates.last_published(run.night)),
-    ]
+    items, _ = Inputs.of_step(candidates).catalogue()
+    return gates.ScoredNight(
+        rows=rows,
+        servable=users.join(unservable_users, "user_id", "left_anti").select("user_id"),
+        available=items.where("available"),
+        seen=users.select("user_id", "seen_item_ids") if settings.candidates.exclude_seen else None,
+        top_k=settings.scoring.top_k,
+        counts=numbers,
+        counts_of_sequences=sequences.row.counts,
+        last_shape=gates.last_published(candidates.night),
+    )

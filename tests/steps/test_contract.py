@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 from allmrec.errors import ConfigError, GateError, SupersededError, TableError
+from allmrec.runtime.gates import RULES, Measured, registry
 from allmrec.runtime.night import Night
 from allmrec.steps import nightly, train
 from allmrec.steps.evaluate import run_evaluate
@@ -273,6 +275,25 @@ def test_items_that_vanish_between_scoring_and_publishing_stop_the_publishing(
         run_publish(night)
     for table in ("email_recommendations", "feed_recommendations"):
         pd.testing.assert_frame_equal(content(copy_of_shop, table), content(shop, table))
+
+
+def test_every_rule_is_measured_before_the_table_that_it_guards(
+    copy_of_shop: Path, new_context: NewContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = {name: replace(rule, measure=lambda _: Measured(9, "broken")) for name, rule in RULES.items()}
+    monkeypatch.setattr(registry, "RULES", broken)
+    context = new_context(copy_of_shop)
+    overridden: list[str] = []
+    for step, table in (("score", "recommendations"), ("publish", "email_recommendations")):
+        with pytest.raises(GateError):
+            run_nightly(asked(context, override=frozenset(overridden)), NEXT)
+        assert not len(content(copy_of_shop, table, NEXT))
+        found = list(last_run(copy_of_shop, step, "failed", NEXT)["broken"])
+        assert found == [rule.name for rule in RULES.values() if rule.guards == table]
+        overridden += found
+    assert overridden == list(RULES)
+    run_nightly(asked(context, override=frozenset(overridden)), NEXT)
+    assert all(len(content(copy_of_shop, table, NEXT)) for table in NIGHTLY)
 
 
 # Fencing: the same date twice
