@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from datetime import date, datetime
 from importlib import import_module
@@ -14,6 +14,7 @@ import click
 from rich.console import Console
 
 from allmrec.config import Config, SparkConfig
+from allmrec.data.importers import IMPORTERS, Importer
 from allmrec.errors import SetupError, UserError
 from allmrec.json_lines import JsonStream
 from allmrec.options import asked_for_json, configured, run_date_option, run_options
@@ -177,57 +178,28 @@ def demo(config: Config) -> None:
         run_demo(context, OUT)
 
 
-@cli.group("import")
-def import_group() -> None:
-    """Read files into the `interactions` and `items` tables; twice changes nothing."""
+def import_group(importers: Mapping[str, Importer]) -> click.Group:
+    """Return `allmrec import`, with one command per importer."""
+    purpose = "Read files into the `interactions` and `items` tables; twice changes nothing."
+    commands = {name: _import_command(name, importer) for name, importer in importers.items()}
+    return click.Group("import", commands, help=purpose)
 
 
-@import_group.command("files")
-@click.option("--interactions", required=True, help="A file or folder of CSV, JSON, Parquet or Delta.")
-@click.option("--items", required=True, help="A file or folder of CSV, JSON, Parquet or Delta.")
-@click.option("--users", help="Optional list of users, for those without an event yet.")
-@configured
-def import_files(config: Config, interactions: str, items: str, users: str | None) -> None:
-    """Any CSV, JSON, Parquet or Delta, by the column mapping `importing.columns`."""
-    from allmrec.steps.importing import import_files
+def _import_command(name: str, importer: Importer) -> click.Command:
+    @configured
+    def command(config: Config, **paths: str | None) -> None:
+        from allmrec.steps.importing import run_import
 
-    with _context(config, "import") as context:
-        import_files(context, interactions, items, users)
+        given = {option: path for option, path in paths.items() if path is not None}
+        with _context(config, "import") as context:
+            run_import(context, importer, given)
 
-
-@import_group.command("amazon")
-@click.option("--reviews", help="Original review file (2014, 2018 or 2023), compressed or not.")
-@click.option("--metadata", help="Original metadata file of the same category.")
-@configured
-def import_amazon(config: Config, reviews: str | None, metadata: str | None) -> None:
-    """Amazon reviews and metadata in their original form."""
-    from allmrec.steps.importing import import_amazon
-
-    with _context(config, "import") as context:
-        import_amazon(context, reviews, metadata)
+    for option in reversed(importer.options):
+        command = click.option(f"--{option.name}", required=option.required, help=option.help)(command)
+    return click.command(name, help=importer.help)(command)
 
 
-@import_group.command("movielens")
-@click.option("--folder", required=True, help="Release, or its zip archive: 100k, 1M, 10M, or a CSV one.")
-@configured
-def import_movielens(config: Config, folder: str) -> None:
-    """A MovieLens release in its original form."""
-    from allmrec.steps.importing import import_movielens
-
-    with _context(config, "import") as context:
-        import_movielens(context, folder)
-
-
-@import_group.command("steam")
-@click.option("--reviews", required=True, help="steam_reviews (2018), or Kaggle's recommendations.csv.")
-@click.option("--games", required=True, help="steam_games (2018), or Kaggle's games.csv.")
-@configured
-def import_steam(config: Config, reviews: str, games: str) -> None:
-    """Steam reviews and games in their original form."""
-    from allmrec.steps.importing import import_steam
-
-    with _context(config, "import") as context:
-        import_steam(context, reviews, games)
+cli.add_command(import_group(IMPORTERS))
 
 
 STEPS = {

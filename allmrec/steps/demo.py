@@ -8,10 +8,11 @@ from pathlib import Path
 from pyspark.sql import functions as F
 from rich.console import Console
 
+from allmrec.data.importers import IMPORTERS
 from allmrec.demo.generator import write_shop
 from allmrec.runtime.context import Context
 from allmrec.runtime.night import Night
-from allmrec.steps.importing import import_files
+from allmrec.steps.importing import run_import
 from allmrec.steps.nightly import run_nightly
 from allmrec.steps.show import user_night
 from allmrec.steps.train import run_train
@@ -33,14 +34,19 @@ def run_demo(context: Context, out: Console, num_users: int = 2000, num_items: i
         context.report(f"demo: generate {shop} in {folder}")
         write_shop(folder, num_users, num_items, seed=context.config.seed, last_day=LAST_DAY)
     context.report("demo: import the shop's files; bad rows go to rejected_rows with a reason")
-    files = [str(folder / name) for name in ("interactions.csv", "items.jsonl", "users.csv")]
-    import_files(context, *files)
+    import_shop(context, folder)
     run_train(Night(context, TRAINED_BEFORE))
     run_nightly(context, RUN_DATE)
     for user in three_users(context):
         out.print(user_night(Night(context, RUN_DATE), user))
     for line in what_next(context.config.tables.root):
         out.print(line, markup=False, highlight=False)
+
+
+def import_shop(context: Context, folder: Path) -> None:
+    """Import the files that `write_shop` left in a folder."""
+    files = {"interactions": "interactions.csv", "items": "items.jsonl", "users": "users.csv"}
+    run_import(context, IMPORTERS["files"], {name: str(folder / file) for name, file in files.items()})
 
 
 def three_users(context: Context) -> list[str]:

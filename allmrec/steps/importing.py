@@ -2,69 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-
-from pyspark.sql import DataFrame
+from pkgutil import resolve_name
 
 from allmrec.data.files.found import COPIES, Copies
-from allmrec.data.importers.amazon import read_amazon
-from allmrec.data.importers.mapped import read_files, read_users
-from allmrec.data.importers.movielens import read_movielens
-from allmrec.data.importers.steam import read_steam
+from allmrec.data.importers import USERS, Importer
+from allmrec.data.importers.mapped import read_users
 from allmrec.data.importers.write import import_into
 from allmrec.errors import ConfigError
 from allmrec.runtime.context import Context
 from allmrec.runtime.inputs import source_of
 
 
-def import_files(context: Context, interactions: str, items: str, users: str | None) -> None:
-    """Import CSV, JSON, Parquet or Delta by `importing.columns`.
+def run_import(context: Context, importer: Importer, options: Mapping[str, str]) -> None:
+    """Import what an importer reads; `options` has the given paths by option.
 
     Raises InputError where a file cannot be read, ConfigError where a table is read in place.
     """
     settings = context.config.importing
-    _require_own(context, "interactions", "items", *([] if users is None else ["users"]))
+    paths = importer.paths(options)
+    _require_own(context, *paths)
+    given = {option.name: options.get(option.name) for option in importer.options if option != USERS}
     with _copies(context) as copies:
-        frames = read_files(context.spark, interactions, items, settings, context.report, copies)
-        _write(context, *frames, paths={"interactions": interactions, "items": items})
-        if users is not None:
-            rows = read_users(context.spark, users, settings, context.report, copies)
-            context.tables.merge("users", rows)
-
-
-def import_amazon(context: Context, reviews: str | None, metadata: str | None) -> None:
-    """Import Amazon's original reviews and metadata (2014, 2018 or 2023).
-
-    Raises InputError where a file cannot be read, ConfigError where a table is read in place.
-    """
-    _require_own(context, "items", *([] if reviews is None else ["interactions"]))
-    with _copies(context) as copies:
-        settings = context.config.importing
-        frames = read_amazon(context.spark, reviews, metadata, settings, context.report, copies)
-        _write(context, *frames, paths={"interactions": str(reviews), "items": str(metadata)})
-
-
-def import_movielens(context: Context, folder: str) -> None:
-    """Import a MovieLens release, unpacked or not.
-
-    Raises InputError where the folder holds none, ConfigError where a table is read in place.
-    """
-    _require_own(context, "interactions", "items")
-    with _copies(context) as copies:
-        frames = read_movielens(context.spark, folder, context.config.importing, context.report, copies)
-        _write(context, *frames, paths={"interactions": folder, "items": folder})
-
-
-def import_steam(context: Context, reviews: str, games: str) -> None:
-    """Import Steam's original reviews and games, or Kaggle's.
-
-    Raises InputError where a file cannot be read, ConfigError where a table is read in place.
-    """
-    _require_own(context, "interactions", "items")
-    with _copies(context) as copies:
-        frames = read_steam(context.spark, reviews, games, context.config.importing, context.report, copies)
-        _write(context, *frames, paths={"interactions": reviews, "items": games})
+        read = resolve_name(importer.reader)
+        interactions, items = read(
+            context.spark, **given, config=settings, report=context.report, copies=copies
+        )
+        counts = import_into(
+            context.tables, interactions, items, settings, context.run_id, report=context.report, paths=paths
+        )
+        for name in ("items_written", "interactions_written"):
+            if name in counts:
+                context.report(f"import: {name.replace('_', ' ')}: {counts[name]:,}")
+        if USERS.name in options:
+            users = read_users(context.spark, options[USERS.name], settings, context.report, copies)
+            context.tables.merge("users", users)
 
 
 @contextmanager
@@ -85,13 +58,3 @@ def _require_own(context: Context, *names: str) -> None:
                 f"tables.{source.name}: {source.place} is read in place, and an import would go elsewhere; "
                 f"import without tables.{source.name}"
             )
-
-
-def _write(context: Context, interactions: DataFrame | None, items: DataFrame, paths: dict[str, str]) -> None:
-    settings = context.config.importing
-    counts = import_into(
-        context.tables, interactions, items, settings, context.run_id, report=context.report, paths=paths
-    )
-    for name in ("items_written", "interactions_written"):
-        if name in counts:
-            context.report(f"import: {name.replace('_', ' ')}: {counts[name]:,}")

@@ -20,7 +20,7 @@ from allmrec.demo.generator import write_shop
 from allmrec.reporting import Report
 from allmrec.runtime.context import Context, RunOptions
 from allmrec.runtime.night import Night
-from allmrec.steps.importing import import_files
+from allmrec.steps.demo import import_shop
 from allmrec.steps.maintain import run_maintain
 from allmrec.steps.nightly import run_nightly
 from allmrec.steps.train import run_train
@@ -46,8 +46,7 @@ def main(folder: Path, num_nights: int) -> None:
 
     first = LAST_DAY - timedelta(days=num_nights - 1)
     write_shop(folder / "files", 160, 120, seed=7, last_day=LAST_DAY)
-    files = (str(folder / "files" / name) for name in ("interactions.csv", "items.jsonl", "users.csv"))
-    import_files(new(), *files)
+    import_shop(new(), folder / "files")
     run_train(Night(new(), first))
     started = time.monotonic()
     for day in (first + timedelta(days=number) for number in range(num_nights)):

@@ -22,7 +22,7 @@ from allmrec.reporting import Report
 from allmrec.runtime import waves
 from allmrec.runtime.context import Context, RunOptions
 from allmrec.runtime.night import Night
-from allmrec.steps.importing import import_files
+from allmrec.steps.demo import import_shop
 from allmrec.steps.nightly import run_backfill
 from allmrec.steps.train import run_train
 from tests.chaos.faults import Faults, Write
@@ -156,9 +156,7 @@ def make_shop(spark: SparkSession, folder: Path, num_users: int = 48, num_items:
     files = folder / "files"
     write_shop(files, num_users, num_items, seed=7, last_day=LAST_DAY)
     with shop.context(folder / TRAINED) as context:
-        import_files(
-            context, *(str(files / name) for name in ("interactions.csv", "items.jsonl", "users.csv"))
-        )
+        import_shop(context, files)
         run_train(Night(context, TRAINED_BEFORE))
     # An import rejects what is bad; these came into the log by another way, and the next night rejects them.
     add_events(shop, folder / TRAINED, {"item_id": "no such item"}, {"item_id": ""})

@@ -21,6 +21,7 @@ from pyspark.sql import functions as F
 
 from allmrec.config import ImportingConfig, SequencesConfig, load
 from allmrec.data.files import found
+from allmrec.data.importers import IMPORTERS
 from allmrec.data.importers.amazon import read_amazon
 from allmrec.data.importers.mapped import read_files, read_users
 from allmrec.data.importers.movielens import read_movielens
@@ -31,7 +32,7 @@ from allmrec.data.user_sequences import user_sequences
 from allmrec.errors import InputError
 from allmrec.reporting import Report
 from allmrec.runtime.context import Context
-from allmrec.steps.importing import import_files
+from allmrec.steps.importing import run_import
 from allmrec.tables.delta import Tables
 from tests.spark.splitting import validated, validated_items
 
@@ -346,11 +347,12 @@ def test_an_import_says_what_it_read_keeps_every_type_and_changes_nothing_twice(
     users = put(tmp_path / "users.csv", "user_id\nu1\nnew\n \nNULL\n")
     said: list[str] = []
     settings = load([], [f"tables.root={tmp_path}/t"])
+    paths = {"interactions": str(log), "items": str(items), "users": str(users)}
     with Context.open(spark, settings, Report(said.append)) as context:
-        import_files(context, str(log), str(items), str(users))
+        run_import(context, IMPORTERS["files"], paths)
         before = context.tables.version("interactions")
         first = len(said)
-        import_files(context, str(log), str(items), str(users))
+        run_import(context, IMPORTERS["files"], paths)
         assert context.tables.version("interactions") == before
     assert not (tmp_path / "t" / "_staging").exists() or not list((tmp_path / "t" / "_staging").iterdir())
     rows = IndependentTable(str(tmp_path / "t" / "interactions")).to_pyarrow_table().to_pylist()

@@ -6,16 +6,23 @@ import datetime as dt
 import gzip
 import json
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
+from click.testing import CliRunner
 from deltalake import DeltaTable as IndependentTable
 from pyspark.sql import DataFrame, Row, SparkSession
 
+from allmrec.cli import import_group
 from allmrec.config import ImportingConfig
+from allmrec.data.files.found import Copies
+from allmrec.data.importers import IMPORTERS, USERS, Importer, Option
 from allmrec.data.importers.amazon import read_amazon
 from allmrec.data.importers.mapped import read_files
 from allmrec.data.importers.movielens import GENRES, read_movielens
+from allmrec.data.importers.reading import Task, fields_of, read_table
 from allmrec.data.importers.write import import_into
 from allmrec.errors import InputError
 from allmrec.tables.delta import Tables
@@ -409,3 +416,61 @@ def test_settings_of_the_import_choose_ratings_and_the_core(
     assert (counts["below_min_rating"], counts["outside_k_core"]) == (1, 2)
     with pytest.raises(InputError, match=r"importing\.k_core: 9 leaves no interaction"):
         import_files(spark, tables, csv, str(tmp_path / "items.jsonl"), ImportingConfig(k_core=9))
+
+
+@pytest.mark.parametrize("name", IMPORTERS)
+def test_the_options_of_an_importer_are_the_parameters_of_its_reader(name: str) -> None:
+    importer = IMPORTERS[name]
+    parameters = list(signature(resolve_name(importer.reader)).parameters)
+    paths = [option.name for option in importer.options if option != USERS]
+    assert parameters == ["spark", *paths, "config", "report", "copies"]
+    filled = [table for option in importer.options for table in option.fills]
+    assert sorted(filled) in (["interactions", "items"], ["interactions", "items", "users"])
+
+
+def read_receipts(
+    spark: SparkSession,
+    receipts: str,
+    prices: str | None,
+    config: ImportingConfig,
+    report: Callable[[str], None],
+    copies: Copies,
+) -> tuple[DataFrame, DataFrame]:
+    """Read a form that the package does not know: the catalogue is in the log."""
+    assert prices is None
+    columns = {"user_id": ("card",), "item_id": ("ean",), "event_time": ("at",), "title": ("article",)}
+    events = read_table(
+        copies, Task(receipts, "interactions", fields_of("interactions", columns), config, report)
+    )
+    items = read_table(copies, Task(receipts, "items", fields_of("items", columns), config, report))
+    return events, items
+
+
+RECEIPTS = Importer(
+    "Receipts of a till.",
+    (
+        Option("receipts", "A CSV file.", ("interactions", "items")),
+        Option("prices", "Another one.", ("items",), required=False),
+        USERS,
+    ),
+    f"{__name__}:read_receipts",
+)
+
+
+def test_a_new_importer_has_its_command(
+    spark: SparkSession, tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("allmrec.cli.create_session", lambda *_: spark)
+    group = import_group({**IMPORTERS, "receipts": RECEIPTS})
+    help_text = CliRunner().invoke(group, ["receipts", "--help"]).output
+    assert "Receipts of a till." in help_text
+    assert "A CSV file.  [required]" in help_text
+    assert "Missing option '--receipts'" in CliRunner().invoke(group, ["receipts"]).output
+    receipts = put(tmp_path / "till.csv", "card,ean,at,article\nc1,7,2019-05-01,Blue mug\n")
+    users = put(tmp_path / "users.csv", "user_id\nc1\nc2\n")
+    command = ["receipts", "--receipts", receipts, "--users", users, "--set", f"tables.root={tables.root}"]
+    result = CliRunner().invoke(group, command, catch_exceptions=False)
+    assert "interactions written: 1" in result.stderr
+    assert [row[:2] for row in log(tables)] == [("c1", "7")]
+    assert [(row.item_id, row.title) for row in tables.read("items").collect()] == [("7", "Blue mug")]
+    assert {row.user_id for row in tables.read("users").collect()} == {"c1", "c2"}

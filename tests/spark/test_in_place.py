@@ -14,11 +14,12 @@ from pyspark.sql import DataFrame, SparkSession
 from allmrec.config import SourceConfig, load
 from allmrec.data import interactions as events
 from allmrec.data import items as catalogue
+from allmrec.data.importers import IMPORTERS
 from allmrec.data.in_place import read_in_place
 from allmrec.errors import ConfigError, TableError, UserError
 from allmrec.reporting import Report
 from allmrec.runtime.context import Context
-from allmrec.steps.importing import import_amazon
+from allmrec.steps.importing import run_import
 from allmrec.tables import filesystem
 from allmrec.tables.delta import Tables
 from allmrec.tables.sources import Source
@@ -232,8 +233,9 @@ def test_an_import_into_a_table_that_nights_read_elsewhere_is_refused(
     tables: Tables, spark: SparkSession
 ) -> None:
     config = load([], [f"tables.root={tables.root}", "tables.items.table=sales.products"])
+    context = Context.open(spark, config, Report())
     with pytest.raises(ConfigError, match=r"tables\.items: sales\.products is read in place"):
-        import_amazon(Context.open(spark, config, Report()), None, "meta.json")
+        run_import(context, IMPORTERS["amazon"], {"metadata": "meta.json"})
     assert not tables.exists("rejected_rows")
 
 

@@ -19,7 +19,7 @@ from allmrec.demo.generator import write_shop
 from allmrec.reporting import Report
 from allmrec.runtime.context import Context, RunOptions
 from allmrec.runtime.night import Night
-from allmrec.steps.importing import import_files
+from allmrec.steps.demo import import_shop
 from allmrec.steps.nightly import run_nightly
 from allmrec.steps.train import run_train
 from tests.tiny_models import make_tiny_llm
@@ -111,7 +111,7 @@ def make_shop(new_context: NewContext, folder: Path) -> None:
     tables, files = folder / "tables", folder / "files"
     write_shop(files, 160, 120, seed=7, last_day=LAST_DAY)
     context = new_context(tables)
-    import_files(context, *(str(files / name) for name in ("interactions.csv", "items.jsonl", "users.csv")))
+    import_shop(context, files)
     run_train(Night(context, TRAINED_BEFORE))
     run_nightly(new_context(tables), RUN_DATE)
 

@@ -93,7 +93,9 @@ def test_the_runtime_is_what_its_extra_brings() -> None:
     assert set(CORE) < modules_of("options", "install_requires")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["nightly", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["nightly", "--help"], ["import", "files", "--help"]]
+)
 def test_help_and_version_need_the_core_alone(arguments: list[str]) -> None:
     done = without(NOT_CORE, *arguments)
     assert (done.returncode, done.stderr) == (0, "")
