@@ -1,0 +1,47 @@
+"""Settings of the collaborative-filtering model."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from allmrec.config.sections.base import Count, Fraction, Momentum, Positive, Section
+
+
+class CFConfig(Section):
+    """The collaborative-filtering model."""
+
+    model: Literal["sasrec"] = "sasrec"
+    """The backbone."""
+    loss: Literal["sampled_softmax", "bce"] = "sampled_softmax"
+    """`sampled_softmax`, or `bce` with one negative per position (the paper)."""
+    num_negatives: Count = 1024
+    """Negatives of the sampled softmax, shared by a batch; `bce` always draws one per position."""
+    width: Count = 128
+    """Embedding width D."""
+    item_init: Literal["text", "states", "random"] = "text"
+    """What item embeddings start from: the principal components of the sentence encoder's embeddings
+    (`text`), those of the frozen LLM's own states of the titles (`states`), or random numbers (the papers).
+    """
+    num_blocks: Count = 1
+    """Attention blocks (2 in the SASRec paper)."""
+    num_heads: Count = 1
+    """Attention heads."""
+    network: Literal["pre_norm", "authors"] = "pre_norm"
+    """Form of the attention blocks: `pre_norm`, or `authors`, that of the paper's code (keys and values of
+    un-normed states, residuals around normed ones, padding attended to, dropout on attention weights,
+    Xavier-normal initial weights)."""
+    dropout: Fraction = 0.5
+    """Dropout rate; long, dense histories need less, such as 0.2."""
+    learning_rate: Positive = 1e-3
+    """Adam's learning rate."""
+    beta2: Momentum = 0.999
+    """Adam's second beta (0.98 in the authors' code)."""
+    batch_size: Count = 128
+    """Users per step."""
+    epochs: Count = 60
+    """Maximum number of epochs."""
+    patience: Count | None = 5
+    """Evaluations in a row without a better NDCG@10 of the early-stopping users before training stops; null:
+    all epochs are trained, and the last weights are the result."""
+    evaluate_every: Count = 2
+    """Epochs between two evaluations."""

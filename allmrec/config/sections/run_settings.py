@@ -1,0 +1,41 @@
+"""Settings of runs: Spark, reports, maintenance."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from allmrec.config.sections.base import Count, Section, Text
+
+
+class MaintenanceConfig(Section):
+    """What `allmrec maintain` leaves."""
+
+    keep_days: Count | None = 90
+    """Run dates that stay, in days back from the newest one; null: all stay."""
+    keep_bundles: Count = 3
+    """Trained bundles of each purpose that stay, the newest; and whatever a night that stays has used."""
+    vacuum_hours: Annotated[int, Field(ge=168)] = 168
+    """Hours for which files that only old versions of a table hold stay: more than any run takes. A killed
+    night or training can go on for so long."""
+
+
+class ReportingConfig(Section):
+    """What a command says while it works."""
+
+    json_lines: bool = False
+    """One JSON object per line instead of text: time, run_id, step, run_date and message."""
+
+
+class SparkConfig(Section):
+    """The Spark session that a command starts; under spark-submit what was submitted wins."""
+
+    master: Text | None = None
+    """Master URL; null: the environment's, else `local[*]`. Under spark-submit its own counts."""
+    driver_memory: Text = "4g"
+    """Memory of the driver's JVM. Under spark-submit its own counts."""
+    shuffle_partitions: Count = 8
+    """Number of shuffle partitions, where spark-submit was not given one."""
+    settings: dict[str, str] = {}
+    """Further Spark settings by their Spark names, where spark-submit was not given them."""

