@@ -23,11 +23,10 @@ from allmrec.bundle.bundle import ITEM_COLUMNS
 from allmrec.bundle.manifest import Manifest
 from allmrec.errors import BundleError
 from allmrec.llm.refusal import one_line
+from allmrec.parts import PARTS
 from allmrec.ranking.blend import BlendWeights
 from allmrec.ranking.decision import IN_WORDS, Decision
 
-PARTS = frozenset(("cf", "text", "alignment", "llm", "popularity"))
-"""What a blend may weigh: what `training.blend_parts` may name."""
 FITTED = frozenset(("with_llm", "without_llm"))
 """Blends that every bundle has; those of version 0.1.0 lack the third one, `retrieval`."""
 FLOATS, INTEGERS, BOOLS = (torch.float32,), (torch.int32, torch.int64), (torch.bool,)
@@ -143,7 +142,7 @@ def check_blends(blends: Mapping[str, BlendWeights]) -> None:
         raise ValueError(f"blends {sorted(blends)}, expected with_llm, without_llm and retrieval")
     for name, blend in blends.items():
         parts = {*blend.weights, *blend.part_temperatures}
-        if not blend.weights or not parts <= PARTS:
+        if not blend.weights or not parts <= PARTS.keys():
             raise ValueError(f"{name} weighs {sorted(parts)}, expected parts of {sorted(PARTS)}")
         _check_numbers(f"{name}.weights", blend.weights.values(), 0.0)
         _check_numbers(f"{name}.unknown_offset", [blend.unknown_offset])

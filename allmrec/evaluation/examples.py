@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-RANKERS_OF_EXAMPLES = ("blend", "served")
-"""Rankers whose lists are shown."""
+from allmrec.ranking.rankers import entries
+
 NUM_HAD = 5
 """Newest items of a history that are shown."""
 NUM_LISTED = 5
@@ -51,7 +51,7 @@ def examples(
             continue
         target = own["target"].iloc[0]
         by_ranker = {}
-        for ranker in RANKERS_OF_EXAMPLES:
+        for ranker in (name for name, entry in entries().items() if entry.has_examples):
             order = sorted(zip(own.at[ranker, "ranks"], own.at[ranker, "candidates"], strict=True))
             by_ranker[ranker] = [
                 Listed(titles.get(item, item), item == target) for _, item in order[:NUM_LISTED]

@@ -14,14 +14,12 @@ import pandas as pd
 from allmrec import metrics
 from allmrec.evaluation import list_metrics
 from allmrec.evaluation.report import COLUMNS, COST, NUM_BINS, by_protocol, target_ranks_of
-from allmrec.ranking.rankers import RANKERS
+from allmrec.ranking.rankers import entries
 
 FIRST = 10
 """Items of a list that are looked at."""
 SCENARIO = "lists"
 """What `evaluation_results` calls these figures."""
-CALIBRATION_OF = ("blend", "with_llm", "served")
-"""Rankers whose probabilities are shown beside what came true."""
 
 
 def list_figures(
@@ -105,14 +103,14 @@ class Bin(NamedTuple):
 def calibration(lists: pd.DataFrame) -> list[Bin]:
     """Return stated probabilities beside what came true, in bins of equally many candidates.
 
-    Of `CALIBRATION_OF` on retrieved lists; nothing where no list has probabilities.
+    Of the plotted rankers on retrieved lists; nothing where no list has probabilities.
     """
     own = lists[(lists["protocol"] == "retrieved") & lists["probabilities"].notna()]
     by_ranker = {str(ranker): rows for ranker, rows in own.groupby("model")}
     return [
         Bin(ranker, *one)
-        for ranker in CALIBRATION_OF
-        if ranker in by_ranker
+        for ranker, entry in entries().items()
+        if entry.is_plotted and ranker in by_ranker
         for one in list_metrics.calibration_bins(*stated_and_true(by_ranker[ranker]), NUM_BINS)
     ]
 
@@ -127,8 +125,10 @@ def cost_figures(
     """
     per_user = {part: seconds[part] / num if num else float("nan") for part, num in num_users.items()}
     rows = []
+    table = entries()
     for model in models:
-        parts = ("lists", "llm") if model in RANKERS and RANKERS[model].asks_llm else ("lists",)
-        value, n = 1000 * sum(per_user[part] for part in parts), num_users[parts[-1]]
+        parts = ("lists", "llm") if model in table and table[model].asks_llm else ("lists",)
+        value = 1000 * sum(per_user[part] for part in parts)
+        n = num_users[parts[-1]]
         rows.append(("retrieved", SCENARIO, model, COST, value, float("nan"), float("nan"), n))
     return pd.DataFrame(rows, columns=COLUMNS).astype({"n": "int64"})

@@ -12,9 +12,6 @@ from allmrec.evaluation.plots import ByPopularity, Cost
 from allmrec.evaluation.report import COST, HEADLINE
 from allmrec.ranking.rankers import label_of
 
-FOR_THE_PAGE = ("with_llm",)
-"""Rankers that the page alone shows by popularity and by probability; the text keeps its columns."""
-
 
 def markdown(content: Content) -> str:
     """Return the content as text."""
@@ -27,9 +24,8 @@ def markdown(content: Content) -> str:
     if content.costs:
         blocks.append(_costs(content.costs))
     blocks += map(_by_popularity, content.by_popularity)
-    bins = [one for one in content.calibration if one.ranker not in FOR_THE_PAGE]
-    if bins:
-        blocks.append(_calibration(bins))
+    if content.calibration:
+        blocks.append(_calibration(content.calibration))
     return "\n".join([*blocks, *map(_example, content.examples)])
 
 
@@ -50,12 +46,11 @@ def _costs(costs: Iterable[Cost]) -> str:
 
 
 def _by_popularity(one: ByPopularity) -> str:
-    lines = {ranker: values for ranker, values in one.lines.items() if ranker not in FOR_THE_PAGE}
     rows = [
-        [f"{popularity:,.1f}", *(f"{values[place]:.3f}" for values in lines.values())]
+        [f"{popularity:,.1f}", *(f"{values[place]:.3f}" for values in one.lines.values())]
         for place, popularity in enumerate(one.popularity)
     ]
-    head = ["interactions", *map(label_of, lines)]
+    head = ["interactions", *map(label_of, one.lines)]
     return _block(f"{one.protocol}, {words.BY_POPULARITY}", _table(head, rows))
 
 

@@ -12,9 +12,7 @@ from allmrec import metrics
 from allmrec.evaluation.condition import condition_and_group
 from allmrec.evaluation.report import COST, HEADLINE, NUM_BINS, by_protocol, target_ranks_of
 from allmrec.evaluation.words import TITLES
-
-LINES_BY_POPULARITY = ("popularity", "text", "cf", "blend", "with_llm", "served")
-"""Rankers that are shown by the popularity of the target."""
+from allmrec.ranking.rankers import entries
 
 
 class ByPopularity(NamedTuple):
@@ -39,7 +37,7 @@ class Cost(NamedTuple):
 
 
 def by_popularity(ranks: pd.DataFrame, counts: Mapping[str, int]) -> list[ByPopularity]:
-    """Return the headline metric by the popularity of the target, for each protocol that has users.
+    """Return the plotted rankers' headline metric by the popularity of the target, for each protocol.
 
     Users are in order of their target's interactions in training, which `counts` has by item; `ranks` are
     those of `results`.
@@ -54,8 +52,8 @@ def by_popularity(ranks: pd.DataFrame, counts: Mapping[str, int]) -> list[ByPopu
             continue
         popularity = [float(popularity_U[part].mean()) for part in bins]
         lines = {}
-        for ranker in LINES_BY_POPULARITY:
-            if ranker in by_model:
+        for ranker, entry in entries().items():
+            if entry.is_plotted and ranker in by_model:
                 values_U = metrics.PER_USER[HEADLINE](target_ranks_of(by_model[ranker]))
                 lines[ranker] = [float(values_U[part].mean()) for part in bins]
         found.append(ByPopularity(TITLES[protocol], popularity, lines))

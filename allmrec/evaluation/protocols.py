@@ -24,10 +24,11 @@ import pandas as pd
 from allmrec.config import Config
 from allmrec.evaluation.negatives import lists_with_target
 from allmrec.evaluation.ranks import ranks_in_catalogue, ranks_of_candidates, target_ranks
+from allmrec.parts import PARTS
 from allmrec.ranking import ties
 from allmrec.ranking.candidate_lists import CandidateLists
 from allmrec.ranking.decision import resolved
-from allmrec.ranking.rankers import RANKERS, Ranker, rankers
+from allmrec.ranking.rankers import Ranker, entries, rankers
 from allmrec.ranking.served import CalibratedRanker, ServedOrder, probabilities
 from allmrec.scoring.retrieval import Retriever
 from allmrec.scoring.scorer import Scorer
@@ -99,7 +100,8 @@ def predictions(
     """
     table = rankers(scorer.bundle.blends, resolved(config.scoring, scorer.bundle.decision))
     if protocol == "catalogue":
-        able = {name: ranker for name, ranker in table.items() if RANKERS[name].scores_catalogue}
+        known = entries()
+        able = {name: ranker for name, ranker in table.items() if known[name].scores_catalogue}
         size = max(1, MAX_SCORES // len(retriever.all_items))
         for start in range(0, len(users), size):
             piece = users.iloc[start : start + size]
@@ -118,10 +120,10 @@ def predictions(
         scores_BC = ranker.scores(lists)
         ranks = ranks_of_candidates(scores_BC, lists, config.seed)
         found = target_ranks(rows["candidates"].tolist(), ranks, rows["target"].tolist())
-        if name == "llm" and config.scoring.mode != "rank":
+        if name in PARTS and PARTS[name].reads_llm and config.scoring.mode != "rank":
             # The LLM says a title and nothing of the others: it is the target's, or a miss.
             columns_B = lists.columns_of(rows["target"].tolist())
-            said_BC = np.isfinite(lists.part("llm"))
+            said_BC = np.isfinite(lists.part(name))
             found = [
                 1 if column >= 0 and said_C[column] else None
                 for column, said_C in zip(columns_B.tolist(), said_BC, strict=True)
@@ -142,7 +144,7 @@ def _probabilities(
 ) -> np.ndarray | None:
     """Return how likely each candidate comes next, [B, C] float64; None where the ranker does not say."""
     served, ranker = cast(ServedOrder, table["served"]), table[name]
-    if protocol != "retrieved" or not RANKERS[name].is_calibrated:
+    if protocol != "retrieved" or not entries()[name].is_calibrated:
         return None
     if ranker is served:
         return probabilities(scores_BC, served.order(lists).temperatures, served.recall)
@@ -178,7 +180,7 @@ def _in_catalogue(
     """Yield a frame per ranker: the target's rank among all items, and the best others."""
     names, targets = users["user_id"].tolist(), users["target"].tolist()
     lists = retriever.score_all(names, users["history"].tolist())
-    lists = scorer.align_all(lists)
+    lists = scorer.fill_catalogue(lists)
     ids = lists.ids[0]
     index = retriever.bundle.index
     columns_B = np.array([index[target] - 1 for target in targets], dtype=np.int64)

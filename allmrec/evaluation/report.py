@@ -12,7 +12,7 @@ from allmrec.config import EvaluationConfig
 from allmrec.evaluation.comparison import Comparison, paired
 from allmrec.evaluation.protocols import PROTOCOLS
 from allmrec.evaluation.scenarios import SCENARIOS, scenario_rows, warm_cold
-from allmrec.ranking.rankers import RANKERS
+from allmrec.ranking.rankers import entries
 
 COST = "s per 1,000 users"
 """Metric: seconds of one worker for the lists of 1,000 users, retrieval included."""
@@ -60,7 +60,7 @@ def by_protocol(ranks: pd.DataFrame) -> Iterator[tuple[str, dict[str, pd.DataFra
             continue
         of_protocol = ranks[ranks["protocol"] == protocol]
         if protocol == "catalogue":
-            rerankers = [name for name, entry in RANKERS.items() if not entry.scores_catalogue]
+            rerankers = [name for name, entry in entries().items() if not entry.scores_catalogue]
             reranked = (ranks["protocol"] == "retrieved") & ranks["model"].isin(rerankers)
             of_protocol = pd.concat([of_protocol, ranks[reranked]])
         yield (
@@ -74,7 +74,8 @@ def by_protocol(ranks: pd.DataFrame) -> Iterator[tuple[str, dict[str, pd.DataFra
 
 def _in_order(models: set[str]) -> list[str]:
     """Return rankers in the order of the table; those that it lacks, of another version, come last."""
-    return [name for name in RANKERS if name in models] + sorted(models - RANKERS.keys())
+    known = entries()
+    return [name for name in known if name in models] + sorted(models - known.keys())
 
 
 def target_ranks_of(of_model: pd.DataFrame, column: str = "target_rank") -> np.ndarray:

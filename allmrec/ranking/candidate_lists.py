@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-COLUMN_OF_PART = {"cf": "cf_scores", "text": "text_scores"}
-"""Parts that the table `candidates` keeps, and their columns there."""
+from allmrec.parts import PARTS
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ class CandidateLists:
                     dtype=np.float64,
                 )
             )
-            for part, column in COLUMN_OF_PART.items()
+            for part, column in _columns_of_parts().items()
         }
         return replace(lists.with_parts(parts), use_llm=frame["use_llm"].to_numpy(dtype=bool))
 
@@ -123,7 +122,7 @@ class CandidateLists:
         All but user_id hold lists as long as the user has candidates; a missing score is None.
         """
         columns = {"user_id": self.users, "item_ids": self.listed(self.ids)}
-        columns |= {column: self.listed(self.part(part)) for part, column in COLUMN_OF_PART.items()}
+        columns |= {column: self.listed(self.part(part)) for part, column in _columns_of_parts().items()}
         return pd.DataFrame({**columns, "sources": self.listed(self.sources)})
 
     def __len__(self) -> int:
@@ -234,6 +233,11 @@ class CandidateLists:
                 }
             ),
         )
+
+
+def _columns_of_parts() -> dict[str, str]:
+    """Return the parts in the table `candidates`, and their columns there."""
+    return {name: part.candidate_column for name, part in PARTS.items() if part.candidate_column is not None}
 
 
 def filled(values_BC: np.ndarray, present_BC: np.ndarray) -> np.ndarray:

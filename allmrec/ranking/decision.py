@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from allmrec.config import ScoringConfig
+from allmrec.parts import BLEND_WITH_LLM, BLEND_WITHOUT_LLM, OLD_NAMES
 
-WITHOUT_LLM, TITLES = "without_llm", "titles"
 IN_WORDS = {
-    WITHOUT_LLM: "the blend without the LLM",
-    TITLES: "the blend with the LLM",
+    BLEND_WITHOUT_LLM: "the blend without the LLM",
+    BLEND_WITH_LLM: "the blend with the LLM",
 }
 
 
@@ -50,9 +50,13 @@ class Decision:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Decision:
-        """Return the decision of a JSON object made by `to_json`."""
-        compared = tuple(ComparedOrder(**order) for order in fields["compared"])
-        return cls(fields["served"], compared, fields["num_users"])
+        """Return the decision of a JSON object made by `to_json`, also of one with old names."""
+        compared = tuple(
+            ComparedOrder(**order | {"name": OLD_NAMES.get(order["name"], order["name"])})
+            for order in fields["compared"]
+        )
+        served = fields["served"]
+        return cls(OLD_NAMES.get(served, served), compared, fields["num_users"])
 
     def __str__(self) -> str:
         """Return it as one sentence."""
@@ -88,5 +92,5 @@ def resolved(settings: ScoringConfig, decision: Decision | None) -> ScoringConfi
     """
     if settings.order != "auto":
         return settings
-    is_left_out = settings.mode == "rank" and decision is not None and decision.served == WITHOUT_LLM
-    return settings.model_copy(update={"order": "without_llm" if is_left_out else "blend"})
+    is_left_out = settings.mode == "rank" and decision is not None and decision.served == BLEND_WITHOUT_LLM
+    return settings.model_copy(update={"order": BLEND_WITHOUT_LLM if is_left_out else BLEND_WITH_LLM})

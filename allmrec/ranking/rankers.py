@@ -1,54 +1,36 @@
-"""Rankers by name: everything that can order candidate lists, one entry of a table each.
+"""Rankers by name: everything that can order candidate lists.
 
-    popularity   interactions in training
-    text         similarity of the item's text to the history's
-    cf           the CF model by itself
-    alignment    the trained projections by themselves: cosine of O_u and O_i, without the LLM
-    blend        the weighted parts without the LLM
-    llm          A-LLMRec by itself: the LLM's choice score of the candidates that it read; the others follow
-    llm_floor    the candidates that the LLM read, in drawn order; the others follow
-    with_llm     the weighted parts with the LLM, among the candidates that it read
-    served       what a night serves under `scoring.order` and `scoring.mode`
+    a part of PARTS      the part alone (`allmrec.parts`): popularity, text, cf, alignment, llm
+    blend_without_llm    the weighted parts without the LLM
+    llm_floor            the candidates that the LLM read, in drawn order; the others follow
+    blend_with_llm       the weighted parts with the LLM, among the candidates that it read
+    served               the order of a night under `scoring.order` and `scoring.mode`
 
-A new ranker is an entry of `RANKERS`: evaluations, their reports and pages, and comparisons have it.
+A new part is a ranker by itself; any other new ranker is an entry of `RANKERS`. Evaluations, their reports
+and pages, and comparisons have it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 
 from allmrec.config import ScoringConfig
+from allmrec.parts import BLEND_WITH_LLM, BLEND_WITHOUT_LLM, PARTS, Part, reads_llm
 from allmrec.ranking.blend import BlendWeights
-from allmrec.ranking.candidate_lists import CandidateLists, filled
-from allmrec.ranking.served import AmongRead, CalibratedRanker, LLMFirst, ServedOrder
+from allmrec.ranking.candidate_lists import CandidateLists
+from allmrec.ranking.served import AmongRead, CalibratedRanker, LLMFirst, PartRanker, ServedOrder
 
 
 class Ranker(Protocol):
-    """What orders candidates."""
+    """Orders candidates."""
 
     def scores(self, lists: CandidateLists) -> np.ndarray:
         """Return a score per candidate, [B, C] float64, higher is better; −inf beyond a user's candidates."""
         ...
-
-
-@dataclass(frozen=True)
-class PartRanker:
-    """Orders by one part alone; a candidate that does not have it comes after all that do."""
-
-    part: str
-    temperature: float = 1.0
-    """probability = softmax(score / temperature)."""
-
-    def scores(self, lists: CandidateLists) -> np.ndarray:
-        """Return the part, [B, C] float64, missing values 1 below the user's lowest.
-
-        −inf beyond a user's candidates.
-        """
-        return filled(lists.part(self.part), lists.present)
 
 
 Blends = Mapping[str, BlendWeights]
@@ -57,7 +39,7 @@ Blends = Mapping[str, BlendWeights]
 
 @dataclass(frozen=True)
 class Entry:
-    """A ranker of the table."""
+    """A ranker, and where reports show it."""
 
     label: str
     """Its name in a report."""
@@ -70,86 +52,103 @@ class Entry:
     """Whether the LLM may decide its order, and so is part of its cost."""
     colour: str = "#888888"
     """Its colour in a plot, on a light and on a dark background."""
+    is_plotted: bool = False
+    """Whether reports show it by popularity, and its probabilities, if any, beside the outcome."""
+    has_examples: bool = False
+    """Whether reports show its lists of the example users."""
 
 
 def rankers(blends: Blends, settings: ScoringConfig) -> dict[str, Ranker]:
-    """Return every ranker of `RANKERS` by its name, in the order of a report."""
-    return {name: entry.make(blends, settings) for name, entry in RANKERS.items()}
+    """Return every ranker of `entries` by its name, in the order of a report."""
+    return {name: entry.make(blends, settings) for name, entry in entries().items()}
 
 
 def label_of(name: str) -> str:
     """Return a ranker's name in a report; its own name where the table lacks it."""
-    return RANKERS[name].label if name in RANKERS else name
+    entry = entries().get(name)
+    return name if entry is None else entry.label
 
 
 def colour_of(name: str) -> str:
     """Return a ranker's colour in a plot; that of an entry without one where the table lacks it."""
-    return RANKERS[name].colour if name in RANKERS else Entry.colour
+    entry = entries().get(name)
+    return Entry.colour if entry is None else entry.colour
 
 
 def served_order(blends: Blends, settings: ScoringConfig) -> ServedOrder:
-    """Return what a night serves: `scoring.order` names the ranker, `scoring.mode` how the LLM is asked.
+    """Return the order of a night: `scoring.order` names the ranker, `scoring.mode` how the LLM is asked.
 
     Raises ValueError for `auto`, which `allmrec.ranking.decision.resolved` makes another one of.
     """
     if settings.order == "auto":
         raise ValueError("scoring.order: auto, expected one that the bundle's decision resolved")
-    table = _calibrated(blends)
-    with_llm: dict[str, CalibratedRanker | None] = {
-        "blend": table["with_llm"],
-        "llm": table["llm"],
-        "without_llm": None,
-        "cf": None,
-    }
+    blend = blends["without_llm"]
+    named = cast(CalibratedRanker, entries()[settings.order].make(blends, settings))
+    asks_llm = reads_llm(settings.order)
+    with_llm = named if asks_llm else None
     return ServedOrder(
-        blend=table["blend"],
-        without_llm=table["cf" if settings.order == "cf" else "blend"],
-        with_llm=with_llm[settings.order] if settings.mode == "rank" else LLMFirst(table["blend"]),
-        recall=blends["without_llm"].recall,
+        blend=blend,
+        without_llm=blend if asks_llm else named,
+        with_llm=with_llm if settings.mode == "rank" else LLMFirst(blend),
+        recall=blend.recall,
     )
 
 
-def _calibrated(blends: Blends) -> dict[str, CalibratedRanker]:
-    """Return the rankers whose scores have a fitted temperature, by name."""
-    blend, blend_with_llm = blends["without_llm"], blends["with_llm"]
-    return {
-        "cf": PartRanker("cf", blend.part_temperatures.get("cf", 1.0)),
-        "blend": blend,
-        "llm": PartRanker("llm", blend_with_llm.part_temperatures.get("llm", 1.0)),
-        "with_llm": AmongRead(blend_with_llm, blend),
-    }
+def entries() -> dict[str, Entry]:
+    """Return every ranker by its name, in the order of a report: first those without the LLM."""
+    of_parts = {name: _entry_of(name, part) for name, part in PARTS.items()}
+    without_llm = {name: entry for name, entry in of_parts.items() if not entry.asks_llm}
+    blend = {BLEND_WITHOUT_LLM: RANKERS[BLEND_WITHOUT_LLM]}
+    return without_llm | blend | of_parts | RANKERS
 
 
-def _of_part(part: str) -> Callable[[Blends, ScoringConfig], Ranker]:
-    return lambda blends, settings: PartRanker(part)
+def _entry_of(name: str, part: Part) -> Entry:
+    """Return the ranker of a part."""
+    return Entry(
+        part.label,
+        _of_part(name),
+        scores_catalogue=part.scores_catalogue,
+        is_calibrated=part.is_calibrated,
+        asks_llm=part.reads_llm,
+        colour=part.colour,
+        is_plotted=part.is_plotted,
+    )
 
 
-def _of_blends(name: str) -> Callable[[Blends, ScoringConfig], Ranker]:
-    return lambda blends, settings: _calibrated(blends)[name]
+def _of_part(part: str) -> Callable[[Blends, ScoringConfig], PartRanker]:
+    """Return the function that makes a part's ranker, with the temperature that training fitted for it."""
+    blend = "with_llm" if reads_llm(part) else "without_llm"
+    return lambda blends, settings: PartRanker(part, blends[blend].part_temperatures.get(part, 1.0))
+
+
+def _blend_with_llm(blends: Blends) -> AmongRead:
+    """Return the blend with the LLM among what it read, and the blend without it for the rest."""
+    return AmongRead(blends["with_llm"], blends["without_llm"])
 
 
 RANKERS: dict[str, Entry] = {
-    "popularity": Entry("popularity", _of_part("popularity"), colour="#868c93"),
-    "text": Entry("text similarity", _of_part("text"), colour="#b58900"),
-    "cf": Entry("CF model", _of_blends("cf"), is_calibrated=True, colour="#2a78b5"),
-    "alignment": Entry("projections alone", _of_part("alignment"), colour="#6c71c4"),
-    "blend": Entry("blend without LLM", _of_blends("blend"), is_calibrated=True, colour="#2aa198"),
-    "llm": Entry(
-        "A-LLMRec",
-        _of_blends("llm"),
-        scores_catalogue=False,
+    BLEND_WITHOUT_LLM: Entry(
+        "blend without LLM",
+        lambda blends, settings: blends["without_llm"],
         is_calibrated=True,
-        asks_llm=True,
-        colour="#d33682",
+        colour="#2aa198",
+        is_plotted=True,
+        has_examples=True,
     ),
-    "llm_floor": Entry("floor of A-LLMRec", _of_part("read"), scores_catalogue=False, colour="#c77ca3"),
-    "with_llm": Entry(
+    "llm_floor": Entry(
+        "floor of A-LLMRec",
+        lambda blends, settings: PartRanker("read"),
+        scores_catalogue=False,
+        colour="#c77ca3",
+    ),
+    BLEND_WITH_LLM: Entry(
         "blend with LLM",
-        _of_blends("with_llm"),
+        lambda blends, settings: _blend_with_llm(blends),
         scores_catalogue=False,
         is_calibrated=True,
         asks_llm=True,
         colour="#8a3ffc",
+        is_plotted=True,
     ),
     "served": Entry(
         "served order",
@@ -158,6 +157,8 @@ RANKERS: dict[str, Entry] = {
         is_calibrated=True,
         asks_llm=True,
         colour="#1a7f37",
+        is_plotted=True,
+        has_examples=True,
     ),
 }
-"""Every ranker, in the order of a report."""
+"""The rankers that are no single part, in the order of a report."""

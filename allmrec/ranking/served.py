@@ -12,8 +12,9 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
+from allmrec.parts import PARTS
 from allmrec.ranking import ties
-from allmrec.ranking.candidate_lists import CandidateLists
+from allmrec.ranking.candidate_lists import CandidateLists, filled
 
 COLUMNS = (
     *(
@@ -31,13 +32,6 @@ COLUMNS = (
 )
 """Columns of `ranked_rows`."""
 
-PART_OF_COLUMN = {
-    "llm_logprob": "llm_logprob",
-    "alignment_score": "alignment",
-    "cf_score": "cf",
-    "text_score": "text",
-}
-
 
 class CalibratedRanker(Protocol):
     """A ranker whose scores give probabilities: softmax(score / temperature)."""
@@ -50,6 +44,22 @@ class CalibratedRanker(Protocol):
     def scores(self, lists: CandidateLists) -> np.ndarray:
         """Return a score per candidate, [B, C] float64: finite, and −inf beyond a user's candidates."""
         ...
+
+
+@dataclass(frozen=True)
+class PartRanker:
+    """Orders by one part alone; a candidate that does not have it comes after all that do."""
+
+    part: str
+    temperature: float = 1.0
+    """probability = softmax(score / temperature)."""
+
+    def scores(self, lists: CandidateLists) -> np.ndarray:
+        """Return the part, [B, C] float64, missing values 1 below the user's lowest.
+
+        −inf beyond a user's candidates.
+        """
+        return filled(lists.part(self.part), lists.present)
 
 
 @dataclass(frozen=True)
@@ -68,11 +78,10 @@ class LLMFirst:
 
     def scores(self, lists: CandidateLists) -> np.ndarray:
         """Return the blend's scores, [B, C] float64, the LLM's choice lifted one temperature above them."""
-        scores_BC, choice_BC = self.blend.scores(lists), lists.part("llm")
-        rows_B, first_B = (
-            np.arange(len(lists)),
-            np.where(np.isnan(choice_BC), -np.inf, choice_BC).argmax(axis=1),
-        )
+        scores_BC = self.blend.scores(lists)
+        choice_BC = lists.part("llm")
+        rows_B = np.arange(len(lists))
+        first_B = np.where(np.isnan(choice_BC), -np.inf, choice_BC).argmax(axis=1)
         above_B = scores_BC.max(axis=1) + self.temperature
         scores_BC[rows_B, first_B] = np.maximum(above_B, scores_BC[rows_B, first_B])
         return scores_BC
@@ -133,9 +142,7 @@ class ServedOrder:
     blend: CalibratedRanker
     """The blend without the LLM: orders whatever the two below cannot."""
     without_llm: CalibratedRanker
-    """Orders the users whom the LLM is not asked about: the blend, or the CF model where `scoring.order` is
-    cf.
-    """
+    """Orders the users whom the LLM is not asked about: the blend, or the part that `scoring.order` names."""
     with_llm: CalibratedRanker | None
     """Orders the users whom the LLM has scored; None: nobody's list is ordered with it."""
     recall: float = 1.0
@@ -150,8 +157,7 @@ class ServedOrder:
         scores_BC = self.blend.scores(lists)
         temperatures_B = np.full(len(lists), self.blend.temperature)
         if self.without_llm is not self.blend:
-            # A history that the CF model does not know is left to the blend's other parts.
-            known_B = ~np.isnan(lists.part("cf")).all(axis=1)
+            known_B = _known_to(self.without_llm, lists)
             scores_BC[known_B] = self.without_llm.scores(lists)[known_B]
             temperatures_B[known_B] = self.without_llm.temperature
         asked_B = lists.use_llm & (self.with_llm is not None)
@@ -169,6 +175,16 @@ class ServedOrder:
         return ServedScores(
             scores_BC, temperatures_B, sources_B, _reasons(lists, asked_B & ~answered_B, popular_B)
         )
+
+
+def _known_to(ranker: CalibratedRanker, lists: CandidateLists) -> np.ndarray:
+    """Return whom a ranker can order, [B] bool.
+
+    A user whose candidates all lack the ranker's part is left to the blend's other parts.
+    """
+    if isinstance(ranker, PartRanker):
+        return ~np.isnan(lists.part(ranker.part)).all(axis=1)
+    return np.ones(len(lists), dtype=bool)
 
 
 def _reasons(lists: CandidateLists, failed_B: np.ndarray, popular_B: np.ndarray) -> np.ndarray:
@@ -210,7 +226,8 @@ def ranked_rows(lists: CandidateLists, served: ServedOrder, top_k: int, seed: in
         "item_id": lists.ids[at_N],
         "score": order.scores[at_N],
         "probability": probability_BC[at_N],
-        **{column: lists.part(part)[at_N] for column, part in PART_OF_COLUMN.items()},
+        "llm_logprob": lists.part("llm_logprob")[at_N],
+        **{part.column: lists.part(name)[at_N] for name, part in PARTS.items() if part.column is not None},
         "source": order.sources[row_N],
         "fallback_reason": order.reasons[row_N],
     }

@@ -1,4 +1,4 @@
-"""The scorer: candidate lists in, the same lists with the alignment score and the LLM's voice out.
+"""The scorer: candidate lists in, the same lists with the fillers' and the LLM's parts out.
 
 No Spark.
 """
@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from allmrec import seeds
 from allmrec.bundle import Bundle
@@ -25,13 +25,11 @@ from allmrec.llm.prompt import PromptLayout
 from allmrec.llm.requests import RequestBuilder
 from allmrec.ranking.candidate_lists import CandidateLists
 from allmrec.ranking.ties import best_first, ranks
-
-PAIRS = 8192
-"""Users' and candidates' soft tokens that are compared at a time: [PAIRS, H] float32, twice."""
+from allmrec.scoring.fillers import Users, filled_catalogue, filled_parts
 
 
 class Scorer:
-    """Scores candidates with one bundle. Without an LLM only the alignment score is computed.
+    """Scores candidates with one bundle. Without an LLM only the fillers' parts are computed.
 
     The prompt is the bundle's own (its titles, priors and blends belong to it); `config` says how to score.
     """
@@ -46,8 +44,6 @@ class Scorer:
         self.soft_items = (
             bundle.soft_items.to(self.device) if is_trained else self.rec.text_soft_items().float()
         )
-        counts_I = bundle.items["num_interactions"].to_numpy(dtype=np.float64)
-        self.num_interactions = np.concatenate([[0.0], counts_I])
         prompt = bundle.config.prompt
         self.priors = bundle.priors if prompt.layout == "no_list" and prompt.subtract_prior else None
         self.requests: RequestBuilder | None = None
@@ -57,19 +53,16 @@ class Scorer:
     def score(self, lists: CandidateLists, read_all: bool = False) -> CandidateLists:
         """Return the lists with the parts that retrieval does not know, and `llm_failures`.
 
-        They are `popularity`, `alignment`, `read`, `llm_logprob` and `llm`. `alignment` is cos(O_u, O_c), 0
-        for a user without any history that the bundle knows. The LLM is asked about the users with `use_llm`.
-        It reads the best `scoring.llm_candidates` of the blend without it, or all of them (`read_all`). A
-        failure is prompt_too_long, out_of_memory, non_finite_score or, in `free` mode, no_candidate. In the
-        modes `generate` and `free` only decoded candidates have LLM parts. History items that the bundle
-        lacks are passed over. Raises BundleError for a candidate it lacks.
+        They are those of `allmrec.scoring.fillers`, and `read`, `llm_logprob` and `llm`. The LLM is asked
+        about the users with `use_llm`. It reads the best `scoring.llm_candidates` of the blend without it, or
+        all of them (`read_all`). A failure is prompt_too_long, out_of_memory, non_finite_score or, in `free`
+        mode, no_candidate. In the modes `generate` and `free` only decoded candidates have LLM parts. History
+        items that the bundle lacks are passed over. Raises BundleError for a candidate it lacks.
         """
         histories = self._histories(lists)
         candidates = [self._indexed(items) for items in lists.listed(lists.ids)]
-        users_BH, alignment_N = self._alignment(histories, candidates)
-        items_N = np.array([idx for items in candidates for idx in items], dtype=np.int64)
-        parts = {"popularity": self.num_interactions[items_N], "alignment": alignment_N}
-        lists = lists.with_parts({name: lists.spread(values_N) for name, values_N in parts.items()})
+        users = self._users(histories)
+        lists = lists.with_parts(filled_parts(users, candidates, lists))
         logprobs_BC, choices_BC = np.full(lists.ids.shape, np.nan), np.full(lists.ids.shape, np.nan)
         read_BC = np.where(lists.present, 0.0, np.nan)
         failures_B = np.full(len(lists), None, dtype=object)
@@ -81,7 +74,7 @@ class Scorer:
                 [candidates[row][column] for column in own.tolist()]
                 for row, own in zip(asked, columns, strict=True)
             ]
-            soft_users = self._soft_users_asked([histories[row] for row in asked], users_BH[asked])
+            soft_users = self._soft_users_asked([histories[row] for row in asked], users.soft_BH[asked])
             scored = self._ask([(lists.users[row], histories[row]) for row in asked], read, soft_users)
             for number, row in enumerate(asked):
                 read_BC[row, columns[number]] = 1.0
@@ -129,21 +122,20 @@ class Scorer:
         ]
         return self._llm_scores(requests, candidates, users_BH)
 
-    @torch.inference_mode()
-    def align_all(self, lists: CandidateLists) -> CandidateLists:
-        """Return lists of the bundle's whole catalogue (`Retriever.score_all`) with the Scorer's own parts.
+    def fill_catalogue(self, lists: CandidateLists) -> CandidateLists:
+        """Return lists of the bundle's whole catalogue (`Retriever.score_all`) with the fillers' parts.
 
-        They are `popularity` and `alignment`: the LLM reads no whole catalogue.
+        The LLM reads no whole catalogue.
         """
-        histories = self._histories(lists)
-        users_BH = self.rec.soft_users(self._padded(histories), self.soft_items).float()
-        users_BH = nn.functional.normalize(users_BH, dim=1)
-        items_IH = nn.functional.normalize(self.soft_items[1:].float(), dim=1)
-        cosine_BI = (users_BH @ items_IH.T).double().cpu().numpy()
-        has_history_B1 = np.array([bool(history) for history in histories])[:, None]
-        popularity_BI = np.broadcast_to(self.num_interactions[1:], lists.ids.shape)
-        alignment_BI = np.where(has_history_B1, cosine_BI, 0.0)
-        return lists.with_parts({"popularity": popularity_BI, "alignment": alignment_BI})
+        return lists.with_parts(filled_catalogue(self._users(self._histories(lists)), lists))
+
+    @torch.inference_mode()
+    def _users(self, histories: list[list[int]]) -> Users:
+        """Return the users of these histories as the fillers take them."""
+        soft_BH = self.soft_items[:0].float()
+        if histories:
+            soft_BH = self.rec.soft_users(self._padded(histories), self.soft_items).float()
+        return Users(self.bundle, histories, soft_BH, self.soft_items)
 
     def _histories(self, lists: CandidateLists) -> list[list[int]]:
         """Return the item_idx of every history, those that the bundle lacks passed over."""
@@ -159,30 +151,6 @@ class Scorer:
                 "expected every candidate there"
             )
         return [self.bundle.index[item] for item in items]
-
-    @torch.inference_mode()
-    def _alignment(
-        self, histories: list[list[int]], candidates: list[list[int]]
-    ) -> tuple[Tensor, np.ndarray]:
-        """Return O_u [B, H] float32 and every candidate's cosine with it, [sum of candidates] float64."""
-        if not histories:
-            return self.soft_items[:0].float(), np.zeros(0)
-        users_BH = self.rec.soft_users(self._padded(histories), self.soft_items).float()
-        counts = torch.tensor([len(items) for items in candidates], dtype=torch.long)
-        item_N = torch.tensor(
-            [idx for items in candidates for idx in items], dtype=torch.long, device=self.device
-        )
-        row_N = torch.repeat_interleave(torch.arange(len(counts)), counts).to(self.device)
-        if not len(item_N):
-            return users_BH, np.zeros(0)
-        cosine_N = torch.cat([
-            nn.functional.cosine_similarity(users_BH[rows], self.soft_items[items].float(), dim=1)
-            for rows, items in zip(row_N.split(PAIRS), item_N.split(PAIRS), strict=True)
-        ])  # fmt: skip
-        has_history_B = torch.tensor(
-            [bool(history) for history in histories], dtype=torch.bool, device=self.device
-        )
-        return users_BH, cosine_N.where(has_history_B[row_N], 0.0).double().cpu().numpy()
 
     def _padded(self, histories: list[list[int]]) -> Tensor:
         """Return the newest item_idx of every history, [B, L] int64, left-padded with 0."""

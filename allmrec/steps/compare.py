@@ -10,6 +10,7 @@ from allmrec.errors import InputError
 from allmrec.evaluation.comparison import in_words, paired
 from allmrec.evaluation.report import HEADLINE, by_protocol, target_ranks_of
 from allmrec.evaluation.words import TITLES
+from allmrec.parts import OLD_RANKERS
 from allmrec.ranking.rankers import label_of
 from allmrec.runtime.context import Context
 from allmrec.steps.evaluate import LEAVE_ONE_OUT
@@ -50,6 +51,7 @@ def _ranks(context: Context, name: str) -> pd.DataFrame:
     table = context.tables.read("evaluation_predictions").where(F.col("protocol").isNotNull())
     own = (F.col("bundle_id") == bundle_id) & (F.col("scenario") == (condition or LEAVE_ONE_OUT))
     rows = pd.DataFrame(table.where(own).select(*KEYS, "target_rank").toPandas())
+    rows["model"] = rows["model"].replace(OLD_RANKERS)
     if rows.empty:
         known = sorted(_name(*row) for row in table.select("bundle_id", "scenario").distinct().collect())
         raise InputError(

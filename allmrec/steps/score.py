@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from allmrec.bundle import decision_of
 from allmrec.config import Config, ScoringConfig, fingerprint
 from allmrec.data.columns import midnight
+from allmrec.parts import reads_llm
 from allmrec.ranking.decision import resolved
 from allmrec.runtime import bundle_store, gates
 from allmrec.runtime.carried import LastNight, carried_rows, last_night, with_carried
@@ -93,7 +94,7 @@ def settings_of_lists(config: Config) -> str:
 
 def uses_llm(settings: ScoringConfig, run_date: date) -> Column:
     """Return whether the LLM is asked about a user: one active lately, and an order that reads it."""
-    if settings.order in ("cf", "without_llm"):
+    if not reads_llm(settings.order):
         return F.lit(False)
     if settings.active_within_days is None:
         return F.size("history") > 0

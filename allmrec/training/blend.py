@@ -18,14 +18,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from allmrec import metrics, seeds
+from allmrec.parts import PARTS
 from allmrec.ranking import ties
 from allmrec.ranking.blend import BlendWeights, blend_features
 from allmrec.ranking.candidate_lists import CandidateLists, filled
 from allmrec.ranking.served import log_softmax
 from allmrec.training.logit import SHRINK, fit_logit
-
-PRIOR = {"cf": 1.0, "text": 0.3, "alignment": 0.5, "llm": 0.1, "popularity": 0.0}
-"""Weights (temperature included) before any user was looked at: about what the measured blends ended near."""
 
 TEMPERATURES = np.exp(np.linspace(-4.0, 4.0, 801))
 """Grid on which a temperature is sought."""
@@ -45,22 +43,22 @@ def fit_blend(
     lists: as `Scorer.score` returns them. Users without the target among at least two candidates are left
         out. Where `llm` is a part, the candidates are those that the LLM read.
     targets: the true item's id, one per user.
-    prior: weights to shrink towards (those without the LLM, say); None: `PRIOR`. Without any user the prior
-        is returned.
+    prior: weights to shrink towards (those without the LLM, say); None: the parts' own. Without any user the
+        prior is returned.
 
     Returns the weights and figures: Hit@1 and NDCG@10 of `<part>` alone, of `blend` (crosswise: each half
     ordered by weights from the other) and of `blend_fitted` (on the users it was fitted on), `num_users`, and
     each `weight_<part>` and the temperature. Without users only num_users.
     """
     start_P = _start(parts, prior)
-    lists, columns_B = _usable(lists, targets, "llm" in parts)
+    lists, columns_B = _usable(lists, targets, _with_llm(parts))
     if not len(lists):
         return _weights(parts, start_P, 1.0, 0, {}), {"num_users": 0.0}
-    features_BCP, chosen_BC = blend_features(lists, parts), _choices(lists, "llm" in parts)
+    features_BCP, chosen_BC = blend_features(lists, parts), _choices(lists, _with_llm(parts))
     fitted_P = fit_logit(features_BCP, chosen_BC, columns_B, start_P)
     crosswise_BC = _crosswise_scores(lists, features_BCP, chosen_BC, columns_B, start_P, seed)
     alone = {part: np.where(chosen_BC, filled(lists.part(part), lists.present), -np.inf) for part in parts}
-    temperatures = {part: _temperature(alone[part], columns_B) for part in parts if part in ("cf", "llm")}
+    temperatures = {part: _temperature(alone[part], columns_B) for part in parts if PARTS[part].is_calibrated}
     blend = _weights(parts, fitted_P, _temperature(crosswise_BC, columns_B), len(lists), temperatures)
     figures = {"num_users": float(len(lists)), "temperature": blend.temperature}
     figures |= {f"weight_{part}": weight for part, weight in blend.weights.items()}
@@ -87,9 +85,14 @@ def _usable(
     return lists.take(usable_B), columns_B[usable_B]
 
 
+def _with_llm(parts: Sequence[str]) -> bool:
+    """Return whether the LLM computes one of the parts."""
+    return any(PARTS[part].reads_llm for part in parts)
+
+
 def without_llm(parts: Sequence[str]) -> list[str]:
     """Return the parts of the blend without the LLM."""
-    return [part for part in parts if part != "llm"]
+    return [part for part in parts if not PARTS[part].reads_llm]
 
 
 def halves_of(users: np.ndarray, seed: int) -> np.ndarray:
@@ -133,9 +136,10 @@ def _figures_of(
 def _start(parts: Sequence[str], prior: BlendWeights | None) -> np.ndarray:
     """Return the prior as v, [P + 1] float64: weights and the unknown offset, divided by the temperature."""
     if prior is None:
-        return np.array([*(PRIOR[part] for part in parts), 0.0])
+        return np.array([*(PARTS[part].prior for part in parts), 0.0])
     scaled = [
-        prior.weights[part] / prior.temperature if part in prior.weights else PRIOR[part] for part in parts
+        prior.weights[part] / prior.temperature if part in prior.weights else PARTS[part].prior
+        for part in parts
     ]
     return np.array([*scaled, prior.unknown_offset / prior.temperature])
 

@@ -12,9 +12,10 @@ from allmrec.config import Config
 from allmrec.evaluation.comparison import paired
 from allmrec.llm.frozen import FrozenLLM
 from allmrec.llm.prompt import PromptLayout
+from allmrec.parts import BLEND_WITH_LLM, BLEND_WITHOUT_LLM
 from allmrec.ranking import ties
 from allmrec.ranking.candidate_lists import CandidateLists
-from allmrec.ranking.decision import TITLES, WITHOUT_LLM, ComparedOrder, Decision, cheapest_unbeaten
+from allmrec.ranking.decision import ComparedOrder, Decision, cheapest_unbeaten
 from allmrec.ranking.served import AmongRead
 from allmrec.training.blend import fit_blend, halves_of, without_llm
 
@@ -39,25 +40,26 @@ def compared_crosswise(
     `allmrec.ranking.ties` does.
     """
     columns_B, half_B = read.columns_of(targets), halves_of(read.users, seed)
-    ranks: dict[str, list[np.ndarray]] = {WITHOUT_LLM: [], TITLES: []}
+    ranks: dict[str, list[np.ndarray]] = {BLEND_WITHOUT_LLM: [], BLEND_WITH_LLM: []}
     for half in (0, 1):
         these, others = np.flatnonzero(half_B == half), np.flatnonzero(half_B != half)
         fitted_on, other_targets = read.take(others), [targets[row] for row in others.tolist()]
         without, _ = fit_blend(fitted_on, other_targets, without_llm(parts), seed=seed)
         with_llm, _ = fit_blend(fitted_on, other_targets, parts, without, seed)
         lists = read.take(these)
-        for name, ranker in ((WITHOUT_LLM, without), (TITLES, AmongRead(with_llm, without))):
+        orders = ((BLEND_WITHOUT_LLM, without), (BLEND_WITH_LLM, AmongRead(with_llm, without)))
+        for name, ranker in orders:
             ranks_BC = ties.ranks(ranker.scores(lists), lists, seed)
             ranks[name].append(ranks_BC[np.arange(len(these)), columns_B[these]])
     ndcg = {name: metrics.ndcg(np.concatenate(by_half), 10) for name, by_half in ranks.items()}
-    return _decision(ndcg, {WITHOUT_LLM: 0.0, TITLES: tokens_per_user}, seed)
+    return _decision(ndcg, {BLEND_WITHOUT_LLM: 0.0, BLEND_WITH_LLM: tokens_per_user}, seed)
 
 
 def _decision(ndcg: Mapping[str, np.ndarray], tokens: Mapping[str, float], seed: int) -> Decision:
     """Return the decision between orders by their NDCG@10 of the same users, cheapest first."""
     first_N = next(iter(ndcg.values()))
     if not len(first_N):
-        return Decision(WITHOUT_LLM, (), 0)
+        return Decision(BLEND_WITHOUT_LLM, (), 0)
     against = {name: paired(first_N, values_N, NUM_RESAMPLES, seed) for name, values_N in ndcg.items()}
     beats = {
         (one, other)

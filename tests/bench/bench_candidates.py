@@ -34,7 +34,7 @@ from tests.bench.trained import only_snapshot, users_of
 WITHOUT_LLM = [
     *("prompt.soft_tokens=false", "prompt.subtract_prior=false", "training.blend_llm_users=1"),
     *("evaluation.protocols=[retrieved,catalogue]", "evaluation.num_sampled_users=1"),
-    "scoring.order=without_llm",
+    "scoring.order=blend_without_llm",
 ]
 CHUNK_USERS = 1024
 NUM_SAMPLES = 1000

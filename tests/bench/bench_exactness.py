@@ -66,7 +66,7 @@ class Logits:
 
 def main(root: Path, config_path: str, num_users: int, dtype: str = "bfloat16") -> None:
     """Read the same users twice, print the differences and the bound."""
-    settings = [f"tables.root={root}", "scoring.order=blend", "llm.dtype=float32"]
+    settings = [f"tables.root={root}", "scoring.order=blend_with_llm", "llm.dtype=float32"]
     config = load([config_path], settings)
     trained = Trained.newest(root, config, num_users)
     lists = trained.lists(config.candidates)
@@ -84,7 +84,10 @@ def main(root: Path, config_path: str, num_users: int, dtype: str = "bfloat16") 
         f"logits spread {logits.spread:.2f}, size {logits.size:.2f}"
     )
     read_BC = ~np.isnan(exact.part("llm"))
-    for name, factors_B1 in (("llm", np.ones((len(exact), 1))), ("with_llm", _in_blend(exact, trained))):
+    for name, factors_B1 in (
+        ("llm", np.ones((len(exact), 1))),
+        ("blend_with_llm", _in_blend(exact, trained)),
+    ):
         one, other = (
             rankers(trained.bundle.blends, config.scoring)[name].scores(read) for read in (exact, rounded)
         )

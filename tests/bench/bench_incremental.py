@@ -32,7 +32,12 @@ CHANGED_SHARE = 0.1
 
 def main(root: Path, config: str, run_date: date, num_users: int | None, settings: list[str]) -> None:
     """Run, time, check and print."""
-    sets = [f"tables.root={root}", "scoring.active_within_days=null", "scoring.order=blend", *settings]
+    sets = [
+        f"tables.root={root}",
+        "scoring.active_within_days=null",
+        "scoring.order=blend_with_llm",
+        *settings,
+    ]
     command = ["nightly", "--config", config, *(part for value in sets for part in ("--set", value))]
     with_spark(lambda spark: keep_sample(spark, root, num_users))
     seconds = [timed("full night", [*command, "--run-date", str(run_date), "--refresh"])]

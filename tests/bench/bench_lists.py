@@ -33,7 +33,7 @@ def main() -> None:
     search = Search(1, np.arange(1, NUM_ITEMS + 1), NUM_CANDIDATES)
     seconds = timed(lambda: nearest([(users, items)], [search], seen_rows, seen_items, 8192))
     print(f"the nearest {NUM_CANDIDATES} of {NUM_ITEMS:,} items, {NUM_RETRIEVED:,} users: {seconds:.2f} s")
-    lists, served = random_lists(random), served_order(blends(), ScoringConfig(order="blend"))
+    lists, served = random_lists(random), served_order(blends(), ScoringConfig(order="blend_with_llm"))
     seconds = timed(lambda: ranked_rows(lists, served, 10, seed=0))
     print(f"{NUM_RANKED:,} lists of {NUM_CANDIDATES} ranked: {seconds:.2f} s")
 

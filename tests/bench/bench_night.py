@@ -36,7 +36,7 @@ def main(folder: Path, root: Path, config: str, run_date: date | None) -> None:
     night = run_date or log["when"].max().date()
     first = night - timedelta(days=3)
     # With the LLM, whatever the training decides: the checks are about whom it reads.
-    common = ["--config", config, "--set", f"tables.root={root}", "--set", "scoring.order=blend"]
+    common = ["--config", config, "--set", f"tables.root={root}", "--set", "scoring.order=blend_with_llm"]
     submit = ["spark-submit", "--properties-file", "conf/spark-defaults.conf", "jobs/backfill.py"]
     files = ["--interactions", str(folder / "interactions.csv.gz"), "--items", str(folder / "items.jsonl.gz")]
     timed("import", ["allmrec", "import", "files", *files, "--set", f"tables.root={root}"])

@@ -43,7 +43,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "no soft tokens": {"soft_tokens": False},
 }
 """Settings of the section `prompt`, by what they change of the configuration's."""
-SHOWN = ("llm", "with_llm")
+SHOWN = ("llm", "blend_with_llm")
 NUM_USERS = 200
 
 

@@ -29,7 +29,7 @@ from allmrec.evaluation.protocols import PROTOCOLS, ranked
 from allmrec.evaluation.report import target_ranks_of
 from allmrec.evaluation.scenarios import scenario_rows, warm_cold
 from allmrec.llm.frozen import FrozenLLM
-from allmrec.ranking.rankers import RANKERS, label_of
+from allmrec.ranking.rankers import entries, label_of
 from allmrec.scoring.retrieval import Retriever
 from allmrec.scoring.scorer import Scorer
 from tests.bench.trained import Trained
@@ -48,7 +48,7 @@ KEYS = ["condition", "protocol", "user_id", "tail"]
 GROUPS = ("all", "found", "warm", "cold")
 """Groups of users that are shown (`allmrec.evaluation.scenarios`)."""
 SHOWN = ("Hit@1", "HR@10", "NDCG@10")
-COMPARED = (("with_llm", "blend"), ("served", "blend"), ("served", "cf"))
+COMPARED = (("blend_with_llm", "blend_without_llm"), ("served", "blend_without_llm"), ("served", "cf"))
 """Rankers whose NDCG@10 is compared, the first with the second."""
 CHUNK_USERS = 1024
 NUM_SAMPLES = 1000
@@ -125,7 +125,7 @@ def show(paths: Iterable[Path]) -> None:
 
 def _show_protocol(title: str, rows: pd.DataFrame) -> None:
     """Print the figures of one protocol, a table for each group of users."""
-    able = [model for model in RANKERS if model in rows and rows[model].notna().any()]
+    able = [model for model in entries() if model in rows and rows[model].notna().any()]
     by_model = {model: target_ranks_of(rows, model) for model in able}
     first_U = next(iter(by_model.values()))
     for group in GROUPS:

@@ -76,7 +76,7 @@ def add_a_day(root: Path, num_users: int, num_items: int) -> None:
 
 def settings(root: Path) -> list[str]:
     """Return the settings of all commands on the shop below `root`, as they are given to `--set`."""
-    return [f"tables.root={root}", f"llm.cache={root.parent / 'cache'}", "scoring.order=without_llm"]
+    return [f"tables.root={root}", f"llm.cache={root.parent / 'cache'}", "scoring.order=blend_without_llm"]
 
 
 def catalogue(num_items: int) -> pd.DataFrame:

@@ -67,7 +67,7 @@ class Sequence:
         draw = random.Random(seed)
         settings = (
             f"scoring.active_within_days={draw.choice(['null', '7', '2'])}",
-            f"scoring.order={draw.choice(['blend', 'blend', 'llm', 'without_llm'])}",
+            f"scoring.order={draw.choice(['blend_with_llm', 'blend_with_llm', 'llm', 'blend_without_llm'])}",
             f"candidates.exclude_seen={draw.choice(['true', 'true', 'false'])}",
             "gates.max_rejected_share=null",
             "gates.max_users_change=null",

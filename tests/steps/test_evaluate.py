@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 
 from allmrec.errors import BundleError, ConfigError, InputError
 from allmrec.evaluation.protocols import PROTOCOLS
-from allmrec.ranking.rankers import RANKERS, label_of
+from allmrec.ranking.rankers import entries, label_of
 from allmrec.runtime.context import Context
 from allmrec.runtime.night import Night
 from allmrec.steps.compare import compared_bundles
@@ -68,7 +68,7 @@ def test_every_ranker_orders_the_same_candidates_under_every_protocol(prediction
     assert set(predictions["protocol"]) == set(PROTOCOLS)
     num_users = predictions["user_id"].nunique()
     for protocol, of_protocol in predictions.groupby("protocol"):
-        models = {name for name, one in RANKERS.items() if protocol != "catalogue" or one.scores_catalogue}
+        models = {name for name, one in entries().items() if protocol != "catalogue" or one.scores_catalogue}
         expected = NUM_SAMPLED if protocol in SAMPLED else num_users
         assert of_protocol["user_id"].nunique() == expected
         for _, of_user in of_protocol.groupby("user_id"):
@@ -148,11 +148,11 @@ def test_results_have_intervals_around_their_values_and_the_number_of_users(
         "popular": [NUM_SAMPLED],
     }
     assert {"found", "warm", "cold"} <= set(results["scenario"])
-    assert set(overall[overall["protocol"] == "catalogue"]["model"]) == set(RANKERS)
+    assert set(overall[overall["protocol"] == "catalogue"]["model"]) == set(entries())
 
 
 def test_the_report_names_every_ranker_and_compares_the_served_order(evaluated: Evaluated) -> None:
-    for model in RANKERS:
+    for model in entries():
         assert label_of(model) in evaluated.report
     assert "End to end: a next item that is not among the 20 retrieved is a miss" in evaluated.report
     assert "the served order against the others, by the same users" in evaluated.report
@@ -175,8 +175,8 @@ def test_what_reads_the_llm_costs_more_than_what_does_not(evaluated: Evaluated) 
     results = rows(evaluated.tables, "evaluation_results").query("metric == 's per 1,000 users'")
     assert set(results["protocol"]) == {"retrieved"}
     seconds = results.set_index("model")["value"]
-    assert set(seconds.index) == set(RANKERS)
-    assert 0 < seconds["cf"] == seconds["blend"] < seconds["llm"] == seconds["served"]
+    assert set(seconds.index) == set(entries())
+    assert 0 < seconds["cf"] == seconds["blend_without_llm"] < seconds["llm"] == seconds["served"]
     [of_llm] = results.query("model == 'llm'")["n"]
     assert NUM_SAMPLED <= of_llm < results.query("model == 'cf'")["n"].iloc[0]
     assert "## quality against cost" in evaluated.report

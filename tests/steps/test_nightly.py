@@ -259,7 +259,7 @@ def test_nobody_is_read_by_an_llm_that_training_found_not_worth_its_cost(
     context = new_context(copy_of_shop, "scoring.order=auto")
     [bundle] = (copy_of_shop / "_bundles").glob("*/decision.json")
     # Its weights are random, and eight users were asked.
-    assert json.loads(bundle.read_text())["served"] == "without_llm"
+    assert json.loads(bundle.read_text())["served"] == "blend_without_llm"
     run_nightly(context, RUN_DATE)
     found = rows(copy_of_shop, "recommendations", **DAY)
     assert set(found["source"]) == {"cf", "popular"}

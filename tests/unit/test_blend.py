@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from allmrec import parts as parts_of_score
 from allmrec.ranking.blend import BlendWeights, zscores
 from allmrec.ranking.candidate_lists import CandidateLists
-from allmrec.training.blend import PRIOR, fit_blend
+from allmrec.training.blend import fit_blend
 from allmrec.training.decision import compared_crosswise
 
 NUM_CANDIDATES = 10
@@ -44,7 +45,9 @@ def test_without_users_the_weights_are_the_prior() -> None:
         weights, figures = fit_blend(lists, [], parts)
         assert figures == {"num_users": 0.0}
         for part in weights.weights:
-            assert weights.weights[part] / weights.temperature == pytest.approx(PRIOR[part])
+            assert weights.weights[part] / weights.temperature == pytest.approx(
+                parts_of_score.PARTS[part].prior
+            )
         assert tuple(weights.weights) == parts
 
 
@@ -150,14 +153,14 @@ def read_lists(num_users: int, strength: dict[str, float]) -> tuple[CandidateLis
     return lists.with_parts({"llm": llm}), targets
 
 
-@pytest.mark.parametrize(("strength", "served"), [(1.0, "titles"), (0.0, "without_llm")])
+@pytest.mark.parametrize(("strength", "served"), [(1.0, "blend_with_llm"), (0.0, "blend_without_llm")])
 def test_the_llm_is_served_where_lists_are_better_with_it_for_certain(strength: float, served: str) -> None:
     lists, targets = read_lists(600, {"cf": 1.0, "llm": strength})
     decision = compared_crosswise(lists, targets, PARTS, tokens_per_user=200.0, seed=0)
     assert (decision.served, decision.num_users) == (served, 600)
     without, with_llm = decision.compared
     assert (without.tokens_per_user, with_llm.tokens_per_user) == (0.0, 200.0)
-    assert (with_llm.low > 0) == (served == "titles")
+    assert (with_llm.low > 0) == (served == "blend_with_llm")
     assert with_llm.low < with_llm.ndcg - without.ndcg < with_llm.high
 
 
@@ -169,13 +172,13 @@ def test_noise_is_not_served_where_the_order_without_it_has_ties(parts: tuple[st
         lists, targets = scored(200, {}, seed)
         popularity = np.round(np.random.default_rng(seed).random(lists.ids.shape))
         lists = lists.with_parts({"popularity": popularity})
-        num_chosen += compared_crosswise(lists, targets, parts, 200.0, seed).served == "titles"
+        num_chosen += compared_crosswise(lists, targets, parts, 200.0, seed).served == "blend_with_llm"
     assert num_chosen <= 4
 
 
 def test_without_validation_users_the_llm_is_left_out() -> None:
     lists, targets = read_lists(0, {})
-    assert compared_crosswise(lists, targets, PARTS, 0.0, 0).served == "without_llm"
+    assert compared_crosswise(lists, targets, PARTS, 0.0, 0).served == "blend_without_llm"
 
 
 def test_the_fit_with_the_llm_tells_apart_what_the_llm_read() -> None:

@@ -16,11 +16,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from allmrec.bundle import Bundle, Manifest, decision_of, load_bundle, save_bundle
-from allmrec.bundle.contents import PARTS
 from allmrec.bundle.folder import checksums
 from allmrec.bundle.manifest import content_id
 from allmrec.config.sections import BlendParts
 from allmrec.errors import BundleError
+from allmrec.parts import PARTS
 from allmrec.ranking.decision import ComparedOrder, Decision
 from tests.unit.tiny_bundle import tiny_bundle, tiny_llm
 
@@ -34,8 +34,8 @@ NAN = float("nan")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("bundles")
     bundle = tiny_bundle(root)
-    order = ComparedOrder("without_llm", 0.0, 0.4, 0.0, 0.0)
-    bundle.decision = Decision("without_llm", (order,), 5)
+    order = ComparedOrder("blend_without_llm", 0.0, 0.4, 0.0, 0.0)
+    bundle.decision = Decision("blend_without_llm", (order,), 5)
     origin = {"purpose": "serving", "trained_before": "2026-01-05", "fingerprint": "f" * 16}
     return root / save_bundle(root, bundle, origin)
 
@@ -263,8 +263,8 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "decision.json is a list": (written("decision.json", b"[]"), "decision.json: "),
     "another order is served": (decision(served="both"), "decision.json: the order 'both'"),
     "another order was compared": (compared(name="x"), "the order 'x'"),
-    "an NDCG above 1": (compared(ndcg=2.0), "without_llm.ndcg is 2.0"),
-    "an NDCG of NaN": (compared(ndcg=NAN), "without_llm.ndcg is nan"),
+    "an NDCG above 1": (compared(ndcg=2.0), "blend_without_llm.ndcg is 2.0"),
+    "an NDCG of NaN": (compared(ndcg=NAN), "blend_without_llm.ndcg is nan"),
     "an interval of NaN": (compared(low=NAN), "interval is nan"),
     "a field of an order is unknown": (compared(more=1), "decision.json: "),
     "users without a comparison": (decision(compared=[]), "no order was compared"),
@@ -366,7 +366,7 @@ def test_signing_anew_changes_nothing_that_is_loaded(saved: Path, tmp_path: Path
 
 def test_a_blend_may_weigh_what_the_settings_may_name() -> None:
     items, _ = get_args(get_args(BlendParts)[0])
-    assert set(get_args(items)) == PARTS
+    assert set(get_args(items)) == PARTS.keys()
 
 
 def test_a_manifest_of_wrong_types_is_refused_with_what_from_dict_promises(saved: Path) -> None:

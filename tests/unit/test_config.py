@@ -24,7 +24,7 @@ pytestmark = pytest.mark.reported
         ("cf.learning_rate=fast", 'cf.learning_rate: "fast", expected a number > 0'),
         (
             "scoring.order=random",
-            'scoring.order: "random", expected one of auto, blend, without_llm, llm, cf',
+            'scoring.order: "random", expected one of auto, blend_with_llm, blend_without_llm, cf, llm',
         ),
         ("stage2.max_examples=0", "stage2.max_examples: 0, expected an integer ≥ 1 or null"),
         (
@@ -34,7 +34,10 @@ pytestmark = pytest.mark.reported
         ("scoring.topk=3", "scoring.topk: unknown key, expected one of active_within_days"),
         ("nothing.top_k=3", "nothing: unknown key, expected one of candidates, cf"),
         ("scoring=3", "scoring: 3, expected a mapping of settings"),
-        ("training.blend_parts=[]", "training.blend_parts: [], expected a list of one or more of cf, text,"),
+        (
+            "training.blend_parts=[]",
+            "training.blend_parts: [], expected a list of one or more of popularity, text,",
+        ),
         ("training.blend_parts=[cf, cf]", "training.blend_parts: cf, cf, expected none twice"),
         (
             "evaluation.protocols=[popular, popular]",
@@ -42,7 +45,7 @@ pytestmark = pytest.mark.reported
         ),
         (
             "training.blend_parts=[cf, age]",
-            'training.blend_parts[1]: "age", expected one of cf, text, alignment, llm, popularity',
+            'training.blend_parts[1]: "age", expected one of popularity, text, cf, alignment, llm',
         ),
         (
             "tables.items={table: shop.products, path: products}",

@@ -291,7 +291,7 @@ def test_ranks_in_the_catalogue_are_those_of_one_list_with_every_item(
         out = set(user.seen_before) if exclude_seen else set()
         lists = retriever.score([user.user_id], [user.history], [[item for item in ids if item not in out]])
         lists = scorer.score(lists)
-        for name in ("popularity", "text", "cf", "alignment", "blend"):
+        for name in ("popularity", "text", "cf", "alignment", "blend_without_llm"):
             scores = rankers(bundle.blends, config.scoring)[name].scores(lists)[0]
             own = scores[lists.columns_of([user.target])[0]]
             row = found.loc[(name, user.user_id)]

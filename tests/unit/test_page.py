@@ -12,16 +12,16 @@ import pytest
 
 from allmrec.evaluation import words
 from allmrec.evaluation.content import MISSING, Compared, Content, Figure, Group
-from allmrec.evaluation.examples import RANKERS_OF_EXAMPLES, Example, Listed
-from allmrec.evaluation.list_figures import CALIBRATION_OF, Bin, calibration
-from allmrec.evaluation.markdown import FOR_THE_PAGE, markdown
+from allmrec.evaluation.examples import Example, Listed
+from allmrec.evaluation.list_figures import Bin, calibration
+from allmrec.evaluation.markdown import markdown
 from allmrec.evaluation.page import environment, log_places, page, sentence_case, ticks, top
-from allmrec.evaluation.plots import LINES_BY_POPULARITY, ByPopularity, Cost, by_popularity
-from allmrec.ranking.rankers import RANKERS, Entry, colour_of, label_of
+from allmrec.evaluation.plots import ByPopularity, Cost, by_popularity
+from allmrec.ranking.rankers import Entry, colour_of, entries, label_of
 
 HOSTILE = """</td><script>alert("1")</script> & 'tent' {{ 7 * 7 }}"""
 FIGURE = Figure(0.25, 0.2, 0.3)
-BOTH = ("blend", "served")
+BOTH = ("blend_without_llm", "served")
 
 CONTENT = Content(
     title="Bundle 1",
@@ -32,15 +32,15 @@ CONTENT = Content(
             num_users=1234,
             remarks=["a remark"],
             metrics=("Hit@1", "MRR"),
-            figures={"blend": [FIGURE, MISSING], "served": [FIGURE, FIGURE]},
-            headline={"blend": FIGURE, "served": Figure(0.5, 0.4, 0.6)},
+            figures={"blend_without_llm": [FIGURE, MISSING], "served": [FIGURE, FIGURE]},
+            headline={"blend_without_llm": FIGURE, "served": Figure(0.5, 0.4, 0.6)},
         )
     ],
-    comparisons=[Compared("own retrieved list", "blend", "NDCG@10 +0.2500: better", "better")],
+    comparisons=[Compared("own retrieved list", "blend_without_llm", "NDCG@10 +0.2500: better", "better")],
     decision="the blend is served",
-    costs=[Cost("blend", 0.0, 0.25), Cost("served", 90.0, 0.5)],
-    by_popularity=[ByPopularity("own retrieved list", [0.0, 99.0], {"blend": [0.1, 0.2]})],
-    calibration=[Bin("blend", 0.01, 0.02, 50)],
+    costs=[Cost("blend_without_llm", 0.0, 0.25), Cost("served", 90.0, 0.5)],
+    by_popularity=[ByPopularity("own retrieved list", [0.0, 99.0], {"blend_without_llm": [0.1, 0.2]})],
+    calibration=[Bin("blend_without_llm", 0.01, 0.02, 50)],
     examples=[
         Example("u1", ["tent", "stove"], "lamp", {ranker: [Listed("lamp", True)] for ranker in BOTH}),
     ],
@@ -87,7 +87,7 @@ def test_a_second_page_costs_a_template() -> None:
         '{% include "examples.html" %}{% endblock %}'
     )
     tree = body(page(CONTENT, template))
-    assert [one.text for one in tree.iter("p")] == [f"{label_of('blend')}: better"]
+    assert [one.text for one in tree.iter("p")] == [f"{label_of('blend_without_llm')}: better"]
     assert [one.text for one in tree.iter("h3")] == ["u1"]
     assert not list(tree.iter("table"))
 
@@ -114,7 +114,7 @@ def test_bars_are_as_long_as_their_figures_and_a_ranker_has_one_colour() -> None
     lengths = [float(one.get("width", "").rstrip("%")) for one in bars.iter("rect")]
     assert lengths == [pytest.approx(100 * 0.25 / 0.6, abs=0.01), pytest.approx(100 * 0.5 / 0.6, abs=0.01)]
     assert [one.get("fill") for one in bars.iter("rect")] == [colour_of(ranker) for ranker in BOTH]
-    colours = [entry.colour for entry in RANKERS.values()]
+    colours = [entry.colour for entry in entries().values()]
     assert len({*colours, Entry.colour}) == len(colours) + 1
     assert colour_of("of another version") == Entry.colour
 
@@ -133,33 +133,32 @@ def test_what_is_not_there_has_no_plot_and_says_why() -> None:
 
 
 def test_a_ranker_without_a_cost_is_in_the_table_alone() -> None:
-    html = page(replace(CONTENT, costs=[Cost("blend", 2.0, 0.25), Cost("llm", float("nan"), 0.5)]))
+    html = page(
+        replace(CONTENT, costs=[Cost("blend_without_llm", 2.0, 0.25), Cost("llm", float("nan"), 0.5)])
+    )
     assert len(list(body(html).iter("circle"))) == 1
     assert "nan" not in html
     assert label_of("llm") in html
 
 
-def test_rankers_that_are_shown_are_in_the_table_of_rankers() -> None:
-    shown = {*LINES_BY_POPULARITY, *CALIBRATION_OF, *RANKERS_OF_EXAMPLES, *FOR_THE_PAGE}
-    assert shown <= set(RANKERS)
-
-
-def test_the_blend_with_the_llm_is_in_the_lines_and_the_calibration_of_the_page() -> None:
+def test_the_blend_with_the_llm_is_in_the_lines_and_the_calibration() -> None:
     rows = pd.DataFrame(
         [
             ("retrieved", ranker, user, "i1", 1, ["i1", "i2"], [0.5, 0.25])
-            for ranker in ("blend", "with_llm")
+            for ranker in ("blend_without_llm", "blend_with_llm")
             for user in ("u1", "u2")
         ],
         columns=["protocol", "model", "user_id", "target", "target_rank", "candidates", "probabilities"],
     )
     [lines] = by_popularity(rows, {"i1": 7})
-    assert list(lines.lines) == ["blend", "with_llm"]
+    assert list(lines.lines) == ["blend_without_llm", "blend_with_llm"]
     bins = calibration(rows)
-    assert {one.ranker for one in bins} == {"blend", "with_llm"}
-    assert [one.ranker for one in calibration(rows[rows["model"] == "blend"])] == ["blend"] * 4
+    assert {one.ranker for one in bins} == {"blend_without_llm", "blend_with_llm"}
+    assert [one.ranker for one in calibration(rows[rows["model"] == "blend_without_llm"])] == [
+        "blend_without_llm"
+    ] * 4
     tree = body(page(replace(CONTENT, by_popularity=[lines], calibration=bins)))
-    assert colour_of("with_llm") in [one.get("stroke") for one in tree.iter("polyline")]
+    assert colour_of("blend_with_llm") in [one.get("stroke") for one in tree.iter("polyline")]
 
 
 def test_places_along_an_axis_are_logarithms_and_ticks_do_not_cover_each_other() -> None:

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from allmrec.config import ScoringConfig
+from allmrec.config import ScoringConfig, load
 from allmrec.evaluation.ranks import ranks_of_candidates
 from allmrec.ranking.blend import BlendWeights
 from allmrec.ranking.candidate_lists import CandidateLists
 from allmrec.ranking.decision import ComparedOrder, Decision, cheapest_unbeaten, resolved
-from allmrec.ranking.rankers import RANKERS, rankers, served_order
+from allmrec.ranking.rankers import entries, rankers, served_order
 from allmrec.ranking.served import COLUMNS, ranked_rows
 
 BLENDS = {
@@ -69,7 +69,7 @@ def rank(
     *rows: dict[str, Any], blends: dict[str, BlendWeights] = BLENDS, top_k: int = 10, **scoring: Any
 ) -> pd.DataFrame:
     """Return what these users are served under these settings."""
-    order = served_order(blends, ScoringConfig(**{"order": "blend", **scoring}))
+    order = served_order(blends, ScoringConfig(**{"order": "blend_with_llm", **scoring}))
     return ranked_rows(lists_of(*rows), order, top_k, seed=0)
 
 
@@ -109,7 +109,7 @@ def test_a_blend_of_version_0_1_0_has_no_recall_and_its_probabilities_stay_as_th
     assert BlendWeights.from_json(fields).recall == 1.0
 
 
-@pytest.mark.parametrize("order", ["blend", "llm"])
+@pytest.mark.parametrize("order", ["blend_with_llm", "llm"])
 def test_a_user_whom_the_llm_failed_gets_the_blend_without_it_and_the_reason(order: str) -> None:
     ranked = rank(user(llm_failure="out_of_memory", llm=MISSING, llm_logprob=MISSING), order=order)
     assert ranked["item_id"][0] == "a"
@@ -180,7 +180,7 @@ def test_evaluation_and_nights_break_ties_alike() -> None:
     lists = CandidateLists.of(names, [["h"]] * 50, ids, [["cf"] * 12] * 50)
     parts = ("cf", "text", "alignment", "llm", "llm_logprob")
     lists = lists.with_parts({part: random.integers(0, 2, (50, 12)).astype(float) for part in parts})
-    order = served_order(BLENDS, ScoringConfig(order="without_llm"))
+    order = served_order(BLENDS, ScoringConfig(order="blend_without_llm"))
     rows = ranked_rows(lists, order, 12, seed=3).groupby("user_id", sort=False)["item_id"].agg(list)
     ranks = ranks_of_candidates(order.scores(lists), lists, seed=3)
     assert rows.tolist() == [
@@ -211,8 +211,8 @@ def test_users_with_different_numbers_of_candidates_and_none_are_ranked_alike() 
 
 def test_every_ranker_scores_every_candidate() -> None:
     lists = lists_of(user(cf=[3.0, None, 1.0]))
-    table = rankers(BLENDS, ScoringConfig(order="blend"))
-    assert tuple(table) == tuple(RANKERS)
+    table = rankers(BLENDS, ScoringConfig(order="blend_with_llm"))
+    assert tuple(table) == tuple(entries())
     for ranker in table.values():
         scores = ranker.scores(lists)
         assert scores.shape == (1, 3)
@@ -224,7 +224,7 @@ def test_every_ranker_scores_every_candidate() -> None:
 
 def test_the_served_ranker_is_the_order_of_the_rows_that_are_served() -> None:
     lists = lists_of(user("u1"), user("u2", use_llm=False))
-    scores = rankers(BLENDS, ScoringConfig(order="blend"))["served"].scores(lists)
+    scores = rankers(BLENDS, ScoringConfig(order="blend_with_llm"))["served"].scores(lists)
     best_first = [[lists.ids[row, column] for column in np.argsort(-scores[row])] for row in range(2)]
     ranked = rank(user("u1"), user("u2", use_llm=False))
     assert best_first == ranked.groupby("user_id")["item_id"].agg(list).tolist()
@@ -232,14 +232,14 @@ def test_the_served_ranker_is_the_order_of_the_rows_that_are_served() -> None:
 
 def test_what_the_llm_did_not_read_keeps_the_probability_that_it_has_without_it() -> None:
     lists = lists_of(user(llm=[1.0, 2.0, None], llm_logprob=[-9.0, -8.0, None]))
-    table = rankers(BLENDS, ScoringConfig(order="blend"))
+    table = rankers(BLENDS, ScoringConfig(order="blend_with_llm"))
     probabilities = {}
-    for name in ("blend", "with_llm"):
+    for name in ("blend_without_llm", "blend_with_llm"):
         scores = table[name].scores(lists)[0]
-        temperature = BLENDS["without_llm"].temperature if name == "blend" else 1.0
+        temperature = BLENDS["without_llm"].temperature if name == "blend_without_llm" else 1.0
         weights = np.exp((scores - scores.max()) / temperature)
         probabilities[name] = weights / weights.sum()
-    before, after = probabilities["blend"], probabilities["with_llm"]
+    before, after = probabilities["blend_without_llm"], probabilities["blend_with_llm"]
     assert after[2] == pytest.approx(before[2])
     assert after[:2].sum() == pytest.approx(before[:2].sum())
     within = BLENDS["with_llm"].scores(lists)[0, :2] / BLENDS["with_llm"].temperature
@@ -247,7 +247,7 @@ def test_what_the_llm_did_not_read_keeps_the_probability_that_it_has_without_it(
 
 
 def test_the_order_without_the_llm_is_the_blend_without_it_for_everybody() -> None:
-    asked, others = rank(user(), order="without_llm"), rank(user(use_llm=False), order="blend")
+    asked, others = rank(user(), order="blend_without_llm"), rank(user(use_llm=False), order="blend_with_llm")
     assert asked["item_id"].tolist() == others["item_id"].tolist()
     assert asked["score"].tolist() == others["score"].tolist()
     assert asked["source"].tolist() == ["cf"] * 3
@@ -255,8 +255,8 @@ def test_the_order_without_the_llm_is_the_blend_without_it_for_everybody() -> No
 
 def decision(served: str) -> Decision:
     compared = (
-        ComparedOrder("without_llm", 0.0, 0.45, 0.0, 0.0),
-        ComparedOrder("titles", 210.4, 0.47, 0.004, 0.036),
+        ComparedOrder("blend_without_llm", 0.0, 0.45, 0.0, 0.0),
+        ComparedOrder("blend_with_llm", 210.4, 0.47, 0.004, 0.036),
     )
     return Decision(served, compared, 350)
 
@@ -264,23 +264,23 @@ def decision(served: str) -> Decision:
 def test_auto_is_the_order_that_the_bundle_decided_for() -> None:
     auto = ScoringConfig()
     assert auto.order == "auto"
-    assert resolved(auto, decision("without_llm")).order == "without_llm"
-    assert resolved(auto, decision("titles")).order == "blend"
-    assert resolved(auto, None).order == "blend"  # a bundle from before there were decisions
-    assert resolved(ScoringConfig(mode="generate"), decision("without_llm")).order == "blend"
-    assert resolved(ScoringConfig(order="cf"), decision("titles")).order == "cf"
+    assert resolved(auto, decision("blend_without_llm")).order == "blend_without_llm"
+    assert resolved(auto, decision("blend_with_llm")).order == "blend_with_llm"
+    assert resolved(auto, None).order == "blend_with_llm"  # a bundle from before there were decisions
+    assert resolved(ScoringConfig(mode="generate"), decision("blend_without_llm")).order == "blend_with_llm"
+    assert resolved(ScoringConfig(order="cf"), decision("blend_with_llm")).order == "cf"
     with pytest.raises(ValueError, match=r"scoring\.order: auto"):
         served_order(BLENDS, auto)
 
 
 def test_a_decision_says_in_one_sentence_what_is_served_and_why() -> None:
-    assert str(decision("titles")) == (
+    assert str(decision("blend_with_llm")) == (
         "the blend with the LLM is served: on the lists of 350 validation users "
         "the blend without the LLM has NDCG@10 0.450, the blend with the LLM 0.470 "
         "(+0.020 [+0.004, +0.036], 210 tokens a user)"
     )
-    assert "no validation user" in str(Decision("without_llm", (), 0))
-    assert Decision.from_json(decision("titles").to_json()) == decision("titles")
+    assert "no validation user" in str(Decision("blend_without_llm", (), 0))
+    assert Decision.from_json(decision("blend_with_llm").to_json()) == decision("blend_with_llm")
 
 
 def test_the_cheapest_order_that_none_beats_is_served() -> None:
@@ -289,3 +289,17 @@ def test_the_cheapest_order_that_none_beats_is_served() -> None:
     assert cheapest_unbeaten(names, {("dear", "free")}) == "cheap"
     assert cheapest_unbeaten(names, {("dear", "free"), ("dear", "cheap")}) == "dear"
     assert cheapest_unbeaten(names, {("cheap", "free")}) == "cheap"
+
+
+def test_a_decision_of_version_0_1_0_is_read_by_its_old_names() -> None:
+    now = decision("blend_with_llm")
+    old = now.to_json() | {"served": "titles"}
+    old["compared"] = [
+        order | {"name": name} for order, name in zip(old["compared"], ("without_llm", "titles"), strict=True)
+    ]
+    assert Decision.from_json(old) == now
+
+
+@pytest.mark.parametrize(("old", "now"), [("blend", "blend_with_llm"), ("without_llm", "blend_without_llm")])
+def test_an_old_name_of_an_order_is_that_order(old: str, now: str) -> None:
+    assert load([], [f"scoring.order={old}"]) == load([], [f"scoring.order={now}"])

@@ -111,7 +111,7 @@ def test_candidates_are_the_best_by_the_weighted_z_scores_of_all_signals(bundle:
     searched = replace(bundle, blends={"retrieval": BlendWeights(weights, 0.4, 1.0, 0)})
     history = ["i001", "i002", "i028"]  # the last one is new to the CF model
     found = retriever(searched, text_quota=0).retrieve(["u"], [history], [history])
-    lists = Scorer(bundle, None, bundle.config).align_all(retriever(bundle).score_all(["u"], [history]))
+    lists = Scorer(bundle, None, bundle.config).fill_catalogue(retriever(bundle).score_all(["u"], [history]))
     parts = {name: lists.part(name)[0] for name in weights}
     known = bundle.known[1:]
     scores = np.zeros(len(known))

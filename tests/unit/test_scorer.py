@@ -20,7 +20,7 @@ from allmrec.llm.requests import RequestBuilder
 from allmrec.ranking.candidate_lists import CandidateLists
 from allmrec.ranking.rankers import served_order
 from allmrec.ranking.served import ranked_rows
-from allmrec.scoring import scorer
+from allmrec.scoring import fillers
 from allmrec.scoring.scorer import Scorer
 from tests.unit.tiny_bundle import blend, tiny_bundle, tiny_config, tiny_llm
 
@@ -127,7 +127,7 @@ def test_how_many_pairs_are_compared_at_a_time_changes_no_bit(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     together = Scorer(bundle, None, tiny_config()).score(users()).part("alignment")
-    monkeypatch.setattr(scorer, "PAIRS", 2)
+    monkeypatch.setattr(fillers, "PAIRS", 2)
     np.testing.assert_array_equal(
         Scorer(bundle, None, tiny_config()).score(users()).part("alignment"), together
     )

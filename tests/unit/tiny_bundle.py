@@ -89,7 +89,7 @@ def tiny_config(layout: str = "no_list") -> Config:
         "stage1": config.stage1.model_copy(update={"width": 24}),
         "sequences": config.sequences.model_copy(update={"max_history": 8}),
         "prompt": config.prompt.model_copy(update={"layout": layout}),
-        "scoring": config.scoring.model_copy(update={"order": "blend"}),
+        "scoring": config.scoring.model_copy(update={"order": "blend_with_llm"}),
     })  # fmt: skip
 
 
@@ -124,6 +124,6 @@ def tiny_bundle(folder: Path, num_items: int = 30, layout: str = "no_list") -> B
         priors = item_priors(llm, prompt_layout, titles, None, config.scoring.token_budget)
     bundle = assemble_bundle(rec, config, items, titles, priors, llm, encoder)
     without = {part: weight for part, weight in PRIOR.items() if part != "llm"}
-    bundle.decision = Decision("titles", (), 0)
+    bundle.decision = Decision("blend_with_llm", (), 0)
     bundle.blends = {"with_llm": blend(PRIOR), "without_llm": blend(without)}
     return bundle

@@ -22,6 +22,7 @@ from allmrec.config.sections.stage2_settings import Stage2Config
 from allmrec.config.sections.table_settings import SourceConfig, TablesConfig
 from allmrec.config.sections.text_encoder_settings import TextEncoderConfig
 from allmrec.config.sections.training_settings import TrainingConfig
+from allmrec.parts import reads_llm
 
 
 class Config(Section):
@@ -89,9 +90,10 @@ class Config(Section):
                 "prompt.tokenise: whole, expected segments where prompt.layout is "
                 f"{self.prompt.layout}, not authors; set prompt.tokenise=segments"
             )
-        if self.scoring.mode != "rank" and self.scoring.order in ("cf", "without_llm"):
+        order = self.scoring.order
+        if self.scoring.mode != "rank" and order != "auto" and not reads_llm(order):
             raise ValueError(
-                f"scoring.order: {self.scoring.order}, expected auto, blend or llm where scoring.mode is "
+                f"scoring.order: {order}, expected auto, blend_with_llm or llm where scoring.mode is "
                 f"{self.scoring.mode}"
             )
         return self

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from allmrec.config.sections.base import Count, Section, Text
+from allmrec.parts import BLEND_WITH_LLM, BLEND_WITHOUT_LLM, OLD_NAMES, served_parts
+
+ORDERS = ("auto", BLEND_WITH_LLM, BLEND_WITHOUT_LLM, *served_parts())
+
+
+def _new_name(order: Any) -> Any:
+    """Return an order's name of today."""
+    return OLD_NAMES.get(order, order) if isinstance(order, str) else order
+
+
+if TYPE_CHECKING:
+    Order = str
+else:
+    Order = Annotated[Literal[ORDERS], BeforeValidator(_new_name)]
 
 Time = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$", examples=["05:30"])]
 
@@ -27,10 +41,10 @@ class ScoringConfig(Section):
     soft_items: Literal["trained", "text"] = "trained"
     """What items' soft tokens are made of: what `stage2.item_input` was in training, or q_i in place of e_i
     for every item, without training again (A-LLMRec (SBERT) in the paper)."""
-    order: Literal["auto", "blend", "without_llm", "llm", "cf"] = "auto"
+    order: Order = "auto"
     """`auto`: with the LLM where the bundle's training found the lists better with it, else without it;
-    `blend`: all parts weighed; `without_llm`: all but the LLM; `llm`: the LLM alone, for the users it reads;
-    `cf`: the CF model alone, for all."""
+    `blend_with_llm`: all parts weighed; `blend_without_llm`: all but the LLM; `llm`: the LLM alone, for the
+    users it reads; `cf`: the CF model alone, for all. `blend` and `without_llm` are old names."""
     llm_candidates: Annotated[int, Field(ge=2)] | None = 10
     """How many of a user's candidates the LLM reads, the best by the blend without it; null: all."""
     top_k: Count = 10

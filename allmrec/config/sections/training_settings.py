@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from allmrec.config.sections.base import Count, Fraction, Section, without_repetition
+from allmrec.parts import PARTS
+
+if TYPE_CHECKING:
+    PartName = str
+else:
+    PartName = Literal[tuple(PARTS)]
 
 BlendParts = Annotated[
-    tuple[Literal["cf", "text", "alignment", "llm", "popularity"], ...],
+    tuple[PartName, ...],
     Field(min_length=1),
     without_repetition("training.blend_parts"),
 ]
@@ -42,4 +48,4 @@ class TrainingConfig(Section):
     blend_llm_users: Count = 500
     """Maximum number of users that the blend with the LLM is fitted on."""
     blend_parts: BlendParts = ("cf", "text", "alignment", "llm")
-    """What the blend weighs, by ranker name; fitted in training and kept in the bundle."""
+    """Parts that the blend weighs; training fits the weights, and the bundle keeps them."""
