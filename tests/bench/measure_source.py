@@ -2,7 +2,9 @@
 
 Lines of a function are counted without its docstring. A function on tensors or arrays states shapes where its
 docstring holds one in brackets (`[B, L]`), or every such parameter has one in its name (`scores_BC`). A
-function raises where its body has a `raise` of its own, and says so where its docstring does.
+function raises where its body has a `raise` of its own, and says so where its docstring does. A summary is
+a docstring up to its first full stop, its first colon at the end of a line, or its first blank line. A
+compound statement is `a, b = x, y`; swaps (`a, b = b, a`) are not counted.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from pathlib import Path
 
 ARRAY = re.compile(r"\b(Tensor|ndarray|Values|Array)\b")
 SHAPE = re.compile(r"\[[A-Z0-9a-z+'. ,_()−-]*\]")
+SUMMARY_END = re.compile(r"\.(?=\s|$)|:(?=\n|$)|\n\n")
+MAX_SUMMARY_WORDS = 12
 SHAPE_IN_NAME = re.compile(r"_([A-Z0-9]+)$|^[A-Z](_[A-Z0-9]+)?$")
 
 
@@ -86,6 +90,14 @@ def main(package: Path) -> None:
     print(f"functions that raise and say so: {_percent(['aise' in one.doc for one in raising])}")
     public = [one for one in raising if one.is_public]
     print(f"public functions that raise and say so: {_percent(['aise' in one.doc for one in public])}")
+    summaries = sorted(num_words(text) for tree in trees for text in docstrings(tree))
+    above = _percent([words > MAX_SUMMARY_WORDS for words in summaries])
+    print(
+        f"words of a docstring's summary, median / p90 (max): {statistics.median(summaries):.0f} / "
+        f"{_p90(summaries)} ({summaries[-1]}); more than {MAX_SUMMARY_WORDS}: {above}"
+    )
+    compound = sum(is_compound(node) for tree in trees for node in ast.walk(tree))
+    print(f"compound statements: {compound}, per 1,000 lines: {1000 * compound / max(len(lines), 1):.1f}")
     for width in (120, 110, 100):
         print(f"lines over {width} characters: {_percent([len(line) > width for line in lines])}")
 
@@ -106,6 +118,31 @@ def documented(tree: ast.Module) -> list[bool]:
     ]
     functions = [bool(function.doc) for function in functions_of(tree) if function.is_public]
     return [bool(ast.get_docstring(tree)), *(bool(ast.get_docstring(node)) for node in classes), *functions]
+
+
+def docstrings(tree: ast.Module) -> Iterator[str]:
+    """Yield the docstrings of a module and of its classes and functions."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            text = ast.get_docstring(node)
+            if text:
+                yield text
+
+
+def num_words(docstring: str) -> int:
+    """Return the number of words of a docstring's summary."""
+    return len(SUMMARY_END.split(docstring, maxsplit=1)[0].split())
+
+
+def is_compound(node: ast.AST) -> bool:
+    """Return whether a statement assigns several expressions to several names, other than a swap."""
+    if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Tuple):
+        return False
+    target = node.targets[0]
+    if not isinstance(target, ast.Tuple):
+        return False
+    names = {ast.unparse(one) for one in target.elts}
+    return names != {ast.unparse(one) for one in node.value.elts}
 
 
 def _own_nodes(function: ast.AST) -> Iterator[ast.AST]:
