@@ -1,1 +1,1 @@
-"""The Delta tables: their schemas, the Spark session, and the only code that reads or writes them."""
+"""The Delta tables: schemas, the Spark session, and all reading and writing."""

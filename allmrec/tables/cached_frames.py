@@ -1,4 +1,4 @@
-"""The life of the frames that Spark computes once and keeps: from `keep` to the end of a `with` block."""
+"""Frames that Spark caches until a `with` block ends."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pyspark.sql import DataFrame
 
 
 class CachedFrames:
-    """Frames kept by Spark until the `with` block of this object ends, also where it ends by an error.
+    """Frames that Spark caches until the `with` block ends or fails.
 
-    A run has one for what all its steps read, and every step has one of its own.
+    A run has one object for the frames that all steps share. Every step has one of its own.
     """
 
     def __init__(self) -> None:
@@ -28,12 +28,12 @@ class CachedFrames:
         self._releases.close()
 
     def keep(self, frame: DataFrame, level: StorageLevel = StorageLevel.MEMORY_AND_DISK_DESER) -> DataFrame:
-        """Return `frame`, which Spark keeps at `level` from its first computation on."""
+        """Return `frame`, which Spark caches at `level` from its first computation on."""
         self._releases.callback(_release, frame.persist(level))
         return frame
 
     def keep_once(self, name: str, make: Callable[[], DataFrame]) -> DataFrame:
-        """Return the kept frame of that name; the first call makes it."""
+        """Return the cached frame of that name; the first call makes it."""
         if name not in self._by_name:
             self._by_name[name] = self.keep(make())
         return self._by_name[name]
@@ -43,5 +43,5 @@ def _release(frame: DataFrame) -> None:
     try:
         frame.unpersist()
     except (Py4JError, OSError):
-        # Spark's JVM has ended, and the frame with it; this must not hide the error that ended it.
+        # Spark's JVM has ended, and the frame with it. The error that ended it must stay visible.
         return

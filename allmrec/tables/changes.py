@@ -1,4 +1,7 @@
-"""What a merge would change: only that is written, so that a merge that changes nothing makes no commit."""
+"""The rows that a merge would change.
+
+Only these rows are written, so that a merge without changes makes no commit.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,10 @@ from allmrec.tables.specification import TableSpec
 
 
 def changed_rows(spec: TableSpec, rows: DataFrame, target: DataFrame, update: bool) -> DataFrame:
-    """Return the `rows` that are not in `target` by their key and, with `update`, those that differ there.
+    """Return the `rows` whose key is new in `target`. With `update` also changed rows.
 
-    `rows` and `target` have exactly the table's columns, and `target` every key at most once. Nulls in a key
-    are equal.
+    `rows` and `target` have exactly the table's columns. Every key occurs at most once in `target`. Nulls in
+    a key are equal.
     """
     old = target.select(*(F.col(name).alias(f"_old_{name}") for name in spec.schema.fieldNames()))
     has_key = F.lit(True)
@@ -24,17 +27,18 @@ def changed_rows(spec: TableSpec, rows: DataFrame, target: DataFrame, update: bo
         return rows.join(old, has_key, "left_anti")
     same = F.lit(True)
     for column in others:
-        new_value, old_value = F.col(column.name), F.col(f"_old_{column.name}")
+        new_value = F.col(column.name)
+        old_value = F.col(f"_old_{column.name}")
         same = same & _comparable(new_value, column).eqNullSafe(_comparable(old_value, column))
     joined = rows.join(old.withColumn("_known", F.lit(True)), has_key, "left")
     return joined.where(F.col("_known").isNull() | ~same).select(*rows.columns)
 
 
 def same_key(spec: TableSpec, name: str, left: Column, right: Column) -> Column:
-    """Return whether two values of a column of the key are the same; nulls are, where it may be null."""
+    """Return whether two values of a key column are equal. Nulls in a nullable column are."""
     return left.eqNullSafe(right) if spec.schema[name].nullable else left == right
 
 
 def _comparable(value: Column, column: T.StructField) -> Column:
-    """Return what values are compared by: a map's sorted entries (Spark compares no maps), else the value."""
+    """Return a comparable value: a map's sorted entries, else the value."""
     return F.array_sort(F.map_entries(value)) if isinstance(column.dataType, T.MapType) else value

@@ -1,4 +1,4 @@
-"""The specified columns of a frame, in the order and of the types that its table has."""
+"""A frame's columns in the order and types of its table."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from allmrec.tables.specification import ColumnSpec, TableSpec
 
 
 def as_read(spec: TableSpec, frame: DataFrame, path: str) -> DataFrame:
-    """Return the table's columns of `frame`, which was read at `path`; further columns are left out.
+    """Return the table's columns of `frame`, which was read at `path`.
 
-    It may lack the columns that are not required (they are null then): an input table never had them, or an
-    older version of this program wrote the table. Any number is taken for a DOUBLE. Raises TableError where
-    another column is missing or has another type.
+    Further columns are dropped. Optional columns that `frame` lacks are null: an input table may never have
+    had them, and tables of an older version lack newer ones. Any number is cast to a DOUBLE column. Raises
+    TableError where a required column is missing, or a column has another type.
     """
     return _selected(spec, frame, path, widens=True)
 
 
 def to_write(spec: TableSpec, rows: DataFrame) -> DataFrame:
-    """Return `rows` with the table's columns; those that are not required are null where `rows` lack them.
+    """Return `rows` with the table's columns; missing optional columns are null.
 
-    Raises TableError where another column is missing, or one is extra or of another type.
+    Raises TableError where a required column is missing, or a column is extra or of another type.
     """
     extra = sorted(set(rows.columns) - set(spec.schema.fieldNames()))
     if extra:
@@ -33,12 +33,13 @@ def to_write(spec: TableSpec, rows: DataFrame) -> DataFrame:
 
 
 def _selected(spec: TableSpec, frame: DataFrame, source: str, *, widens: bool) -> DataFrame:
-    """Return the table's columns of `frame`; `source` says in errors where the frame comes from."""
+    """Return the table's columns of `frame`; `source` is its name in errors."""
     types = {column.name: column.dataType for column in frame.schema}
-    # As SQL texts it is one call of the JVM, and not several for every column.
+    # SQL texts need one call of the JVM; columns need several each.
     columns: list[str] = []
     for column in spec.columns:
-        actual, expected = types.get(column.name), column.type.simpleString()
+        actual = types.get(column.name)
+        expected = column.type.simpleString()
         if actual is None:
             if column.required:
                 raise TableError(
@@ -59,5 +60,5 @@ def _selected(spec: TableSpec, frame: DataFrame, source: str, *, widens: bool) -
 
 
 def _is_number_for(column: ColumnSpec, actual: T.DataType) -> bool:
-    """Return whether `actual` is a type of numbers and the column holds DOUBLEs."""
+    """Return whether the column holds DOUBLEs and `actual` is numeric."""
     return isinstance(column.type, T.DoubleType) and isinstance(actual, T.NumericType)

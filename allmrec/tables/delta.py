@@ -1,7 +1,7 @@
 """The only reader and writer of Delta tables.
 
-Reads are checked and of one version, a run date is replaced in one commit that a newer run's cannot follow,
-and a merge that changes nothing makes no commit. A commit that met another one is tried again.
+A read is checked, and of one version. A run date is replaced in one commit, which fails after that of a newer
+run. A merge without changes makes no commit. Commits that conflict are retried.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Result = TypeVar("Result")
 
 _COMMIT_MARK = "spark.databricks.delta.commitInfo.userMetadata"
 MAX_TRIES = 12
-"""How often a commit is tried that other commits come before."""
+"""How often a conflicting commit is tried."""
 _HOW_TO_GET = {
     "interactions": "import it (`allmrec import`) or set tables.root",
     "items": "import it (`allmrec import`) or set tables.root",
@@ -48,19 +48,19 @@ _HOW_TO_GET = {
 
 
 class Written(NamedTuple):
-    """The rows of one run date, as a step's record names them."""
+    """The rows of one run date, as a step records them."""
 
     version: int
-    """A version of the table that holds them."""
+    """A version of the table that contains the rows."""
     num_rows: int
     digest: str
-    """Sum of the rows' hashes: other rows have another one."""
+    """Sum of the rows' hashes."""
 
 
 def read_delta_folder(spark: SparkSession, uri: str) -> DataFrame:
-    """Return the Delta table in any folder, as it is: for imports of other people's tables.
+    """Return the Delta table in any folder with its own columns.
 
-    Raises TableError where it cannot be read.
+    Raises TableError where the table cannot be read.
     """
     try:
         return spark.read.format("delta").load(uri)
@@ -69,7 +69,7 @@ def read_delta_folder(spark: SparkSession, uri: str) -> DataFrame:
 
 
 def has_files(spark: SparkSession, read: Callable[[], DataFrame]) -> bool:
-    """Return whether the files of what `read` returns are there: VACUUM deletes those of old versions."""
+    """Return whether all files of the frame exist. VACUUM deletes those of old versions."""
     try:
         uris = read().inputFiles()
     except (PySparkException, Py4JJavaError, TableError):
@@ -80,19 +80,22 @@ def has_files(spark: SparkSession, read: Callable[[], DataFrame]) -> bool:
 
 
 class Tables:
-    """The tables below one root folder. Methods raise TableError for a name that `TABLES` does not have.
+    """The tables below one root folder.
+
+    Methods raise TableError where `TABLES` has no table of the given name.
 
     Parameters
     ----------
     spark: the session.
     root: the folder, as a path or a URI that Hadoop knows.
-    schema_name: a schema of Spark's catalogue in which tables that are written get names; None: in none.
+    schema_name: a schema of Spark's catalogue that gets the names of written tables; None: no schema.
 
-    Raises ConfigError where there is no such schema.
+    Raises ConfigError where the schema does not exist.
     """
 
     def __init__(self, spark: SparkSession, root: str, schema_name: str | None = None) -> None:
-        self.spark, self.schema_name = spark, schema_name
+        self.spark = spark
+        self.schema_name = schema_name
         if schema_name is not None and not spark.catalog.databaseExists(schema_name):
             raise ConfigError(
                 f"tables.schema_name: {schema_name}, expected a schema of Spark's catalogue; create it first"
@@ -101,20 +104,20 @@ class Tables:
         self._created: set[str] = set()
 
     def path(self, name: str) -> str:
-        """Return the folder of the table `name`. Raises TableError where there is no table of that name."""
+        """Return the folder of the table `name`. Raises TableError where the name is unknown."""
         return f"{self.root}/{_spec(name).name}"
 
     def exists(self, name: str) -> bool:
-        """Return whether the table exists. Raises TableError where its folder holds files but no commit."""
+        """Return whether the table exists. Raises TableError where its folder has files but no commit."""
         return self.newest(name) is not None
 
     def newest(self, name: str) -> int | None:
-        """Return the newest version, None where there is no table; raises TableError as `exists` does."""
+        """Return the newest version, or None if the table is missing. Raises TableError as `exists` does."""
         with self._explained(name):
             return delta_log.newest_version(self.spark, name, self.path(name))
 
     def table_id(self, name: str) -> str:
-        """Return Delta's id of the table; another table at its path has another one.
+        """Return Delta's id of the table. Another table at its path has another id.
 
         Raises TableError where the table is missing or half-written.
         """
@@ -131,7 +134,7 @@ class Tables:
         return newest
 
     def version_at(self, name: str, moment: dt.datetime) -> int | None:
-        """Return the last version before `moment` (with a zone) that can be read; None where there is none.
+        """Return the last readable version before `moment` (with a zone), or None.
 
         Raises TableError where the table is missing.
         """
@@ -144,7 +147,7 @@ class Tables:
 
     @contextmanager
     def marked_commits(self, mark: Mapping[str, Any]) -> Iterator[None]:
-        """Let every commit of the block carry `mark` as JSON in its `userMetadata`."""
+        """Write `mark` as JSON into the `userMetadata` of the block's commits."""
         self.spark.conf.set(_COMMIT_MARK, json.dumps(mark, sort_keys=True))
         try:
             yield
@@ -152,14 +155,14 @@ class Tables:
             try:
                 self.spark.conf.unset(_COMMIT_MARK)
             except (Py4JError, OSError):
-                # Spark's JVM has ended, and the setting with it; this must not hide the error that ended it.
+                # Spark's JVM has ended, and the setting with it. The error that ended it must stay visible.
                 pass
 
     def create(self, name: str) -> None:
-        """Create the table where it is missing; an owned one with its NOT NULL and CHECK constraints.
+        """Create the table if it is missing. An owned table gets NOT NULL and CHECK constraints.
 
-        A table that an older version of this program made gets the columns that are new since. Raises
-        TableError where its folder holds files but no commit, or its name in the catalogue is another's.
+        A table of an older version of this program gets the newer columns. Raises TableError where the folder
+        has files but no commit, or the name in the catalogue belongs to another table.
         """
         if name in self._created:
             return
@@ -173,19 +176,19 @@ class Tables:
         self._created.add(name)
 
     def read(self, name: str, version: int | None = None) -> DataFrame:
-        """Return the table at `version` (the newest by default) with exactly its specified columns.
+        """Return the specified columns of the table at `version` (default: the newest).
 
-        Columns that the table may lack, and lacks, are null. Raises TableError where the table is missing or
-        half-written, or has other columns or types.
+        Missing optional columns are null. Raises TableError where the table is missing or half-written, or
+        has other columns or types.
         """
         frame = self.read_as_it_is(name, version)
         with self._explained(name):
             return as_read(_spec(name), frame, self.path(name))
 
     def read_as_it_is(self, name: str, version: int | None = None) -> DataFrame:
-        """Return the table at `version` (the newest by default) with whatever columns it has.
+        """Return the table at `version` (default: the newest) with all its columns.
 
-        Raises TableError where it is missing or half-written.
+        Raises TableError where the table is missing or half-written.
         """
         newest = self.version(name)
         version = newest if version is None else version
@@ -196,29 +199,29 @@ class Tables:
             return self.spark.read.format("delta").option("versionAsOf", version).load(path)
 
     def read_date(self, name: str, run_date: dt.date, version: int | None = None) -> DataFrame:
-        """Return the rows of one run date of a nightly table, if any. Raises TableError as `read` does."""
+        """Return the rows of one run date of a nightly table. Raises TableError as `read` does."""
         return self.read(name, version).where(F.col("run_date") == F.lit(run_date))
 
     def written(self, name: str, run_date: dt.date, version: int | None = None) -> Written:
-        """Return what the table holds of a run date. Raises TableError as `read` does."""
+        """Return version, number and digest of a date's rows. Raises TableError as `read` does."""
         version = self.version(name) if version is None else version
         sums = self.read_date(name, run_date, version).agg(*_sums()).first()
         assert sums is not None
         return Written(version, sums[0], str(sums[1] or 0))
 
     def written_dates(self, name: str) -> dict[dt.date, Written]:
-        """Return what the newest version holds of every run date. Raises TableError as `read` does."""
+        """Return the rows' version, number and digest by run date. Raises TableError as `read` does."""
         version = self.version(name)
         groups = self.read(name, version).groupBy("run_date").agg(*_sums()).collect()
         return {day: Written(version, number, str(digest or 0)) for day, number, digest in groups}
 
     def replace_date(self, name: str, rows: DataFrame, run_date: dt.date, order: int) -> Written:
-        """Replace all rows of `run_date` by `rows` in one commit, creating the table first.
+        """Replace all rows of `run_date` by `rows` in one commit. Creates the table first.
 
-        `order` is the run's place among those of this date: the commit is refused with SupersededError where
-        one with a higher number was there first, also where it comes in between. A column `run_date` that
-        `rows` lack is added. Raises TableError where the columns or types are wrong, a constraint is broken,
-        or a row is of another date; PassingError where other commits kept coming first.
+        `order` is the run's number among those of this date. A missing column `run_date` is added. Raises
+        SupersededError where a run with a higher number has committed, before or meanwhile; TableError where
+        columns or types are wrong, a constraint is broken, or a row is of another date; PassingError where
+        every try conflicted with another commit.
         """
         self.create(name)
         if "run_date" not in rows.columns:
@@ -227,7 +230,7 @@ class Tables:
         writer = to_write(_spec(name), rows).write.format("delta").mode("overwrite")
         writer = writer.option("replaceWhere", f"run_date = DATE'{run_date.isoformat()}'")
         writer = writer.option("txnAppId", application).option("txnVersion", order)
-        # However many tasks made the rows: files are as large as the session says.
+        # The session sets the size of files, so that it does not depend on the number of tasks.
         writer = writer.option("optimizeWrite", "true")
         self.retried(name, lambda: writer.save(self.path(name)))
         with self._explained(name):
@@ -237,18 +240,18 @@ class Tables:
         return self.written(name, run_date, version)
 
     def replace_where(self, name: str, rows: DataFrame, condition: str) -> None:
-        """Replace the rows that meet a condition (SQL) by `rows`, all of which meet it.
+        """Replace the rows that meet a condition (SQL) by `rows`.
 
-        One commit, creating the table first. Raises like `replace_date`.
+        Creates the table first, then makes one commit. Raises like `replace_date`.
         """
         self.create(name)
         writer = to_write(_spec(name), rows).write.format("delta").mode("overwrite")
         self.retried(name, lambda: writer.option("replaceWhere", condition).save(self.path(name)))
 
     def append(self, name: str, *rows: Mapping[str, Any]) -> None:
-        """Add rows in one commit, creating the table first; columns that are not given are null.
+        """Add rows in one commit; creates the table first. Missing columns are null.
 
-        Appends of several runs at once never conflict. Raises TableError as `replace_date` does.
+        Appends of several runs never conflict. Raises TableError as `replace_date` does.
         """
         self.create(name)
         spec = _spec(name)
@@ -257,10 +260,10 @@ class Tables:
         self.retried(name, lambda: frame.write.format("delta").mode("append").save(self.path(name)))
 
     def merge(self, name: str, rows: DataFrame, update: bool = True) -> int:
-        """Insert the `rows` with new keys and, with `update`, change those that differ.
+        """Insert `rows` with new keys, with `update` change the others. Return their number.
 
-        Return how many rows were written. No commit is made where nothing changes. `rows` hold every key at
-        most once. Raises TableError where they do not, and as `replace_date` does.
+        No commit is made if all rows are unchanged. `rows` have every key at most once. Raises TableError
+        where a key occurs twice, and as `replace_date` does.
         """
         self.create(name)
         spec = _spec(name)
@@ -268,9 +271,9 @@ class Tables:
         return self.retried(name, lambda: self._merge_changes(spec, rows, update))
 
     def _give_name(self, name: str, path: str) -> None:
-        """Let the catalogue call the table at `path` by `name`; raises TableError where that is another."""
+        """Name the table at `path` in the catalogue. Raises TableError where the name is taken."""
         self.spark.sql(f"CREATE TABLE IF NOT EXISTS {name} USING delta LOCATION {quoted(path)}")
-        tables = DeltaTable.forName(self.spark, name), DeltaTable.forPath(self.spark, path)
+        tables = (DeltaTable.forName(self.spark, name), DeltaTable.forPath(self.spark, path))
         [(named, location), (ours, _)] = (
             table.detail().select("id", "location").collect()[0] for table in tables
         )
@@ -278,7 +281,7 @@ class Tables:
             raise TableError(f"{name}: is the table at {location}, expected {path}; drop it or rename it")
 
     def _merge_changes(self, spec: TableSpec, rows: DataFrame, update: bool) -> int:
-        """Merge what differs from the newest version, and return how many rows that is."""
+        """Merge the rows that differ from the newest version. Return their number."""
         with CachedFrames() as frames:
             changes = changed_rows(spec, rows, self.read(spec.name), update)
             changes = frames.keep(changes, StorageLevel.MEMORY_AND_DISK)
@@ -288,7 +291,7 @@ class Tables:
             return num_rows
 
     def _merge(self, spec: TableSpec, changes: DataFrame, update: bool) -> None:
-        """Insert `changes` in one commit; with `update` they replace the rows of their keys."""
+        """Insert `changes` in one commit. With `update` replace the rows with their keys."""
         condition = F.lit(True)
         for name in spec.key:
             condition = condition & same_key(spec, name, F.col(f"target.{name}"), F.col(f"source.{name}"))
@@ -297,9 +300,9 @@ class Tables:
         (merge.whenMatchedUpdateAll() if update else merge).execute()
 
     def retried(self, name: str, commit: Callable[[], Result]) -> Result:
-        """Return what `commit` returns; it is called again where another commit came first.
+        """Return the result of `commit`, which is retried on conflicts.
 
-        Raises PassingError where that never ends, and what else is wrong with the table by `explained`.
+        Raises PassingError where every try conflicts, and as `explained` does for other faults of the table.
         """
         with self._explained(name):
             for tries in range(1, MAX_TRIES + 1):
@@ -308,27 +311,27 @@ class Tables:
                 except (PySparkException, Py4JJavaError) as error:
                     if tries == MAX_TRIES or not is_conflict(error):
                         raise
-                # Those who met once would meet again: each waits another while.
+                # Random waits keep two runs that conflicted from conflicting again.
                 time.sleep(random.uniform(0, min(0.1 * 2**tries, 5.0)))
             raise AssertionError("unreachable")
 
     def _explained(self, name: str) -> AbstractContextManager[None]:
-        """Return the context in which what Delta says about the table becomes a UserError."""
+        """Return a context that turns Delta's errors about the table into UserErrors."""
         return explained(name, self.path(name))
 
 
 def _sums() -> tuple[Column, Column]:
-    """Return the aggregates that tell rows: their number, and the sum of their hashes."""
+    """Return the aggregates that identify rows: number, sum of hashes."""
     return F.count(F.lit(1)), row_digest()
 
 
 def row_digest() -> Column:
-    """Return the aggregate that tells rows in any order: the sum of their hashes; null without rows."""
+    """Return the sum of the rows' hashes, whatever their order. Null without rows."""
     return F.sum(F.xxhash64("*").cast("decimal(38,0)"))
 
 
 def _spec(name: str) -> TableSpec:
-    """Return the specification of a table; raises TableError where there is none of that name."""
+    """Return the specification of a table. Raises TableError where the name is unknown."""
     if name not in TABLES:
         raise TableError(f"{name}: no such table, expected one of {', '.join(TABLES)}")
     return TABLES[name]

@@ -1,4 +1,4 @@
-"""A table's transaction log: its id, newest version, last writer, and its columns and rows over time."""
+"""A table's transaction log: id, versions, last writer, columns, added rows."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from allmrec.tables.session import java_class
 
 
 def newest_version(spark: SparkSession, name: str, path: str) -> int | None:
-    """Return the newest version of the table `name` at `path`; None where there is no table.
+    """Return the newest version of the table at `path`, or None.
 
-    Raises TableError where the folder holds files but no commit.
+    Raises TableError where the folder has files but no commit.
     """
     version = int(_snapshot(spark, path).version())
     if version >= 0:
         return version
-    # A log without a commit is a table that somebody is just creating.
+    # Another run is creating a table whose log has no commit.
     if any(name != "_delta_log" for name in filesystem.list_names(spark, path)):
         raise TableError(
             f"{name}: half-written: {path} holds files but no Delta commit, "
@@ -34,7 +34,7 @@ def newest_version(spark: SparkSession, name: str, path: str) -> int | None:
 
 
 def table_id(spark: SparkSession, path: str) -> str:
-    """Return Delta's id of the table at `path`, which another table at the same path does not have.
+    """Return Delta's id of the table at `path`. Another table there has another id.
 
     Some writers draw a new id when they overwrite the table.
     """
@@ -42,11 +42,11 @@ def table_id(spark: SparkSession, path: str) -> str:
 
 
 def names_of_columns(spark: SparkSession, path: str, version: int) -> dict[str, str]:
-    """Return the physical name → the name of every column and field of the table at `path` in a version.
+    """Return physical name → name of a version's columns and fields.
 
-    With column mapping a column keeps its physical name when it is renamed, and a column that takes its name
-    has another one. The names of a field of a struct follow the struct's, after a dot. What Delta raises
-    where its log does not reach back so far is raised.
+    With column mapping a renamed column keeps its physical name, and a new column of that name has another
+    one. Fields of a struct follow the name of the struct and a dot. Raises Delta's error if the log no longer
+    contains the version.
     """
     none = _none(spark)
     schema = json.loads(_log(spark, path).getSnapshotAt(version, none, none).schema().json())
@@ -54,7 +54,7 @@ def names_of_columns(spark: SparkSession, path: str, version: int) -> dict[str, 
 
 
 def _names_of_fields(kind: Any, physical: str = "", name: str = "") -> Iterator[tuple[str, str]]:
-    """Yield (physical name, name) of all fields below a type of Spark's JSON."""
+    """Yield (physical name, name) of all fields of a type (JSON)."""
     if not isinstance(kind, dict):
         return
     for field in kind.get("fields", ()):
@@ -66,7 +66,7 @@ def _names_of_fields(kind: Any, physical: str = "", name: str = "") -> Iterator[
 
 
 def transaction(spark: SparkSession, path: str, application: str) -> tuple[int, int | None]:
-    """Return (newest version, the transaction number that `application` committed last in it).
+    """Return (newest version, transaction number of `application`'s last commit).
 
     See `txnAppId` and `txnVersion` of Delta's idempotent writes.
     """
@@ -78,7 +78,7 @@ def transaction(spark: SparkSession, path: str, application: str) -> tuple[int, 
 def version_at(table: DeltaTable, moment: datetime) -> int | None:
     """Return the last version that was committed before `moment` (with a zone).
 
-    None where the table's history does not reach back so far.
+    Returns None if the table's history begins later.
     """
     history = table.history().where(F.col("timestamp") < F.lit(moment))
     newest = history.agg(F.max("version")).first()
@@ -86,10 +86,10 @@ def version_at(table: DeltaTable, moment: datetime) -> int | None:
 
 
 def added_rows(spark: SparkSession, path: str, after: int, until: int) -> DataFrame | None:
-    """Return the rows that the commits after version `after` up to `until` added to the table at `path`.
+    """Return the rows that the versions `after` + 1 to `until` added.
 
-    None where one of them took rows away, or changed any. Files that were only written anew, as OPTIMIZE
-    does, add nothing. What Delta raises where its log does not reach back so far is raised.
+    Returns None if a commit deleted or changed rows. Files that were only rewritten, as by OPTIMIZE, add
+    none. Raises Delta's error if the log no longer contains these versions.
     """
     log = _log(spark, path)
     added = spark._jvm.java.util.ArrayList()  # type: ignore[union-attr]
@@ -111,7 +111,7 @@ def added_rows(spark: SparkSession, path: str, after: int, until: int) -> DataFr
 
 
 def _snapshot(spark: SparkSession, path: str) -> Any:
-    """Return Delta's newest `Snapshot` of the table at `path`; its version is -1 where there is no commit."""
+    """Return Delta's newest `Snapshot` of the table. Without a commit its version is -1."""
     return _log(spark, path).update(False, _none(spark), _none(spark))
 
 

@@ -1,4 +1,7 @@
-"""Suppresses what pyspark and py4j print about a lost JVM and a bad query. The raised error says it."""
+"""Suppresses what pyspark and py4j print about a lost JVM or query.
+
+The raised error contains it.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ _OF_PYSPARK = ("SQLQueryContextLogger", "DataFrameQueryContextLogger")
 
 
 def say_it_once() -> None:
-    """Keep the libraries' tracebacks off the screen; what they raise is unchanged."""
+    """Keep the libraries' tracebacks off the screen; their exceptions are unchanged."""
     logging.getLogger().addFilter(_is_news)
     for logger in _OF_PYSPARK:
         PySparkLogger.getLogger(logger).setLevel(logging.CRITICAL)
@@ -23,11 +26,11 @@ def say_it_once() -> None:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Return whether a line of the root logger is not py4j's about a lost connection."""
+    """Return False for py4j's line about a lost connection."""
     return record.msg != _OF_PY4J
 
 
 def _handle_error(server: AccumulatorServer, request: Any, client_address: Any) -> None:
-    """Say nothing where the connection of the accumulators ended with the JVM; else what Python says."""
+    """Print Python's report, unless the connection ended with the JVM."""
     if not isinstance(sys.exc_info()[1], EOFError | OSError):
         super(AccumulatorServer, server).handle_error(request, client_address)

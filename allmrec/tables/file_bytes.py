@@ -1,6 +1,6 @@
-"""Bytes of files on any file system that Hadoop knows: what is there, how it begins and ends, and copies.
+"""Bytes of files on any file system of Hadoop.
 
-Names are taken as they stand: also those with colons and brackets, which Hadoop's patterns cannot express.
+Names are taken literally, also those with colons and brackets, which Hadoop's patterns cannot express.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ class FileStatus(NamedTuple):
 
 
 def qualified(spark: SparkSession, path: str) -> str:
-    """Return a path as a URI with its scheme: a relative one lies in Hadoop's working folder."""
+    """Return a path as a URI with its scheme. Relative paths are in Hadoop's working folder."""
     if not (path.startswith("/") or _HAS_SCHEME.match(path)):
-        # Joined as texts: Hadoop takes what precedes a colon in a relative path for a scheme.
+        # The texts are joined, because Hadoop reads the part before a colon in a relative path as a scheme.
         path = f"{_open(spark, '/')[0].getWorkingDirectory().toString()}/{path}"
     fs, place = _open(spark, path)
     return str(fs.makeQualified(place).toString())
 
 
 def files_in(spark: SparkSession, uri: str) -> list[FileStatus]:
-    """Return the files below a folder, sorted by their URIs; a file is the only one in itself."""
+    """Return the files below a folder, sorted by URI. For a file, that file alone."""
     fs, path = _open(spark, uri)
     found: list[FileStatus] = []
     todo = [path]
@@ -67,14 +67,14 @@ def last_bytes(spark: SparkSession, file: FileStatus, number: int) -> bytes:
 def copy(spark: SparkSession, uri: str, target: str, compression: str = "", charset: str = "") -> FileStatus:
     """Copy a file to `target` and return the copy.
 
-    With `compression` (gzip, bzip2) it is decompressed, with `charset` (Java's name) written as UTF-8. Raises
-    Py4JJavaError where the content is not of that compression or charset.
+    With `compression` (gzip, bzip2) it is decompressed; with `charset` (Java's name) it is written as UTF-8.
+    Raises Py4JJavaError where the content has another compression or charset.
     """
     with _opened(spark, uri) as stream, _created(spark, target) as output:
         source = _decompressed(spark, stream, compression)
         io = java_class(spark, "org.apache.commons.io.IOUtils")
         if charset:
-            # A new decoder reports what it cannot decode; the reader's own would write question marks.
+            # A new decoder raises on bytes that it cannot decode; the reader's own writes question marks.
             decoder = java_class(spark, "java.nio.charset.Charset").forName(charset).newDecoder()
             reader = java_class(spark, "java.io.InputStreamReader")(source, decoder)
             writer = java_class(spark, "java.io.OutputStreamWriter")(output, "UTF-8")
@@ -87,9 +87,9 @@ def copy(spark: SparkSession, uri: str, target: str, compression: str = "", char
 
 
 def unpack(spark: SparkSession, uri: str, folder: str) -> list[tuple[str, FileStatus]]:
-    """Copy the files of a zip archive to `folder` and return (name in the archive, copy) of each.
+    """Unpack a zip archive into `folder`. Return (name in the archive, copy) of each file.
 
-    Raises Py4JJavaError where the archive is damaged, cut off or encrypted.
+    Raises Py4JJavaError where the archive is damaged, truncated or encrypted.
     """
     found: list[tuple[str, FileStatus]] = []
     with _opened(spark, uri) as stream:
@@ -105,7 +105,7 @@ def unpack(spark: SparkSession, uri: str, folder: str) -> list[tuple[str, FileSt
 
 
 def has_charset(spark: SparkSession, name: str) -> bool:
-    """Return whether Java knows an encoding by this name."""
+    """Return whether Java has an encoding of this name."""
     try:
         return bool(java_class(spark, "java.nio.charset.Charset").isSupported(name))
     except Py4JJavaError:

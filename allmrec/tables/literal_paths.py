@@ -1,4 +1,4 @@
-"""Files by their own paths: Spark's readers take a path for a pattern."""
+"""Literal paths for Spark's readers, which read a path as a pattern."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
 _SIGNS = re.compile(r"([\[\]{}*?\\])")
-"""What a pattern of Hadoop's gives a meaning to."""
+"""Characters with a meaning in Hadoop's patterns."""
 
 
 def read_parquet(spark: SparkSession, *uris: str, schema: T.StructType | None = None) -> DataFrame:
-    """Return the rows of Parquet files or folders; `[`, `{`, `*` and `?` in a path mean themselves.
+    """Return the rows of Parquet files or folders with literal paths.
 
-    Without a `schema` the files have it. Raises Spark's AnalysisException for a path that does not exist.
+    Without a `schema` the schema of the files is used. Raises Spark's AnalysisException where a path does not
+    exist.
     """
     reader = spark.read if schema is None else spark.read.schema(schema)
     return reader.parquet(*map(literal, uris))
 
 
 def literal(uri: str) -> str:
-    """Return a URI in which the signs of Hadoop's patterns mean themselves."""
+    """Return a URI with the characters of Hadoop's patterns escaped."""
     return _SIGNS.sub(r"\\\1", uri)

@@ -1,4 +1,4 @@
-"""Delta tables that do not grow for ever: dates deleted, small files compacted, old versions vacuumed."""
+"""Maintenance of Delta tables: delete dates, compact files, vacuum old versions."""
 
 from __future__ import annotations
 
@@ -17,54 +17,58 @@ from allmrec.tables.sql_text import delta_at
 from allmrec.tables.troubles import explained
 
 SMALL_FILE_BYTES = 32 * 2**20
-"""Files below this are compacted. Larger ones are not written again: pinned versions keep the old ones."""
+"""Files below this size are compacted.
+
+Larger files stay, because pinned versions would keep a second copy.
+"""
 _HOURS = {"delta.deletedFileRetentionDuration": 168, "delta.logRetentionDuration": 720}
-"""The properties by which a table keeps its history, and Delta's defaults in hours."""
+"""The properties that set a table's history, and Delta's defaults in hours."""
 _CHECKPOINT_INTERVAL = 10
 _STEP_HOURS = 720
-"""A history longer than it must be anyway is kept in steps, so that its property rarely changes."""
+"""A longer history is kept in steps of this length, so that the property rarely changes."""
 
 
 class Files(NamedTuple):
-    """How much is deleted on disk."""
+    """Number and size of deleted files."""
 
     num_files: int
     num_bytes: int
 
 
 class Age(NamedTuple):
-    """How long ago something of a table's history was."""
+    """How long ago a version of a table was current."""
 
     files: timedelta
-    """Since another version came after it: its files have been deletable since then."""
+    """Since the next version was committed. From then on VACUUM may delete the version's files."""
     log: timedelta
-    """Since the checkpoint from which it is made was written, at most."""
+    """Since the checkpoint was written that the version is read from, at most."""
 
 
 def run_dates(tables: Tables, name: str) -> set[date]:
-    """Return the run dates that a nightly table holds. Raises TableError as `Tables.read` does."""
+    """Return the run dates of a nightly table. Raises TableError as `Tables.read` does."""
     return {row[0] for row in tables.read(name).select("run_date").distinct().collect()}
 
 
 def count_dates(tables: Tables, name: str, dates: Collection[date]) -> int:
-    """Return how many rows a nightly table has of these run dates."""
+    """Return how many rows of a nightly table have these run dates."""
     return tables.read(name).where(F.col("run_date").isin(*dates)).count()
 
 
 def delete_dates(tables: Tables, name: str, dates: Collection[date]) -> None:
     """Delete the rows of these run dates in one commit.
 
-    Raises PassingError where another run writes to them: it is not tried again, what that wrote is newer.
+    Raises PassingError on a conflict with another run. The deletion is not retried, because the other run
+    wrote newer rows.
     """
     with explained(name, tables.path(name)):
         DeltaTable.forPath(tables.spark, tables.path(name)).delete(F.col("run_date").isin(*dates))
 
 
 def delete_where_in(tables: Tables, name: str, column: str, values: Collection[str]) -> int:
-    """Delete the rows whose `column` is one of `values` and return how many those were.
+    """Delete the rows whose `column` is in `values`. Return their number.
 
-    Nothing is committed where there are none. The commit does not name the values, as a condition would.
-    Raises PassingError where other commits kept coming first.
+    No commit is made if no row matches. The commit does not contain the values, unlike that of a condition.
+    Raises PassingError where every try conflicted with another commit.
     """
     source = tables.spark.createDataFrame([(value,) for value in values], f"`{column}` string")
     num_rows = tables.read_as_it_is(name).join(source, column, "left_semi").count()
@@ -84,13 +88,13 @@ def delete_where_in(tables: Tables, name: str, column: str, values: Collection[s
 
 
 def compact(tables: Tables, name: str, but: Collection[date]) -> tuple[int, int]:
-    """Compact small files and return how many became how many; of nightly tables not those of dates `but`.
+    """Compact small files; return (files before, files after). Skips the dates `but` of nightly tables.
 
-    Raises PassingError where other commits kept coming first.
+    Raises PassingError where every try conflicted with another commit.
     """
 
     def optimize() -> tuple[int, int]:
-        # Delta's own builder writes the path into SQL as it is, and a backtick ends it there.
+        # Delta's builder does not escape a backtick in the path.
         statement = f"OPTIMIZE {delta_at(tables.path(name))}"
         if but and TABLES[name].partitioned_by:
             days = ", ".join(f"DATE'{day}'" for day in sorted(but))
@@ -103,7 +107,7 @@ def compact(tables: Tables, name: str, but: Collection[date]) -> tuple[int, int]
 
 
 def age(tables: Tables, name: str, version: int) -> Age:
-    """Return how long ago a version was; one that is no longer in the history counts as the oldest there."""
+    """Return how long ago a version was current. Versions older than the history count as its oldest."""
     history = DeltaTable.forPath(tables.spark, tables.path(name)).history()
     times = {row["version"]: row["timestamp"] for row in history.select("version", "timestamp").collect()}
     now = datetime.now(timezone.utc)
@@ -116,10 +120,10 @@ def age(tables: Tables, name: str, version: int) -> Age:
 
 
 def keep_history(tables: Tables, name: str, vacuum_hours: int, oldest: Age | None) -> None:
-    """Let the table keep what only old versions hold for `vacuum_hours`, and longer where `oldest` is needed.
+    """Keep old versions for `vacuum_hours`, or longer if `oldest` is needed.
 
-    The table's properties say so, to VACUUM as to Delta, which else forgets versions after 30 days; they
-    change only where they must.
+    The period is stored in the table's properties, which VACUUM and Delta read; Delta's default is 30 days.
+    The properties are written only when they change.
     """
     file_hours = _in_steps(vacuum_hours, oldest.files if oldest else timedelta(0))
     log_hours = _in_steps(max(720, vacuum_hours), oldest.log if oldest else timedelta(0))
@@ -136,12 +140,12 @@ def keep_history(tables: Tables, name: str, vacuum_hours: int, oldest: Age | Non
 
 
 def vacuum(tables: Tables, name: str, dry_run: bool) -> Files:
-    """Delete the files that only versions beyond the table's kept history hold; return how much that is.
+    """Delete the files that only versions older than the table's history need.
 
-    No commit is made where there are none; with `dry_run` nothing is deleted.
+    Returns their number and size. No commit is made if there are none. With `dry_run` no file is deleted.
     """
     statement = f"VACUUM {delta_at(tables.path(name))}"
-    # Delta lists folders in so many tasks, however few there are; Spark's default is 10,000.
+    # Delta lists folders in this many tasks, whatever their number; Spark's default is 10,000.
     parallelism = tables.spark.sparkContext.defaultParallelism
     with _setting(tables, "spark.sql.sources.parallelPartitionDiscovery.parallelism", parallelism):
         found = tables.retried(name, lambda: tables.spark.sql(f"{statement} DRY RUN").collect())
@@ -153,7 +157,7 @@ def vacuum(tables: Tables, name: str, dry_run: bool) -> Files:
 
 @contextmanager
 def _setting(tables: Tables, name: str, value: int) -> Iterator[None]:
-    """Let the session have a setting while the block runs, and then what it had before."""
+    """Change a setting of the session during the block."""
     before = tables.spark.conf.get(name, None)
     tables.spark.conf.set(name, str(value))
     try:
@@ -166,6 +170,6 @@ def _setting(tables: Tables, name: str, value: int) -> Iterator[None]:
 
 
 def _in_steps(hours: int, needed: timedelta) -> int:
-    """Return `hours`, or more where `needed` is longer: whole steps of 30 days."""
+    """Return `hours`, or, if `needed` is longer, whole steps of 30 days."""
     steps = -(-needed // timedelta(hours=_STEP_HOURS))
     return hours if needed <= timedelta(hours=hours) else max(hours, steps * _STEP_HOURS)

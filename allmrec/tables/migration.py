@@ -1,4 +1,4 @@
-"""Our own tables as an older version of this program left them: they get the columns that are new since."""
+"""Migration of our own tables: an older table gets the newer columns."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from allmrec.tables.sql_text import delta_at
 
 
 def migrate(spark: SparkSession, spec: TableSpec, path: str) -> None:
-    """Add the specified columns that the table at `path` lacks, in one commit.
+    """Add the specified columns that the table lacks, in one commit.
 
-    Rows of before have null there. Required columns are not added: reading and writing the table names them.
+    Older rows have null there. Required columns are not added, because reading and writing report them.
     """
     there = set(spark.read.format("delta").load(path).columns)
     missing = [column for column in spec.columns if column.name not in there and not column.required]

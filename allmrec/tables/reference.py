@@ -1,4 +1,4 @@
-"""The reference of all tables as Markdown: the generated part of `README.md` beside this file."""
+"""The reference of all tables, a generated part of `README.md`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from allmrec.tables.specification import ColumnSpec, TableSpec
 
 
 def reference() -> str:
-    """Return a section per table: what one row is, its key, partitioning, constraints and columns."""
+    """Return a section per table: description, key, partitioning, constraints and columns."""
     return "\n\n".join("\n".join(_section(spec)) for spec in TABLES.values()) + "\n"
 
 

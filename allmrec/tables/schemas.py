@@ -1,6 +1,6 @@
-"""Every table: what its rows and columns are, its key, partitioning and constraints.
+"""The schema of every table: rows, columns, key, partitioning and constraints.
 
-`README.md` beside it is made from this. Nothing here needs a running Spark.
+`README.md` of this folder is generated from it. It needs no running Spark.
 """
 
 from __future__ import annotations
@@ -9,9 +9,17 @@ from pyspark.sql import types as T
 
 from allmrec.tables.specification import ColumnSpec, Constraint, TableSpec
 
-STRING, DOUBLE, LONG, INT = T.StringType(), T.DoubleType(), T.LongType(), T.IntegerType()
-DATE, TIME, BOOLEAN = T.DateType(), T.TimestampType(), T.BooleanType()
-STRINGS, DOUBLES, INTS, TIMES = (T.ArrayType(element) for element in (STRING, DOUBLE, INT, TIME))
+STRING = T.StringType()
+DOUBLE = T.DoubleType()
+LONG = T.LongType()
+INT = T.IntegerType()
+DATE = T.DateType()
+TIME = T.TimestampType()
+BOOLEAN = T.BooleanType()
+STRINGS = T.ArrayType(STRING)
+DOUBLES = T.ArrayType(DOUBLE)
+INTS = T.ArrayType(INT)
+TIMES = T.ArrayType(TIME)
 
 _SLOTS = T.ArrayType(
     T.StructType(
@@ -34,18 +42,18 @@ _WRITTEN = T.StructType(
     ]
 )
 
-_RUN_DATE = ColumnSpec("run_date", DATE, "the knowledge cut-off: no event at or after its midnight was read")
+_RUN_DATE = ColumnSpec("run_date", DATE, "the knowledge cut-off: only events before its midnight were read")
 _USER_ID = ColumnSpec("user_id", STRING, "the user")
 
 INTERACTIONS = TableSpec(
     "interactions",
     "An event: a user did something with an item.",
     (
-        ColumnSpec("user_id", STRING, "who"),
-        ColumnSpec("item_id", STRING, "with which item"),
-        ColumnSpec("event_time", TIME, "when"),
-        ColumnSpec("rating", DOUBLE, "how much the user liked it", required=False),
-        ColumnSpec("event_type", STRING, "what the user did, in your words", required=False),
+        ColumnSpec("user_id", STRING, "the user"),
+        ColumnSpec("item_id", STRING, "the item"),
+        ColumnSpec("event_time", TIME, "time of the event"),
+        ColumnSpec("rating", DOUBLE, "the user's rating of the item", required=False),
+        ColumnSpec("event_type", STRING, "the kind of event, in your words", required=False),
     ),
     key=("user_id", "item_id", "event_time", "event_type"),
     owned=False,
@@ -55,14 +63,14 @@ ITEMS = TableSpec(
     "An item of the catalogue.",
     (
         ColumnSpec("item_id", STRING, "the item"),
-        ColumnSpec("title", STRING, "what the LLM reads of it, and what users see"),
+        ColumnSpec("title", STRING, "the title, for the LLM and for users"),
         ColumnSpec("description", STRING, "a longer text, for the sentence encoder", required=False),
         ColumnSpec("categories", STRINGS, "its category, from the root to the leaf", required=False),
         ColumnSpec(
-            "available", BOOLEAN, "whether it may be recommended; where missing, it may", required=False
+            "available", BOOLEAN, "whether it may be recommended; a missing value means yes", required=False
         ),
         ColumnSpec(
-            "updated_at", TIME, "when the row changed; of two of an item the newer counts", required=False
+            "updated_at", TIME, "when the row changed; the newest row of an item counts", required=False
         ),
     ),
     key=("item_id",),
@@ -84,9 +92,9 @@ USER_SEQUENCES = TableSpec(
         ColumnSpec(
             "item_ids", STRINGS, "the newest `sequences.max_history` items, oldest first; ties by a hash"
         ),
-        ColumnSpec("event_times", TIMES, "when, one for each item"),
-        ColumnSpec("num_interactions", LONG, "events in the whole log that count for the user"),
-        ColumnSpec("last_event_time", TIME, "time of the newest of them", required=False),
+        ColumnSpec("event_times", TIMES, "time of each item's event"),
+        ColumnSpec("num_interactions", LONG, "number of the user's valid events in the whole log"),
+        ColumnSpec("last_event_time", TIME, "time of the newest of these events", required=False),
         ColumnSpec(
             "seen_item_ids",
             STRINGS,
@@ -105,26 +113,28 @@ USER_SEQUENCES = TableSpec(
         Constraint(
             "not_longer_than_the_log",
             "size(item_ids) <= num_interactions",
-            "no more items than the log has events of the user",
+            "the log has at least as many events of the user",
         ),
     ),
 )
 CANDIDATES = TableSpec(
     "candidates",
-    "What was retrieved for a user on a run date; empty arrays where nothing is left to recommend.",
+    "The candidates of a user on a run date; empty arrays if no item is left to recommend.",
     (
         _RUN_DATE,
         _USER_ID,
         ColumnSpec("item_ids", STRINGS, "the candidates"),
         ColumnSpec(
-            "cf_scores", DOUBLES, "the CF model's score of each; null where it knows the item or the user not"
+            "cf_scores", DOUBLES, "the CF model's score of each; null if the model lacks the item or the user"
         ),
-        ColumnSpec("text_scores", DOUBLES, "cosine of each with the user's last ten items; 0 without any"),
-        ColumnSpec("sources", STRINGS, "what found each: `cf`, `text` or `popular`"),
+        ColumnSpec(
+            "text_scores", DOUBLES, "cosine of each with the user's last ten items; 0 without a history"
+        ),
+        ColumnSpec("sources", STRINGS, "how each was found: `cf`, `text` or `popular`"),
         ColumnSpec(
             "inputs_hash",
             STRING,
-            "hash of what scoring reads of the user: trained bundle, history, candidates, texts of both",
+            "hash of the user's inputs of scoring: trained bundle, history, candidates, texts of both",
             required=False,
         ),
     ),
@@ -140,7 +150,7 @@ CANDIDATES = TableSpec(
         Constraint(
             "distinct_items",
             "size(array_distinct(item_ids)) = size(item_ids)",
-            "no candidate is there twice",
+            "candidates are distinct",
         ),
     ),
 )
@@ -152,12 +162,12 @@ RECOMMENDATIONS = TableSpec(
         _USER_ID,
         ColumnSpec("rank", INT, "place in the list, from 1"),
         ColumnSpec("item_id", STRING, "the item"),
-        ColumnSpec("score", DOUBLE, "what orders the list; scores of two users cannot be compared"),
+        ColumnSpec("score", DOUBLE, "the list's sort key; scores of two users cannot be compared"),
         ColumnSpec(
             "probability",
             DOUBLE,
-            "that this candidate is the user's next item: calibrated, and over the items that were not "
-            "retrieved too; null for popular lists",
+            "that this candidate is the user's next item: calibrated over all items, retrieved or not; null "
+            "for popular lists",
             required=False,
         ),
         ColumnSpec(
@@ -166,23 +176,20 @@ RECOMMENDATIONS = TableSpec(
             "the LLM's log-probability of the title in nats, before the prior",
             required=False,
         ),
-        ColumnSpec(
-            "alignment_score", DOUBLE, "cosine of what the projections make of user and item", required=False
-        ),
+        ColumnSpec("alignment_score", DOUBLE, "cosine of the projections of user and item", required=False),
         ColumnSpec("cf_score", DOUBLE, "the CF model's score, as in `candidates`", required=False),
-        ColumnSpec("text_score", DOUBLE, "likeness by text, as in `candidates`", required=False),
+        ColumnSpec("text_score", DOUBLE, "similarity by text, as in `candidates`", required=False),
         ColumnSpec(
             "source",
             STRING,
-            "how the list was ordered: `llm`, `cf` (without the LLM) or "
-            "`popular` (nothing of the history is known)",
+            "how the list was ordered: `llm`, `cf` (without the LLM) or `popular` (without a known history)",
         ),
         ColumnSpec(
             "fallback_reason",
             STRING,
-            "why the list was not ordered as the settings say: `no_history`, `prompt_too_long`, "
+            "why the list was ordered otherwise than the settings ask: `no_history`, `prompt_too_long`, "
             "`out_of_memory`, `non_finite_score`, `no_candidate` (the LLM wrote no candidate's title) or "
-            "`deadline`; null where it was",
+            "`deadline`; null if it was not",
             required=False,
         ),
         ColumnSpec("bundle_id", STRING, "the model bundle that scored"),
@@ -191,14 +198,14 @@ RECOMMENDATIONS = TableSpec(
         ColumnSpec(
             "carried_from",
             DATE,
-            "the run date whose list was kept, because nothing that decides it has changed since; "
-            "null where the list was scored for this date",
+            "the run date whose list was kept, because its inputs are unchanged; "
+            "null if the list was scored for this date",
             required=False,
         ),
         ColumnSpec(
             "inputs_hash",
             STRING,
-            "hash of all that decides the list, but for whether the LLM was asked; an equal one keeps it",
+            "hash of the list's inputs, except whether the LLM was asked; a list with an equal hash is kept",
             required=False,
         ),
     ),
@@ -224,7 +231,7 @@ RECOMMENDATIONS = TableSpec(
 )
 EMAIL_RECOMMENDATIONS = TableSpec(
     "email_recommendations",
-    "A user's e-mail of a run date: the best items that can still be had.",
+    "A user's e-mail of a run date: the best available items.",
     (
         _RUN_DATE,
         _USER_ID,
@@ -232,7 +239,7 @@ EMAIL_RECOMMENDATIONS = TableSpec(
             "slots",
             _SLOTS,
             "by rank, at most `publish.email_slots`, and at most `publish.max_per_category` of a leaf "
-            "category while others are left; `rank` is the one in `recommendations`",
+            "category while other items are left; `rank` is the one in `recommendations`",
         ),
     ),
     key=("run_date", "user_id"),
@@ -240,35 +247,35 @@ EMAIL_RECOMMENDATIONS = TableSpec(
 )
 FEED_RECOMMENDATIONS = TableSpec(
     "feed_recommendations",
-    "A user's feed of a run date: all items that can still be had.",
+    "A user's feed of a run date: all available items of the list.",
     (_RUN_DATE, _USER_ID, ColumnSpec("slots", _SLOTS, "by rank, at most `scoring.top_k`")),
     key=("run_date", "user_id"),
     partitioned_by=("run_date",),
 )
 REJECTED_ROWS = TableSpec(
     "rejected_rows",
-    "A bad row of an input, kept once however often it is met.",
+    "A bad row of an input, stored once.",
     (
-        ColumnSpec("table", STRING, "`interactions` or `items`: where the row belongs"),
+        ColumnSpec("table", STRING, "the row's table: `interactions` or `items`"),
         ColumnSpec("row_hash", STRING, "SHA-256 of `row`"),
-        ColumnSpec("reason", STRING, "what is wrong with it, such as `null_user_id` or `exact_duplicate`"),
+        ColumnSpec("reason", STRING, "the fault, such as `null_user_id` or `exact_duplicate`"),
         ColumnSpec("row", STRING, "the row as JSON"),
-        ColumnSpec("step", STRING, "the step that met it first"),
-        ColumnSpec("run_id", STRING, "the run that met it first"),
-        ColumnSpec("first_seen", TIME, "when it was met first"),
+        ColumnSpec("step", STRING, "the step that rejected it first"),
+        ColumnSpec("run_id", STRING, "the run that rejected it first"),
+        ColumnSpec("first_seen", TIME, "when it was rejected first"),
     ),
     key=("table", "row_hash", "reason"),
 )
 RUNS = TableSpec(
     "runs",
-    "A step of a run begins, or ends: on what it ran and with what outcome.",
+    "The start or the end of a step of a run, with its inputs and its outcome.",
     (
         ColumnSpec("run_id", STRING, "the run: its start in UTC and eight hexadecimal digits"),
         ColumnSpec("step", STRING, "the step, such as `score`"),
         ColumnSpec(
             "status",
             STRING,
-            "`started`; then, in a row of its own, `done` or `failed` (a run that was killed has none)",
+            "`started`; at the end a second row with `done` or `failed` (a killed run has none)",
         ),
         ColumnSpec("started_at", TIME, "when the step began"),
         ColumnSpec("run_date", DATE, "the run date it worked for", required=False),
@@ -276,14 +283,14 @@ RUNS = TableSpec(
         ColumnSpec(
             "fingerprint",
             STRING,
-            "hash of all that the step's rows depend on; the same again is skipped",
+            "hash of everything that decides the step's rows; a step with an equal hash is skipped",
             required=False,
         ),
         ColumnSpec(
             "input_versions",
             T.MapType(STRING, LONG),
-            "version of each input table it read, with the table's name or path where that is not ours; "
-            "below 0: a table without versions, minus the microseconds since 1970 when the run looked at it",
+            "version of each input table, with the table's name or path if it is not ours; "
+            "below 0: a table without versions, minus the microseconds since 1970 when the run read it",
             required=False,
         ),
         ColumnSpec("bundle_id", STRING, "the model bundle it used or made", required=False),
@@ -298,27 +305,27 @@ RUNS = TableSpec(
         ),
         ColumnSpec("timings", T.MapType(STRING, DOUBLE), "seconds per part of the step", required=False),
         ColumnSpec(
-            "figures", T.MapType(STRING, DOUBLE), "what training and evaluation measured", required=False
+            "figures", T.MapType(STRING, DOUBLE), "figures of trainings and evaluations", required=False
         ),
-        ColumnSpec("message", STRING, "what went wrong", required=False),
+        ColumnSpec("message", STRING, "the error", required=False),
         ColumnSpec(
             "run_order",
             LONG,
-            "the run's place among those of its date: one with a higher number supersedes it; "
+            "the run's number among those of its date: a run with a higher number supersedes it; "
             "nanoseconds since 1970 at its start",
             required=False,
         ),
         ColumnSpec(
             "outputs",
             T.MapType(STRING, _WRITTEN),
-            "what it left in each table: a version that holds its rows, their number and the sum of their "
+            "the rows in each written table: a version that contains them, their number and the sum of their "
             "hashes",
             required=False,
         ),
         ColumnSpec(
             "gates",
             T.MapType(STRING, DOUBLE),
-            "what each rule of the section `gates` measured",
+            "the figure that each rule of the section `gates` measured",
             required=False,
         ),
         ColumnSpec(
@@ -328,14 +335,14 @@ RUNS = TableSpec(
         ColumnSpec(
             "table_ids",
             T.MapType(STRING, STRING),
-            "Delta's id of each table that it read or wrote, named as in `input_versions` and `outputs`: "
+            "Delta's id of each table that was read or written, named as in `input_versions` and `outputs`: "
             "another table at the same path has another id",
             required=False,
         ),
         ColumnSpec(
             "broken",
             STRINGS,
-            "the rules of the section `gates` by which a step failed; null in rows of older versions",
+            "the rules of the section `gates` that made the step fail; null in rows of older versions",
             required=False,
         ),
     ),
@@ -353,20 +360,20 @@ _EVALUATED = (
     ColumnSpec(
         "protocol",
         STRING,
-        "what held-out items were ranked among: `retrieved`, `catalogue`, `uniform` or `popular`; "
+        "what the held-out item was ranked among: `retrieved`, `catalogue`, `uniform` or `popular`; "
         "null in rows of version 0.1.0",
         required=False,
     ),
 )
 EVALUATION_PREDICTIONS = TableSpec(
     "evaluation_predictions",
-    "How one model ranks a user's held-out item among others; a bundle's newest evaluation.",
+    "A model's ranking of a user's held-out item; from a bundle's newest evaluation.",
     (
         ColumnSpec(
             "scenario",
             STRING,
-            "`leave_one_out`: every user's last item; or the condition under which it was ranked: "
-            "`history_3`, `missing_text`, say",
+            "`leave_one_out`: every user's last item; else the condition of the evaluation, such as "
+            "`history_3` or `missing_text`",
         ),
         ColumnSpec("model", STRING, "the ranker, such as `cf`, `llm` or `served`"),
         _USER_ID,
@@ -374,20 +381,20 @@ EVALUATION_PREDICTIONS = TableSpec(
         ColumnSpec(
             "candidates",
             STRINGS,
-            "what was ranked: the retrieved list; the target and the best others of the catalogue; "
+            "the ranked items: the retrieved list; the target and the best others of the catalogue; "
             "the target and sampled negatives",
         ),
         ColumnSpec("ranks", INTS, "rank of each candidate, from 1"),
         *_EVALUATED,
-        ColumnSpec("target_rank", INT, "rank of the target; null where it was not retrieved", required=False),
-        ColumnSpec("num_ranked", INT, "how many candidates were ranked", required=False),
+        ColumnSpec("target_rank", INT, "rank of the target; null if it was not retrieved", required=False),
+        ColumnSpec("num_ranked", INT, "number of ranked candidates", required=False),
         ColumnSpec(
             "scores", DOUBLES, "the ranker's score of each candidate; null for `catalogue`", required=False
         ),
         ColumnSpec(
             "probabilities",
             DOUBLES,
-            "that each candidate is the user's next item; null where the ranker has none",
+            "that each candidate is the user's next item; null for rankers without probabilities",
             required=False,
         ),
     ),
@@ -403,8 +410,9 @@ EVALUATION_RESULTS = TableSpec(
         ColumnSpec(
             "scenario",
             STRING,
-            "which users: `all`, those whose target is a `warm`, `middle` or `cold` item, or was `found` by "
-            "retrieval; `lists`: whole lists, of the sampled users; `history_3/all`, say: under a condition",
+            "the users: `all`, those with a `warm`, `middle` or `cold` target, or with a target that was "
+            "`found` by retrieval; `lists`: whole lists of the sampled users; `history_3/all`, say: under a "
+            "condition",
         ),
         ColumnSpec("model", STRING, "the ranker, as in `evaluation_predictions`"),
         ColumnSpec("metric", STRING, "the metric's name"),

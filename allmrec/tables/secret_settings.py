@@ -1,4 +1,7 @@
-"""Values of `spark.settings` may be passwords, so that no line that is printed or stored contains one."""
+"""Values of `spark.settings` stay out of printed and stored lines.
+
+They may be passwords.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,16 @@ import re
 from collections.abc import Iterable
 
 MIN_CHARACTERS = 6
-"""Shorter values are words and numbers of many lines, and no secrets."""
+"""Shorter values are common words and numbers, not secrets."""
 MIN_CHARACTERS_OF_PART = 8
 """The same for a part of a value."""
 _hidden: set[str] = set()
 
 
 def keep_secret(values: Iterable[str]) -> None:
-    """Hide these values, and the parts of them between blanks, `=`, `,` and `;`, from now on.
+    """Hide these values, and their parts between blanks, `=`, `,` and `;`.
 
-    A file or folder of this machine is no secret: an error that names one must be readable.
+    Paths of existing files and folders stay visible, so that errors can name them.
     """
     for value in values:
         parts = [part for part in re.split(r"[\s=,;]+", value) if len(part) >= MIN_CHARACTERS_OF_PART]
@@ -25,7 +28,7 @@ def keep_secret(values: Iterable[str]) -> None:
 
 
 def without_secrets(text: str) -> str:
-    """Return a text with `***` in the place of every hidden value."""
+    """Return a text with every hidden value replaced by `***`."""
     for value in sorted(_hidden, key=len, reverse=True):
         text = text.replace(value, "***")
     return text

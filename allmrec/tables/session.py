@@ -27,23 +27,23 @@ from allmrec.tables.spark_log import causes, new_spark_log, remove_at_exit
 
 DELTA_PACKAGE = "io.delta:delta-spark_2.13:4.0.1"
 DELTA_VERSION = "4.0."
-"""What the versions of Delta for Spark 4.0 begin with."""
+"""How every version of Delta for Spark 4.0 begins."""
 _ROW_SETTINGS = {
-    # Rows must not change with the machine's time zone, and a wrong cast must never become a silent null.
+    # Rows must not depend on the machine's time zone. A wrong cast must raise, not give null.
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.ansi.enabled": "true",
-    # The folder item_id=001 is the item 001: Spark would guess the number 1.
+    # The folder item_id=001 is the item 001; Spark would infer the number 1.
     "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
-    # Readers other than Spark want plain timestamps, not INT96.
+    # Readers other than Spark need plain timestamps, not INT96.
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
 }
-"""What rows depend on: every session has these, whatever else is configured."""
+"""Settings that decide rows. Every session has them, whatever else is configured."""
 _DEFAULTS = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
     # The default of 50 makes every small commit slow.
     "spark.databricks.delta.snapshotPartitions": "2",
-    # Tasks are many and small, files need not be. Half a gigabyte, the default, would be one task's work.
+    # Half a gigabyte, the default, would be the work of one task.
     "spark.databricks.delta.optimizeWrite.binSize": "64m",
     "spark.executorEnv.TZ": "UTC",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
@@ -52,15 +52,15 @@ _DEFAULTS = {
 
 
 def create_session(config: SparkConfig, app_name: str = "allmrec") -> SparkSession:
-    """Return the running Spark session, or start one with Delta as the configuration says.
+    """Return the running Spark session, or start one with Delta as configured.
 
-    Under `spark-submit` the JVM already runs: what was submitted (`--conf`, `--properties-file`) wins, and
-    the configuration fills what that leaves open. Only what rows depend on (UTC, ANSI mode, plain timestamps)
-    is always set.
+    Under `spark-submit` the JVM already runs: submitted settings (`--conf`, `--properties-file`) win, and the
+    configuration adds the others. Only the settings that decide rows (UTC, ANSI mode, plain timestamps) are
+    always set.
 
     A JVM that is started here writes into the file `spark_log()`, and so do its Python workers. Raises
-    SetupError where Java or Delta's JARs are missing, the JVM does not start, or there is none to be had:
-    with Spark Connect.
+    SetupError where Java or Delta's JARs are missing, the JVM does not start, or the session is one of Spark
+    Connect.
     """
     if is_remote() or "SPARK_REMOTE" in os.environ:
         where = os.environ.get("SPARK_REMOTE", "chosen by the runtime")
@@ -69,7 +69,7 @@ def create_session(config: SparkConfig, app_name: str = "allmrec") -> SparkSessi
             "driver's JVM, which it does not give; expected a classic session: unset SPARK_REMOTE, use "
             "spark-submit, on Databricks a cluster with dedicated access"
         )
-    # Spark takes Python's naive datetimes to be in the process's zone; in UTC they mean what the tables mean.
+    # Spark reads Python's naive datetimes in the process's zone, which therefore must be UTC.
     os.environ["TZ"] = "UTC"
     time.tzset()
     say_it_once()
@@ -88,16 +88,16 @@ def create_session(config: SparkConfig, app_name: str = "allmrec") -> SparkSessi
 
 
 def java_class(session: SparkSession, name: str) -> Any:
-    """Return a class of the session's JVM by its full name; a package where there is no such class.
+    """Return a class (or package) of the JVM by its full name.
 
-    By its full name at once: by attributes (`org.apache.…`) the JVM would look for a class of every
-    package's name in all JARs, each time.
+    The full name is one call. With attributes (`org.apache.…`) the JVM would search all JARs for every part
+    of it.
     """
     return getattr(session.sparkContext._jvm, name)
 
 
 def _start(config: SparkConfig, app_name: str) -> SparkSession:
-    """Start a session, and the JVM too where there is none yet."""
+    """Start a session, and the JVM too if none runs."""
     is_submitted = "PYSPARK_GATEWAY_PORT" in os.environ
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     if is_submitted:
@@ -110,13 +110,13 @@ def _start(config: SparkConfig, app_name: str) -> SparkSession:
     if not is_submitted and SparkContext._gateway is None:
         SparkContext._ensure_initialized(gateway=_launch_jvm(conf))
     session = SparkSession.builder.config(conf=conf).getOrCreate()
-    # What fails comes as an exception; stack traces say nothing more to a person. A cluster's log keeps them.
+    # Failures are raised as exceptions, so that stack traces add nothing here. A cluster's log keeps them.
     session.sparkContext.setLogLevel("ERROR" if is_submitted else "FATAL")
     return session
 
 
 def _launch_jvm(settings: SparkConf) -> JavaGateway:
-    """Start a JVM that writes into a log. Raises SetupError, with the log's last words, where it fails."""
+    """Start a JVM that writes into a log. Raises SetupError with the log's end where it fails."""
     log = new_spark_log()
     try:
         with log.open("ab") as output:
@@ -135,13 +135,13 @@ def _launch_jvm(settings: SparkConf) -> JavaGateway:
 
 
 def settings_left_open(config: SparkConfig, app_name: str, submitted: Mapping[str, str]) -> dict[str, str]:
-    """Return the session's settings that `submitted` does not name, and those that rows depend on."""
+    """Return the settings that `submitted` lacks, and those that decide rows."""
     settings = _settings_of_any_jvm(config, app_name)
     return {name: value for name, value in settings.items() if name not in submitted} | _ROW_SETTINGS
 
 
 def _settings_of_any_jvm(config: SparkConfig, app_name: str) -> dict[str, str]:
-    """Return the settings that also count in a JVM that already runs."""
+    """Return the settings that also apply in a JVM that already runs."""
     shuffle_partitions = {"spark.sql.shuffle.partitions": str(config.shuffle_partitions)}
     return {"spark.app.name": app_name, **_ROW_SETTINGS, **_DEFAULTS, **shuffle_partitions, **config.settings}
 
@@ -149,18 +149,18 @@ def _settings_of_any_jvm(config: SparkConfig, app_name: str) -> dict[str, str]:
 def _settings(config: SparkConfig, app_name: str) -> dict[str, str]:
     """Return the settings of a session whose JVM is started here.
 
-    Raises SetupError where ALLMREC_JARS names a folder without Delta's JARs.
+    Raises SetupError where ALLMREC_JARS is a folder without Delta's JARs.
     """
     settings = _settings_of_any_jvm(config, app_name)
     master = config.master or os.environ.get("MASTER") or "local[*]"
     settings["spark.master"] = master
     settings["spark.driver.memory"] = config.driver_memory
-    # The bar would go into the log; commands show progress of their own.
+    # Commands show their own progress. Spark's bar would go into the log.
     settings["spark.ui.showConsoleProgress"] = "false"
-    # Tables here have paths of their own; Spark's catalogue would leave an empty folder in the current one.
+    # Tables have paths of their own. Spark would create an empty warehouse in the current folder.
     settings["spark.sql.warehouse.dir"] = str(Path(tempfile.gettempdir()) / "spark-warehouse")
     if master.startswith("local"):
-        # A laptop's host name often resolves to nothing, or to an address of another network.
+        # A laptop's host name often has no address, or one of another network.
         settings.update({"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"})
     settings.update(config.settings)
     settings.update(_delta_jars(settings))
@@ -168,9 +168,9 @@ def _settings(config: SparkConfig, app_name: str) -> dict[str, str]:
 
 
 def _delta_jars(settings: dict[str, str]) -> dict[str, str]:
-    """Return the setting that puts Delta on the class path: its package, or the JARs in ALLMREC_JARS.
+    """Return the setting that adds Delta to the class path.
 
-    Raises SetupError where that folder lacks one of them.
+    Raises SetupError where the folder lacks one of the JARs.
     """
     folder = os.environ.get("ALLMREC_JARS")
     if folder is None:
@@ -185,9 +185,9 @@ def _delta_jars(settings: dict[str, str]) -> dict[str, str]:
 
 
 def _check_jar(folder: str, needed: str, names: list[str]) -> None:
-    """Raise SetupError if the folder has no JAR of that name, or another version than Spark 4.0 takes.
+    """Raise SetupError where the JAR is missing or of a wrong version.
 
-    Maven calls it `delta-storage-4.0.1.jar`, Ivy's own folder `io.delta_delta-storage-4.0.1.jar`.
+    Maven names it `delta-storage-4.0.1.jar`, Ivy's own folder `io.delta_delta-storage-4.0.1.jar`.
     """
     version_of = re.compile(rf"(?:.*_)?{re.escape(needed)}-(\d.*)\.jar")
     found = {name: match.group(1) for name in names if (match := version_of.fullmatch(name))}
@@ -201,5 +201,5 @@ def _check_jar(folder: str, needed: str, names: list[str]) -> None:
 
 
 def _listed(settings: dict[str, str], key: str) -> list[str]:
-    """Return the parts of a setting that lists names with commas; none where it is not set."""
+    """Return the names in a setting that lists them with commas. Empty if it is not set."""
     return [name for name in settings.get(key, "").split(",") if name]

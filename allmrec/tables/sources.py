@@ -1,4 +1,4 @@
-"""Input tables where they lie: a name in Spark's catalogue, a path, or our own folder; nothing is copied."""
+"""Input tables in place: by catalogue name, by path, or ours."""
 
 from __future__ import annotations
 
@@ -21,37 +21,42 @@ from allmrec.tables.troubles import explained, first_line
 
 
 class Changes(NamedTuple):
-    """What some commits did to a table, in its own columns."""
+    """The changes of some commits to a table, in its own columns."""
 
     added: DataFrame
-    """The rows that they added."""
+    """The rows that the commits added."""
     changed: DataFrame | None
-    """The rows that they changed or deleted, as they were and as they are; None: there are none."""
+    """The rows that the commits changed or deleted, before and after. None if there are none."""
 
 
 class Source:
-    """The input table `name`, as `tables.<name>` of the configuration says where it is.
+    """The input table `name`, at the place that `tables.<name>` configures.
 
-    Methods raise TableError where it is missing or cannot be read.
+    Methods raise TableError where the table is missing or cannot be read.
     """
 
     def __init__(self, tables: Tables, name: str, settings: SourceConfig) -> None:
-        self.name, self.settings = name, settings
-        self._tables, self._spark = tables, tables.spark
+        self.name = name
+        self.settings = settings
+        self._tables = tables
+        self._spark = tables.spark
         self.is_own = settings.table is None and settings.path is None
         """Whether it is the table below `tables.root`."""
         path = tables.path(name) if settings.path is None else filesystem.absolute(self._spark, settings.path)
         self.place = settings.table or path
-        """What errors call it."""
+        """Its name in errors."""
         self.key = name if self.is_own else f"{name} ({self.place})"
-        """What records of versions call it: a version of another table is none of this one."""
+        """Its key in `runs.input_versions`.
+
+        It contains the path, because versions of two tables cannot be compared.
+        """
 
     def exists(self) -> bool:
-        """Return whether it is there; one that the configuration names must be."""
+        """Return whether the table exists. A table that the configuration names is assumed to exist."""
         return not self.is_own or self._tables.exists(self.name)
 
     def version(self) -> int | None:
-        """Return the newest version; None where it has none, because it is no Delta table."""
+        """Return the newest version, or None if it is no Delta table."""
         if self.is_own:
             return self._tables.version(self.name)
         with self._explained():
@@ -62,9 +67,9 @@ class Source:
         return int(newest[0])
 
     def table_id(self) -> str | None:
-        """Return Delta's id of the table, which another table of its path or name does not have.
+        """Return Delta's id of the table. Another table of its path or name has another id.
 
-        None for a table that is no Delta table.
+        Returns None for a table of another format.
         """
         if self.is_own:
             return self._tables.table_id(self.name)
@@ -74,11 +79,11 @@ class Source:
             return str(self._delta().detail().select("id").collect()[0][0])
 
     def has_same_columns(self, one: int, other: int) -> bool:
-        """Return whether every name stands for the same column in two versions, the second one the newer.
+        """Return whether every name means the same column in two versions.
 
-        A column that was added since has a name that stood for nothing before: that is the same. So is a
-        column that was dropped, unless its name is read: then it would be missing. What Delta raises where
-        its log does not reach back so far is raised.
+        A column that was added since has a new name, which is no difference. A dropped column is no
+        difference either; reading it raises. Raises Delta's error if the log no longer contains these
+        versions.
         """
         location = self._delta().detail().select("location").collect()[0][0]
         before, after = (names_of_columns(self._spark, location, version) for version in (one, other))
@@ -87,7 +92,7 @@ class Source:
         return not renamed and names_of_added.isdisjoint(before.values())
 
     def version_at(self, moment: datetime) -> int | None:
-        """Return the last version before `moment` (with a zone) that can be read, None where none can."""
+        """Return the last readable version before `moment` (with a zone), or None."""
         if self.is_own:
             return self._tables.version_at(self.name, moment)
         with self._explained():
@@ -95,7 +100,7 @@ class Source:
         return version if version is not None and has_files(self._spark, lambda: self.read(version)) else None
 
     def read(self, version: int | None) -> DataFrame:
-        """Return it at a version, with its own columns; None for one without versions, as it stands now."""
+        """Return the table at a version, with its own columns. None: as it is now."""
         if self.is_own:
             return self._tables.read_as_it_is(self.name, version)
         reader = self._spark.read if version is None else self._spark.read.option("versionAsOf", version)
@@ -105,11 +110,11 @@ class Source:
             return reader.format(self.settings.format).load(self.place)
 
     def changes(self, after: int, until: int) -> Changes | None:
-        """Return what the commits after version `after` up to `until` did, with the source's own columns.
+        """Return the changes of the versions `after` + 1 to `until`.
 
-        It is read from the table's change data feed where that is enabled, and else from its log, which tells
-        of added rows alone: None where others were changed or deleted. Also what Spark raises where the table
-        keeps no record that reaches back so far is raised, here or when the rows are read.
+        They are read from the table's change data feed if it is enabled. The log, read otherwise, contains
+        only added rows, so that the result is None if rows were changed or deleted. Raises Spark's error,
+        here or when the rows are read, where the table's record begins later.
         """
         table = self._delta()
         detail = table.detail().select("location", "properties").collect()[0]
@@ -141,7 +146,7 @@ class Source:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Raise TableError, in one line, where Spark cannot open what the configuration names."""
+        """Raise TableError, in one line, where Spark cannot open the configured table."""
         try:
             with explained(self.name, self.place):
                 yield

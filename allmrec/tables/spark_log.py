@@ -1,6 +1,6 @@
-"""The file into which Spark's JVM and its Python workers write, so that a terminal shows nothing of them.
+"""The log file of Spark's JVM and its Python workers.
 
-The commands show its end where something fails.
+Commands print its end when a step fails.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _log: Path | None = None
 
 
 def spark_log() -> Path | None:
-    """Return the log of the JVM that this process started; None where it started none (spark-submit)."""
+    """Return the log of this process's JVM, or None (spark-submit)."""
     return _log
 
 
 def new_spark_log() -> Path:
-    """Create an empty log, readable for this user only, and make it the one that `spark_log` returns."""
+    """Create an empty log for `spark_log` that only this user can read."""
     global _log
-    # Another user of this machine could have put a link at a name that is known beforehand.
+    # Another user of this machine could put a link at a predictable name.
     descriptor, name = tempfile.mkstemp(prefix=f"allmrec-spark-{os.getpid()}-", suffix=".log")
     os.close(descriptor)
     _log = Path(name)
@@ -38,10 +38,10 @@ def new_spark_log() -> Path:
 
 
 def remove_at_exit(log: Path) -> None:
-    """Remove the log when this process ends, unless an exception that nobody caught ends it."""
+    """Remove the log when this process ends, except by an uncaught exception."""
 
     def remove() -> None:
-        # The interpreter keeps here what it printed a traceback of.
+        # The interpreter stores the exception here whose traceback it printed.
         if not hasattr(sys, "last_value"):
             log.unlink(missing_ok=True)
 
@@ -55,9 +55,9 @@ def end_of(log: Path, num_lines: int) -> list[str]:
 
 
 def causes(log: Path) -> str:
-    """Return the last lines of the log that say what failed, in one line; where none does, its last lines."""
+    """Return the last lines about failures, else the log's last lines."""
     text = without_secrets(log.read_text(encoding="utf-8", errors="replace"))
-    # Neither empty lines nor those of a stack trace.
+    # Without empty lines and stack traces.
     lines = [line for line in map(str.strip, text.splitlines()) if line and not line.startswith("at ")]
     telling = [line for line in lines if _CAUSE.search(line)] or lines
     return " | ".join(line[:MAX_CAUSE_CHARACTERS] for line in telling[-NUM_CAUSES:]) or "none"

@@ -1,4 +1,4 @@
-"""How a table is described: its columns, key, partitioning and constraints."""
+"""Description of a table: its columns, key, partitioning and constraints."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class ColumnSpec:
     type: T.DataType
     description: str
     required: bool = True
-    """False: it may be null, and an input table may lack it (it then reads as null)."""
+    """False: null is allowed, and an input table may lack the column, which then reads as null."""
 
 
 @dataclass(frozen=True)
 class Constraint:
-    """A CHECK constraint that Delta enforces; `description` says in words which rows it lets in."""
+    """A CHECK constraint of Delta; `description` names the rows that it accepts."""
 
     name: str
     condition: str
@@ -31,7 +31,7 @@ class Constraint:
 
 @dataclass(frozen=True)
 class TableSpec:
-    """One Delta table, a folder `<tables.root>/<name>`; `description` says in a sentence what one row is."""
+    """One Delta table, a folder `<tables.root>/<name>`; `description` says what a row is."""
 
     name: str
     description: str
@@ -40,9 +40,9 @@ class TableSpec:
     partitioned_by: tuple[str, ...] = ()
     constraints: tuple[Constraint, ...] = ()
     owned: bool = True
-    """Whether this program alone writes it.
+    """Whether only this program writes it.
 
-    NOT NULL and CHECK are enforced on owned tables only: an input table may hold bad rows.
+    NOT NULL and CHECK are enforced on owned tables only, because an input table may contain bad rows.
     """
 
     @cached_property

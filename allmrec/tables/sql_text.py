@@ -1,14 +1,14 @@
-"""Paths in SQL: whatever characters they have, they end neither a name nor a text."""
+"""Names and texts in SQL, escaped."""
 
 from __future__ import annotations
 
 
 def delta_at(path: str) -> str:
-    """Return the name that SQL has for the Delta table at a path."""
+    """Return the SQL name of the Delta table at a path."""
     return f"delta.`{path.replace('`', '``')}`"
 
 
 def quoted(text: str) -> str:
-    """Return a text as SQL writes it, in quotes."""
+    """Return a text as a quoted SQL literal."""
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"

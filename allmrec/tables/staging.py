@@ -1,7 +1,7 @@
-"""Rows that are finished before their table is: pieces below a folder, each whole or not there.
+"""Rows that are finished before their table is: pieces below a folder.
 
-No reader looks there, and the folder goes once its rows are in their table. A piece is a folder of Parquet
-files; Spark's marker `_SUCCESS` is written last, so that a piece without it is one that was killed.
+Readers of tables ignore the folder, which is deleted once its rows are in their table. A piece is a folder of
+Parquet files. Spark writes its marker `_SUCCESS` last, so that a piece without the marker is incomplete.
 """
 
 from __future__ import annotations
@@ -17,26 +17,27 @@ from allmrec.tables.literal_paths import read_parquet
 
 
 def staging_of_date(root: str, run_date: date) -> str:
-    """Return the folder below `tables.root` that holds all that is staged for a run date."""
+    """Return the folder with everything that is staged for a run date."""
     return f"{root}/_staging/{run_date}"
 
 
 class Staging:
-    """The pieces below the folder `uri`; every row has a column `chunk` (int), the unit of work.
+    """The pieces below the folder `uri`. Rows have a column `chunk` (int), the unit of work.
 
-    Two runs may finish the same chunk; its rows are then read from one of them.
+    If two runs finish the same chunk, its rows are read from one of them.
     """
 
     def __init__(self, spark: SparkSession, uri: str, schema: T.StructType) -> None:
-        self.spark, self.uri = spark, uri
+        self.spark = spark
+        self.uri = uri
         self.schema = T.StructType([*schema.fields, T.StructField("chunk", T.IntegerType())])
 
     def add(self, rows: DataFrame, piece: str) -> None:
-        """Write the rows of finished chunks as one piece; `piece` is a name that no other piece has."""
+        """Write the rows of finished chunks as a uniquely named piece."""
         rows.select(*self.schema.fieldNames()).write.mode("errorifexists").parquet(f"{self.uri}/{piece}")
 
     def chunks(self) -> set[int]:
-        """Return the chunks that are finished."""
+        """Return the finished chunks."""
         return {row[0] for row in self._all().select("chunk").distinct().collect()}
 
     def rows(self) -> DataFrame:
@@ -50,7 +51,7 @@ class Staging:
         filesystem.delete(self.spark, self.uri)
 
     def _all(self) -> DataFrame:
-        """Return the rows of every whole piece, with the piece's name in `_piece`."""
+        """Return the rows of complete pieces, with the piece in `_piece`."""
         folders = [f"{self.uri}/{piece}" for piece in filesystem.list_folders(self.spark, self.uri)]
         whole = [folder for folder in folders if filesystem.exists(self.spark, f"{folder}/_SUCCESS")]
         if not whole:

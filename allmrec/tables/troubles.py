@@ -1,4 +1,4 @@
-"""What Delta, Spark and the disk say, in words that say what is wrong and whether trying again helps."""
+"""Errors of Delta, Spark and the disk: causes, and whether retries help."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ CONFLICTS = (
     "MetadataChangedException",
     "ProtocolChangedException",
 )
-"""What Delta says if another commit came first. The same commit on the new version may succeed."""
+"""Delta's errors if another commit came first. A retry on the new version may succeed."""
 CREATIONS = (
     "DELTA_PATH_EXISTS",
     "DELTA_TABLE_ALREADY_EXISTS",
     "DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION",
     "DELTA_TABLE_NOT_FOUND",
 )
-"""What Delta says of a table that another run is just creating: it is neither there nor not.
+"""Delta's errors about a table that another run is just creating.
 
-Said once more when no other run can be creating it, it does not pass.
+If a retry fails in the same way, when no other run can be creating the table, then it is permanent.
 """
 
 _LOG_GAPS = "half-written: its transaction log has gaps; restore the missing files of its _delta_log"
@@ -59,7 +59,7 @@ _OTHER_PYTHON = (
     "install allmrec[runtime] on every machine and name its Python by PYSPARK_PYTHON"
 )
 _MEANINGS: dict[str, tuple[type[UserError], str]] = {
-    # Before what the system says of it.
+    # Before the system's own messages, which these errors quote.
     "Cannot run program": (SetupError, _NO_PYTHON),
     "ModuleNotFoundError: No module named": (SetupError, _OTHER_PYTHON),
     "[PACKAGE_NOT_INSTALLED]": (SetupError, _OTHER_PYTHON),
@@ -72,19 +72,19 @@ _MEANINGS: dict[str, tuple[type[UserError], str]] = {
     "DELTA_CANNOT_CREATE_LOG_PATH": (SetupError, _NO_RIGHT),
     "CHECK constraint EXPRESSION": (TableError, "a row belongs to another run date"),
     "DELTA_VIOLATE_CONSTRAINT_WITH_VALUES": (TableError, "a row breaks a constraint"),
-    "DELTA_NOT_NULL_CONSTRAINT_VIOLATED": (TableError, "a row has no value where one must be"),
-    "NOT_NULL_CONSTRAINT_VIOLATION": (TableError, "a row has no value where one must be"),
+    "DELTA_NOT_NULL_CONSTRAINT_VIOLATED": (TableError, "a row lacks a required value"),
+    "NOT_NULL_CONSTRAINT_VIOLATION": (TableError, "a row lacks a required value"),
     "DELTA_REPLACE_WHERE_MISMATCH": (TableError, "a row belongs to another run date"),
     "DELTA_MULTIPLE_SOURCE_ROW_MATCHING_TARGET_ROW_IN_MERGE": (
         TableError,
-        "the rows to be written hold a key twice",
+        "the rows to be written have a key twice",
     ),
     "[CAST_INVALID_INPUT]": (
         TableError,
         "a condition (tables.….where) or a view casts what it must try_cast",
     ),
-    "[DATA_SOURCE_NOT_FOUND]": (TableError, "its format is none that this Spark reads"),
-    "is not a Parquet file": (TableError, "its files are not of its format"),
+    "[DATA_SOURCE_NOT_FOUND]": (TableError, "this Spark cannot read its format"),
+    "is not a Parquet file": (TableError, "its files have another format"),
     "No FileSystem for scheme": (SetupError, "this Spark has no file system for its path"),
     "FAILED_READ_FILE.FILE_NOT_EXIST": (TableError, _GONE),
     "DELTA_FILE_NOT_FOUND": (TableError, _GONE),
@@ -99,23 +99,23 @@ _MEANINGS: dict[str, tuple[type[UserError], str]] = {
     **dict.fromkeys(CONFLICTS, (PassingError, "another run wrote to it at the same time; try again")),
     **dict.fromkeys(CREATIONS, (TableError, "no Delta table of ours; expected one, or an empty folder")),
 }
-"""Part of a message → what it means for a table. The first that a message contains counts."""
+"""Part of a message → its meaning for a table. The first part that a message contains counts."""
 
 _WRONG_PATH = {
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),
     *(errno.EINVAL, errno.EILSEQ, errno.ENOTEMPTY, errno.ENXIO, errno.ENODEV),
 }
-"""What the system says of a path that will not be right by itself."""
+"""Errors of the system about a path that a retry does not mend."""
 _FROM_WORKER = re.compile(r"^allmrec\.errors\.(\w+): (.+)$", re.MULTILINE)
-"""The last line of a Python worker's traceback, where what it raised is one of ours."""
+"""The last line of a Python worker's traceback, if the worker raised an error of this package."""
 _LOST_CALL = re.compile(r"^An error occurred while calling \S+$|does not exist in the JVM")
-"""What py4j says where the JVM ended during a call, and of every class from then on."""
+"""py4j's messages if the JVM ended during a call, and about every class after that."""
 _TABLE_IN_PATH = re.compile(r"([^/\s:'\"]+)/(?:_delta_log|[^/\s]+=[^/\s]+|part-)")
 
 
 @contextmanager
 def explained(table: str, path: str) -> Iterator[None]:
-    """Raise UserError, in one line, where the block fails for a reason that lies in the table or the disk."""
+    """Raise UserError where the block fails because of table or disk."""
     try:
         yield
     except (PySparkException, Py4JJavaError) as error:
@@ -134,16 +134,16 @@ def is_conflict(error: BaseException) -> bool:
 
 
 def as_user_error(error: BaseException) -> UserError | None:
-    """Return what Spark, Delta or the disk raised as an error of one line; None for anything else.
+    """Return an error of Spark, Delta or the disk as one line.
 
-    An error that nobody named yet is judged by what Spark says of it (`allmrec.tables.unnamed`).
+    Errors without an entry here are judged by Spark's own fields (`allmrec.tables.unnamed`).
     """
     if isinstance(error, UserError):
         return error
     try:
         found = _as_user_error(error)
     except (Py4JError, ConnectionError):
-        # A Java exception asks the JVM for its text.
+        # Reading the text of a Java exception needs the JVM.
         found = _jvm_ended()
     return type(found)(without_secrets(str(found))) if found else None
 
@@ -164,20 +164,20 @@ def _jvm_ended() -> PassingError:
 
 
 def first_line(error: BaseException) -> str:
-    """Return what an error says in one line, shortened; never an empty one."""
+    """Return an error in one line, shortened, never empty."""
     return without_secrets(telling_line(error))[:MAX_LINE_CHARACTERS].rstrip(";")
 
 
 def _says_that_the_jvm_ended(error: BaseException) -> bool:
-    """Return whether the connection to the JVM is lost; py4j finds no class there from then on."""
+    """Return whether the connection to the JVM is lost. Py4j then finds no classes."""
     if isinstance(error, Py4JNetworkError | ConnectionError):
         return True
-    # A call that came to nothing has no trace of a Java exception.
+    # A lost call has no trace of a Java exception.
     return isinstance(error, Py4JError) and _LOST_CALL.search(str(error)) is not None
 
 
 def _known(error: BaseException) -> tuple[type[UserError], str, str] | None:
-    """Return (class, meaning, line that says so) of what is known; a worker's own error has no meaning."""
+    """Return (class, meaning, line) of a known error. A worker's own error has no meaning."""
     message = str(error)
     raised = _FROM_WORKER.findall(message)
     if raised and hasattr(errors, raised[-1][0]):
@@ -189,14 +189,14 @@ def _known(error: BaseException) -> tuple[type[UserError], str, str] | None:
 
 
 def _with_table(kind: type[UserError], meaning: str, line: str) -> UserError:
-    """Return a known error as one of one line, with the table that it names."""
+    """Return a known error in one line, with the table's name."""
     table = _TABLE_IN_PATH.search(line)
     said = f"{meaning}: {line}" if meaning else line
     return kind(f"{table.group(1)}: {said}" if table else said)
 
 
 def _of_the_disk(error: OSError) -> UserError:
-    """Return what a failed file operation of this process means."""
+    """Return the user error for a failed file operation of this process."""
     where = error.filename or "unknown file"
     problem = error.strerror or str(error) or type(error).__name__
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

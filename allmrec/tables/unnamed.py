@@ -1,4 +1,4 @@
-"""Errors of Spark's without a name here: SQLSTATE, class and cause say whether they pass."""
+"""Errors of Spark without an entry of their own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pyspark.errors.exceptions import base
 from allmrec.errors import InputError, PassingError, SetupError, UserError
 
 MAX_CHARACTERS = 400
-"""How much of a line of Spark's an error quotes."""
+"""How much of a line of Spark an error quotes."""
 _STATE = re.compile(r"\bSQLSTATE: ([0-9A-Z]{5})\b")
 _PASSING_STATES = ("08", "2D", "40", "53", "57", "58")
 """Classes of SQLSTATE for connections, conflicts, resources, operators and systems."""
@@ -40,7 +40,7 @@ _PASSING = _one_of(
     r"BlockMissing|Could not obtain block|could only be \w+ to|Too many open files",
     "Stale file handle|Input/output error|Disk quota exceeded",
 )
-"""What is said of lost processes, memory, network and storage."""
+"""Messages about lost processes, memory, network and storage."""
 _MISSING_JAR = _one_of(
     "ClassNotFoundException|NoClassDefFoundError|NoSuchMethodError|NoSuchFieldError|AbstractMethodError",
     "UnsupportedClassVersionError|IncompatibleClassChangeError|ServiceConfigurationError",
@@ -68,18 +68,19 @@ _PERMANENT_KINDS = (
     base.UnsupportedOperationException,
 )
 _CONDITION = re.compile(r"\[[A-Z][A-Z0-9_]+(?:\.[A-Z0-9_]+)*\] .*")
-"""An error of Spark's or Delta's by its name, such as `[PATH_NOT_FOUND] Path does not exist: …`."""
+"""An error of Spark or Delta with its name, such as `[PATH_NOT_FOUND] Path does not exist: …`."""
 _AGAIN = "run the same command again"
 _MEND = "the same command fails again until that is mended"
 
 
 def judged(error: BaseException) -> UserError | None:
-    """Return an error of Spark's as one of one line; None for a defect of this program or of Spark.
+    """Return an error of Spark as one of one line. None for a defect in a program.
 
-    Only lost processes, conflicts, memory, network and storage pass by themselves. So does an error about
-    which Java and Spark say nothing but that a task or a call failed.
+    A retry helps only after lost processes, conflicts, and faults of memory, network and storage. An error
+    with no other content than a failed task or call is retried too.
     """
-    said, line = _said(error), telling_line(error)
+    said = _said(error)
+    line = telling_line(error)
     state = _sql_state(error, said)
     if isinstance(error, base.PySparkImportError) or _is_decided(state, "46"):
         return SetupError(f"Spark: {line}; {_MEND}")
@@ -102,15 +103,15 @@ def judged(error: BaseException) -> UserError | None:
 
 
 def is_passing(text: str) -> bool:
-    """Return whether a text speaks of lost processes, memory, network or storage."""
+    """Return whether a text is about lost processes, memory, network or storage."""
     return _PASSING.search(text) is not None
 
 
 def telling_line(error: BaseException) -> str:
-    """Return what an error says in one line that is never empty: what failed, and the root of it."""
+    """Return an error in one line: the failure and its root cause."""
     lines = _lines(_said(error))
     if isinstance(error, base.PythonException):
-        # The traceback of the worker ends with what was raised.
+        # The traceback of the worker ends with the raised error.
         return _shortened(_lines(str(error))[-1])
     named = next((found.group() for line in lines if (found := _CONDITION.search(line))), "")
     first = named or next((line for line in lines if not line.startswith("An error occurred while")), "")
@@ -121,18 +122,18 @@ def telling_line(error: BaseException) -> str:
 
 
 def _said(error: BaseException) -> str:
-    """Return an error's message and the messages of its causes, without the frames of their stacks."""
+    """Return the messages of an error and its causes, without stack frames."""
     text = f"{error}\n{getattr(error, '_stackTrace', None) or ''}"
     return "\n".join(line for line in text.splitlines() if not re.match(r"\s+(at |\.\.\. \d+ more)", line))
 
 
 def _sql_state(error: BaseException, said: str) -> str:
-    """Return the SQLSTATE of an error, or of what it quotes; nothing if it has none."""
+    """Return the SQLSTATE of an error or of its text, or ""."""
     quoted = _STATE.search(said)
     if quoted or not isinstance(error, PySparkException):
         return quoted.group(1) if quoted else ""
     try:
-        # Delta's errors have one that their message lacks.
+        # The messages of Delta's errors lack the state.
         return error.getSqlState() or ""
     except Py4JError:
         return ""
@@ -143,13 +144,13 @@ def _is_decided(state: str, *classes: str) -> bool:
 
 
 def _is_defect(error: BaseException, state: str) -> bool:
-    """Return whether Python code failed, here or in a worker, or Spark contradicts itself."""
+    """Return whether Python code failed, or Spark is inconsistent."""
     in_python = (base.PythonException, ValueError, TypeError, KeyError, IndexError, AttributeError)
     return isinstance(error, in_python) or state == "XX000"
 
 
 def _lines(text: str) -> list[str]:
-    """Return the lines of an error that are not blank, without what py4j puts around them."""
+    """Return the lines of an error, without blank ones and py4j's frame."""
     lines = (line.strip().removeprefix(": ").rstrip(" ;") for line in text.splitlines())
     return [line for line in lines if line]
 

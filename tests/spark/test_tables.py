@@ -192,7 +192,7 @@ def test_events_that_differ_in_their_type_are_all_kept_and_a_merge_twice_changes
 
 def test_a_key_that_is_merged_twice_at_once_is_refused(spark: SparkSession, tables: Tables) -> None:
     tables.merge("interactions", interactions(spark, ("u", "i", NOW, 5.0, None)))
-    with pytest.raises(TableError, match="hold a key twice"):
+    with pytest.raises(TableError, match="have a key twice"):
         tables.merge(
             "interactions", interactions(spark, ("u", "i", NOW, 4.0, None), ("u", "i", NOW, 3.0, None))
         )
