@@ -1,1 +1,1 @@
-"""What every step is given: the run and its tables, its inputs, its record, its workers and its bundles."""
+"""The parts that steps share: run, record, inputs, workers and bundles."""

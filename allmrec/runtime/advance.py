@@ -1,8 +1,7 @@
-"""What a night must read of the log where an earlier night's sequences can be advanced.
+"""New rows of the log since an earlier night.
 
-Of the log that is what was added since, of whatever time, and what lies between the two cut-offs. Users whose
-earlier rows read otherwise now are read whole: rows of theirs were changed or deleted, or items of theirs
-came into the catalogue or left it.
+New rows were added since, or have times between the two cut-offs. Some users are read whole: rows of theirs
+were changed or deleted, or items of theirs came into the catalogue or left it.
 """
 
 from __future__ import annotations
@@ -29,31 +28,31 @@ from allmrec.tables.troubles import first_line
 
 
 class CannotAdvance(Exception):
-    """No earlier night's sequences can be advanced; the message says why."""
+    """The sequences of no earlier night can be advanced. The message is the reason."""
 
 
 class New(NamedTuple):
-    """What is new since an earlier night."""
+    """The changes of the inputs since an earlier night."""
 
     since: date
-    """Its date."""
+    """The date of the earlier night."""
     record: RunRow
-    """Its record."""
+    """The record of its sequences."""
     last: DataFrame
-    """Its rows of `user_sequences`, without those of the users who are read whole."""
+    """Its rows of `user_sequences`, without users who are read whole."""
     log: DataFrame
-    """Rows of the raw log: the new ones, and all of the users who are read whole."""
+    """Rows of the raw log: the new rows, and all rows of users who are read whole."""
     known: DataFrame | None
-    """Rows of before, each once, that new ones with an earlier time repeat; None: there are no such."""
+    """Distinct older rows that new rows with earlier times repeat. None if there are none."""
     rebuilt: DataFrame | None
-    """The users who are read whole (user_id); None: nobody is."""
+    """The users who are read whole (user_id); None if there are none."""
 
 
 def whats_new(inputs: Inputs, run: StepRun) -> New:
-    """Return what is new in `inputs` since the newest night before the run's.
+    """Return the changes of `inputs` since the newest night before the run's.
 
-    Raises CannotAdvance where that has no sequences made by the same settings and code, or what changed since
-    cannot be told.
+    Raises CannotAdvance where that night has no sequences by the same settings and code, or the changes since
+    are unknown.
     """
     run_date = run.night.run_date
     before = _night_before(inputs, run.night)
@@ -66,7 +65,7 @@ def whats_new(inputs: Inputs, run: StepRun) -> New:
         changes = _changes(old, inputs)
         if changes is not None:
             late = run.keep(_late(inputs, changes, since))
-            # A version of before may be gone, and so may files that were added: here that does no harm.
+            # Older versions, or added files, may be missing. The sequences are then built from the whole log.
             first = late.agg(F.min("event_time").cast("date")).collect()[0][0]
             new = new.unionByName(late)
             if first is not None:
@@ -86,12 +85,12 @@ def whats_new(inputs: Inputs, run: StepRun) -> New:
 
 
 def _night_before(inputs: Inputs, night: Night) -> Finished:
-    """Return the sequences of the newest night before; raises CannotAdvance where they do not fit."""
+    """Return the sequences of the newest earlier night. Raises CannotAdvance where they do not fit."""
     if night.context.options.force:
-        raise CannotAdvance("--force asks for it")
+        raise CannotAdvance("--force is given")
     newest = night.before("sequences")
     if newest is None:
-        raise CannotAdvance("there was no night before")
+        raise CannotAdvance("there is no earlier night")
     since = newest.run_date
     try:
         before = newest.done("sequences")
@@ -112,7 +111,7 @@ def _night_before(inputs: Inputs, night: Night) -> Finished:
 
 
 def _changes(old: Inputs, new: Inputs) -> Changes | None:
-    """Return what happened to the log since; None: nothing. Raises CannotAdvance where it does not tell."""
+    """Return the changes of the log, or None. Raises CannotAdvance where they are unknown."""
     log = source_of(new.context, "interactions")
     versions = old.versions[log.key], new.versions[log.key]
     if versions[0] == versions[1]:
@@ -128,7 +127,7 @@ def _changes(old: Inputs, new: Inputs) -> Changes | None:
 
 
 def _late(inputs: Inputs, changes: Changes, since: date) -> DataFrame:
-    """Return the added rows that lie before the earlier night's cut-off, or have no time."""
+    """Return added rows with a time before the earlier cut-off, or none."""
     log = source_of(inputs.context, "interactions")
     return events.before_or_without_time(as_ours(log, changes.added, before=since), since)
 
@@ -136,11 +135,12 @@ def _late(inputs: Inputs, changes: Changes, since: date) -> DataFrame:
 def _users_to_rebuild(
     old: Inputs, inputs: Inputs, changes: Changes | None, new: DataFrame, last: DataFrame
 ) -> DataFrame | None:
-    """Return (user_id) of those whose rows of before read otherwise now; others may be among them.
+    """Return (user_id) of users whose older rows read otherwise now.
 
-    None where nothing happened by which there could be any.
+    Returns None if no change of the inputs can have caused it.
     """
-    users, items = inputs.users(), _items_come_and_gone(old, inputs)
+    users = inputs.users()
+    items = _items_come_and_gone(old, inputs)
     found = []
     if changes is not None and changes.changed is not None:
         found.append(as_ours(source_of(inputs.context, "interactions"), changes.changed))
@@ -148,7 +148,7 @@ def _users_to_rebuild(
         saw = last.select("user_id", F.explode("seen_item_ids").alias("item_id"))
         found.append(saw.join(items, "item_id", "left_semi"))
     if inputs.context.tables.exists("rejected_rows"):
-        # Of who was in no row of `last`, rows may have been rejected that count as seen.
+        # Rejected rows that count as seen may belong to users who are missing in `last`.
         everyone = [new.select("user_id"), *([] if users is None else [users.select("user_id")])]
         ids = reduce(DataFrame.union, everyone).join(last, "user_id", "left_anti")
         rejected = inputs.context.tables.read("rejected_rows").where("table = 'interactions'")
@@ -156,14 +156,15 @@ def _users_to_rebuild(
     key = source_of(inputs.context, "users").key
     pins = [(one.versions.get(key), one.table_ids.get(key)) for one in (old, inputs)]
     if key in old.versions and pins[0] != pins[1]:
-        # With events that do not count alone, or through the table of users, which may name them no longer.
+        # Users without events came from the table `users`, which they may have left, or have only rejected
+        # events.
         idle = last.where((F.col("num_interactions") == 0) & (F.size("seen_item_ids") > 0))
         found.append(idle if users is None else idle.join(users, "user_id", "left_anti"))
     return reduce(DataFrame.union, [frame.select("user_id") for frame in found]) if found else None
 
 
 def _items_come_and_gone(old: Inputs, new: Inputs) -> DataFrame | None:
-    """Return (item_id) of the good items that only one of two catalogues has; None: they are one version."""
+    """Return (item_id) of good items in only one of two catalogues."""
     source = source_of(new.context, "items")
     if old.versions[source.key] == new.versions[source.key]:
         return None
@@ -174,7 +175,7 @@ def _items_come_and_gone(old: Inputs, new: Inputs) -> DataFrame | None:
 
 
 def _named_with(rejected: DataFrame, ids: DataFrame) -> DataFrame:
-    """Return (user_id) of whatever stands in a rejected row that holds one of some ids: its user does."""
+    """Return (user_id): all values of rejected rows with one of the ids."""
     values = rejected.select("row_hash", F.explode(row_values()).alias("user_id"))
     named = ids.toDF("user_id")
     hashes = values.join(named, "user_id", "left_semi").select("row_hash")

@@ -1,4 +1,4 @@
-"""Bundles between `tables.root` and this machine: list, choose, fetch, store, extend."""
+"""Bundles below `tables.root`: list, choose, fetch, store, extend."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ from allmrec.tables.literal_paths import read_parquet
 
 
 class Known(NamedTuple):
-    """The bundles under `tables.root`."""
+    """The bundles below `tables.root`."""
 
     manifests: list[Manifest]
     damaged: dict[str, BundleError]
-    """Why a folder's manifest cannot be used, by the folder's name."""
+    """Errors of unusable manifests, by folder."""
 
 
 def known_bundles(context: Context) -> Known:
-    """Return what is under `tables.root`; a damaged manifest is left out, with a warning.
+    """Return the bundles below `tables.root`.
 
-    A bundle that no night uses must stop none.
+    Damaged manifests are skipped with a warning, so that a bundle that no night uses stops none.
     """
     root = _root(context)
     names = filesystem.list_folders(context.spark, root) if filesystem.exists(context.spark, root) else []
     known = Known([], {})
-    # Names with a dot are temporary: version 0.1.0 left `<bundle_id>.<uuid>.tmp` where it was killed.
+    # Names with a dot are temporary: a killed version 0.1.0 left `<bundle_id>.<uuid>.tmp`.
     for name in sorted(name for name in names if "." not in name):
         if filesystem.exists(context.spark, f"{root}/{name}/{MANIFEST}"):
             try:
@@ -63,7 +63,7 @@ def manifests(context: Context) -> list[Manifest]:
 def choose_bundle(night: Night) -> Manifest:
     """Return the manifest of the bundle that a night uses.
 
-    It is the one that `scoring.bundle_id` names, else the newest for serving that its date may use. Raises
+    `scoring.bundle_id` names it; the default is the newest for serving that the date may use. Raises
     BundleError where there is none, ConfigError where it was trained with other settings of `sequences`.
     """
     context = night.context
@@ -78,9 +78,8 @@ def choose_bundle(night: Night) -> Manifest:
 def choose_evaluation_bundle(context: Context, run_date: date | None) -> Manifest:
     """Return the manifest of the bundle to evaluate.
 
-    It is the one that `scoring.bundle_id` names, else the newest for evaluation. Raises BundleError, naming
-    it, for a bundle that has seen the targets: one for serving, or, where `run_date` is given, one of another
-    cut-off.
+    `scoring.bundle_id` names it; the default is the newest for evaluation. Raises BundleError for a bundle
+    that has seen the targets: a bundle for serving, or, if `run_date` is given, of another cut-off.
     """
     known = known_bundles(context)
     chosen = _named_bundle(context, known)
@@ -103,8 +102,8 @@ def choose_evaluation_bundle(context: Context, run_date: date | None) -> Manifes
 def fetch_bundle(context: Context, bundle_id: str) -> Path:
     """Return the local folder of a bundle.
 
-    One that is not on this machine's disk is copied into the cache first, again where the copy is damaged.
-    Raises BundleError where there is no such bundle.
+    A bundle of another file system is copied into the cache; a damaged copy is replaced. Raises BundleError
+    where the bundle is missing.
     """
     uri = f"{_root(context)}/{bundle_id}"
     if not filesystem.exists(context.spark, f"{uri}/{MANIFEST}"):
@@ -118,14 +117,15 @@ def fetch_bundle(context: Context, bundle_id: str) -> Path:
             verify_bundle(local)
             return local
         except BundleError:
-            shutil.rmtree(local, ignore_errors=True)  # a cache: what is damaged is copied again
+            shutil.rmtree(local, ignore_errors=True)  # the cache is copied again
     return filesystem.download(context.spark, uri, local)
 
 
 def store_bundle(context: Context, folder: Path, bundle_id: str) -> None:
-    """Make a bundle's folder under `tables.root` equal to the local one; nothing is written where it is.
+    """Make a bundle's folder below `tables.root` equal to the local one.
 
-    It is a bundle once its manifest is there, which comes last. A damaged one is repaired.
+    The manifest is written last and makes the folder a bundle. A damaged bundle is repaired. Equal files are
+    not written again.
     """
     filesystem.publish_folder(context.spark, folder, f"{_root(context)}/{bundle_id}", last=MANIFEST)
 
@@ -133,13 +133,13 @@ def store_bundle(context: Context, folder: Path, bundle_id: str) -> None:
 def delete_bundle(context: Context, bundle_id: str) -> None:
     """Delete a bundle, here and in this machine's cache.
 
-    Its manifest goes first, so that nobody chooses the rest.
+    The manifest is deleted first, so that a partly deleted bundle is not chosen.
     """
     uri = f"{_root(context)}/{bundle_id}"
     filesystem.delete(context.spark, f"{uri}/{MANIFEST}")
     filesystem.delete(context.spark, uri)
     cache = cache_folder(context.config.llm) / "bundles"
-    # A copy is called by its id; a child that was made here by its parent's and a hash.
+    # A copy has the bundle's id as its name; a child that was made here has its parent's id and a hash.
     for folder in (*cache.glob(bundle_id), *cache.glob(f"{bundle_id}-*"), *_children_in(cache, bundle_id)):
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -150,11 +150,11 @@ def bundle_bytes(context: Context, bundle_id: str) -> int:
 
 
 def bundle_of_night(inputs: Inputs, manifest: Manifest, report: Report) -> tuple[Path, Manifest]:
-    """Return local folder and manifest of the chosen bundle, or of its child.
+    """Return folder and manifest of the chosen bundle, or its child.
 
-    The child also knows the items added or reworded since. It is stored, so that a rerun finds it. This
-    process loads bundle and LLM only to make one. Raises BundleError where the bundle is damaged, or of
-    another LLM or catalogue.
+    The child contains the items that were added or reworded since the training. It is stored, so that a rerun
+    finds it. This process loads bundle and LLM only to make a child. Raises BundleError where the bundle is
+    damaged, or belongs to another LLM or catalogue.
     """
     context = inputs.context
     folder = fetch_bundle(context, manifest.bundle_id)
@@ -179,9 +179,10 @@ def bundle_of_night(inputs: Inputs, manifest: Manifest, report: Report) -> tuple
 
 
 def changed_since_training(inputs: Inputs, manifest: Manifest) -> pd.DataFrame:
-    """Return the items that are new or reworded since the bundle was trained, as `changed_items` does.
+    """Return the items that are new or reworded since the training.
 
-    Texts are hashed by the workers: only what changed comes to this process. Raises BundleError as it does.
+    Workers hash the texts, so that only changed items come to this process. Raises BundleError as
+    `changed_items` does.
     """
     good, _ = inputs.catalogue()
     trained = items_of_bundle(inputs.context, manifest.bundle_id)
@@ -197,20 +198,20 @@ def changed_since_training(inputs: Inputs, manifest: Manifest) -> pd.DataFrame:
 
 
 def items_of_bundle(context: Context, bundle_id: str) -> DataFrame:
-    """Return the items of a bundle below `tables.root`: item_idx, item_id, text_hash and more."""
+    """Return a bundle's items below `tables.root`: item_idx, item_id, text_hash and more."""
     return read_parquet(context.spark, f"{_root(context)}/{bundle_id}/items.parquet")
 
 
 def require_llm(context: Context, bundle_id: str, report: Report) -> None:
-    """Raise BundleError where the LLM of the settings is not the bundle's; one that is missing is fetched."""
+    """Raise BundleError where the bundle was trained with another LLM. Fetches a missing LLM."""
     manifest = _read_manifest(context, f"{_root(context)}/{bundle_id}", bundle_id)
     check_llm(manifest, context.config.llm.model, llm_weight_hash(context.config.llm, report))
 
 
 def check_settings(context: Context, bundle_id: str, settings: dict[str, Any]) -> None:
-    """Raise ConfigError, naming them, where `sequences` settings differ from those a bundle was trained with.
+    """Raise ConfigError where `sequences` settings differ from those of the training.
 
-    Its CF model and blend know histories of that kind only.
+    The bundle's CF model and blend fit such histories only.
     """
     trained = settings.get("sequences", {})
     for key, value in context.config.sequences.model_dump(mode="json").items():
@@ -222,9 +223,9 @@ def check_settings(context: Context, bundle_id: str, settings: dict[str, Any]) -
 
 
 def check_mode(context: Context, bundle_id: str, settings: dict[str, Any]) -> None:
-    """Raise ConfigError where the section `scoring` asks for what the bundle was not trained for.
+    """Raise ConfigError where the bundle was not trained for the section `scoring`.
 
-    Free text needs a prompt that lists the candidates, q_i in place of e_i a projection that reads e_i.
+    Free text needs a prompt that lists the candidates; q_i in place of e_i needs a projection that reads e_i.
     """
     scoring = context.config.scoring
     item_input = settings.get("stage2", {}).get("item_input")
@@ -242,9 +243,9 @@ def check_mode(context: Context, bundle_id: str, settings: dict[str, Any]) -> No
 
 
 def _settings_of(context: Context, bundle_id: str) -> dict[str, Any]:
-    """Return the settings a bundle was trained with; nothing where they cannot be read.
+    """Return the settings of a bundle's training. Empty if they cannot be read.
 
-    A bundle that cannot be read is refused, by file, when it is loaded.
+    Loading a bundle that cannot be read raises an error with the file.
     """
     path = f"{_root(context)}/{bundle_id}/config.json"
     try:
@@ -254,21 +255,21 @@ def _settings_of(context: Context, bundle_id: str) -> dict[str, Any]:
 
 
 def _children_in(cache: Path, bundle_id: str) -> list[Path]:
-    """Return the folders of a cache that hold the child with this id."""
+    """Return the folders of a cache with the child of this id."""
     mark = f'"bundle_id": "{bundle_id}"'
     found = cache.glob(f"*-*/{MANIFEST}")
     return [path.parent for path in found if mark in path.read_text(encoding="utf-8", errors="replace")]
 
 
 def _root(context: Context) -> str:
-    """Return the folder that holds every bundle as `<bundle_id>/`."""
+    """Return the folder with every bundle as `<bundle_id>/`."""
     return f"{context.config.tables.root.rstrip('/')}/_bundles"
 
 
 def _read_manifest(context: Context, folder: str, name: str) -> Manifest:
-    """Return the manifest of a bundle's folder; raises BundleError where it is damaged, or another bundle's.
+    """Return the manifest in a folder. Raises BundleError where it is damaged or of another bundle.
 
-    The id is joined to paths, so it must be the folder's own name.
+    The id is joined to paths, so that it must be the folder's own name.
     """
     path = f"{folder}/{MANIFEST}"
     try:
@@ -286,9 +287,9 @@ def _read_manifest(context: Context, folder: str, name: str) -> Manifest:
 
 
 def _named_bundle(context: Context, known: Known) -> Manifest | None:
-    """Return the bundle that `scoring.bundle_id` names, if any.
+    """Return the bundle of `scoring.bundle_id`, or None if it is not set.
 
-    Raises BundleError where it is gone or damaged.
+    Raises BundleError where the bundle is missing or damaged.
     """
     bundle_id = context.config.scoring.bundle_id
     if bundle_id is None:
@@ -303,7 +304,7 @@ def _named_bundle(context: Context, known: Known) -> Manifest | None:
 
 
 def _newest_for_evaluation(known: list[Manifest]) -> Manifest:
-    """Return the newest bundle for evaluation, never a child; raises BundleError where there is none."""
+    """Return the newest bundle for evaluation, never a child. Raises BundleError where there is none."""
     trained = [
         manifest for manifest in known if manifest.purpose == "evaluation" and manifest.parent_id is None
     ]

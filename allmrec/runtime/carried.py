@@ -1,4 +1,4 @@
-"""Lists that are kept: a user for whom nothing changed since the last night needs no LLM tonight."""
+"""Kept lists: users with unchanged inputs need no LLM tonight."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class LastNight(NamedTuple):
 
     run_date: date
     digest: str
-    """Of its rows."""
+    """Digest of its rows."""
     rows: DataFrame
     """Its rows of `recommendations`."""
 
 
 def last_night(night: Night) -> LastNight | None:
-    """Return the newest scored night before this one, None where there is none, or with `--full`.
+    """Return the newest scored night before this one; None with `--full`.
 
-    Returns None if the table no longer holds the rows that the night's record describes.
+    Returns None if there is none, or the table no longer holds the rows that the night's record describes.
     """
     before = None if night.context.options.full else night.before("score")
     if before is None:
@@ -43,7 +43,7 @@ def with_carried(users: DataFrame, last: LastNight | None) -> DataFrame:
     """Return `users` (user_id, inputs_hash, use_llm, …) with the column `is_carried`.
 
     A list is kept if tonight would make the same one: its inputs_hash is the same, the LLM is asked tonight
-    exactly if it ordered the list, and the list has neither failure nor deadline.
+    if and only if it ordered the list, and the list has neither failure nor deadline.
     """
     if last is None:
         return users.withColumn("is_carried", F.lit(False))
@@ -59,6 +59,6 @@ def with_carried(users: DataFrame, last: LastNight | None) -> DataFrame:
 
 
 def carried_rows(last: LastNight, users: DataFrame) -> DataFrame:
-    """Return last night's rows of the `users` (user_id), with the date on which they were scored."""
+    """Return last night's rows of `users` (user_id), with their scoring date."""
     kept = last.rows.join(users.select("user_id"), "user_id", "left_semi")
     return kept.withColumn("carried_from", F.coalesce("carried_from", "run_date")).drop("run_date")

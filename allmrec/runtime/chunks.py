@@ -1,4 +1,4 @@
-"""Chunks of users: what is computed together, and so its rounding, is fixed by the data alone."""
+"""Chunks of users, which depend on the data alone."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 MAX_PARTITIONS = 2000
-"""Partitions that a job over users has at most; beyond it a partition holds several chunks."""
+"""Maximal number of partitions of a job over users. Beyond it a partition holds several chunks."""
 DRAWS_PER_PARTITION = 50
-"""Numbers hashed to find one for every partition: the chance that one of 2,000 gets none is 2,000 · e⁻⁵⁰."""
+"""Numbers hashed per partition. The chance that one of 2,000 partitions gets none is 2,000 · e⁻⁵⁰."""
 
 
 def in_chunks(rows: DataFrame, num_rows: int, chunk_users: int) -> DataFrame:
-    """Return the `num_rows` rows with a column `chunk`, each chunk in one partition and sorted by user_id.
+    """Return the `num_rows` rows with a column `chunk`, sorted by user_id.
 
-    Users hash into a number of chunks that depends on the number of rows and on `chunk_users`, the users per
-    chunk, alone.
+    Each chunk is in one partition. Users hash into a number of chunks that depends only on the number of rows
+    and on `chunk_users`, the users per chunk.
     """
     num_chunks = number_of_chunks(num_rows, chunk_users)
     return partitioned(hashed(rows, num_chunks), num_chunks)
 
 
 def hashed(rows: DataFrame, num_chunks: int, first: int = 0) -> DataFrame:
-    """Return `rows` with a column `chunk`, from `first` on: the user's hash."""
+    """Return `rows` with a column `chunk`: the user's hash, from `first` on."""
     chunk = F.pmod(F.xxhash64("user_id"), F.lit(num_chunks)).cast("int") + F.lit(first)
     return rows.withColumn("chunk", chunk)
 
 
 def numbered_by_activity(rows: DataFrame, chunk_users: int) -> DataFrame:
-    """Return `rows` (user_id, last_event_time, …) with a column `chunk`: 0 has those who were active last.
+    """Return `rows` (user_id, last_event_time, …) with a column `chunk`, the latest first.
 
-    Chunks of `chunk_users` users follow each other in that order, ties by user_id. Only the two columns go
-    through one task for it.
+    Chunks of `chunk_users` users follow in the order of their last events, ties by user_id. Only the two
+    columns go through one task for it.
     """
     latest_first = Window.orderBy(F.col("last_event_time").desc_nulls_last(), "user_id")
     chunk = ((F.row_number().over(latest_first) - 1) / chunk_users).cast("int")
@@ -43,9 +43,9 @@ def numbered_by_activity(rows: DataFrame, chunk_users: int) -> DataFrame:
 
 
 def partitioned(rows: DataFrame, num_chunks: int) -> DataFrame:
-    """Return rows with a column `chunk` with each chunk in one partition, sorted by user_id.
+    """Return rows with each `chunk` in one partition, sorted by user_id.
 
-    `num_chunks` is how many different chunks there are; their numbers may be any that follow each other.
+    `num_chunks` is the number of different chunks; their numbers are consecutive.
     """
     num_partitions = min(num_chunks, MAX_PARTITIONS)
     keys = F.array(*map(F.lit, _partition_keys(rows.sparkSession, num_partitions)))
@@ -54,14 +54,14 @@ def partitioned(rows: DataFrame, num_chunks: int) -> DataFrame:
 
 
 def number_of_chunks(num_rows: int, chunk_users: int) -> int:
-    """Return how many chunks of at most `chunk_users` rows, on average, there are; at least 1."""
+    """Return the number of chunks of `chunk_users` rows on average. At least 1."""
     return -(-num_rows // chunk_users) or 1
 
 
 def by_chunk(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-    """Yield one frame per chunk from the Arrow batches of a partition made by `in_chunks`.
+    """Yield one frame per chunk from the Arrow batches of a partition.
 
-    A batch may end inside a chunk.
+    The partition is one of `in_chunks`. A batch may end inside a chunk.
     """
     pending: list[pd.DataFrame] = []
     for batch in batches:
@@ -78,7 +78,7 @@ def by_chunk(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
 def _partition_keys(session: SparkSession, num_partitions: int) -> list[int]:
     """Return for every partition a number that Spark's hash sends there.
 
-    Chunk numbers hashed as they are would share some partitions and leave others empty.
+    Without them, hashed chunk numbers would share some partitions and leave others empty.
     """
     numbers = session.range(num_partitions * DRAWS_PER_PARTITION).withColumn(
         "partition", F.pmod(F.hash(F.col("id").cast("int")), F.lit(num_partitions))

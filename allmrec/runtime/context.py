@@ -1,4 +1,4 @@
-"""One run of one command: Spark's session, the tables, the configuration, and where it reports to."""
+"""One run of a command: session, tables, configuration and report."""
 
 from __future__ import annotations
 
@@ -22,23 +22,26 @@ from allmrec.tables.delta import Tables
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How this one run is asked for, beside the configuration: options of the command line."""
+    """Options of one run on the command line."""
 
     force: bool = False
-    """Repeat steps whose rows are there already."""
+    """Repeat finished steps."""
     refresh: bool = False
-    """Read the newest versions of the input tables, not those that the date's last run read."""
+    """Read the newest versions of the input tables instead of the date's pinned ones."""
     full: bool = False
-    """Score everybody, also users whose list of the night before could be kept."""
+    """Score all users, also those whose list could be kept."""
     max_minutes: float | None = None
-    """After so many minutes nobody else is read by the LLM."""
+    """Minutes after which the LLM reads no further user."""
     override: frozenset[str] = frozenset()
     """Rules of the section `gates` that may be broken."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """What every step is given; as a context manager it releases the run's cached frames at the end."""
+    """The arguments of every step.
+
+    As a context manager it releases the run's cached frames at the end.
+    """
 
     spark: SparkSession
     config: Config
@@ -46,16 +49,16 @@ class Context:
     run_id: str
     tables: Tables
     frames: CachedFrames
-    """Frames that all steps of the run read; a step's own frames belong to its `StepRun`."""
+    """Frames that all steps of the run read. Frames of one step belong to its `StepRun`."""
     options: RunOptions = RunOptions()
     order: int = 0
-    """The run's place among those of its date: the highest may write (`allmrec.runtime.night`)."""
+    """The run's number among those of its date. Only the run with the highest may write (`runtime.night`)."""
     commits: Iterator[int] = field(default_factory=itertools.count)
-    """The places of the run's commits, from `order` on: no two are the same."""
+    """The numbers of the run's commits, distinct and from `order` on."""
     records: dict[date, tuple[int, list[Any]]] = field(default_factory=dict)
     """Rows of `runs` by run date, with the version of the table that has them (`allmrec.runtime.night`)."""
     said: set[str] = field(default_factory=set)
-    """Warnings that were given: once is enough, also for the nights of a backfill."""
+    """Warnings that were printed, so that each is printed once, also in a backfill."""
 
     @classmethod
     def open(
@@ -63,13 +66,13 @@ class Context:
     ) -> Context:
         """Return the context of a new run on the tables below `tables.root`.
 
-        Raises ConfigError where there is no schema `tables.schema_name`.
+        Raises ConfigError where the schema `tables.schema_name` does not exist.
         """
         tables = Tables(spark, config.tables.root, config.tables.schema_name)
         return cls(spark, config, report, "", tables, CachedFrames(), options).with_new_run()
 
     def with_new_run(self, after: int = 0) -> Context:
-        """Return this context under a new run_id, ordered after the run `after`; cached frames are shared."""
+        """Return this context as a new run, ordered after the run `after`. Cached frames are shared."""
         order = max(time.time_ns(), after + 1)
         run_id = new_run_id()
         return replace(
@@ -86,10 +89,10 @@ class Context:
         return datetime.fromtimestamp(self.order / 1e9, timezone.utc)
 
     def with_resolved_dtype(self) -> Context:
-        """Return this context with `llm.dtype` as it is meant here, never `auto`.
+        """Return this context with the number type that `llm.dtype: auto` means here.
 
-        It is resolved once, on the driver, for all workers: on a mixed cluster each would choose its own, and
-        the rows would depend on who scored them.
+        The driver resolves it once for all workers. On a mixed cluster each worker would choose its own, and
+        the rows would depend on the worker.
         """
         dtype = resolved_dtype(self.config.llm, on_gpu=executors_have_gpus(self.spark))
         llm = self.config.llm.model_copy(update={"dtype": dtype})
@@ -101,12 +104,12 @@ class Context:
         return replace(self, config=config, tables=Tables(self.spark, root), records={})
 
     def latest_end(self) -> datetime | None:
-        """Return when `--max-minutes` are over; None where there is no such limit."""
+        """Return when `--max-minutes` are over; None without a limit."""
         minutes = self.options.max_minutes
         return None if minutes is None else self.started_at + timedelta(minutes=minutes)
 
     def warn_once(self, line: str) -> None:
-        """Say a line that starts with `warning:`, where this command has not said it yet."""
+        """Report a line `warning: …`, once per command."""
         if line not in self.said:
             self.said.add(line)
             self.report(f"warning: {line}")
@@ -119,5 +122,5 @@ class Context:
 
 
 def new_run_id() -> str:
-    """Return a run's name: its start in UTC, and letters that no other run has."""
+    """Return a run's unique name: its start in UTC and random letters."""
     return f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"

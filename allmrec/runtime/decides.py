@@ -1,10 +1,10 @@
-"""What decides the rows of every step: the one list of it, from which a step's fingerprint is made.
+"""Inputs that decide the rows of every step: its fingerprint.
 
-A step is "already there" where the fingerprint of its record is the one of today. In it are the run date, the
-settings named here, the version of the code named here, and what the step adds: the fingerprint of the step
-before, the bundle, and the versions of the input tables that the date's first run pinned. Not in it is what
-changes only speed, and the versions of our own tables: whether their rows are still those of the record is
-looked up in the tables themselves (`allmrec.runtime.night`).
+A step is skipped if the fingerprint of its record equals today's. It contains the run date, the settings and
+the version of the code below, and inputs that the step adds: the fingerprint of the step before, the bundle,
+and the versions of the input tables that the date's first run pinned. Settings of speed are not in it.
+Versions of our own tables are not in it either, because `allmrec.runtime.night` compares their rows with the
+record.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from allmrec.config import Config, fingerprint
 
 CODE_VERSIONS = {"sequences": 4, "candidates": 5, "score": 5, "publish": 2, "train": 6, "evaluate": 6}
-"""Raised by whoever changes the code so that a step's rows, or a training's weights, become others."""
+"""Versions of the code. A change of a step's rows, or of a training's weights, raises the number."""
 
 SETTINGS: dict[str, tuple[str, ...]] = {
     "sequences": (
@@ -63,7 +63,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
         "training.purpose",
         "training.held_back_share",
         "training.max_users",
-        "training.processes",  # each draws its own dropout
+        "training.processes",  # each process draws its own dropout
         "training.row_group_rows",
         "training.blend_users",
         "training.blend_llm_users",
@@ -87,15 +87,15 @@ SETTINGS: dict[str, tuple[str, ...]] = {
         "scoring.llm_candidates",
     ),
 }
-"""Settings that decide a step's rows, by step; `section.*` is every key of it."""
+"""Settings that decide a step's rows, by step. `section.*` is every key of a section."""
 
 DECIDED_ELSEWHERE = {
-    "tables.root": "where the tables lie",
-    "importing.*": "rows are chosen when they are imported",
-    "llm.model": "its content is: the bundle holds the hash of its weights",
-    "scoring.bundle_id": "the bundle is",
+    "tables.root": "the place of the tables, not their rows",
+    "importing.*": "imports choose the rows",
+    "llm.model": "the bundle contains the hash of its weights",
+    "scoring.bundle_id": "the bundle itself is in the fingerprint",
 }
-"""Settings in no fingerprint, though rows depend on them by another way."""
+"""Settings in no fingerprint although rows depend on them, with the reason."""
 
 DECIDES_NOTHING = (
     "tables.schema_name",
@@ -113,15 +113,18 @@ DECIDES_NOTHING = (
     "reporting.*",
     "spark.*",
 )
-"""Settings that change speed, rounding or what is said. A deadline decides who is late, not what is right."""
+"""Settings of speed, rounding or reports. A deadline decides which users are late, not their right lists."""
 
 DECIDES_IN_16_BITS = ("scoring.chunk_users", "scoring.token_budget")
-"""Settings that decide which users share a pass of the LLM. In 32 bits that is rounding (1e-5 nats). In 16
-bits it moves a score by tenths of a nat on a GPU, so they decide the rows of `score` and `evaluate` there."""
+"""Settings that decide which users share a pass of the LLM.
+
+In 32 bits they change only the rounding (1e-5 nats). In 16 bits on a GPU they move a score by tenths of a
+nat, so that they decide the rows of `score` and `evaluate` there.
+"""
 
 
 def step_fingerprint(step: str, config: Config, run_date: date, **inputs: Any) -> str:
-    """Return the fingerprint of a step's rows; `inputs` are what it adds to settings, code and run date."""
+    """Return the fingerprint of a step's rows; `inputs` are the step's additions."""
     settings = decisive_settings(step, config)
     return fingerprint(
         step=step, code=CODE_VERSIONS[step], run_date=str(run_date), settings=settings, **inputs
@@ -137,7 +140,7 @@ def decisive_settings(step: str, config: Config) -> dict[str, Any]:
 
 
 def leaves(config: Config) -> dict[str, Any]:
-    """Return every setting of a configuration by its path, such as `scoring.top_k`."""
+    """Return every setting by its path, such as `scoring.top_k`."""
     found: dict[str, Any] = {}
     for section, value in config:
         if isinstance(value, BaseModel):
@@ -148,5 +151,5 @@ def leaves(config: Config) -> dict[str, Any]:
 
 
 def is_named(path: str, names: tuple[str, ...]) -> bool:
-    """Return whether a setting is one of `names`, by itself or by its section's `*`."""
+    """Return whether `names` contains a setting, or the `*` of its section."""
     return path in names or f"{path.partition('.')[0]}.*" in names

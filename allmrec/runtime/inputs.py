@@ -1,4 +1,4 @@
-"""The input tables at fixed versions: what the steps of a run read of log, catalogue and users."""
+"""The input tables at fixed versions: log, catalogue, users."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from allmrec.tables.sources import Source
 
 NAMES = ("interactions", "items", "users")
 MAX_ROW = 300
-"""How much of a rejected row an error quotes."""
+"""How many characters of a rejected row an error quotes."""
 
 
 class CheckedLog(NamedTuple):
-    """Rows of the log before a cut-off and the catalogue, parted into good and rejected rows."""
+    """Log before a cut-off and catalogue: good and rejected rows."""
 
     rows: DataFrame
-    """All interactions, good or not."""
+    """All interactions, good and rejected."""
     interactions: DataFrame
     """Good interactions."""
     items: DataFrame
@@ -43,19 +43,19 @@ class CheckedLog(NamedTuple):
 
 @dataclass(frozen=True)
 class Inputs:
-    """The input tables of a run, each at one version, however the tables grow while the run works."""
+    """The input tables of a run, each at one version."""
 
     context: Context
     versions: Mapping[str, int]
-    """Version by `Source.key`; without `users` where there is no such table.
+    """Version by `Source.key`; without `users` if that table is missing.
 
-    A table that has no versions is read as it stands whenever it is read. Here it has a number below 0: minus
-    the microseconds since 1970 when the date's first run looked at it.
+    A table without versions is read as it is at the time. Its number is below 0: minus the microseconds since
+    1970 when the date's first run read it.
     """
     table_ids: Mapping[str, str]
-    """Delta's id of every table with versions, by `Source.key`: a version belongs to one table.
+    """Delta's id of every table with versions, by `Source.key`, because a version belongs to one table.
 
-    Empty where an older version of this program recorded the versions.
+    Empty in records of older versions of this program.
     """
 
     @classmethod
@@ -67,10 +67,10 @@ class Inputs:
 
     @classmethod
     def newest(cls, context: Context) -> Inputs:
-        """Return the tables as they stand now.
+        """Return the tables at their newest versions.
 
-        Raises TableError where interactions or items are missing, or a table has other columns than its
-        settings say, and ConfigError where these do not fit it.
+        Raises TableError where interactions or items are missing, or a table lacks configured columns, and
+        ConfigError where the settings do not fit a table.
         """
         sources = [one for one in sources_of(context) if one.name != "users" or one.exists()]
         versions = {source.key: _newest_version(context, source) for source in sources}
@@ -81,18 +81,17 @@ class Inputs:
 
     @classmethod
     def of_date(cls, night: Night) -> Inputs:
-        """Return the newest log, with catalogue and users as they stood at the end of the run date (UTC).
+        """Return the newest log, with catalogue and users of the run date.
 
-        For a night of today that is how they stand now; for a past date it is what their history still has,
-        and how they stand now, with a warning, where it does not reach back so far. Raises what `newest`
-        raises.
+        For today these are the newest versions. For a past date they are those in the tables' history, or,
+        with a warning, the newest if the history begins later. Raises the errors of `newest`.
         """
         newest = cls.newest(night.context)
         return replace(newest, versions={**newest.versions, **_at_end_of(night.run_date, newest)})
 
     @classmethod
     def pinned(cls, night: Night, step: str) -> Inputs:
-        """Return the versions that the newest run of the date's step read, whatever became of it.
+        """Return the versions that the newest run of the date's step read.
 
         A rerun reads the versions that its first run pinned, so that later appends change neither a night nor
         a killed training. It reads the newest versions with `--refresh`, and if a table is another one than
@@ -119,7 +118,7 @@ class Inputs:
         return cls(context, versions, table_ids)
 
     def with_items_of(self, run_date: date) -> Inputs:
-        """Return the same inputs with the catalogue as `of_date` reads it now."""
+        """Return the same inputs with the catalogue that `of_date` reads now."""
         source = source_of(self.context, "items")
         versions = {source.key: _newest_version(self.context, source)}
         current = replace(
@@ -130,37 +129,37 @@ class Inputs:
         return replace(current, versions={**current.versions, **_at_end_of(run_date, current, ("items",))})
 
     def interactions(self) -> DataFrame:
-        """Return the raw log, bad rows included."""
+        """Return the raw log, with bad rows."""
         return self._read("interactions")
 
     def interactions_between(self, since: date, before: date) -> DataFrame:
-        """Return the raw log from midnight (UTC) of one date to that of another, bad rows included."""
+        """Return the raw log between the midnights (UTC) of two dates."""
         log = self._read("interactions", before, since)
         return events.before(log, before).where(F.col("event_time") >= F.lit(midnight(since)))
 
     def items(self) -> DataFrame:
-        """Return the raw catalogue, bad rows included."""
+        """Return the raw catalogue, with bad rows."""
         return self._read("items")
 
     def users(self) -> DataFrame | None:
-        """Return the table of users, or None where there is none."""
+        """Return the table of users, or None if it is missing."""
         source = source_of(self.context, "users")
         return None if source.is_own and source.key not in self.versions else self._read("users")
 
     def catalogue(self) -> tuple[DataFrame, DataFrame]:
-        """Return (good items, rejected rows); the cleaning is done once per run and version."""
+        """Return (good items, rejected rows), cleaned once per run and version."""
         name = f"items at version {self._version(source_of(self.context, 'items'))}"
         rows = self.context.frames.keep_once(name, lambda: catalogue.tagged_items(self.items()))
         return split_rejected(rows, "items", catalogue.COLUMNS)
 
     def good_interactions(self, run_date: date, keep: Callable[[DataFrame], DataFrame]) -> CheckedLog:
-        """Return the log before midnight (UTC) of run_date and the catalogue; `keep` caches the log."""
+        """Return the checked log before midnight (UTC) of run_date; `keep` caches it."""
         return self.checked(self.log_to_check(run_date), keep)
 
     def log_to_check(self, run_date: date) -> DataFrame:
-        """Return the raw log before midnight (UTC) of run_date and its rows without a time.
+        """Return the raw log before run_date, and rows without a time.
 
-        These lie before no cut-off; they are looked at so that they can be rejected.
+        Rows without a time are read so that they can be rejected.
         """
         return before_or_without_time(self._read("interactions", run_date), run_date)
 
@@ -170,9 +169,10 @@ class Inputs:
         keep: Callable[[DataFrame], DataFrame],
         known: DataFrame | None = None,
     ) -> CheckedLog:
-        """Return rows of the raw log, and the catalogue; `keep` caches what `events.tagged` says of the log.
+        """Return good and rejected rows of log and catalogue.
 
-        Good rows that are also in `known` (`events.COLUMNS`) are rejected as repeats of these.
+        `keep` caches the tagged log. Good rows that are also in `known` (`events.COLUMNS`) are rejected as
+        repeats.
         """
         items, bad_items = self.catalogue()
         rows = events.tagged(log, items, self.context.config.importing.rating_range)
@@ -181,10 +181,9 @@ class Inputs:
         return CheckedLog(rows, good, items, bad.unionByName(bad_items))
 
     def require_good_rows(self, log: CheckedLog) -> None:
-        """Raise InputError where every row of log or catalogue is rejected: they cannot belong together.
+        """Raise InputError where every row of log or catalogue is rejected.
 
-        A log without rows is no error. Rows without a time lie before no cut-off: they count where no row of
-        the whole log has one.
+        An empty log is valid. Rejected rows without a time count only if the whole log has no time.
         """
         for name, good in (("items", log.items), ("interactions", log.interactions)):
             rejected = log.rejected.where(F.col("table") == name)
@@ -202,7 +201,7 @@ class Inputs:
             )
 
     def _has_times(self) -> bool:
-        """Return whether a row of the log, of any date, has a time."""
+        """Return whether any row of the log has a time."""
         return not self.interactions().where(F.col("event_time").isNotNull()).isEmpty()
 
     def _read(self, name: str, before: date | None = None, since: date | None = None) -> DataFrame:
@@ -215,7 +214,7 @@ class Inputs:
         """Return the version of a table.
 
         Raises ConfigError where the date's run read a table of another name, TableError where another table
-        was made at the same place since.
+        has replaced it.
         """
         if source.key not in self.versions:
             raise ConfigError(
@@ -233,17 +232,17 @@ class Inputs:
 
 
 def step_of_sequences(night: Night, inputs: Inputs) -> Step:
-    """Return the step that makes the sequences of a date of these versions of these tables."""
+    """Return the step that makes a date's sequences from these inputs."""
     return night.step("sequences", versions=dict(inputs.versions), table_ids=dict(inputs.table_ids))
 
 
 def source_of(context: Context, name: str) -> Source:
-    """Return where one of `NAMES` is read."""
+    """Return the source of one of `NAMES`."""
     return Source(context.tables, name, getattr(context.config.tables, name))
 
 
 def sources_of(context: Context) -> list[Source]:
-    """Return where each of `NAMES` is read."""
+    """Return the sources of all `NAMES`."""
     return [source_of(context, name) for name in NAMES]
 
 
@@ -254,7 +253,10 @@ def _ids_of(sources: Iterable[Source]) -> dict[str, str]:
 
 
 def _newest_version(context: Context, source: Source) -> int:
-    """Return a table's newest version; where it has none, a warning and minus the microseconds since 1970."""
+    """Return a table's newest version; without versions, minus the microseconds since 1970.
+
+    Warns about a table without versions.
+    """
     version = source.version()
     if version is None:
         context.warn_once(
@@ -266,8 +268,9 @@ def _newest_version(context: Context, source: Source) -> int:
 
 
 def _at_end_of(run_date: date, newest: Inputs, names: tuple[str, ...] = ("items", "users")) -> dict[str, int]:
-    """Return the versions of tables without event times at the end of run_date, where that is past."""
-    context, end = newest.context, midnight(run_date + timedelta(days=1))
+    """Return the versions of catalogue and users after a past run_date."""
+    context = newest.context
+    end = midnight(run_date + timedelta(days=1))
     if end > datetime.now(timezone.utc):
         return {}
     found = {}
@@ -286,9 +289,9 @@ def _at_end_of(run_date: date, newest: Inputs, names: tuple[str, ...] = ("items"
 
 
 def day_after_last_event(inputs: Inputs) -> date:
-    """Return the first run_date (UTC) that sees every event of the log.
+    """Return the first run_date (UTC) whose cut-off is after every event.
 
-    Events in the future of this machine's clock do not count. Raises InputError where the log has no event
+    Events in the future of this machine's clock are ignored. Raises InputError where the log has no event
     with a time.
     """
     now = datetime.now(timezone.utc)

@@ -25,7 +25,7 @@ from allmrec.errors import InputError, SupersededError, UserError
 from allmrec.reporting import Report
 from allmrec.runtime.context import Context
 from allmrec.runtime.decides import step_fingerprint
-from allmrec.runtime.runs import MAX_MESSAGE, NIGHT, NULL, RunRow, as_run_row, place, versions_with_rows
+from allmrec.runtime.runs import MAX_MESSAGE, NIGHT, NULL, RunRow, as_run_row, sort_key, versions_with_rows
 from allmrec.tables.cached_frames import CachedFrames
 from allmrec.tables.delta import Written
 from allmrec.tables.secret_settings import without_secrets
@@ -72,7 +72,7 @@ class Night:
     def latest(self, step: str, status: str | None = None) -> RunRow | None:
         """Return a step's newest row of this status (by default any); None where there is none."""
         rows = (row for row in self.records() if row.step == step and status in (None, row.status))
-        return max(rows, key=place, default=None)
+        return max(rows, key=sort_key, default=None)
 
     def before(self, step: str) -> Night | None:
         """Return the newest earlier date on which a step was done; None where there is none."""
@@ -115,7 +115,7 @@ class Night:
         """Return a row of the newest run of a night, None where it is this run."""
         context = self.context
         others = [row for row in self.records() if row.step in NIGHT and row.run_id != context.run_id]
-        newest = max(others, key=place, default=None)
+        newest = max(others, key=sort_key, default=None)
         return newest if newest is not None and (newest.run_order or 0) > context.order else None
 
     def require_newest(self) -> None:

@@ -1,4 +1,4 @@
-"""The records of nights in the table `runs`, for people: what is known of each night."""
+"""Records of nights in the table `runs`, for people."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from pyspark.sql import functions as F
 
 from allmrec.errors import InputError
 from allmrec.runtime.context import Context
-from allmrec.runtime.runs import NIGHT, RunRow, as_run_row, place
+from allmrec.runtime.runs import NIGHT, RunRow, as_run_row, sort_key
 
 NUM_TRAININGS = 3
-"""Trainings that are shown, the newest ones."""
+"""Number of trainings that are shown, the newest."""
 NUM_NAMED_DATES = 10
-"""Run dates that an error names, the newest ones."""
+"""Number of run dates that an error names, the newest."""
 
 
 @dataclass(frozen=True)
 class NightRecord:
-    """A run date: the newest row of each step, and the newest one that is done or failed."""
+    """The rows of a run date: the newest and the newest ended."""
 
     run_date: date
     rows: Mapping[str, RunRow]
@@ -31,8 +31,8 @@ class NightRecord:
 
     @classmethod
     def of(cls, run_date: date, rows: Iterable[RunRow]) -> NightRecord:
-        """Return the night of a date; `rows` may be those of other dates and steps too."""
-        own = sorted((row for row in rows if row.run_date == run_date), key=place)
+        """Return the night of a date. `rows` may contain other dates and steps."""
+        own = sorted((row for row in rows if row.run_date == run_date), key=sort_key)
         newest = {row.step: row for row in own}
         ended = {row.step: row for row in own if row.status != "started"}
         return cls(run_date, _in_order(newest), _in_order(ended))
@@ -40,11 +40,11 @@ class NightRecord:
     @property
     def newest(self) -> RunRow:
         """The newest row of all steps."""
-        return max(self.rows.values(), key=place)
+        return max(self.rows.values(), key=sort_key)
 
     @property
     def status(self) -> str:
-        """`done`, or what became of the first step that is not done; how far it came where none is left."""
+        """`done`, or the first unfinished step, or the last finished step."""
         for step, row in self.rows.items():
             if row.status != "done":
                 return f"{row.status} {step}"
@@ -52,7 +52,7 @@ class NightRecord:
 
     @property
     def counts(self) -> dict[str, int]:
-        """What scoring counted, and the rejected rows; without scoring what is known before it."""
+        """Counts of scoring and rejected rows; before scoring, the counts of `sequences`."""
         known = self._of("sequences").counts
         before = {"users_in": known.get("users_out"), "rejected_rows": known.get("rejected_rows")}
         counts = {name: number for name, number in before.items() if number is not None}
@@ -65,28 +65,28 @@ class NightRecord:
 
     @property
     def gates(self) -> dict[str, float]:
-        """What the rules measured."""
+        """The figures that the rules measured."""
         return {rule: value for row in self.rows.values() for rule, value in row.gates.items()}
 
     @property
     def overridden(self) -> list[str]:
-        """The rules that were broken and overridden."""
+        """The broken rules that were overridden."""
         return [rule for row in self.rows.values() for rule in row.overridden or []]
 
     @property
     def broken(self) -> list[str]:
-        """The rules by which a step failed."""
+        """The rules that made a step fail."""
         failed = (row for row in self.rows.values() if row.status == "failed")
         return [rule for row in failed for rule in _broken_rules(row)]
 
     @property
     def seconds(self) -> dict[str, float]:
-        """How long each step took that has ended."""
+        """Seconds of each step that has ended."""
         timings = {step: row.timings for step, row in self.ended.items()}
         return {step: parts["all"] for step, parts in timings.items() if "all" in parts}
 
     def seconds_of(self, step: str) -> float | None:
-        """Return how long a step took, None where it has not ended."""
+        """Return the seconds of a step, or None before its end."""
         return self.seconds.get(step)
 
     @property
@@ -95,29 +95,29 @@ class NightRecord:
         return self._of("score").llm_dtype or self._of("candidates").llm_dtype
 
     def count(self, name: str) -> int | None:
-        """Return one of `counts`; what scoring does not name is 0, None where nothing was scored."""
+        """Return one of `counts`. Scored nights have 0 for missing names, others None."""
         return self.counts.get(name, 0 if "users_out" in self.counts and name != "rejected_rows" else None)
 
     def _of(self, step: str) -> RunRow:
-        """Return the newest row of a step, an empty one where there is none."""
+        """Return the newest row of a step, or an empty row."""
         return self.rows.get(step, RunRow("", step, "", self.newest.started_at))
 
 
 class Records(NamedTuple):
-    """What is shown of `runs`."""
+    """The rows of `runs` that are shown."""
 
     listed: list[NightRecord]
     """The newest nights, newest first."""
     night: NightRecord
-    """The one in detail."""
+    """The night that is shown in detail."""
     before: NightRecord | None
-    """The last published one before it, with what was done then; None where there is none."""
+    """The last published night before it, with its done rows. None if there is none."""
     trainings: list[RunRow]
     """The newest row of each of the newest trainings, newest first."""
 
 
 def read_nights(context: Context, run_date: date | None, last: int) -> Records:
-    """Return what is shown; raises InputError where there is no table, or not the night that is asked."""
+    """Return the shown nights. Raises InputError where the table or the night is missing."""
     if not context.tables.exists("runs"):
         raise InputError(
             f"runs: no table below {context.tables.root}, expected a night; "
@@ -147,7 +147,7 @@ def read_nights(context: Context, run_date: date | None, last: int) -> Records:
 
 
 def _dates(runs: DataFrame) -> tuple[list[date], list[date], list[date]]:
-    """Return the nights' dates, newest first; those that were published; those of the newest trainings."""
+    """Return the dates of nights, published nights and trainings, newest first."""
     place = F.struct(F.coalesce("run_order", F.lit(0)).alias("order"), "started_at")
     by_date = runs.groupBy("run_date", "step").agg(
         F.max(place).alias("place"), F.max(F.col("status") == "done").alias("is_done")
@@ -160,7 +160,7 @@ def _dates(runs: DataFrame) -> tuple[list[date], list[date], list[date]]:
 
 
 def _broken_rules(row: RunRow) -> list[str]:
-    """Return the rules by which a step failed. Older versions named them in the message alone."""
+    """Return the rules that made a step fail."""
     if row.broken is not None:
         return row.broken
     message = row.message or ""
@@ -174,5 +174,5 @@ def _in_order(rows: Mapping[str, RunRow]) -> dict[str, RunRow]:
 
 def _newest_runs(rows: Iterable[RunRow]) -> list[RunRow]:
     """Return the newest row of each run and date, newest first."""
-    newest = {(row.run_id, row.run_date): row for row in sorted(rows, key=place)}
-    return sorted(newest.values(), key=place, reverse=True)
+    newest = {(row.run_id, row.run_date): row for row in sorted(rows, key=sort_key)}
+    return sorted(newest.values(), key=sort_key, reverse=True)

@@ -1,8 +1,7 @@
-"""Training in several processes: Spark's TorchDistributor starts them, and this waits for their end.
+"""Training in several processes, which Spark's TorchDistributor starts.
 
 In local mode they run on this machine; else each is a task of one Spark stage, and all of them start or none.
-What they are to train lies in a folder that they all see (`allmrec.training.process`), and so do the
-checkpoints that are their result.
+Inputs and checkpoints are in a folder that all processes see (`allmrec.training.process`).
 """
 
 from __future__ import annotations
@@ -37,28 +36,31 @@ from allmrec.training.loader import Snapshot
 from allmrec.training.process import WORDS, train_in_process
 
 TIMEOUT_SECONDS = 1800
-"""How long a process waits for the others before it ends, and with it all of them. They wait while one still
-loads the LLM, and while the first evaluates and writes a checkpoint: minutes, with a large LLM."""
+"""How long a process waits for the others before all of them end.
+
+They wait while one loads the LLM, and while the first evaluates and writes a checkpoint: minutes with a large
+LLM.
+"""
 SHUTDOWN_SECONDS = 5
-"""What torchrun gives a process that is told to end, before it is killed; one that hangs does not hear it."""
+"""Seconds between torchrun's signal to end and the kill. A hanging process ignores the signal."""
 SECONDS_BETWEEN_LOOKS = 0.5
 """How often the lines of the first process are read."""
 ENDED_BY_SIGNAL = re.compile(r"exitcode\s*:\s*-(\d+) \(pid: (\d+)\)")
-"""How torchrun tells that a process was killed."""
+"""torchrun's line about a killed process."""
 REFUSED = re.compile(r"\[SPARK-\d+\]: (Barrier [^\n]+)")
-"""What Spark says where it cannot start all of a stage's tasks together."""
+"""Spark's message if it cannot start all tasks of a stage together."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """Starts the processes that train a part together (`allmrec.training.group.Launch`)."""
+    """The launcher of the processes that train a part together (`allmrec.training.group.Launch`)."""
 
     session: SparkSession
     timeout_seconds: float = TIMEOUT_SECONDS
 
     @classmethod
     def of(cls, session: SparkSession, config: Config) -> Processes | None:
-        """Return what starts `training.processes` processes; None where there is one, which needs no other.
+        """Return the launcher of `training.processes` processes, or None for a single process.
 
         Raises SetupError where this machine or cluster cannot run them.
         """
@@ -68,20 +70,24 @@ class Processes:
         return cls(session)
 
     def __call__(self, part: str, folder: Path, snapshot: Snapshot, config: Config, report: Report) -> None:
-        """Train a part, and report what the first process says.
+        """Train a part, and relay the first process's report.
 
-        Raises what one of them raised, PassingError where one hung or was killed; none is left behind.
+        All processes have ended when it returns. Raises the error of a process, PassingError where a process
+        hung or was killed.
         """
-        on_this_machine, num = is_local(self.session), config.training.processes
+        on_this_machine = is_local(self.session)
+        num = config.training.processes
         where = "this machine" if on_this_machine else "the cluster"
         report(f"{part}: trained by {num} processes of {where}")
-        # On this machine they take its GPUs by themselves; Spark would want a driver with configured ones.
+        # On this machine the processes take its GPUs themselves; Spark requires a driver with configured
+        # GPUs.
         use_gpu = not on_this_machine and gpus(self.session, "task") > 0
         distributor = TorchDistributor(num, local_mode=on_this_machine, use_gpu=use_gpu)
         distributor.logger.setLevel("WARNING")
         settings = _of_each_process(config, on_this_machine).model_dump_json()
         os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(SHUTDOWN_SECONDS)
-        words, output = folder / WORDS, _Overheard(sys.stdout)
+        words = folder / WORDS
+        output = _Overheard(sys.stdout)
         shutil.rmtree(words, ignore_errors=True)
         words.mkdir(parents=True)
         try:
@@ -93,17 +99,19 @@ class Processes:
 
 
 class _Overheard:
-    """A standard output that keeps what this thread writes; what others write goes where it went before."""
+    """Captures this thread's standard output. Other threads write to the original."""
 
     def __init__(self, before: TextIO) -> None:
-        self.kept, self._before, self._thread = io.StringIO(), before, threading.get_ident()
+        self.kept = io.StringIO()
+        self._before = before
+        self._thread = threading.get_ident()
 
     def write(self, text: str) -> int:
-        """Keep the text, or write it."""
+        """Capture the text, or write it to the original."""
         return (self.kept if threading.get_ident() == self._thread else self._before).write(text)
 
     def flush(self) -> None:
-        """Flush what is not kept."""
+        """Flush the original."""
         self._before.flush()
 
 
@@ -140,9 +148,9 @@ def _check(session: SparkSession, config: Config) -> None:
 
 
 def _of_each_process(config: Config, on_this_machine: bool) -> Config:
-    """Return the configuration with this machine's cache and with each process's share of its threads.
+    """Return the configuration with absolute cache and divided threads.
 
-    It is written to a file for each process, so it has no `spark.settings`.
+    It is written to a file for each process, without `spark.settings`.
     """
     llm = config.llm.model_copy(update={"cache": str(cache_folder(config.llm).resolve())})
     num_threads = config.training.num_threads
@@ -154,11 +162,12 @@ def _of_each_process(config: Config, on_this_machine: bool) -> Config:
 
 @contextmanager
 def _relayed(said: Path, report: Report) -> Iterator[None]:
-    """Report the lines that come into a file while the block runs."""
+    """Report the lines that are appended to a file during the block."""
     is_over = threading.Event()
 
     def relay() -> None:
-        num_told, is_last_look = 0, False
+        num_told = 0
+        is_last_look = False
         while not is_last_look:
             is_last_look = is_over.wait(SECONDS_BETWEEN_LOOKS)
             lines = said.read_text(encoding="utf-8").splitlines() if said.exists() else []
@@ -176,17 +185,17 @@ def _relayed(said: Path, report: Report) -> Iterator[None]:
 
 
 def _meaning(error: Exception, words: Path, output: str, num: int) -> Exception:
-    """Return what ended the processes: the error that one of them told, or what can be seen from outside."""
+    """Return the error that ended the processes."""
     told = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(words.glob("*.json"))]
     raised: list[UserError] = [getattr(errors, one["kind"])(one["text"]) for one in told]
-    if raised:  # what went wrong in one is told before what the others missed
+    if raised:  # the first fault, before the errors of processes that waited for it
         return min(raised, key=lambda one: isinstance(one, PassingError))
     killed = ENDED_BY_SIGNAL.search(output)
     if killed:
         return PassingError(
             f"training.processes: process {killed[2]} of {num} was ended by signal {killed[1]}, expected all "
             "to train to the end (9 may be a lack of memory); "
-            "run the same command again: it goes on from the last checkpoint"
+            "run the same command again: it resumes from the last checkpoint"
         )
     refused = REFUSED.search(str(error))
     if refused:
@@ -194,6 +203,6 @@ def _meaning(error: Exception, words: Path, output: str, num: int) -> Exception:
     if len(list(words.glob("*.txt"))) < num:
         return SetupError(
             f"training.processes: not all of {num} processes could write to {words}, expected a folder on "
-            "storage that all machines see (what they said is in Spark's log); set llm.cache to one"
+            "storage that all machines see (Spark's log has their output); set llm.cache to one"
         )
-    return RuntimeError(f"the processes said:\n{output}") if output else error
+    return RuntimeError(f"the output of the processes:\n{output}") if output else error

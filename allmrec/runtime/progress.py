@@ -1,4 +1,4 @@
-"""Progress of a Spark job: its tasks count what they have done, a thread of the driver reports the sum."""
+"""Progress of a Spark job: tasks count, the driver reports."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from pyspark.sql import SparkSession
 from allmrec.reporting import Report
 
 SECONDS_BETWEEN_LOOKS = 1.0
-"""How often the driver looks at the sum; the report decides how often it says so."""
+"""How often the driver reads the sum. The report decides how often it is printed."""
 
 
 @contextmanager
 def counting(
     spark: SparkSession, report: Report, label: str, total: int, unit: str
 ) -> Iterator[Accumulator[int]]:
-    """Yield a counter for the tasks of the block's Spark job; until the block ends it is reported."""
-    counter, ended = spark.sparkContext.accumulator(0), threading.Event()
+    """Yield a counter for the block's tasks, which is reported meanwhile."""
+    counter = spark.sparkContext.accumulator(0)
+    ended = threading.Event()
     with report.progress(label, total, unit) as progress:
 
         def look() -> None:

@@ -1,7 +1,7 @@
-"""The rows of the table `runs`: what ran, on what, with what outcome.
+"""The rows of `runs`: steps of runs, their inputs and outcomes.
 
-A step adds a row when it begins and one when it ends. Rows are only ever added, so that runs at work at the
-same time never meet there.
+A step adds a row when it begins and a row when it ends. Rows are only added, so that runs at the same time
+never conflict.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 from allmrec.tables.delta import Tables, Written
 
 MAX_MESSAGE = 2000
-"""Characters of an error that `runs.message` holds at most."""
+"""Maximal number of characters of an error in `runs.message`."""
 NIGHT = ("sequences", "candidates", "score", "publish")
 """The steps of a night, in order."""
 MAPS = ("input_versions", "counts", "timings", "figures", "outputs", "gates")
-"""The maps of `RunRow` that a row of `runs` may have as null."""
+"""The maps of `RunRow` that may be null in `runs`."""
 NULL: Mapping[str, Any] = MappingProxyType({})
-"""The null of a map in `runs`: readers find it empty, and it is stored as null again."""
+"""The null of a map in `runs`: an empty map for readers, stored as null again."""
 
 
 def _null() -> Mapping[str, Any]:
@@ -49,33 +49,33 @@ class RunRow:
     """Seconds by part of the step; `all` is the whole step."""
     figures: Mapping[str, float] = field(default_factory=_null)
     message: str | None = None
-    """What went wrong, where the status is failed."""
+    """The error of a failed step."""
     run_order: int | None = None
     outputs: Mapping[str, Written] = field(default_factory=_null)
-    """What the step left in each table."""
+    """The step's rows in each table."""
     gates: Mapping[str, float] = field(default_factory=_null)
     overridden: list[str] | None = None
     llm_dtype: str | None = None
     table_ids: Mapping[str, str] | None = None
     """Delta's id of every table that was read or written; None from an older version."""
     broken: list[str] | None = None
-    """The rules by which the step failed; None in rows of older versions, whose `message` names them."""
+    """The rules that made the step fail. None in rows of older versions, whose `message` names them."""
 
     def columns(self) -> dict[str, Any]:
         """Return the values as they are stored, by column."""
         return {name: None if value is NULL else value for name, value in vars(self).items()}
 
 
-def place(row: RunRow) -> tuple[Any, ...]:
-    """Return the place of a row among those of its date: newest run last, a step's end after its start."""
+def sort_key(row: RunRow) -> tuple[Any, ...]:
+    """Return the sort key of a row: by run, start before end."""
     return (row.run_order or 0, row.started_at, row.run_id, row.status != "started")
 
 
 def erased_versions(rows: Iterable[RunRow], table_ids: Mapping[str, str]) -> dict[str, int]:
-    """Return, by `Source.key`, the version of each table before which it holds rows of an erased user.
+    """Return each table's version of its newest erasure, by `Source.key`.
 
-    `table_ids` are those of the tables as they are now. Erasures from a table that was at the same place
-    before are left out.
+    Older versions contain rows of an erased user. `table_ids` are the ids of the tables now. Erasures from a
+    former table at the same place are skipped.
     """
     found: dict[str, int] = {}
     for row in rows:
@@ -87,15 +87,15 @@ def erased_versions(rows: Iterable[RunRow], table_ids: Mapping[str, str]) -> dic
 
 
 def is_same_table(row: RunRow, key: str, table_ids: Mapping[str, str]) -> bool:
-    """Return whether a record is about the table that `table_ids` has under a key.
+    """Return whether a record is about the table in `table_ids`.
 
-    A record of an older version, without ids, is believed.
+    Records of older versions have no ids and count as the same.
     """
     return row.table_ids is None or row.table_ids.get(key) == table_ids.get(key)
 
 
 def as_run_row(values: Mapping[str, object]) -> RunRow:
-    """Return a row of the table as a `RunRow`; its times are UTC, where Spark's are without a zone."""
+    """Return a row of the table as a `RunRow` with UTC times."""
     nulls = {name: NULL for name in MAPS if values.get(name) is None}
     row = RunRow(**{**values, **nulls})  # type: ignore[arg-type]
     outputs = row.outputs and {table: Written(*written) for table, written in row.outputs.items()}
@@ -105,17 +105,17 @@ def as_run_row(values: Mapping[str, object]) -> RunRow:
 
 
 def versions_with_rows(tables: Tables, row: RunRow) -> Mapping[str, int] | None:
-    """Return a version of each of the step's tables that holds the record's rows; None where one has others.
+    """Return by table a version with the record's rows, or None.
 
-    A record without outputs, as version 0.1.0 left it, cannot be believed.
+    None means that a table has other rows. Records of version 0.1.0 have no outputs, which gives None.
     """
     versions = {}
     for table, written in row.outputs.items():
         newest = tables.newest(table)
         if newest is None:
             return None
-        # A version that is still the newest holds what was just written, if it is the same table's. Later
-        # ones are looked into.
+        # The newest version, if the record names it and the same table, needs no look. Later versions are
+        # read.
         is_same = (row.table_ids or {}).get(table) == tables.table_id(table)
         if newest != written.version or not is_same:
             assert row.run_date is not None

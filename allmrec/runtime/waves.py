@@ -1,8 +1,8 @@
-"""The scoring of a night in waves: what a wave finishes is staged, so that a killed night goes on from there.
+"""Scoring of a night in waves, from which a killed night resumes.
 
-Users whom the LLM reads are divided into chunks by when they were active last, so that a deadline finds the
-most active ones done; the others hash into larger chunks. A wave is some chunks for every task slot. Before
-each wave the run looks whether a newer one has taken its place.
+Users of the LLM are divided into chunks by their last activity, so that the most active are scored before a
+deadline; the others hash into larger chunks. A wave is some chunks for every task slot. Before each wave the
+run checks that it is still the newest of its date.
 """
 
 from __future__ import annotations
@@ -31,13 +31,16 @@ from allmrec.tables.schemas import TABLES
 from allmrec.tables.staging import Staging
 
 CHUNKS_PER_SLOT = 8
-"""Chunks of a wave for every task slot: at most so much is lost by a kill, at most 1/16 of a slot idles."""
+"""Chunks per task slot in a wave.
+
+More chunks keep slots busier (at most 1/16 of a slot idles); fewer lose less work if the run is killed.
+"""
 
 _SCHEMA = TABLES["recommendations"].schema
 STAGED = T.StructType([field for field in _SCHEMA if field.name not in ("run_date", "carried_from")])
-"""What is staged of a row of `recommendations`."""
+"""The staged columns of `recommendations`."""
 _SCORED = T.StructType([field for field in STAGED if field.name != "scored_at"]).add("chunk", T.IntegerType())
-"""What workers return."""
+"""The columns of workers' rows."""
 
 
 @dataclass(frozen=True)
@@ -54,15 +57,17 @@ class Waves:
         return self.run.night.context
 
     def rows(self, users: DataFrame) -> DataFrame:
-        """Return the rows of `STAGED` for all `users`, scored unless they are staged already.
+        """Return the rows of `STAGED` for all `users`.
 
-        `users` has the columns that `CandidateLists.from_frame` reads, last_event_time and inputs_hash. Whom
-        the LLM has not read by the deadline gets the order without it. Raises SupersededError where a newer
-        run works on the date.
+        `users` has the columns that `CandidateLists.from_frame` reads, last_event_time and inputs_hash. Users
+        that the LLM has not read by the deadline get the order without it. Raises SupersededError where a
+        newer run works on the date.
         """
         settings = self.context.config.scoring
-        asked, others = users.where("use_llm"), users.where("NOT use_llm")
-        num_asked, num_others = asked.count(), others.count()
+        asked = users.where("use_llm")
+        others = users.where("NOT use_llm")
+        num_asked = asked.count()
+        num_others = others.count()
         num_llm_chunks = number_of_chunks(num_asked, settings.chunk_users) if num_asked else 0
         num_other_chunks = number_of_chunks(num_others, settings.chunk_users_without_llm) if num_others else 0
         chunks = numbered_by_activity(asked, settings.chunk_users)
@@ -79,22 +84,23 @@ class Waves:
     def _stage(
         self, chunks: DataFrame, unit: str, numbers: range, deadline: float | None, asks_llm: bool
     ) -> None:
-        """Score and stage the chunks of these numbers that are not staged yet, wave by wave.
+        """Score and stage the missing chunks of `numbers`, wave by wave.
 
-        None is begun after the `deadline` (Unix time).
+        No wave begins after the `deadline` (Unix time).
         """
         staged = self.staging.chunks() & set(numbers)
         todo = [number for number in numbers if number not in staged]
         if staged:
-            self.run.report(f"score: {len(staged):,} of {len(numbers):,} chunks of {unit} are there already")
+            self.run.report(f"score: {len(staged):,} of {len(numbers):,} chunks of {unit} are staged already")
         num_users = chunks.where(F.col("chunk").isin(todo)).count() if todo else 0
         with counting(self.context.spark, self.run.report, "score", num_users, unit) as num_done:
             score = scoring(self.model, num_done, self.context.run_id, deadline)
             while todo and (deadline is None or time.time() < deadline):
                 self.run.night.require_newest()
-                # Asked again for every wave: a cluster grows with the work that waits.
+                # Computed again for every wave, because a cluster grows with its queue.
                 size = CHUNKS_PER_SLOT * self.context.spark.sparkContext.defaultParallelism
-                wave, todo = todo[:size], todo[size:]
+                wave = todo[:size]
+                todo = todo[size:]
                 users = _of(chunks, wave)
                 llm = self.context.config.llm
                 rows = with_llm(users, score, _SCORED, llm) if asks_llm else users.mapInPandas(score, _SCORED)
@@ -102,7 +108,7 @@ class Waves:
                 self.staging.add(rows, f"{self.context.run_id}-{wave[0]}")
 
     def _late_rows(self, chunks: DataFrame, late: list[int]) -> DataFrame:
-        """Return the rows of chunks that the LLM has not read by the deadline, ordered without it."""
+        """Return rows of chunks after the deadline, ordered without the LLM."""
         users = _of(chunks, late)
         with counting(
             self.context.spark, self.run.report, "score", users.count(), "users after the deadline"
@@ -114,15 +120,15 @@ class Waves:
         return rows
 
     def _deadline(self) -> float | None:
-        """Return the Unix time after which the LLM reads nobody else; None where there is no deadline."""
+        """Return the Unix time when the LLM must stop, or None."""
         ends = [self.context.latest_end(), deadline_of(self.run.night)]
         return min((end.timestamp() for end in ends if end is not None), default=None)
 
 
 def deadline_of(night: Night) -> datetime | None:
-    """Return when `scoring.deadline` is on the run date (UTC); None where none is set.
+    """Return the time of `scoring.deadline` on the run date (UTC). None if it is not set.
 
-    A run that begins on a later day is too late for it, or a backfill, and has none.
+    A run that begins on a later day has no deadline, because it is late or a backfill.
     """
     setting = night.context.config.scoring.deadline
     if setting is None or night.context.started_at.date() > night.run_date:
@@ -137,10 +143,10 @@ def scoring(
     deadline: float | None,
     is_late: bool = False,
 ) -> Callable[[Iterable[pd.DataFrame]], Iterator[pd.DataFrame]]:
-    """Return the function for `mapInPandas`: chunks of users in, rows of `_SCORED` out.
+    """Return the function for `mapInPandas` that scores chunks of users.
 
-    `num_done` counts the users. A chunk that is begun after the `deadline` (Unix time) gives no rows; with
-    `is_late` it gives the order without the LLM, and that as the reason.
+    `num_done` counts the users. A chunk that begins after the `deadline` (Unix time) gives no rows. With
+    `is_late` it gives the order without the LLM, and the deadline as the reason.
     """
     settings = model.config.scoring
 
@@ -162,7 +168,7 @@ def scoring(
 
 
 def _of_chunk(users: pd.DataFrame, rows: pd.DataFrame) -> Mapping[str, object]:
-    """Return the columns of a chunk's rows that come with its users."""
+    """Return the columns of a chunk's rows that its users carry."""
     hashes = users.set_index("user_id")["inputs_hash"]
     return {"inputs_hash": rows["user_id"].map(hashes), "chunk": users["chunk"].iat[0]}
 

@@ -1,8 +1,7 @@
-"""What a Spark Python worker keeps between tasks: bundle, retriever and scorer, loaded once per process.
+"""Models that a Spark Python worker keeps between tasks: bundle, retriever, scorer.
 
-A bundle travels as one zip file, not compressed, by `SparkContext.addFile` (Spark sends no folders to
-executors) and is unpacked once per machine. Where all workers would share one GPU, this process takes the
-place of all of them.
+A bundle is sent as one uncompressed zip file by `SparkContext.addFile`, because Spark sends no folders to
+executors, and is unpacked once per machine. If all workers would share one GPU, this process does their work.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from allmrec.scoring.scorer import Scorer
 
 Model = TypeVar("Model")
 Work = Callable[[Iterable[pd.DataFrame]], Iterator[pd.DataFrame]]
-"""What `DataFrame.mapInPandas` takes."""
+"""The argument of `DataFrame.mapInPandas`."""
 
 _LOADED: dict[tuple[str, str, Hashable], object] = {}
 """This process's models by (kind, bundle_id, settings)."""
@@ -43,17 +42,17 @@ _LOADED: dict[tuple[str, str, Hashable], object] = {}
 
 @dataclass(frozen=True)
 class WorkerModel:
-    """What a task needs to load its models; small enough to travel in a closure."""
+    """The description from which a task loads its models."""
 
     bundle_id: str
     config: Config
 
     @staticmethod
     def ship(context: SparkContext, folder: Path, bundle_id: str, config: Config) -> WorkerModel:
-        """Send a bundle's folder to every executor, once per session, and return what tasks load it with."""
+        """Send a bundle to every executor, once per session. Return its description for tasks."""
         path = Path(_shipping_folder().name) / f"{bundle_id}.zip"
         if not any(Path(shipped).name == path.name for shipped in context.listFiles):
-            # Weights do not compress; files of an image may be dated 1970, which zip cannot say.
+            # Weights do not compress. Files of an image may have dates of 1970, which zip cannot store.
             with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, strict_timestamps=False) as archive:
                 for file in sorted(folder.rglob("*")):
                     archive.write(file, Path(bundle_id) / file.relative_to(folder))
@@ -61,19 +60,19 @@ class WorkerModel:
         return WorkerModel(bundle_id, config)
 
     def bundle(self) -> Bundle:
-        """Return the bundle as this worker loaded it (every file's checksum verified at the first load)."""
+        """Return this worker's bundle, whose checksums are verified when it is loaded."""
         return _once("bundle", self.bundle_id, None, lambda: load_bundle(self._folder(), None))
 
     def retriever(self, available: np.ndarray | None) -> Retriever:
-        """Return this worker's retriever over the `available` items; it needs no LLM.
+        """Return this worker's retriever over the `available` items. It needs no LLM.
 
-        They are [I+1] bool; None: all of the bundle.
+        `available` is [I+1] bool; None: all items of the bundle.
         """
         settings = (None if available is None else hash(available.tobytes()), self.config.candidates)
         return _once("retriever", self.bundle_id, settings, lambda: self._retriever(available))
 
     def scorer(self, with_llm: bool) -> Scorer:
-        """Return this worker's scorer; the LLM is loaded at the first user that needs it."""
+        """Return this worker's scorer. The LLM is loaded for the first user that needs it."""
         settings = (with_llm, self.config.scoring)
         return _once("scorer", self.bundle_id, settings, lambda: self._scorer(with_llm))
 
@@ -109,18 +108,19 @@ class WorkerModel:
 
 @cache
 def _shipping_folder() -> tempfile.TemporaryDirectory[str]:
-    """Return this process's folder of shipped files, made by the first call and deleted at exit.
+    """Return this process's folder of shipped files, deleted at exit.
 
-    Executors fetch a file when they first need it.
+    It stays until then, because executors fetch a file when they first need it.
     """
     return tempfile.TemporaryDirectory(prefix="allmrec-")
 
 
 def with_llm(rows: DataFrame, work: Work, schema: StructType | str, settings: LLMConfig) -> DataFrame:
-    """Return what `work`, which asks the LLM, makes of the rows: in the workers, or in this process.
+    """Return the rows that `work`, which asks the LLM, makes.
 
-    Where executors have GPUs, each of these tasks takes one, and no other task of the night does. In local
-    mode Spark assigns no GPU, and every worker would load the LLM onto the same one.
+    If executors have GPUs, each of these tasks takes one, and other tasks of the night take none. In local
+    mode this process does the work on a GPU, because Spark assigns none and every worker would load the LLM
+    onto the same one.
     """
     by_workers = rows.mapInPandas(work, schema, profile=_one_gpu_a_task(rows.sparkSession))
     if not would_share_a_gpu(rows.sparkSession, settings):
@@ -131,23 +131,23 @@ def with_llm(rows: DataFrame, work: Work, schema: StructType | str, settings: LL
 
 
 def would_share_a_gpu(session: SparkSession, settings: LLMConfig) -> bool:
-    """Return whether the workers are on this machine, none has a GPU of its own, and the LLM takes one."""
+    """Return whether all workers of this machine would share a GPU."""
     return is_local(session) and device_of(settings).type == "cuda"
 
 
 def is_local(session: SparkSession) -> bool:
-    """Return whether the session's tasks run on this machine, in the driver's own JVM."""
+    """Return whether tasks run in the driver's own JVM."""
     master = session.sparkContext.master or ""
     return master.startswith("local") and not master.startswith("local-cluster")
 
 
 def executors_have_gpus(session: SparkSession) -> bool:
-    """Return whether the session's executors, or all of its tasks, were given GPUs."""
+    """Return whether the session's executors, or all of its tasks, have GPUs."""
     return any(gpus(session, owner) for owner in ("executor", "task"))
 
 
 def _one_gpu_a_task(session: SparkSession) -> ResourceProfile | None:
-    """Return the resources of a task that asks the LLM; None: those of every task."""
+    """Return the resources of a task that asks the LLM. None: the same as every task."""
     if gpus(session, "task") or not gpus(session, "executor"):
         return None
     cpus = int(session.conf.get("spark.task.cpus", "1") or 1)
@@ -155,12 +155,12 @@ def _one_gpu_a_task(session: SparkSession) -> ResourceProfile | None:
 
 
 def gpus(session: SparkSession, owner: str) -> float:
-    """Return how many GPUs the session gives an `owner`: every executor, or every task."""
+    """Return how many GPUs every `owner` has: executor or task."""
     return float(session.conf.get(f"spark.{owner}.resource.gpu.amount", "0") or 0)
 
 
 def _on_task_gpu(settings: LLMConfig) -> LLMConfig:
-    """Return the LLM's settings with the task's GPU, where Spark gave it one and the device is left open."""
+    """Return the LLM's settings with the task's GPU, if it has one."""
     task = TaskContext.get()
     if settings.device != "auto" or task is None or "gpu" not in task.resources():
         return settings
@@ -168,9 +168,10 @@ def _on_task_gpu(settings: LLMConfig) -> LLMConfig:
 
 
 def _once(kind: str, bundle_id: str, settings: Hashable, make: Callable[[], Model]) -> Model:
-    """Return this process's model, made where it is missing.
+    """Return this process's model, made if it is missing.
 
-    One of the same kind and another bundle is dropped first: a worker serves one bundle at a time.
+    Models of the same kind and another bundle are dropped first, because a worker serves one bundle at a
+    time.
     """
     key = (kind, bundle_id, settings)
     if key not in _LOADED:
@@ -181,6 +182,6 @@ def _once(kind: str, bundle_id: str, settings: Hashable, make: Callable[[], Mode
             gc.unfreeze()
             gc.collect()
         _LOADED[key] = make()
-        # Spark collects garbage after every task: what stays is not to be looked at each time.
+        # Spark collects garbage after every task, which would look through the models each time.
         gc.freeze()
     return cast(Model, _LOADED[key])

@@ -19,7 +19,7 @@ from allmrec.runtime.context import Context
 from allmrec.runtime.inputs import Inputs, sources_of
 from allmrec.runtime.needed import STEPS, Needed, all_rows, at_work, in_words
 from allmrec.runtime.night import Night, Step, StepRun
-from allmrec.runtime.runs import RunRow, place
+from allmrec.runtime.runs import RunRow, sort_key
 from allmrec.tables import filesystem, maintenance
 from allmrec.tables.delta import Written
 from allmrec.tables.schemas import TABLES
@@ -140,7 +140,7 @@ def _record_anew(
     """
     newest = {
         (row.step, row.run_date): row
-        for row in sorted(rows, key=place)
+        for row in sorted(rows, key=sort_key)
         if row.status == "done" and name in row.outputs
     }
     for (step, day), row in newest.items():

@@ -220,11 +220,11 @@ def test_where_what_was_added_was_vacuumed_the_whole_log_is_read(shop: Shop) -> 
 
 
 def test_after_a_change_of_settings_the_whole_log_is_read_and_by_a_forced_night(shop: Shop) -> None:
-    assert any("reads the whole log: there was no night before" in line for line in shop.said)
+    assert any("reads the whole log: there is no earlier night" in line for line in shop.said)
     shop.config = load([], [f"tables.root={shop.root}", "sequences.max_history=5"])
     assert "other settings" in shop.whole()
     shop.night(SECOND, force=True)
-    assert any("--force asks for it" in line for line in shop.said)
+    assert any("--force is given" in line for line in shop.said)
 
 
 def test_a_condition_that_depends_on_the_time_makes_every_night_read_the_whole_log(

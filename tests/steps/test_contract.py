@@ -361,7 +361,7 @@ def test_a_killed_scoring_goes_on_after_its_last_finished_wave(
     context = new_context(copy_of_shop, small)
     context.report.write = lines.append
     run_nightly(asked(context), RUN_DATE)
-    [line] = [line for line in lines if "are there already" in line and "chunks" in line]
+    [line] = [line for line in lines if "are staged already" in line and "chunks" in line]
     num_chunks = -(-len(active_users(shop)) // 4)
     assert f"4 of {num_chunks} chunks of users with the LLM" in line
     assert not staged[0].exists()
