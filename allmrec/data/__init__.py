@@ -1,1 +1,1 @@
-"""Interactions and items: read, validated, made into sequences, splits and training snapshots. Spark only."""
+"""Interactions and items: reading, validation, sequences, splits, snapshots. Needs Spark."""

@@ -1,4 +1,4 @@
-"""An input table of any shop, read in place: its rows under our names and types, and a condition on them."""
+"""Input tables in place: names, types and a condition."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_NAMES = 40
 _PASSING = re.compile(
     r"\b(current_\w+|curdate|localtimestamp|now|unix_timestamp|rand\w*|uuid|select)\b", re.IGNORECASE
 )
-"""What a condition holds whose answer about a row may be another tomorrow."""
+"""Parts of a condition whose result for a row may change with time."""
 
 
 def read_in_place(
@@ -37,12 +37,13 @@ def read_in_place(
 def as_ours(
     source: Source, frame: DataFrame, before: date | None = None, since: date | None = None
 ) -> DataFrame:
-    """Return rows of the source with the columns and types of its table; `frame` has the source's own.
+    """Return the source's rows with the table's columns and types.
 
-    Where a column is read by `values`, there are two more: `raw`, the row as it lies there, as JSON; and
-    `problem`, the reason why a value could not be read (null: all could). With `before` only rows are needed
-    whose `event_time` lies before midnight (UTC) of that day, or cannot be read; with `since` only those from
-    midnight of that day on. Where the type of its column permits, others are not even read.
+    `frame` has the source's own columns. If a column is converted by `values`, two columns are added: `raw`,
+    the row of the source as JSON, and `problem`, the reason of an unreadable value (null: none). With
+    `before` the result needs only rows whose `event_time` is before midnight (UTC) of that day or unreadable;
+    with `since` only rows from midnight of that day on. Other rows are skipped if the column's type permits
+    it.
 
     Raises TableError where the table cannot be read, or a column is missing or of a type that is not safe to
     cast; ConfigError where `columns` or `where` of its settings do not fit it.
@@ -56,7 +57,7 @@ def as_ours(
             name = theirs["event_time"]
             condition = may_be(_named(name), kinds[name], day, source.settings.time_format)
             frame = frame if condition is None else frame.where(condition)
-    # Made before the columns are named as ours: one of them may hold two of ours.
+    # Made before the columns are renamed, because a column may become two of the table.
     ids = {name for ours, name in theirs.items() if RULES[ours] == "id"}
     raw = json_object(
         *(
@@ -76,13 +77,17 @@ def as_ours(
 
 
 def is_lasting(source: Source) -> bool:
-    """Return whether the condition of the source's settings says of a row tomorrow what it says today."""
+    """Return whether `where` is deterministic.
+
+    It is if it contains no current date, no random number and no subquery.
+    """
     return not _PASSING.search(source.settings.where or "")
 
 
 def _columns_of(source: Source, frame: DataFrame) -> dict[str, str]:
-    """Return which column of the source holds each of ours; without those that it may lack and lacks."""
-    spec, mapping = TABLES[source.name], source.settings.columns
+    """Return column of the table → column of the source."""
+    spec = TABLES[source.name]
+    mapping = source.settings.columns
     unknown = sorted(set(mapping) - set(spec.schema.fieldNames()))
     if unknown:
         raise ConfigError(
@@ -95,13 +100,13 @@ def _columns_of(source: Source, frame: DataFrame) -> dict[str, str]:
         if name not in frame.columns and (column.required or column.name in mapping):
             raise TableError(
                 f"{source.name}: no column {name} in {source.place}, which has {_listed(frame.columns)}; "
-                f"name the one that holds {column.name} by tables.{source.name}.columns.{column.name}"
+                f"name the one for {column.name} by tables.{source.name}.columns.{column.name}"
             )
     return {ours: name for ours, name in names.items() if name in frame.columns}
 
 
 def _where(source: Source, frame: DataFrame) -> DataFrame:
-    """Return the rows that the settings let in."""
+    """Return the rows that meet the configured condition."""
     condition = source.settings.where
     if condition is None:
         return frame
@@ -115,7 +120,7 @@ def _where(source: Source, frame: DataFrame) -> DataFrame:
 
 
 def _check_types(source: Source, theirs: dict[str, str], kinds: dict[str, T.DataType]) -> None:
-    """Raise TableError where a column has a type whose values cannot be read as ours."""
+    """Raise TableError where the values of a column's type cannot be read."""
     for ours, name in theirs.items():
         if not can_read(kinds[name], RULES[ours]):
             raise TableError(
@@ -130,5 +135,5 @@ def _listed(names: list[str]) -> str:
 
 
 def _named(name: str) -> Column:
-    """Return a column by its name, whatever characters that has."""
+    """Return a column by its name with any characters."""
     return F.col(f"`{name.replace('`', '``')}`")

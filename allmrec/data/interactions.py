@@ -1,4 +1,4 @@
-"""Interactions: what is wrong with a row, which of the good ones count, and the knowledge cut-off."""
+"""Interactions: faults of rows, events that count, and the knowledge cut-off."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ def tagged(
     rating_range: tuple[float, float] | None = None,
     now: dt.datetime | None = None,
 ) -> DataFrame:
-    """Return every row with the table's five columns and types, `raw` and `reason` (see `rejection`).
+    """Return every row with typed columns, `raw` and `reason`.
 
-    `interactions` has the columns of the table, in its types or others that `values.can_read`, and maybe
-    `raw` and `problem` (the reason of whoever read them). `items` is the catalogue (item_id), None to accept
-    any item; `now` (UTC where it has no zone) the time of the import, None to accept any time.
+    See `rejection`. `interactions` has the columns of the table, in its types or others that
+    `values.can_read`, and maybe `raw` and `problem` (the reader's reason). `items` is the catalogue
+    (item_id), None to accept any item; `now` (UTC by default) is the time of the import, None to accept any
+    time.
 
     Reasons, the first that applies: the reader's and those of `values`, null_user_id, empty_user_id,
     null_item_id, empty_item_id, null_time, time_after_import, rating_out_of_range (also NaN),
@@ -40,7 +41,10 @@ def tagged(
 
 
 def counted(good: DataFrame, settings: SequencesConfig) -> DataFrame:
-    """Return the good interactions that count: of the event types, with no rating or at least the minimum."""
+    """Return the good interactions that count, by event type and minimal rating.
+
+    Interactions without a rating count.
+    """
     if settings.event_types is not None:
         good = good.where(F.col("event_type").isin(*settings.event_types))
     if settings.min_rating is not None:
@@ -48,13 +52,13 @@ def counted(good: DataFrame, settings: SequencesConfig) -> DataFrame:
     return good
 
 
-def before(interactions: DataFrame, run_date: dt.date) -> DataFrame:
-    """Return what happened before midnight (UTC) at the start of `run_date`, the knowledge cut-off."""
+def rows_before(interactions: DataFrame, run_date: dt.date) -> DataFrame:
+    """Return the rows before midnight (UTC) of `run_date`, the knowledge cut-off."""
     return interactions.where(F.col("event_time") < F.lit(midnight(run_date)))
 
 
-def before_or_without_time(interactions: DataFrame, run_date: dt.date) -> DataFrame:
-    """Return what happened before midnight (UTC) at the start of `run_date`, or has no time."""
+def rows_before_or_untimed(interactions: DataFrame, run_date: dt.date) -> DataFrame:
+    """Return the rows before midnight (UTC) of `run_date` or without a time."""
     is_before = F.col("event_time") < F.lit(midnight(run_date))
     return interactions.where(F.coalesce(is_before, F.lit(True)))
 
@@ -62,7 +66,7 @@ def before_or_without_time(interactions: DataFrame, run_date: dt.date) -> DataFr
 def _with_row_reasons(
     interactions: DataFrame, rating_range: tuple[float, float] | None, now: dt.datetime | None
 ) -> DataFrame:
-    """Return the five typed columns, `raw` and the `reason` that a row shows by itself."""
+    """Return typed columns, `raw` and the row's own `reason`."""
     rows = typed(interactions, "interactions", ValueRules(), trusts_texts=True)
     rows = rows.select(*COLUMNS, raw_row(rows, COLUMNS).alias("raw"), reader_problem(rows).alias("problem"))
     reason = F.when(F.col("problem").isNotNull(), F.col("problem"))
@@ -79,15 +83,15 @@ def _with_row_reasons(
 
 
 def _is_wrong_rating(rating_range: tuple[float, float] | None) -> Column:
-    """Return whether a rating is there that lies outside the range; NaN always does."""
+    """Return whether a rating is outside the range, as NaN always is."""
     low, high = rating_range or (float("-inf"), float("inf"))
-    # NaN is greater than every number for Spark, also than infinity.
+    # Spark orders NaN above every number, infinity included.
     is_inside = ~F.isnan("rating") & F.col("rating").between(low, high)
     return F.col("rating").isNotNull() & ~is_inside
 
 
 def _without_unknown_items(rows: DataFrame, items: DataFrame) -> DataFrame:
-    """Give rows whose item is not in the catalogue that reason, where they have no other."""
+    """Reject good rows whose item is not in the catalogue."""
     known = items.select("item_id").distinct().withColumn("_known", F.lit(True))
     is_unknown = F.col("reason").isNull() & F.col("_known").isNull()
     reason = F.when(is_unknown, "item_not_in_catalogue").otherwise(F.col("reason"))

@@ -20,15 +20,15 @@ COLUMNS = ("item_id", "title", "description", "categories", "available", "update
 
 
 def tagged_items(items: DataFrame) -> DataFrame:
-    """Return every row with the table's columns and types, `raw` and `reason` (see `rejection`).
+    """Return every row with the table's columns and types, `raw` and `reason`.
 
-    `items` has the columns of the table, in its types or others that `values.can_read`, and maybe `raw` and
-    `problem` (the reason of whoever read them). Texts are cleaned, and `available` is true where it was null.
-    Of good rows with the same id the one with the newest `updated_at` stays (then the first by title,
+    See `rejection`. `items` has the columns of the table, in its types or others that `values.can_read`, and
+    maybe `raw` and `problem` (the reader's reason). Texts are cleaned, and a null `available` becomes true.
+    Of good rows with the same id the row with the newest `updated_at` stays (then the first by title,
     description, categories and available).
 
     Reasons, the first that applies: the reader's and those of `values`, null_item_id, empty_item_id,
-    empty_title (also a title of nothing but markup), duplicate_item_id.
+    empty_title (also a title of only markup), duplicate_item_id.
     """
     items = typed(items, "items", ValueRules(), trusts_texts=True)
     rows = items.select(
@@ -75,7 +75,7 @@ def _clean_titles(titles: pd.Series) -> pd.Series:
 
 @F.pandas_udf(T.ArrayType(T.StringType()))  # type: ignore[call-overload]
 def _clean_lists(lists: pd.Series) -> pd.Series:
-    """Clean the texts of every list and drop those that are empty then; null stays null."""
+    """Clean the texts of every list and drop empty ones. Null stays null."""
 
     def cleaned(texts: Sequence[str | None] | None) -> list[str] | None:
         if texts is None:

@@ -1,4 +1,4 @@
-"""Lists that are written as texts: JSON, Python's literals, NumPy's print."""
+"""Lists written as texts: JSON, Python literals, NumPy's print."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from typing import Any, NamedTuple
 
 _STRING = r"(?:'[^']*'|\"[^\"]*\")"
 _NUMPY = re.compile(rf"\[\s*{_STRING}(?:\s+{_STRING})+\s*\]")
-"""NumPy prints no commas; Python would read one long text."""
+"""NumPy prints no commas. Python would read one long text."""
 
 
 class Listed(NamedTuple):
-    """What a text is."""
+    """A text, read as a list."""
 
     texts: list[str] | None
-    """The elements of a list; None: it is no list."""
+    """The elements of a list; None if the text is no list."""
     is_wrong: bool
-    """Whether it is an object, or a list of what is neither text nor number."""
+    """Whether the text is an object, or a list of other elements than texts and numbers."""
 
 
 PLAIN = Listed(None, False)
-"""A text that is no list."""
+"""The result for a text that is no list."""
 _WRONG = Listed(None, True)
 
 
 def listed(text: str) -> Listed:
-    """Return the elements of a text that is a list, or the first path of a list of lists.
+    """Return a list's elements, or a list of lists' first path.
 
-    Of an object in a list its `name` counts, as TMDB and Goodreads write genres. Nothing in the text is run.
+    The `name` of an object in a list counts, as TMDB and Goodreads write genres. No code in the text is run.
     """
     text = text.strip()
     if text[:1] not in ("[", "{"):
@@ -44,7 +44,7 @@ def listed(text: str) -> Listed:
 
 
 def of_values(values: Iterable[Any]) -> Listed:
-    """Return the elements of a list, or the first path of a list of lists, as texts; nulls are left out."""
+    """Return a list's elements, or its first path, as texts."""
     values = [value for value in values if value is not None]
     if values and isinstance(values[0], list | tuple):
         return of_values(values[0])
@@ -58,12 +58,12 @@ def of_values(values: Iterable[Any]) -> Listed:
 
 
 def number_text(value: float) -> str:
-    """Return a number as a person writes it: whole numbers without a point."""
+    """Return a number as a text, whole numbers without a point."""
     return str(int(value)) if value == value and abs(value) < 2**53 and value == int(value) else str(value)
 
 
 def parsed(text: str) -> Any:
-    """Return what a text is as JSON or as a Python literal; None where it is neither.
+    """Return the value of JSON or of a Python literal, or None.
 
     No code in the text is run (`ast.literal_eval`).
     """
@@ -74,7 +74,7 @@ def parsed(text: str) -> Any:
 
 
 def literal(text: str) -> Any:
-    """Return the value of a Python literal; None where the text is none."""
+    """Return the value of a Python literal, or None."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):

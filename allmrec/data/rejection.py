@@ -1,8 +1,8 @@
-"""Rejected rows: how bad rows get a reason, leave the good ones, and are kept in the table `rejected_rows`.
+"""Rejected rows: their reasons, and the table `rejected_rows`.
 
 A tagged frame has the columns of its table, `reason` (null: the row is good) and `raw` (the row as it was
-read, as JSON; null where the columns say it all). Which reasons there are, `interactions.tagged` and
-`items.tagged_items` say.
+read, as JSON; null if the columns contain everything). `interactions.tagged` and `items.tagged_items` list
+the reasons.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from allmrec.tables.delta import Tables
 
 
 def raw_row(rows: DataFrame, columns: Sequence[str]) -> Column:
-    """Return the row as its reader saw it (`raw`), or else its `columns`, as JSON."""
+    """Return the reader's row (`raw`), else `columns`, as JSON."""
     return F.col("raw") if "raw" in rows.columns else json_object(*columns)
 
 
 def reader_problem(rows: DataFrame) -> Column:
-    """Return the reason for which a file's reader rejects the row (`problem`), null where there is none."""
+    """Return the reader's reason to reject the row (`problem`), or null."""
     return F.col("problem") if "problem" in rows.columns else F.lit(None).cast("string")
 
 
 def keep_raw(rows: DataFrame) -> DataFrame:
-    """Keep `raw` only where there is a reason, so that good rows are shuffled without it."""
+    """Keep `raw` of bad rows, so that shuffles are small."""
     return rows.withColumn("raw", F.when(F.col("reason").isNotNull(), F.col("raw")))
 
 
 def reject_repeats(
     rows: DataFrame, key: Sequence[str], order: Sequence[Column | str], reason: str
 ) -> DataFrame:
-    """Give `reason` to all good rows of equal `key` but the first in `order`.
+    """Reject all good rows of equal `key` but the first in `order`.
 
-    Bad rows are numbered apart: they keep their reason and never displace a good one.
+    Bad rows are numbered apart. They keep their reason and never displace a good row.
     """
     good = F.col("reason").isNull()
     position = F.row_number().over(Window.partitionBy(*key, good).orderBy(*order))
@@ -47,7 +47,10 @@ def reject_repeats(
 
 
 def reject_known(rows: DataFrame, known: DataFrame, columns: Sequence[str], reason: str) -> DataFrame:
-    """Give `reason` to the good rows that `known`, each row of it once, has as well; nulls are equal."""
+    """Reject the good rows that also occur in `known`.
+
+    Nulls compare as equal. `known` has no duplicates.
+    """
     is_same = F.lit(True)
     for name in columns:
         is_same = is_same & rows[name].eqNullSafe(F.col(f"known.{name}"))
@@ -59,9 +62,9 @@ def reject_known(rows: DataFrame, known: DataFrame, columns: Sequence[str], reas
 
 
 def split_rejected(rows: DataFrame, table: str, columns: tuple[str, ...]) -> tuple[DataFrame, DataFrame]:
-    """Split the tagged rows of `table` into good rows with `columns`, and rejected rows.
+    """Split the tagged rows of `table` into good and rejected rows.
 
-    Rejected rows are (table, row_hash, reason, row), each once: row is JSON, row_hash its SHA-256.
+    Rejected rows are (table, row_hash, reason, row) without repeats: row is JSON, row_hash its SHA-256.
     """
     good = rows.where(F.col("reason").isNull()).select(*columns)
     row = F.coalesce(F.col("raw"), json_object(*columns))
@@ -74,10 +77,10 @@ def split_rejected(rows: DataFrame, table: str, columns: tuple[str, ...]) -> tup
 def merge_rejected(
     tables: Tables, rejected: DataFrame, step: str, run_id: str, first_seen: dt.datetime | None = None
 ) -> int:
-    """Merge rejected rows into `rejected_rows` and return how many there are in `rejected`, new or not.
+    """Merge rejected rows into `rejected_rows` and return their number, new or not.
 
-    `rejected` is what `split_rejected` returns, of one table or the union of several. A row that the table
-    has keeps its first sighting (step, run_id, first_seen): a rerun adds nothing. `first_seen` is now by
+    `rejected` is a result of `split_rejected`, of one table or the union of several. A row that the table has
+    keeps its first sighting (step, run_id, first_seen), so that a rerun adds nothing. `first_seen` is now by
     default (UTC). Raises TableError where the table cannot be written.
     """
     moment = first_seen or dt.datetime.now(dt.timezone.utc)
@@ -91,19 +94,18 @@ def merge_rejected(
 
 
 def row_values() -> Column:
-    """Return the values of the column `row` of rejected rows, as an array of texts; null for what is no JSON.
+    """Return the values in `row` of rejected rows as texts. Null if it is no JSON.
 
-    An id that was a decimal is there as it lay in its table and as the whole number that was read.
+    Ids that were decimals occur twice: as in their table, and as the whole number that was read.
     """
     values = F.map_values(_parsed_row())
     return F.array_union(values, F.transform(values, lambda value: F.regexp_replace(value, r"\.0+$", "")))
 
 
 def hashes_of_user(rejected: DataFrame, user: str) -> list[str]:
-    """Return the `row_hash` of the rejected rows in which a user is named.
+    """Return the `row_hash` of the rejected rows that contain a user's id.
 
-    That is where a value is the user's id, whatever its column was called; and where the row is a line that
-    could not be parsed, which has the id in it as a word.
+    A value may be the id, in any column; or the row is an unparsed line with the id as a word.
     """
     values = _parsed_row()
     is_value = F.array_contains(row_values(), user)
@@ -114,5 +116,5 @@ def hashes_of_user(rejected: DataFrame, user: str) -> list[str]:
 
 
 def _parsed_row() -> Column:
-    """Return the column `row` of rejected rows as a map of texts; null for what is no JSON."""
+    """Return `row` of rejected rows as a map of texts. Null if it is no JSON."""
     return F.from_json("row", "map<string,string>")

@@ -1,4 +1,4 @@
-"""By which rule each of our columns is read, and in words what a rule reads."""
+"""The rule that reads each column of the tables, also in words."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RULES = {
     "available": "flag",
     "updated_at": "time",
 }
-"""Which rule each of our columns follows."""
+"""Column → rule."""
 EXPECTED = {
     "id": "a string, an integer, a decimal, a double without a fraction, or bytes that are UTF-8",
     "text": "a string, an integer, a decimal, a double without a fraction, or bytes that are UTF-8",
@@ -24,31 +24,31 @@ EXPECTED = {
     "prose": "a string, or an array of strings",
     "path": "an array of strings, an array of such arrays, an array of structs with a name, or a string",
 }
-"""What each rule reads, in words."""
+"""Rule → the types that it reads, in words."""
 _NOTES = {
     "id": (
-        "Texts stay as they are, blanks included. A whole number is its digits, also where it is a text: "
-        "10.0, 10.00, 1.0E1 and 10 are one id. Where digits are lost (1.23457E+17, a double above 2⁵³) "
-        "the row is rejected"
+        "Texts are kept, blanks included. A whole number is its digits, also written as a text: "
+        "10.0, 10.00, 1.0E1 and 10 are one id. A number with lost digits (1.23457E+17, a double above 2⁵³) "
+        "is rejected"
     ),
     "text": "A whole number is its digits",
     "time": (
-        "Without a zone it is UTC, a date is its midnight. A number is Unix seconds or milliseconds from "
-        "1980 to 2286; 20260501, a year or a number of days is none. `time_format` says another format or "
-        "unit"
+        "UTC without a zone; a date is its midnight. Numbers are Unix seconds or milliseconds from "
+        "1980 to 2286; 20260501, a year or a number of days is rejected. `time_format` sets another format "
+        "or unit"
     ),
     "number": "NaN is a number outside of every range",
     "flag": (
-        "True are true, t, yes, y and numbers above 0; false are false, f, no, n and 0. A missing one is "
+        "True: true, t, yes, y and numbers above 0. False: false, f, no, n and 0. A missing value is "
         "true, another word is rejected"
     ),
     "prose": "Lists become one text, also lists written as a text",
     "path": (
         "From root to leaf. A text is split at `category_separator`. Lists written as a text are lists: "
-        "JSON, Python's and NumPy's. Of objects their `name` counts"
+        "JSON, Python's and NumPy's. The `name` of an object counts"
     ),
 }
-"""What else there is to say of each rule, for jobs/README.md."""
+"""Rule → notes for jobs/README.md."""
 TYPES = {
     "id": "string",
     "text": "string",
@@ -58,7 +58,7 @@ TYPES = {
     "prose": "string",
     "path": "array<string>",
 }
-"""What each rule makes of a value."""
+"""Rule → the resulting type."""
 
 
 def reference() -> str:
@@ -71,5 +71,5 @@ def reference() -> str:
 
 
 def reason_of(field: str) -> str:
-    """Return the reason of a row whose value for one of our columns cannot be read."""
+    """Return the reason of an unreadable value in a column."""
     return "unparsable_time" if field in ("event_time", "position") else f"unparsable_{field}"

@@ -65,23 +65,23 @@ from allmrec.tables.delta import row_digest
 from allmrec.tables.literal_paths import read_parquet
 
 _ROW_GROUPS_PER_TASK = 10
-"""About how many files one Spark task writes."""
+"""Approximate number of files that a Spark task writes."""
 _OF_USERS = {"sequences": "num_sequences", "held_back": "num_held_back", "targets": ""}
-"""The folders with rows of users, and how the manifest calls their number."""
+"""The folders with rows of users → key of their number in the manifest."""
 _ROWS_AGAIN = 20_000
 """Rows per file of a snapshot that is written again."""
 
 
 def snapshot_uri(root: str, name: str) -> str:
-    """Return the folder of the snapshot of that name (a training's fingerprint) below `tables.root`."""
+    """Return the folder of a snapshot (a training's fingerprint) below `tables.root`."""
     return f"{root.rstrip('/')}/_snapshots/{name}"
 
 
 def held_out_users(users: DataFrame, sightings: DataFrame, max_history: int) -> DataFrame:
     """Return the rows of targets/.
 
-    `users` is what `split` returns, `sightings` what `first_sightings` returns. The last item of some
-    histories is one that training held back, which only stage 2, early stopping and the blend may have seen.
+    `users` is a result of `split`, `sightings` of `first_sightings`. The last item of some histories was held
+    back in training, so that only stage 2, early stopping and the blend may have seen it.
     """
     tested = users.where(F.col("test").isNotNull())
     history = F.slice("history", -F.least(F.size("history"), F.lit(max_history)), max_history)
@@ -91,10 +91,10 @@ def held_out_users(users: DataFrame, sightings: DataFrame, max_history: int) -> 
 
 
 def seen_before(users: DataFrame, sightings: DataFrame, moment: str, sequence: str) -> DataFrame:
-    """Return (user_id, seen_before array<string>, sorted): the items that each user had before an event.
+    """Return (user_id, seen_before array<string>, sorted): earlier items of each user.
 
-    Those are the items with a sighting before the column `moment`, and the items of the column `sequence`: of
-    events at the same time the ones that precede it.
+    They are the items with a sighting before the column `moment`, and the items of the column `sequence`,
+    because events at the same time may precede the event.
     """
     earlier = users.select("user_id", moment).join(sightings, "user_id")
     earlier = earlier.where(F.col("first_time") < F.col(moment))
@@ -113,12 +113,11 @@ def write_snapshot(
     config: Config,
     manifest_extra: dict[str, Any],
 ) -> dict[str, Any]:
-    """Write the snapshot to `folder_uri`, replacing what is there, and return its manifest.
+    """Write the snapshot to `folder_uri` and return its manifest.
 
-    `events` is what `ordered_events` returns of the log before the cut-off, `sightings` what
-    `first_sightings` returns of it, `items` the good items, `manifest_extra` what the manifest says of the
-    snapshot's origin (cut_off, table_versions, fingerprint). Raises InputError where nothing is left to train
-    on.
+    `events` is a result of `ordered_events` for the log before the cut-off, `sightings` of `first_sightings`,
+    `items` the good items, `manifest_extra` the origin of the snapshot (cut_off, table_versions,
+    fingerprint). Raises InputError where no training interaction is left.
     """
     spark = events.sparkSession
     filesystem.delete(spark, folder_uri)
@@ -163,21 +162,21 @@ def write_snapshot(
 
 
 def snapshot_names(spark: SparkSession, root: str) -> list[str]:
-    """Return the names of all snapshots below `tables.root`, half-written ones too."""
+    """Return the names of all snapshots below `tables.root`, incomplete ones included."""
     return filesystem.list_folders(spark, f"{root.rstrip('/')}/_snapshots")
 
 
 def count_user(spark: SparkSession, folder_uri: str, user: str) -> int:
-    """Return how many rows of a snapshot are a user's."""
+    """Return the number of a user's rows in a snapshot."""
     parts = [part for part in _OF_USERS if filesystem.exists(spark, f"{folder_uri}/{part}")]
     rows = (read_parquet(spark, f"{folder_uri}/{part}").where(F.col("user_id") == user) for part in parts)
     return sum(frame.count() for frame in rows)
 
 
 def write_without_user(spark: SparkSession, folder_uri: str, user: str) -> None:
-    """Write a snapshot again without the rows of a user; its name stays.
+    """Write a snapshot again without the rows of a user.
 
-    A half-written one, which a killed training left, is deleted.
+    An incomplete snapshot of a killed training is deleted.
     """
     text = f"{folder_uri}/manifest.json"
     if not filesystem.exists(spark, text):
@@ -212,7 +211,7 @@ def _digest(spark: SparkSession, folder_uri: str) -> str:
 def _write_items(items: DataFrame, index: DataFrame, users: DataFrame, uri: str) -> int:
     """Write items/ and return the number of its rows.
 
-    `index` is (item_id, item_idx), `users` what `split` returns.
+    `index` is (item_id, item_idx), `users` a result of `split`.
     """
     counts = (
         users.select(F.explode("train_items").alias("item_id"))
@@ -236,7 +235,7 @@ def _write_items(items: DataFrame, index: DataFrame, users: DataFrame, uri: str)
 def _indexed(users: DataFrame, index: DataFrame, max_history: int) -> DataFrame:
     """Return the rows of sequences/.
 
-    Every item is looked up once: train items at their positions, the held-back one at position -1.
+    Every item is looked up once: train items at their positions, the held-back item at position -1.
     """
     newest = F.expr(f"slice(train_items, greatest(size(train_items) - {max_history}, 0) + 1, {max_history})")
     trained = users.where(F.size("train_items") > 0).select(
@@ -264,7 +263,7 @@ def _indexed(users: DataFrame, index: DataFrame, max_history: int) -> DataFrame:
 
 
 def _with_seen_before(rows: DataFrame, users: DataFrame, sightings: DataFrame, index: DataFrame) -> DataFrame:
-    """Return `rows` of users with a held-back item with the column `seen_before` of held_back/."""
+    """Return `rows` of held_back/ with the column `seen_before`."""
     held_back = users.where(F.col("held_back").isNotNull())
     seen = seen_before(held_back, sightings, "held_back_time", "train_items")
     seen = seen.select("user_id", F.explode("seen_before").alias("item_id")).join(index, "item_id")
@@ -274,13 +273,13 @@ def _with_seen_before(rows: DataFrame, users: DataFrame, sightings: DataFrame, i
 
 
 def _write_rows(rows: DataFrame, uri: str, about: int, row_group_rows: int) -> int:
-    """Write `rows`, of which there are `about` so many, and return how many there are.
+    """Write `rows`, about `about` of them, and return their number.
 
-    Each file has one row group; what lies in which file depends on the user ids alone.
+    Each file has one row group. The user ids alone decide the file of a row.
     """
     num_tasks = max(1, math.ceil(about / (row_group_rows * _ROW_GROUPS_PER_TASK)))
     tasks = rows.repartition(num_tasks, F.xxhash64("user_id")) if num_tasks > 1 else rows.repartition(1)
-    # Spark's Parquet bounds a row group by bytes only; this many rows are far below that bound.
+    # Spark's Parquet bounds a row group only by bytes; this many rows are far below that bound.
     writer = tasks.sortWithinPartitions("user_id").write.mode("overwrite")
     writer.option("maxRecordsPerFile", row_group_rows).parquet(uri)
     return read_parquet(rows.sparkSession, uri, schema=rows.schema).count()

@@ -1,4 +1,4 @@
-"""Which of a user's items train, which are held back, and for what, and which one is the test."""
+"""The split of a user's items: trained, held back, tested."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 ROLES = {"stage2": 0.6, "early_stop": 0.2, "blend": 0.2}
-"""What held-back items are for, and the share of users of each role."""
+"""Role of a held-back item → share of users."""
 _NUM_DRAWS = 1_000_000
-"""How many different numbers `draw` returns."""
+"""Number of different results of `draw`."""
 
 
 def split(events: DataFrame, purpose: str, share: float, seed: int) -> DataFrame:
-    """Return one row per user: what trains, what is held back, and what is tested.
+    """Return a user's train items, held-back event and tested event.
 
-    `events` is what `ordered_events` returns. `evaluation`: users with at least two events are tested on the
-    last one. `share` of the users with at least two events besides hold back the last of those; a share of 0
-    trains on all but the tests, as published figures are measured. A sequence holds what it held right before
-    the event that is held back or tested: later events change nothing in it.
+    `events` is a result of `ordered_events`. `evaluation`: users with at least two events are tested on the
+    last one. `share` of the users with at least two further events hold back the last of those; a share of 0
+    trains on all but the tests, as published figures are measured. A sequence has the items that it had right
+    before the held-back or tested event, so that later events do not change it.
 
-    | column | type | what it is |
+    | column | type | content |
     |---|---|---|
     | user_id | string | |
     | train_items | array<string> | the sequence before the held-back and the tested event, oldest first |
-    | held_back, held_back_time | string, timestamp | the held-back event; null where there is none |
+    | held_back, held_back_time | string, timestamp | the held-back event; null without one |
     | role | string | one of `ROLES`, drawn from (seed, user_id); '' without a held-back event |
-    | history | array<string> | the sequence before the tested event; null where there is none |
-    | test, test_time | string, timestamp | the tested event; null where there is none |
+    | history | array<string> | the sequence before the tested event; null without one |
+    | test, test_time | string, timestamp | the tested event; null without one |
 
-    Raises ValueError where `purpose` is neither.
+    Raises ValueError where `purpose` is unknown.
     """
     if purpose not in ("evaluation", "serving"):
         raise ValueError(f"purpose {purpose!r}, expected serving or evaluation")
@@ -55,20 +55,20 @@ def split(events: DataFrame, purpose: str, share: float, seed: int) -> DataFrame
 
 
 def _sequence(num_events: Column) -> Column:
-    """Return the items of a user's sequence after the first `num_events` of the column `events`."""
+    """Return the items of a sequence after the first `num_events` of `events`."""
     first = F.slice("events", F.lit(1), num_events)
     kept = F.filter(first, lambda event: F.coalesce(event["replaced_at"] > num_events, F.lit(True)))
     return F.transform(kept, lambda event: event["item_id"])
 
 
 def draw(user_id: Column, seed: int, purpose: str) -> Column:
-    """Return a uniform number in [0, 1) that depends on (seed, purpose, user_id) alone."""
+    """Return a uniform number in [0, 1) from (seed, purpose, user_id)."""
     hashed = F.xxhash64(F.lit(f"{seed}/{purpose}"), user_id)
     return F.pmod(hashed, F.lit(_NUM_DRAWS)) / F.lit(float(_NUM_DRAWS))
 
 
 def _role(user_id: Column, seed: int) -> Column:
-    """Return the role of `ROLES` that a user's held-back item has."""
+    """Return the role of `ROLES` for a user's held-back item."""
     drawn = draw(user_id, seed, "role")
     return (
         F.when(drawn < ROLES["stage2"], "stage2")

@@ -1,6 +1,6 @@
-"""Text of shops made plain: no HTML, no control characters, white space folded.
+"""Cleaning of texts: no HTML, no control characters, folded white space.
 
-What a person would not see is not there.
+Invisible characters are removed.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import re
 import unicodedata
 
 TITLE_CHARACTERS = 1000
-"""Maximum length of a title; a longer one is cut."""
+"""Maximal length of a title; a longer one is truncated."""
 
 _MAX_ESCAPES = 3
-"""How often a text may be escaped within another, per pass."""
+"""Maximal depth of escapes within a text, per pass."""
 _MAX_PASSES = 20
-"""Maximum number of times that a text is cleaned; it bounds what hostile nesting costs."""
+"""Maximal number of passes over a text. It bounds the cost of hostile nesting."""
 _COMMENT = re.compile(r"<!--.*?(?:-->|$)|<!doctype[^<>]*>", re.DOTALL | re.IGNORECASE)
 _ELEMENTS = frozenset(
     "a abbr acronym address article aside audio b bdi bdo big blockquote body br button canvas caption "
@@ -25,15 +25,15 @@ _ELEMENTS = frozenset(
     "q s samp script section select small source span strike strong style sub summary sup svg table "
     "tbody td textarea tfoot th thead tr tt u ul var video wbr".split()
 )
-"""Names of HTML elements; `title` is absent, because shops write it as a word."""
+"""Names of HTML elements, without `title`, which shops write as a word."""
 _NEVER_WORDS = frozenset({"br", "hr", "img", "wbr", "script", "style"})
 """Elements whose bare opening tag is markup."""
 _PARAGRAPHS = frozenset({"p", "li", "tr", "td", "dt", "dd"})
-"""Elements that need no closing tag. Several of them, or one at the beginning, are markup."""
+"""Elements that need no closing tag. Several of them, or one at the start, are markup."""
 _TAG = re.compile(r"<(?P<close>/?)(?P<name>[a-zA-Z][\w:-]*)(?P<rest>(?:\s[^<>]*)?/?)>")
 _ATTRIBUTE = re.compile(r"\s[\w:-]+\s*=")
 _QUOTED_ATTRIBUTE = re.compile(r"\s[\w:-]+\s*=\s*[\"']")
-# Crawled titles also hold tags that were cut off. An attribute tells them from "a <b" in a sentence.
+# Crawled titles contain truncated tags. An attribute distinguishes them from "a <b" in a sentence.
 _CUT_TAG = re.compile(r"<([a-zA-Z][\w:-]*)\s+[\w:-]+\s*=[^<>]*$")
 _SCRIPTS = {
     name: (
@@ -43,7 +43,7 @@ _SCRIPTS = {
     )
     for name in ("script", "style")
 }
-"""By element: the element with its content, its closing tag, and one with attributes that is cut off."""
+"""Element → the element with its content, its closing tag, and a truncated one with attributes."""
 # Control characters, soft hyphen, marks of the writing direction, zero-width characters, invisible tags.
 _INVISIBLE = re.compile(
     "[\u0000-\u0008\u000e-\u001b\u007f-\u0084\u0086-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f"
@@ -54,31 +54,32 @@ _SPACE = re.compile(r"\s+")
 
 
 def clean(text: str) -> str:
-    """Return `text` without HTML, entities and invisible characters, white space folded to one space.
+    """Return `text` without HTML, entities and invisible characters, white space folded.
 
-    A tag is HTML by its name and its neighbourhood: `<b>bold</b>` is, the brackets of `List<String>` and of
-    `The <b> Show` are text. Markup may be escaped or nested: a cleaned text is cleaned again until nothing
-    changes (at most 20 times).
+    Name and neighbourhood make a tag HTML: `<b>bold</b>` is HTML, the brackets of `List<String>` and of `The
+    <b> Show` are text. Markup may be escaped or nested, so that a text is cleaned until it does not change
+    (at most 20 times).
     """
     cleaned = _cleaned_once(text)
     for _ in range(_MAX_PASSES - 1):
         if cleaned == text or not ("&" in cleaned or "<" in cleaned):
             break
-        text, cleaned = cleaned, _cleaned_once(cleaned)
+        text = cleaned
+        cleaned = _cleaned_once(cleaned)
     return cleaned
 
 
 def clean_title(title: str) -> str:
     """Return the cleaned title, at most `TITLE_CHARACTERS` long."""
     cleaned = clean(title)
-    # Without what is cut off, the rest may be markup (as in "<b x=5 < 6").
+    # The rest of a truncated title may be markup (as in "<b x=5 < 6").
     return cleaned if len(cleaned) <= TITLE_CHARACTERS else clean(cleaned[:TITLE_CHARACTERS])
 
 
 def _cleaned_once(text: str) -> str:
-    """Return the text after one pass: markup, then entities, invisible characters and white space.
+    """Return the text after one pass: markup, entities, invisible characters, white space.
 
-    Markup goes first, so that a tag that was escaped in order to be seen is judged by itself.
+    Markup comes first, so that an escaped tag, which is meant to be seen, is judged by itself.
     """
     if "<" in text:
         text = _without_markup(text)
@@ -92,10 +93,10 @@ def _cleaned_once(text: str) -> str:
 
 
 def _without_markup(text: str) -> str:
-    """Return the text without comments, scripts and tags; as it is where nothing in it must be HTML."""
+    """Return the text without comments, scripts and tags, if it is HTML."""
     plain = _COMMENT.sub(" ", text)
     for whole, closing, cut_off in _SCRIPTS.values():
-        # Beyond the last closing tag the search for one would begin anew at every opening tag.
+        # Behind the last closing tag, every opening tag would search for one in vain.
         end = max((match.end() for match in closing.finditer(plain)), default=0)
         plain = whole.sub(" ", plain[:end]) + cut_off.sub(" ", plain[end:])
     cut = _CUT_TAG.search(plain)
@@ -106,7 +107,8 @@ def _without_markup(text: str) -> str:
     tags = [tag for tag in tags if tag["name"] in names]
     if plain == text and not _must_be_html(tags, plain):
         return text
-    parts, end = [], 0
+    parts: list[str] = []
+    end = 0
     for tag in tags:
         parts.append(plain[end : tag.start()])
         end = tag.end()
@@ -114,14 +116,14 @@ def _without_markup(text: str) -> str:
 
 
 def _is_element(name: str, rest: str) -> bool:
-    """Return whether a tag has a name of HTML or of a namespace (`o:p`), or an attribute in quotes."""
+    """Return whether a tag's name, or its quoted attribute, is HTML."""
     return name.lower() in _ELEMENTS or ":" in name or _QUOTED_ATTRIBUTE.search(rest) is not None
 
 
 def _must_be_html(tags: list[re.Match[str]], text: str) -> bool:
-    """Return whether one of the tags is no word in brackets.
+    """Return whether a tag cannot be a word in brackets.
 
-    Such are closing tags, tags with attributes, and those of `_NEVER_WORDS` and `_PARAGRAPHS`.
+    Those are closing tags, tags with attributes, and those of `_NEVER_WORDS` and `_PARAGRAPHS`.
     """
     num_paragraphs = 0
     for tag in tags:
@@ -140,11 +142,12 @@ def _must_be_html(tags: list[re.Match[str]], text: str) -> bool:
 
 
 def _needed_joiner(joiners: re.Match[str]) -> str:
-    """Return the one zero-width joiner that the text around needs, or nothing.
+    """Return the zero-width joiner that the neighbours need, or nothing.
 
-    It is needed within an emoji, and between letters of scripts without upper case (Persian, Hindi).
+    An emoji needs it, and letters of scripts without upper case (Persian, Hindi).
     """
-    before, after = joiners.string[: joiners.start()][-1:], joiners.string[joiners.end() :][:1]
+    before = joiners.string[: joiners.start()][-1:]
+    after = joiners.string[joiners.end() :][:1]
     joins = (
         before
         and after

@@ -1,4 +1,4 @@
-"""Times as people write them: Unix numbers, ISO texts, or a format that the settings name."""
+"""Times in values: Unix numbers, ISO texts, or a configured format."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from pyspark.sql import types as T
 from allmrec.data.columns import midnight
 
 FIRST_SECOND = 315_532_800
-"""The smallest number that is read as Unix seconds: 1980. A smaller one counts days or spells a date."""
+"""The smallest number that is read as Unix seconds: 1980. Smaller numbers are counts of days, or dates."""
 SECONDS_BELOW = 10**10
-"""A number from `FIRST_SECOND` to this one is Unix seconds: before the year 2286."""
-FIRST_MILLISECOND, MILLISECONDS_BELOW = FIRST_SECOND * 1000, 10**13
-"""A number between them is Unix milliseconds: from 1980 to the year 2286."""
+"""Numbers from `FIRST_SECOND` to this one are Unix seconds: before the year 2286."""
+FIRST_MILLISECOND = FIRST_SECOND * 1000
+MILLISECONDS_BELOW = 10**13
+"""Numbers between the two are Unix milliseconds: from 1980 to the year 2286."""
 _MICROSECONDS = {"s": 1_000_000.0, "ms": 1000.0, "us": 1.0, "ns": 0.001}
 """Microseconds in each unit of Unix numbers."""
 _YEAR_10000 = 253_402_300_800_000_000
-"""Microseconds from 1970 to the first time that Python does not know."""
+"""Microseconds from 1970 to the first time that Python cannot represent."""
 _END_OF_BIGINT = 2**63
 _NUMBER = "decimal(28,6)"
 _ISO = r"^\d{4}-\d{1,2}-\d{1,2}"
@@ -29,12 +30,12 @@ _ABBREVIATED_ZONE = r"(?<![A-Za-z/_])(?!UTC$|GMT$)[A-Za-z]{2,5}$"
 
 
 def parsed_time(column: Column, kind: T.DataType, time_format: str | None = None) -> Column:
-    """Return a column of type `kind` as a timestamp; null where it holds no time.
+    """Return a column of type `kind` as a timestamp. Null for unreadable values.
 
-    Without a format a text or number is a time where it is Unix seconds or milliseconds, told apart by its
-    size, or an ISO date or time. `time_format` is a unit of Unix numbers (s, ms, us, ns) or a pattern of
-    strptime; what does not match a pattern, and texts beside a unit, are read as without a format. Without a
-    zone a time is UTC. Columns of dates and timestamps need no format.
+    Without a format, a text or number is a time if it is Unix seconds or milliseconds, by its size, or an ISO
+    date or time. `time_format` is a unit of Unix numbers (s, ms, us, ns) or a pattern of strptime. Values
+    that do not match a pattern, and texts beside a unit, are read as without a format. Times without a zone
+    are UTC. Columns of dates and timestamps need no format.
     """
     if isinstance(kind, T.TimestampType):
         return column
@@ -58,10 +59,10 @@ def parsed_time(column: Column, kind: T.DataType, time_format: str | None = None
 def may_be_before(
     column: Column, kind: T.DataType, day: date, time_format: str | None = None
 ) -> Column | None:
-    """Return a condition on a column of times as it lies in its table, which its reader can use to read less.
+    """Return a condition that skips times from `day` on.
 
-    It is true where `parsed_time` lies before midnight (UTC) of `day`, and where that is null; it may be true
-    elsewhere. None where type and format permit no such condition.
+    It is true where `parsed_time` is before midnight (UTC) of `day` or null, and may be true elsewhere. None
+    if type and format permit no such condition.
     """
     seconds = int(midnight(day).timestamp())
     if isinstance(kind, T.NumericType):
@@ -85,9 +86,9 @@ def may_be_before(
 def may_be_since(
     column: Column, kind: T.DataType, day: date, time_format: str | None = None
 ) -> Column | None:
-    """Return a filter that keeps every row at or after midnight (UTC) of `day`.
+    """Return a filter that keeps times from `day` (UTC) on.
 
-    It may keep earlier rows, and drop rows without a time. None where type and format permit no filter.
+    It may keep earlier rows, and drop rows without a time. None if type and format permit no filter.
     """
     seconds = int(midnight(day).timestamp())
     if isinstance(kind, T.NumericType):
@@ -107,7 +108,7 @@ def _in_units(seconds: int, unit: str) -> int:
 
 
 def _start_of(day: date, kind: T.DataType) -> Column:
-    """Return the beginning of a day (UTC) as a value of a type of dates or times."""
+    """Return midnight (UTC) of a day in a type of times."""
     if isinstance(kind, T.DateType):
         return F.lit(day)
     if isinstance(kind, T.TimestampNTZType):
@@ -116,26 +117,26 @@ def _start_of(day: date, kind: T.DataType) -> Column:
 
 
 def _from_number(number: Column) -> Column:
-    """Return Unix seconds or milliseconds (decimal) as a timestamp; null where a number is neither."""
+    """Return Unix seconds or milliseconds (decimal) as timestamps; null for other numbers."""
     is_seconds = (number >= FIRST_SECOND) & (number < SECONDS_BELOW)
     is_milliseconds = (number >= FIRST_MILLISECOND) & (number < MILLISECONDS_BELOW)
     return _of_micros(F.when(is_seconds, number * 1_000_000).when(is_milliseconds, number * 1000))
 
 
 def _from_iso(text: Column) -> Column:
-    """Return ISO dates and times as timestamps; null where a text is none."""
-    # Without a full date Spark would read a bare time as one of today.
+    """Return ISO dates and times as timestamps; null for other texts."""
+    # Spark would read a bare time as a time of today.
     is_iso = text.rlike(_ISO) & ~text.rlike(_ABBREVIATED_ZONE)
     return F.when(is_iso, text).try_cast("timestamp")
 
 
 def _of_micros(micros: Column) -> Column:
-    """Return microseconds since 1970 (decimal) as a timestamp; null from the year 10,000 on."""
+    """Return microseconds since 1970 (decimal) as timestamps; null from year 10,000 on."""
     return F.timestamp_micros(F.when(F.abs(micros) < _YEAR_10000, F.floor(micros)).cast("bigint"))
 
 
 def _by_pattern(text: Column, pattern: str) -> Column:
-    """Return texts of a pattern of strptime as timestamps; null where they do not match."""
+    """Return texts of a pattern of strptime as timestamps; null for others."""
 
     def parsed(texts: pd.Series) -> pd.Series:
         return pd.to_datetime(texts, format=pattern, errors="coerce", utc=True)

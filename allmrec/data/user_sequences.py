@@ -1,7 +1,8 @@
-"""User sequences as of a run date, made with window functions: only the events that stay are collected.
+"""User sequences as of a run date, made with window functions.
 
-Events of one user at one time have no order. A hash of user, item and time gives them one, so that models
-learn nothing from the order of the ids. Several events with one item at one time are one event.
+Only the events of a sequence are collected. Events of a user at one time have no order, so that a hash of
+user, item and time orders them, and models learn nothing from the order of the ids. Several events with one
+item at one time are one event.
 """
 
 from __future__ import annotations
@@ -27,16 +28,16 @@ def user_sequences(
     run_date: dt.date,
     last: DataFrame | None = None,
 ) -> DataFrame:
-    """Return the rows of the table `user_sequences` as of `run_date`, one per user.
+    """Return the rows of `user_sequences` as of `run_date`.
 
-    `log` are the interactions before the cut-off, good or not, with the `reason` of those that are not (those
-    without a time may be among them); `counted` the good ones that count (user_id, item_id, event_time);
-    `users` (user_id) is the optional table of users. There is a row for each of these, with empty arrays
-    without a counted interaction, and for each user of a good row. A sequence holds the newest `max_history`
-    items, oldest first, ties by a hash; num_interactions counts all that count, folded or not.
+    `log` are the interactions before the cut-off, good or bad, with the `reason` of bad ones (rows without a
+    time may be among them); `counted` the good ones that count (user_id, item_id, event_time); `users`
+    (user_id) is the optional table of users. Users of that table and users with a good row have a row; its
+    arrays are empty without a counted interaction. A sequence has the newest `max_history` items, oldest
+    first, ties by a hash; num_interactions counts all events that count, folded or not.
 
-    With `last`, rows of this table as of an earlier date, `log` and `counted` are only what is new since: the
-    result is the same as from the whole log.
+    With `last`, rows of this table as of an earlier date, `log` and `counted` are only the rows that are new
+    since. The result is the same as from the whole log.
     """
     events = (
         _newest_first(counted, settings)
@@ -48,7 +49,8 @@ def user_sequences(
     if users is not None:
         everyone = everyone.union(users.select("user_id"))
     if last is not None:
-        # Who saw nothing was there because of the table of users, which may name them no longer.
+        # Users without events came from the table `users`. They may have left it, so they are not carried
+        # over.
         everyone = everyone.union(last.where(F.size("seen_item_ids") > 0).select("user_id"))
     everyone = everyone.where(F.col("user_id").isNotNull() & ~is_blank(F.col("user_id"))).distinct()
     rows = everyone.join(events, "user_id", "left").join(seen_items(log), "user_id", "left")
@@ -73,10 +75,10 @@ def user_sequences(
 
 
 def _after(rows: DataFrame, last: DataFrame, settings: SequencesConfig) -> DataFrame:
-    """Return `rows` (user_id, events, num_interactions, seen_item_ids) with what `last` has of the users.
+    """Return `rows` (user_id, events, num_interactions, seen_item_ids) merged with `last`.
 
-    What a sequence no longer holds is older than all that it holds, so that nothing is missed: of the items
-    of two sequences the newest ones are the newest of both logs.
+    Items that a sequence has dropped are older than its others. The newest items of both sequences are
+    therefore the newest of both logs.
     """
     zipped = F.arrays_zip(F.col("event_times").alias("event_time"), F.col("item_ids").alias("item_id"))
     drawn = F.transform(
@@ -120,8 +122,8 @@ def ordered_events(counted: DataFrame, settings: SequencesConfig) -> DataFrame:
     """Return (user_id, events): every counted interaction of a user, oldest first.
 
     An event is a struct (place, item_id, event_time, replaced_at). `place` counts a user's events from 1.
-    `replaced_at` is the place of the next event with the same item where `repeats` is `fold`, else null: from
-    that place on the earlier event is no part of the sequence.
+    `replaced_at` is the place of the next event with the same item if `repeats` is `fold`, else null: from
+    that place on the earlier event is not part of the sequence.
     """
     oldest_first = Window.partitionBy("user_id").orderBy("event_time", "draw", "item_id")
     place = F.row_number().over(oldest_first)
@@ -135,7 +137,7 @@ def ordered_events(counted: DataFrame, settings: SequencesConfig) -> DataFrame:
 
 
 def seen_items(log: DataFrame) -> DataFrame:
-    """Return (user_id, seen array<string>): every distinct item of the user's rows in `log`, sorted.
+    """Return (user_id, seen array<string>): distinct items of the user's rows, sorted.
 
     `log` are interactions before the cut-off; `_sighted` decides which rows count.
     """
@@ -143,15 +145,15 @@ def seen_items(log: DataFrame) -> DataFrame:
 
 
 def first_sightings(log: DataFrame) -> DataFrame:
-    """Return (user_id, item_id, first_time): when a user had an item for the first time.
+    """Return (user_id, item_id, first_time): a user's first event with an item.
 
-    A night whose cut-off is later than `first_time` finds the item in `seen_items`.
+    A night with a later cut-off has the item in `seen_items`.
     """
     return _sighted(log).groupBy("user_id", "item_id").agg(F.min("event_time").alias("first_time"))
 
 
 def _sighted(log: DataFrame) -> DataFrame:
-    """Return the rows by which a user has seen an item: good or not, of any rating and event type.
+    """Return the rows that count as seen.
 
     Rows without an item add nothing. Rows without a time add nothing, because they precede no cut-off.
     """
@@ -159,16 +161,15 @@ def _sighted(log: DataFrame) -> DataFrame:
 
 
 def num_tied(event_times: Column) -> Column:
-    """Return how many events of a sequence have the time of another event before them: int64."""
+    """Return how many events follow another event at the same time: int64."""
     return (F.size(event_times) - F.size(F.array_distinct(event_times))).cast("long")
 
 
 def _newest_first(counted: DataFrame, settings: SequencesConfig) -> DataFrame:
     """Return (user_id, item_id, event_time, draw, num_interactions, recency_rank).
 
-    Of repeated items only the newest stays where the settings say so (`repeats: fold`).
-    recency_rank 1 is a user's newest event; equal events have equal ranks. num_interactions counts the user's
-    rows before folding.
+    With `repeats: fold` only the newest event of an item stays. recency_rank 1 is a user's newest event;
+    equal events have equal ranks. num_interactions counts the user's rows before folding.
     """
     newest_first = [F.col("event_time").desc(), F.col("draw").desc(), F.col("item_id").desc()]
     rows = _with_draw(counted).withColumn(
@@ -188,10 +189,10 @@ def _with_draw(counted: DataFrame) -> DataFrame:
 
 
 def _draw(user_id: Column, item_id: Column, event_time: Column) -> Column:
-    """Return the number that orders an event among those of its user at its time: a hash, int64."""
+    """Return the hash (int64) that orders a user's events at one time."""
     return F.xxhash64(user_id, item_id, event_time)
 
 
 def _oldest_first() -> Column:
-    """Return the aggregate of a user's different events as `_EVENTS`, oldest first."""
+    """Return the aggregate of a user's distinct events as `_EVENTS`, oldest first."""
     return F.sort_array(F.collect_set(F.struct("event_time", "draw", "item_id")))

@@ -1,4 +1,7 @@
-"""How a value of any type becomes one of ours: the one set of rules, for imports and for tables in place."""
+"""Rules that read values of any type for the tables.
+
+Imports and tables in place share them.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +23,13 @@ _TRUE = ("true", "t", "yes", "y")
 _FALSE = ("false", "f", "no", "n")
 _FLOAT_DIGITS = 2**24
 _DOUBLE_DIGITS = 2**53
-"""Above it a double does not hold every whole number; a float, above `_FLOAT_DIGITS`."""
+"""A double has every whole number up to this one. A float up to `_FLOAT_DIGITS`."""
 _WHOLE = r"^-?(0|[1-9][0-9]*)\.0+$"
-"""10.0, as pandas writes an integer of a column with a gap."""
+"""10.0: an integer of a pandas column with a gap."""
 _JAVA_DOUBLE = r"^-?[0-9]\.[0-9]+E[0-9]{1,2}$"
-"""1.7850123E7, as Java writes a double."""
+"""1.7850123E7: a double as Java writes it."""
 _LOST_DIGITS = r"^-?[0-9](\.[0-9]+)?[eE]\+[0-9]+$"
-"""1.23457E+17: a spreadsheet's print, whose last digits are gone."""
+"""1.23457E+17: a number as spreadsheets print it, with lost digits."""
 
 
 _LISTED = T.StructType(
@@ -35,20 +38,20 @@ _LISTED = T.StructType(
         T.StructField("is_wrong", T.BooleanType()),
     ]
 )
-"""Spark's type of what `listed` returns."""
+"""Spark's type of the result of `listed`."""
 
 
 class Read(NamedTuple):
-    """A column that was read as one of ours."""
+    """A column, read by a rule."""
 
     value: Column
-    """In our type; null where there is nothing, and where it cannot be read."""
+    """In the table's type; null for missing and unreadable values."""
     fault: Column
-    """The reason why a value cannot be read; null where it can, and where there is none."""
+    """The reason of an unreadable value; null for readable and missing values."""
 
 
 def can_read(kind: T.DataType, rule: str) -> bool:
-    """Return whether values of a type can be read by a rule."""
+    """Return whether a rule can read values of a type."""
     if isinstance(kind, T.NullType | T.StringType | T.BinaryType):
         return True
     if isinstance(kind, T.NumericType):
@@ -71,13 +74,15 @@ def typed(rows: DataFrame, table: str, rules: ValueRules, trusts_texts: bool = F
     """Return rows of a table with its columns in its types.
 
     `rows` has the table's columns in types that `can_read`, and maybe `raw` (the row as JSON) and `problem`
-    (the reason for which its reader rejects it). Where a column is read, both are in the result: then
-    `problem` also says which value could not be read (`unparsable_rating`, `not_utf8`, …). With
-    `trusts_texts` a string stays as it is where a string is wanted.
+    (the reader's reason to reject it). If a column is converted, both are in the result, and `problem` also
+    names unreadable values (`unparsable_rating`, `not_utf8`, …). With `trusts_texts` strings are not checked
+    in columns of strings.
     """
-    values, faults = [], []
+    values = []
+    faults = []
     for column in TABLES[table].columns:
-        kind, name = rows.schema[column.name].dataType, column.name
+        name = column.name
+        kind = rows.schema[name].dataType
         is_same = kind.simpleString() == column.type.simpleString()
         if is_same and (trusts_texts or not _holds_text(kind)):
             values.append(F.col(name))
@@ -94,9 +99,9 @@ def typed(rows: DataFrame, table: str, rules: ValueRules, trusts_texts: bool = F
 
 
 def read_as(found: Column, kind: T.DataType, rule: str, reason: str, rules: ValueRules) -> Read:
-    """Return a column of a type that `can_read` as the rule says; `reason` is that of values it cannot read.
+    """Return a column as the rule reads it. `reason` is that of unreadable values.
 
-    Raises ValueError for another type.
+    Raises ValueError for a type that the rule cannot read.
     """
     if not can_read(kind, rule):
         raise ValueError(f"{rule} is not read from {kind.simpleString()}")
@@ -105,7 +110,7 @@ def read_as(found: Column, kind: T.DataType, rule: str, reason: str, rules: Valu
     if isinstance(kind, T.ArrayType):
         return _of_array(found, kind, rule)
     if isinstance(kind, T.StringType | T.BinaryType):
-        # NaN is a number for a rating: one that lies outside every range.
+        # NaN is a number for a rating, outside of every range.
         nothing = [word for word in rules.null_words if rule != "number" or word.lower() != "nan"]
         text, fault = _text(found, rule, nothing)
         if rule in ("prose", "path"):
@@ -122,9 +127,9 @@ def read_as(found: Column, kind: T.DataType, rule: str, reason: str, rules: Valu
 
 
 def as_raw(found: Column, kind: T.DataType, is_id: bool) -> Column:
-    """Return a column as it is written into `raw`: bytes as a text, and an id as it is read.
+    """Return a column for `raw`: bytes as texts, ids as read.
 
-    So a user is found in rejected rows, too.
+    Rejected rows can then be searched for a user.
     """
     if isinstance(kind, T.BinaryType):
         return F.make_valid_utf8(found.cast("string"))
@@ -140,11 +145,11 @@ def _holds_text(kind: T.DataType) -> bool:
 
 
 def _text(found: Column, rule: str, nothing: list[str]) -> tuple[Column, Column]:
-    """Return (text, reason). The text is null where it is a word for nothing, and where it is no text."""
+    """Return (text, reason). The text is null for null words and invalid texts."""
     text = found.cast("string")
     fault = F.when(~F.is_valid_utf8(text), "not_utf8")
     if rule == "id":
-        # Other texts are cleaned of it.
+        # Other texts are cleaned of zero characters.
         fault = fault.when(F.contains(text, F.lit("\0")), "nul_character")
     is_fine = fault.isNull()
     if nothing:
@@ -153,7 +158,7 @@ def _text(found: Column, rule: str, nothing: list[str]) -> tuple[Column, Column]
 
 
 def _of_text(text: Column, rule: str, rules: ValueRules) -> Column:
-    """Return a text as a value of ours; null where it cannot be read."""
+    """Return a text as a value of the rule. Null if it is unreadable."""
     if rule == "text":
         return text
     if rule == "id":
@@ -162,7 +167,7 @@ def _of_text(text: Column, rule: str, rules: ValueRules) -> Column:
     if rule == "time":
         return parsed_time(text, T.StringType(), rules.time_format)
     word = F.lower(F.trim(text))
-    # Java reads the suffixes of its own literals: 5d, 5f.
+    # Java would accept the suffixes of its own literals: 5d, 5f.
     number = F.when(~word.rlike("[0-9.][df]$"), word).try_cast("double")
     if rule == "number":
         return number
@@ -171,7 +176,7 @@ def _of_text(text: Column, rule: str, rules: ValueRules) -> Column:
 
 
 def _id_of_number(text: Column) -> Column:
-    """Return an id that may be a number with a point or an exponent; null where its digits are lost."""
+    """Return an id with a point or an exponent as its digits. Null if some are lost."""
     double = F.when(text.rlike(_JAVA_DOUBLE), text).try_cast("double")
     return (
         F.when(text.rlike(_WHOLE), F.regexp_replace(text, r"\.0+$", ""))
@@ -182,7 +187,7 @@ def _id_of_number(text: Column) -> Column:
 
 
 def _of_type(found: Column, kind: T.DataType, rule: str, rules: ValueRules) -> Column:
-    """Return a number, a boolean or a time as a value of ours; null where it cannot be read."""
+    """Return a number, boolean or time as a value of the rule. Null if unreadable."""
     if rule == "time":
         return parsed_time(found, kind, rules.time_format)
     if rule == "number":
@@ -193,12 +198,12 @@ def _of_type(found: Column, kind: T.DataType, rule: str, rules: ValueRules) -> C
 
 
 def _flag_of_number(number: Column) -> Column:
-    """Return whether a number is above 0; null where it is below, or none."""
+    """Return whether a number is above 0. Null below 0 and for NaN."""
     return F.when(~F.isnan(number) & (number >= 0), number > 0)
 
 
 def _digits(number: Column, kind: T.DataType) -> Column:
-    """Return a whole number as its digits; null where there is a fraction, or digits are not certain."""
+    """Return a whole number as digits; null for fractions and uncertain digits."""
     if isinstance(kind, T.IntegralType):
         return number.cast("string")
     if isinstance(kind, T.DecimalType):
@@ -209,10 +214,11 @@ def _digits(number: Column, kind: T.DataType) -> Column:
 
 
 def _of_array(found: Column, kind: T.ArrayType, rule: str) -> Read:
-    """Return an array as the first path in it, or as its texts joined by a space."""
+    """Return an array's first path, or its texts joined by blanks."""
     element = kind.elementType
     if isinstance(element, T.ArrayType):
-        found, element = F.get(found, F.lit(0)), element.elementType
+        found = F.get(found, F.lit(0))
+        element = element.elementType
     if isinstance(element, T.StructType):
         found = F.transform(found, lambda value: value["name"])
     texts = found.cast("array<string>")
@@ -223,7 +229,7 @@ def _of_array(found: Column, kind: T.ArrayType, rule: str) -> Read:
 
 
 def _of_prose(text: Column, rule: str, rules: ValueRules) -> tuple[Column, Column]:
-    """Return (value, whether it is wrong) of a text that may be a list written out."""
+    """Return (value, is it wrong) of a text or written list."""
     may_be_list = F.ltrim(text).startswith("[") | F.ltrim(text).startswith("{")
     found = _listed(F.when(may_be_list, text))
     separator = rules.category_separator
@@ -238,6 +244,6 @@ def _of_prose(text: Column, rule: str, rules: ValueRules) -> tuple[Column, Colum
 
 @F.pandas_udf(_LISTED)  # type: ignore[call-overload]
 def _listed(texts: pd.Series) -> pd.DataFrame:
-    """Return what `listed` says of every text; null is plain."""
+    """Return the result of `listed` for every text; null is no list."""
     found = [PLAIN if text is None else listed(text) for text in texts]
     return pd.DataFrame(found, columns=["texts", "is_wrong"])

@@ -129,7 +129,7 @@ def _changes(old: Inputs, new: Inputs) -> Changes | None:
 def _late(inputs: Inputs, changes: Changes, since: date) -> DataFrame:
     """Return added rows with a time before the earlier cut-off, or none."""
     log = source_of(inputs.context, "interactions")
-    return events.before_or_without_time(as_ours(log, changes.added, before=since), since)
+    return events.rows_before_or_untimed(as_ours(log, changes.added, before=since), since)
 
 
 def _users_to_rebuild(

@@ -15,7 +15,7 @@ from allmrec.data import interactions as events
 from allmrec.data import items as catalogue
 from allmrec.data.columns import midnight
 from allmrec.data.in_place import read_in_place
-from allmrec.data.interactions import before_or_without_time
+from allmrec.data.interactions import rows_before_or_untimed
 from allmrec.data.rejection import reject_known, split_rejected
 from allmrec.errors import ConfigError, InputError, TableError
 from allmrec.runtime.context import Context
@@ -135,7 +135,7 @@ class Inputs:
     def interactions_between(self, since: date, before: date) -> DataFrame:
         """Return the raw log between the midnights (UTC) of two dates."""
         log = self._read("interactions", before, since)
-        return events.before(log, before).where(F.col("event_time") >= F.lit(midnight(since)))
+        return events.rows_before(log, before).where(F.col("event_time") >= F.lit(midnight(since)))
 
     def items(self) -> DataFrame:
         """Return the raw catalogue, with bad rows."""
@@ -161,7 +161,7 @@ class Inputs:
 
         Rows without a time are read so that they can be rejected.
         """
-        return before_or_without_time(self._read("interactions", run_date), run_date)
+        return rows_before_or_untimed(self._read("interactions", run_date), run_date)
 
     def checked(
         self,

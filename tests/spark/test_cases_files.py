@@ -199,7 +199,7 @@ def test_catalogues_of_every_form_are_read(spark: SparkSession, tmp_path: Path) 
 def test_settings_say_what_the_content_does_not(spark: SparkSession, tmp_path: Path) -> None:
     log = put(tmp_path / "log.dat", "u1::001::01.05.2024\nu1::002::20240501\n")
     items = put(tmp_path / "m.csv", "id;Stück\n001;Größe\n002;NULL\n".encode("cp1252"))
-    with pytest.raises(InputError, match="where line 1 is no header, name the columns by importing"):
+    with pytest.raises(InputError, match="if line 1 is no header, name the columns by importing"):
         read_files(spark, str(log), str(items), ImportingConfig(), quiet)
     settings = config(
         "csv.separator='::'",

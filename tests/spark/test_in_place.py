@@ -216,7 +216,7 @@ def test_a_missing_column_is_named_beside_those_that_are_there(tables: Tables, s
     )
     assert refused(wrong) == (
         f"interactions: no column item_id in {source.place}, which has customer, sku, at; "
-        "name the one that holds item_id by tables.interactions.columns.item_id"
+        "name the one for item_id by tables.interactions.columns.item_id"
     )
     columns = {**MAPPED, "rating": "stars"}
     wrong = Source(tables, "interactions", source.settings.model_copy(update={"columns": columns}))

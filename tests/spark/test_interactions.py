@@ -8,7 +8,7 @@ import json
 from pyspark.sql import DataFrame, SparkSession
 
 from allmrec.config import SequencesConfig
-from allmrec.data.interactions import before, counted
+from allmrec.data.interactions import counted, rows_before
 from tests.spark.splitting import validated, validated_items
 
 UTC = dt.timezone.utc
@@ -173,7 +173,7 @@ def test_nothing_at_or_after_midnight_utc_is_before_the_run_date(spark: SparkSes
     frame = spark.createDataFrame(
         [(str(number), time) for number, time in enumerate(times)], "user_id string, event_time timestamp"
     )
-    assert [row.user_id for row in before(frame, dt.date(2014, 7, 21)).collect()] == ["0"]
+    assert [row.user_id for row in rows_before(frame, dt.date(2014, 7, 21)).collect()] == ["0"]
 
 
 def test_items_are_cleaned_and_bad_ones_are_rejected_with_their_reason(spark: SparkSession) -> None:

@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from allmrec.config import SequencesConfig
-from allmrec.data.interactions import before, counted
+from allmrec.data.interactions import counted, rows_before
 from allmrec.data.user_sequences import (
     first_sightings,
     num_tied,
@@ -40,7 +40,7 @@ def built(
     log: DataFrame, settings: SequencesConfig | None = None, users: DataFrame | None = None
 ) -> dict[str, Row]:
     settings = settings or SequencesConfig()
-    log = good(before(log, RUN_DATE))
+    log = good(rows_before(log, RUN_DATE))
     rows = user_sequences(log, counted(log, settings), users, settings, RUN_DATE)
     return {row.user_id: row for row in rows.collect()}
 
@@ -172,7 +172,7 @@ def test_seen_is_every_item_before_the_cut_off_whether_its_row_is_valid_or_not(s
         ("u", "b", minutes_before(5)),
         ("u", "c", MIDNIGHT),
     )
-    seen = {row.user_id: row.seen for row in seen_items(before(log, RUN_DATE)).collect()}
+    seen = {row.user_id: row.seen for row in seen_items(rows_before(log, RUN_DATE)).collect()}
     assert seen == {"u": ["a", "b", "d"]}
     first = {(row.user_id, row.item_id): row.first_time for row in first_sightings(log).collect()}
     assert set(first) == {("u", item) for item in "abcd"}

@@ -106,7 +106,7 @@ def test_bad_settings_end_in_one_line_before_anything_is_written(found: dict[str
     )
     assert lines["tables.items.columns"] == (
         "items: no column label in sales.products, which has sku, name, description, shelves, buyable; "
-        "name the one that holds title by tables.items.columns.title"
+        "name the one for title by tables.items.columns.title"
     )
     assert lines["tables.interactions.where"].startswith(
         "tables.interactions.where: state = 'paid': [UNRESOLVED_COLUMN"

@@ -1,1 +1,1 @@
-"""Files as people have them, judged by their content: what a file is, and its rows as columns of texts."""
+"""Files of any form, recognised by content, as frames of text columns."""

@@ -1,4 +1,7 @@
-"""Records of CSV files as a Spark frame: by Spark's own parser where every line is simple, else in Python."""
+"""Records of CSV files as a Spark frame.
+
+Spark's own parser reads files whose lines are all simple; Python reads the others.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,11 @@ _CORRUPT = "_corrupt_record"
 
 
 def csv_rows(spark: SparkSession, files: list[FoundFile], form: CsvForm, keeps_path: bool) -> DataFrame:
-    """Return c0, c1, … (the values), problem (why a record cannot be read), line (where it cannot) and _file.
+    """Return c0, c1, … (the values), problem (the fault), line and _file.
 
-    Both parsers agree on simple lines (`Dialect.is_simple`); Spark's is several times as fast. An empty value
-    is null. With `keeps_path` _file is the path of the record's file.
+    `line` is the text of a record with a problem. Both parsers agree on simple lines (`Dialect.is_simple`);
+    Spark's is several times as fast. An empty value is null. With `keeps_path` _file is the path of the
+    record's file.
     """
     lines = lines_of(spark, files)
     if form.is_simple and (all(file.is_whole for file in files) or _are_simple(lines, form.dialect)):
@@ -28,7 +32,7 @@ def csv_rows(spark: SparkSession, files: list[FoundFile], form: CsvForm, keeps_p
 
 
 def _are_simple(lines: DataFrame, dialect: Dialect) -> bool:
-    """Return whether every line can be read by itself; one pass over the lines."""
+    """Return whether every line can be read by itself, in one pass."""
     if not dialect.quote:
         return True
     has_quote = F.contains("value", F.lit(dialect.quote))
@@ -36,7 +40,7 @@ def _are_simple(lines: DataFrame, dialect: Dialect) -> bool:
 
 
 def _of_simple_lines(lines: DataFrame, form: CsvForm) -> DataFrame:
-    """Return c0, c1, …, problem, line and _file of lines that Spark's own parser reads."""
+    """Return the columns of simple lines, which Spark's parser reads."""
     value = F.col("value")
     problem = F.when(~F.is_valid_utf8(value), "not_utf8").when(
         F.contains(value, F.lit("\0")), "nul_character"
@@ -64,7 +68,7 @@ def _of_simple_lines(lines: DataFrame, form: CsvForm) -> DataFrame:
 
 
 def _of_records(lines: DataFrame, form: CsvForm, keeps_path: bool) -> DataFrame:
-    """Return the same of lines whose records may span several."""
+    """Return the same columns of lines whose records may span several lines."""
     width = len(form.names)
     header = None if form.header is None else list(form.header)
     dialect = form.dialect

@@ -1,4 +1,4 @@
-"""Files that Spark cannot read to their end, in one line that names the file."""
+"""Errors, with the file's name, for files that Spark cannot read completely."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from allmrec.errors import InputError
 from allmrec.tables.troubles import as_user_error
 
 _SIGNS_OF_DAMAGE = ("EOFException", "Unexpected end", "ZipException", "ZLIB", "not a gzip", "incorrect")
-"""What Spark's message holds where a compressed file is cut off or damaged."""
+"""Parts of Spark's message about a truncated or damaged compressed file."""
 
 
 @contextmanager
 def reading(description: str) -> Iterator[None]:
-    """Turn Spark's failure to read a file to its end, in the block, into an InputError that names the file.
+    """Turn Spark's failure to read a file into an InputError.
 
-    Where Spark's message does not name it, `description` does. Raises InputError for such a failure, and for
-    a file that a worker found broken; other errors of Spark pass through.
+    Its text has the name of the file, or else `description`. Raises InputError for such a failure, and for a
+    file that a worker found broken; other errors of Spark pass through.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Which dialect of CSV a file is written in, told by its first lines and by the names that are looked for."""
+"""The dialect of a CSV file, by its first lines."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from allmrec.config import CsvConfig
 from allmrec.data.files.records import Dialect, Record, records
 
 SEPARATORS = (",", ";", "\t", "|", "\x01")
-"""What may separate values where no setting says it; Hive writes the last one."""
+"""Separators that are tried if no setting names one. Hive writes the last one."""
 _NAMES = {"\t": "tab", "\x01": "^A"}
 _ESCAPES = {"doubling": (False,), "backslash": (True,), None: (False, True)}
 _MAX_LINES = 2000
 
 
 class CsvForm(NamedTuple):
-    """How a CSV file is written."""
+    """The form of a CSV file."""
 
     dialect: Dialect
     names: tuple[str, ...]
-    """Its columns, by its header or by the settings; a column without a name has an empty one."""
+    """Its columns, by its header or the settings. A column without a name has an empty one."""
     header: tuple[str, ...] | None
-    """The header as it stands there; None: the file has none."""
+    """The header as it is written; None: the file has none."""
     header_line: str
-    """The line that holds it; empty without one."""
+    """The line of the header; empty without one."""
     is_simple: bool
-    """Whether every line seen is simple (`Dialect.is_simple`)."""
+    """Whether every line that was read is simple (`Dialect.is_simple`)."""
 
     def __str__(self) -> str:
-        """Return it in words."""
+        """Return the form in words."""
         separator = _NAMES.get(self.dialect.separator, self.dialect.separator)
         quote = f"enclosed by {self.dialect.quote}" if self.dialect.quote else "not enclosed"
         backslash = ", quotes escaped by a backslash" if self.dialect.escapes[0] else ""
@@ -41,9 +41,9 @@ class CsvForm(NamedTuple):
 def csv_form(
     text: str, settings: CsvConfig, wanted: Collection[str], names: tuple[str, ...] | None = None
 ) -> CsvForm:
-    """Return how a file is written that begins with `text`, whole lines of it.
+    """Return the form of a file that begins with `text`.
 
-    `wanted` are the names of columns that are looked for; `names` the columns where it has no header.
+    `wanted` are the names of wanted columns; `names` the columns of a file without a header.
     """
     lines = [line for line in re.split("\r\n|\n|\r", text)][:_MAX_LINES]
     separators = SEPARATORS if settings.separator is None else (settings.separator,)
@@ -69,7 +69,7 @@ def csv_form(
 
 
 class _Table(NamedTuple):
-    """What the first lines are in a dialect."""
+    """The first lines, read in a dialect."""
 
     names: tuple[str, ...]
     header: tuple[str, ...] | None
@@ -84,7 +84,7 @@ def _dialect(separator: str, quote: str, escapes: tuple[bool, ...]) -> Dialect:
 
 
 def _table(lines: list[str], dialect: Dialect, names: tuple[str, ...] | None) -> _Table:
-    """Read the lines; `names` are the columns where no header is expected (one may be there)."""
+    """Read the lines. `names` are the columns if no header is expected (one may exist)."""
     first = _first(lines, dialect, names)
     fields = first.fields or []
     is_header = names is None or tuple(field.strip() for field in fields) == names
@@ -102,10 +102,10 @@ def _table(lines: list[str], dialect: Dialect, names: tuple[str, ...] | None) ->
 
 
 def _first(lines: list[str], dialect: Dialect, names: tuple[str, ...] | None) -> Record:
-    """Return the first record, whatever its width."""
+    """Return the first record of any width."""
     line = next((line for line in lines if line.strip()), "")
     widths = {line.count(dialect.separator) + 1} if names is None else {len(names)}
-    # Separators within quotes do not count: the width is that of the record that can be read.
+    # The width that gives a readable record counts, because quotes may contain separators.
     for width in (*widths, *range(line.count(dialect.separator), 0, -1)):
         record = next(records(lines, dialect, width), Record(None, "", None))
         if record.fields is not None:
@@ -114,11 +114,12 @@ def _first(lines: list[str], dialect: Dialect, names: tuple[str, ...] | None) ->
 
 
 def _quoting(lines: list[str], dialect: Dialect, names: tuple[str, ...] | None) -> Dialect:
-    """Return the dialect, or the one without quotes where only that reads the lines.
+    """Return the dialect, without quotes if only that reads the lines.
 
-    A value that is enclosed as a whole, also over several lines, shows that quotes enclose.
+    A value that is enclosed as a whole, also over several lines, shows that quotes enclose values.
     """
-    separator, quote = re.escape(dialect.separator), re.escape(dialect.quote)
+    separator = re.escape(dialect.separator)
+    quote = re.escape(dialect.quote)
     enclosed = rf"(?:^|{separator}){quote}[^{quote}]*(?:{quote}{quote}[^{quote}]*)*{quote}(?:{separator}|$)"
     if re.search(enclosed, "\n".join(lines), re.MULTILINE):
         return dialect
@@ -128,7 +129,7 @@ def _quoting(lines: list[str], dialect: Dialect, names: tuple[str, ...] | None) 
 
 
 def _needs_backslash(lines: list[str], dialect: Dialect, names: tuple[str, ...] | None) -> bool:
-    """Return whether records are read only with quotes that are escaped by a backslash."""
+    """Return whether only backslashes as escapes of quotes make the records readable."""
     if not any(f"\\{dialect.quote}" in line for line in lines):
         return False
     doubling = _table(lines, dialect._replace(escapes=(False,)), names)

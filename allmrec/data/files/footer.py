@@ -1,4 +1,4 @@
-"""What the footer of a Parquet file says: its columns, before Spark opens it."""
+"""The footer of a Parquet file, read before Spark opens it."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from allmrec.tables.file_bytes import FileStatus, last_bytes
 _MAGIC = b"PAR1"
 _LENGTH_AND_MAGIC = 8
 _LIKELY = 1 << 16
-"""Bytes that are read at once; most footers are shorter."""
+"""Bytes of the first read; most footers are shorter."""
 
 
 class Footer(NamedTuple):
     """The schema of a Parquet file."""
 
     names: tuple[str, ...]
-    """Its columns."""
+    """The columns."""
     nanoseconds: tuple[str, ...]
-    """Those that are times in nanoseconds, which Spark reads as whole numbers."""
+    """Columns with times in nanoseconds, which Spark reads as whole numbers."""
     signature: str
-    """Files with the same one have the same schema."""
+    """Files with equal signatures have the same schema."""
 
 
 def footer_of(spark: SparkSession, name: str, file: FileStatus) -> Footer:
     """Return a Parquet file's footer.
 
-    Raises InputError, by the file's name, where it is damaged or cut off, or where Spark cannot tell its
-    columns apart or read one of them.
+    Raises InputError, with the file's name, where it is damaged or truncated, or Spark cannot read or
+    distinguish its columns.
     """
     end = last_bytes(spark, file, _LIKELY)
     if not end.endswith(_MAGIC):
@@ -63,7 +63,7 @@ def footer_of(spark: SparkSession, name: str, file: FileStatus) -> Footer:
 
 
 def _refuse_doubles(name: str, names: tuple[str, ...]) -> None:
-    """Raise InputError where two columns differ by case only: Spark tells names apart without it."""
+    """Raise InputError where two names differ by case only, which Spark ignores."""
     seen: dict[str, str] = {}
     for column in names:
         other = seen.setdefault(column.lower(), column)

@@ -1,4 +1,4 @@
-"""What a file is, told by its first bytes: compression, encoding, format; its name says nothing."""
+"""The form of a file by its first bytes: compression, encoding, format."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF16_LE: "utf-16-le",
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
-"""Mark → encoding. UTF-32 goes before UTF-16, whose mark its own begins with."""
+"""Mark → encoding. UTF-32 precedes UTF-16, because its mark begins with that of UTF-16."""
 _UNREADABLE = {
     b"ORC": "an ORC file",
     b"Obj\x01": "an Avro file",
@@ -46,38 +46,38 @@ _UNREADABLE = {
     b"\x80\x05\x95": "a Python pickle",
     b"%PDF": "a PDF",
 }
-"""First bytes of files that are not read, and what they are."""
+"""First bytes of unreadable files → their format."""
 _MARKUP = ("<!doctype html", "<html", "<?xml")
 _MAX_LINES = 2000
 _SAMPLE = 1000
-"""How many bytes or characters tell whether a file is a text."""
+"""How many bytes or characters are checked for being text."""
 _CONTROL = re.compile("[\x00\x02-\x08\x0e-\x1a\x1c\x1d\x1f\x7f]")
-"""Characters that texts hold rarely, and binary files early. Hive separates values by ^A."""
+"""Characters that are rare in texts and early in binary files. Hive separates values by ^A."""
 _SHARE_OF_CONTROLS = 0.1
 _SHARE_OF_ZEROS = 0.3
-"""Share of zero bytes at even or odd places from which a text is UTF-16."""
+"""Share of zero bytes at even or odd positions that makes a text UTF-16."""
 
 
 class Form(NamedTuple):
-    """What a file is."""
+    """The form of a file."""
 
     kind: Literal["csv", "json_lines", "json", "parquet", "empty"]
     """`json` is a document: an array, or objects over several lines."""
     compression: str = ""
-    """gzip or bzip2; empty: none."""
+    """gzip or bzip2; empty without compression."""
     encoding: str = "utf-8"
-    """Python's name of it."""
+    """Python's name of the encoding."""
     csv: CsvForm | None = None
-    """How it is written; of CSV alone."""
+    """Form of CSV; None for other kinds."""
     keys: tuple[str, ...] = ()
-    """Keys of the first objects; of JSON alone."""
+    """Keys of the first objects of JSON."""
     end: str = ""
-    """The character that ends it; of a JSON document alone."""
+    """The last character of a JSON document."""
     is_literal: bool = False
-    """Whether the objects are Python's literals."""
+    """Whether the objects are Python literals."""
 
     def __str__(self) -> str:
-        """Return it in words."""
+        """Return the form in words."""
         words = {
             "json_lines": "Python literals, one a line" if self.is_literal else "JSON, one object a line",
             "json": "a JSON array" if self.end == "]" else "JSON objects over several lines",
@@ -91,19 +91,19 @@ class Form(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """What tells the form of a file beside its content."""
+    """What is known of a file beside its content."""
 
     settings: CsvConfig
     wanted: Collection[str]
-    """Names of columns that are looked for."""
+    """Names of wanted columns."""
     names: tuple[str, ...] | None = None
     """Columns of a CSV file without a header."""
 
 
 def form_of(name: str, head: bytes, is_whole: bool, asked: Asked) -> Form:
-    """Return the form of a file that begins with `head`, or is it (`is_whole`).
+    """Return the form of a file by its beginning `head`.
 
-    Raises InputError, by the file's name, where it is none that can be read.
+    Raises InputError, with the file's name, for an unreadable form.
     """
     compression = next((kind for magic, kind in _COMPRESSIONS.items() if re.match(magic, head)), "")
     content = _decompressed(name, head, compression)
@@ -124,7 +124,7 @@ def form_of(name: str, head: bytes, is_whole: bool, asked: Asked) -> Form:
 
 
 def _of_text(name: str, text: str, is_whole: bool, asked: Asked) -> Form:
-    """Return the form of a text; compression and encoding are left out."""
+    """Return the form of a text, without compression and encoding."""
     begin = text.lstrip()[:1]
     if begin == "[" and text.lstrip()[1:].lstrip()[:1] in ("{", "]"):
         return Form("json", keys=_keys_of_document(text.lstrip()[1:]), end="]")
@@ -135,7 +135,7 @@ def _of_text(name: str, text: str, is_whole: bool, asked: Asked) -> Form:
 
 
 def _of_objects(name: str, text: str, is_whole: bool) -> Form:
-    """Return the form of a text that begins with a brace: a line is an object, or a document is."""
+    """Return the form of a text that begins with a brace."""
     lines = [line for line in text.splitlines() if line.strip()]
     values = [decoded(line) for line in (lines if is_whole else lines[:-1] or lines)[:_MAX_LINES]]
     objects = [(value, is_json) for value, is_json in values if isinstance(value, dict)]
@@ -155,7 +155,7 @@ def _of_objects(name: str, text: str, is_whole: bool) -> Form:
 
 
 def _keys_of_document(text: str) -> tuple[str, ...]:
-    """Return the keys of the first objects of a document; none where the first one is not complete."""
+    """Return the keys of a document's first complete objects."""
     decoder = json.JSONDecoder()
     keys: dict[str, None] = {}
     text = text.lstrip()
@@ -172,7 +172,7 @@ def _keys_of_document(text: str) -> tuple[str, ...]:
 
 
 def _decompressed(name: str, head: bytes, compression: str) -> bytes:
-    """Return the decompressed beginning of a file, which may have several compressed members."""
+    """Return the decompressed beginning of a file of compressed members."""
     parts: list[bytes] = []
     try:
         while head and compression:
@@ -188,7 +188,7 @@ def _decompressed(name: str, head: bytes, compression: str) -> bytes:
 
 
 def _refuse(name: str, content: bytes) -> None:
-    """Raise InputError where the first bytes are those of another format."""
+    """Raise InputError for the first bytes of an unreadable format."""
     for magic, what in _UNREADABLE.items():
         if content.startswith(magic):
             raise _unreadable(name, what)
@@ -204,7 +204,7 @@ def _unreadable(name: str, what: str) -> InputError:
 
 
 def _encoding(content: bytes, settings: CsvConfig) -> str:
-    """Return the encoding: a byte order mark decides, then the settings, then zero bytes."""
+    """Return the encoding by byte order mark, else settings, else zero bytes."""
     for mark, encoding in _BYTE_ORDER_MARKS.items():
         if content.startswith(mark):
             return encoding

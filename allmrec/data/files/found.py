@@ -1,4 +1,7 @@
-"""The files below a path, each with its form; one that Spark cannot read there is unpacked or copied."""
+"""The files below a path, each with its form.
+
+Archives are unpacked. Files that Spark cannot read at their place are copied.
+"""
 
 from __future__ import annotations
 
@@ -19,41 +22,44 @@ from allmrec.tables import file_bytes, filesystem
 from allmrec.tables.file_bytes import FileStatus
 
 COPIES = "import-"
-"""How folders of copies below `tables.root` begin."""
+"""How names of folders of copies below `tables.root` begin."""
 HEAD = 1 << 20
-"""How many bytes of a file tell its form."""
+"""How many bytes of a file are read for its form."""
 SHORT_HEAD = 1 << 16
 MANY = 16
-"""A folder with more files than this one: `SHORT_HEAD` bytes tell the form of each."""
+"""Folders with more files than this read only `SHORT_HEAD` bytes of each."""
 _ENDINGS = {"gzip": ".gz", "bzip2": ".bz2"}
-"""The endings by which Hadoop decompresses."""
+"""Endings of names by which Hadoop decompresses."""
 _DECOMPRESSED = re.compile(r"\.(gz|bz2|deflate|lz4|snappy|zst)$", re.IGNORECASE)
 _MARKERS = re.compile(r"(^|/)(_SUCCESS|_committed_\w+|_started_\w+|_common_metadata|_metadata|[^/]*\.crc)$")
-"""What Spark and others leave in folders: no data."""
+"""Files without data that Spark and others leave in folders."""
 _HIDDEN = re.compile(r"(^|/)(_(?![^/]*=)|\.|__MACOSX/)")
 _JAVA_CHARSETS = {"utf-16-le": "UTF-16LE", "utf-16-be": "UTF-16BE", "utf-32-le": "UTF-32LE"} | {
     "utf-32-be": "UTF-32BE"
 }
 _TEXT = {"ascii", "utf-8", "utf-8-sig"}
-"""Encodings that Spark reads as they are."""
+"""Encodings that Spark reads without a copy."""
 
 
 class FoundFile(NamedTuple):
     """A file that Spark can read."""
 
     name: str
-    """What messages call it."""
+    """Its name in messages."""
     uri: str
-    """Where it is read."""
+    """Where Spark reads it."""
     length: int
-    """Bytes there."""
+    """Its bytes there."""
     form: Form
     is_whole: bool
-    """Whether the form was told by the whole file."""
+    """Whether the whole file was read for its form."""
 
 
 class Copies:
-    """A folder for copies of files that Spark cannot read where they lie; deleted by whoever made it."""
+    """A folder for copies of files that Spark cannot read in place.
+
+    The caller deletes it.
+    """
 
     def __init__(self, spark: SparkSession, folder: str) -> None:
         self.spark = spark
@@ -62,13 +68,13 @@ class Copies:
 
     @classmethod
     def of_this_process(cls, spark: SparkSession) -> Copies:
-        """Return copies on this machine's disk, which are deleted when the process ends."""
+        """Return copies on this machine's disk, deleted when the process ends."""
         folder = tempfile.mkdtemp(prefix="allmrec-import-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         return cls(spark, folder)
 
     def place(self, name: str = "") -> str:
-        """Return a free place for a file; folders in `name` that are partitions (`day=1`) stay."""
+        """Return a free path below the partition folders (`day=1`) of `name`."""
         self._number += 1
         parts = name.split("/")
         folders = [part for part in parts[:-1] if "=" in part]
@@ -76,9 +82,9 @@ class Copies:
         return "/".join([self.folder, str(self._number), *folders, last])
 
     def unpacked(self, name: str, uri: str) -> list[tuple[str, FileStatus]]:
-        """Return (name in the archive, copy) of every file of a zip archive but the hidden ones.
+        """Return (name in the archive, copy) of its visible files.
 
-        Raises InputError where it cannot be unpacked, or is a workbook.
+        Raises InputError where the archive cannot be unpacked, or is a workbook.
         """
         with _explained(name, "a zip archive that cannot be unpacked"):
             members = file_bytes.unpack(self.spark, uri, self.place())
@@ -89,16 +95,16 @@ class Copies:
         return [(member, copy) for member, copy in members if not _HIDDEN.search(member)]
 
     def delete(self) -> None:
-        """Delete the folder with all that is in it, where anything was copied."""
+        """Delete the folder with its content, if anything was copied."""
         if self._number:
             filesystem.delete(self.spark, self.folder)
 
 
 def find(copies: Copies, path: str, asked: Asked, report: Callable[[str], None]) -> list[FoundFile]:
-    """Return the files below a path that hold anything.
+    """Return the files below a path that are not empty.
 
-    Hidden files of a folder are left out, and said. Raises InputError where nothing is there, no file holds
-    anything, or one cannot be read.
+    Hidden files of a folder are skipped and reported. Raises InputError where the path does not exist, all
+    files are empty, or a file cannot be read.
     """
     spark = copies.spark
     root = file_bytes.qualified(spark, path)
@@ -125,13 +131,13 @@ def find(copies: Copies, path: str, asked: Asked, report: Callable[[str], None])
 
 
 def _name(path: str, root: str, status: FileStatus) -> str:
-    """Return what messages call a file: the path as it was given, and what is below."""
+    """Return a file's name in messages: the path, and its rest."""
     below = status.uri.removeprefix(root.rstrip("/"))
     return path.rstrip("/") + below if below else path
 
 
 def _unpacked(copies: Copies, listed: list[tuple[str, FileStatus]]) -> Iterator[tuple[str, FileStatus]]:
-    """Yield the files, and the members of zip archives instead of these."""
+    """Yield the files, with zip archives replaced by their members."""
     for name, status in listed:
         if file_bytes.first_bytes(copies.spark, status.uri, len(ZIP)) != ZIP:
             yield name, status
@@ -141,7 +147,7 @@ def _unpacked(copies: Copies, listed: list[tuple[str, FileStatus]]) -> Iterator[
 
 
 def _found(copies: Copies, name: str, status: FileStatus, num_bytes: int, asked: Asked) -> FoundFile:
-    """Return a file with its form, copied where Spark cannot read it as it is."""
+    """Return a file with its form, copied if Spark cannot read it."""
     spark = copies.spark
     head = file_bytes.first_bytes(spark, status.uri, num_bytes)
     is_whole = status.length <= num_bytes
@@ -166,9 +172,9 @@ def _found(copies: Copies, name: str, status: FileStatus, num_bytes: int, asked:
 
 
 def _java_charset(spark: SparkSession, name: str, form: Form) -> str:
-    """Return Java's name of an encoding; empty where Spark reads it as it is.
+    """Return Java's name of an encoding; empty if Spark needs none.
 
-    Raises InputError where Java has none.
+    Raises InputError where Java lacks the encoding.
     """
     if form.encoding in _TEXT or form.kind in ("parquet", "empty"):
         return ""
@@ -180,7 +186,7 @@ def _java_charset(spark: SparkSession, name: str, form: Form) -> str:
 
 @contextmanager
 def _explained(name: str, what: str) -> Iterator[None]:
-    """Raise InputError, by the file's name, where Java cannot read its bytes."""
+    """Raise InputError, with the file's name, where Java cannot read its bytes."""
     try:
         yield
     except Py4JJavaError as error:

@@ -1,4 +1,4 @@
-"""Lines of text files as a Spark frame, and what Python workers make of the lines of each file."""
+"""Lines of text files as a Spark frame, mapped by Python workers."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from allmrec.data.files.found import FoundFile
 from allmrec.tables.literal_paths import literal
 
 SPLIT_BYTES = 4 << 20
-"""Spark reads no file that is smaller in several tasks (`spark.sql.files.openCostInBytes`)."""
+"""Spark reads a smaller file in one task (`spark.sql.files.openCostInBytes`)."""
 _BATCH = 10_000
 Row = tuple[str | None, ...]
-"""A row of texts that a worker made."""
+"""A worker's row of texts."""
 
 
 def lines_of(spark: SparkSession, files: list[FoundFile], separator: str | None = None) -> DataFrame:
-    """Return (value, _file, _start) of every line: its text, its file, where the part it is in begins.
+    """Return (value, _file, _start) of every line; _start is its part's.
 
     `separator` ends a line in place of a line break.
     """
@@ -34,7 +34,7 @@ def lines_of(spark: SparkSession, files: list[FoundFile], separator: str | None 
 
 
 def in_order(lines: DataFrame, files: list[FoundFile]) -> DataFrame:
-    """Return the lines such that those of one file are in one task, in their order."""
+    """Return the lines, each file's in order in one task."""
     if not any(file.length > SPLIT_BYTES and file.form.compression != "gzip" for file in files):
         return lines
     lines = lines.withColumn("_number", F.monotonically_increasing_id())
@@ -47,9 +47,9 @@ def mapped(
     columns: list[str],
     keeps_path: bool,
 ) -> DataFrame:
-    """Return what `of_file` makes, in Python workers, of each file's lines: rows of texts.
+    """Return the rows that `of_file` makes of each file's lines.
 
-    It is given the file's path with `keeps_path`, else a hash of that, which is a fraction of the bytes.
+    Its first argument is the file's path with `keeps_path`, else a hash of the path, which has fewer bytes.
     """
     file = F.col("_file") if keeps_path else F.xxhash64("_file").cast("string")
     sent = lines.select(F.col("value").cast("binary").alias("value"), file.alias("_file"))
@@ -65,7 +65,7 @@ def _batches(
     num_columns: int,
     of_file: Callable[[str, Iterable[bytes]], Iterator[Row]],
 ) -> Iterator[pa.RecordBatch]:
-    """Yield what `of_file` makes of the lines of each file, in batches."""
+    """Yield in batches the rows of `of_file` for each file."""
 
     def lines() -> Iterator[tuple[bytes, str]]:
         for batch in batches:

@@ -1,6 +1,6 @@
-"""JSON objects, one a line or in a document, and Python's literals of dicts, as texts of the fields wanted.
+"""Wanted fields, as texts, of JSON objects and Python's dict literals.
 
-A document is an array of objects, or objects written over several lines.
+Objects are one a line or in a document: an array of objects, or objects over several lines.
 """
 
 from __future__ import annotations
@@ -16,41 +16,41 @@ from allmrec.errors import InputError
 MAX_OBJECT = 1 << 26
 """Maximum number of characters of an object in a document."""
 LONGEST_NUMBER = 40
-"""Digits up to which a whole number is written out."""
+"""Maximal number of digits of a whole number that is written without an exponent."""
 _LINE_SHOWN = 200
 
 
 class Number(str):
-    """A number as it stands in JSON: also one that no float holds."""
+    """A number as it is written in JSON, of any precision."""
 
 
 class Wanted(NamedTuple):
-    """A value that is asked of every object."""
+    """A value that is looked up in every object."""
 
     field: str
-    """Our column."""
+    """The table's column."""
     name: str
-    """The key that may hold it."""
+    """The key in the object."""
     rule: str
-    """How the column is read (`allmrec.data.values`); it decides which shapes a value may have."""
+    """The rule of the column (`allmrec.data.values`), which decides the allowed types of a value."""
 
 
 class Parsed(NamedTuple):
     """One object."""
 
     values: list[str | None]
-    """One text for each of the wanted values."""
+    """A text for each wanted value."""
     raw: str
-    """The object as JSON; of a line that is none a JSON object with the line."""
+    """The object as JSON. For an unreadable line a JSON object with the line."""
     problem: str | None
-    """Why it cannot be read: not_json, not_utf8, or unparsable_ and the field of a value of a wrong shape."""
+    """Its fault: not_json, not_utf8, or unparsable_ and the field of a value of a wrong type."""
 
 
 _DECODER = json.JSONDecoder(parse_float=Number, parse_int=Number, parse_constant=Number)
 
 
 def of_line(line: bytes, wanted: tuple[Wanted, ...]) -> Parsed | None:
-    """Return the object of a line; None where the line is blank."""
+    """Return the object of a line, or None for a blank line."""
     try:
         text = line.decode().lstrip("\ufeff")
     except UnicodeDecodeError:
@@ -64,7 +64,10 @@ def of_line(line: bytes, wanted: tuple[Wanted, ...]) -> Parsed | None:
 
 
 def decoded(text: str) -> tuple[Any, bool]:
-    """Return (value, True) of a text that is JSON, (value, False) of a Python literal, else (None, False)."""
+    """Return (value, whether it is JSON) of JSON or a Python literal.
+
+    Other texts give (None, False).
+    """
     try:
         return _DECODER.decode(text.strip()), True
     except (ValueError, RecursionError):
@@ -72,10 +75,10 @@ def decoded(text: str) -> tuple[Any, bool]:
 
 
 def of_document(chunks: Iterable[bytes], wanted: tuple[Wanted, ...], name: str) -> Iterator[Parsed]:
-    """Yield the objects of a document; `chunks` are its parts between closing braces, which they lack.
+    """Yield the objects of a document, whose `chunks` end before closing braces.
 
-    Whether the last brace is there, the chunks do not tell: whoever reads the file looks at its end. Raises
-    InputError, by the document's name, where it is broken: what follows cannot be read.
+    The reader of the file checks that the last brace exists, which the chunks do not show. Raises InputError,
+    with the document's name, where it is broken, because the rest is unreadable.
     """
     text = ""
     number = 0
@@ -106,7 +109,7 @@ def _after_separators(text: str) -> str:
 
 
 def _object(text: str) -> tuple[dict[str, Any] | None, int]:
-    """Return the object at the beginning of a text and its end; None where it is not complete."""
+    """Return the object at a text's start and its end, or (None, 0)."""
     try:
         value, end = _DECODER.raw_decode(text)
     except (ValueError, RecursionError):
@@ -140,9 +143,9 @@ def of_object(value: dict[str, Any], raw: str, wanted: tuple[Wanted, ...]) -> Pa
 
 
 def text_of(value: Any, rule: str) -> tuple[str | None, bool]:
-    """Return (text, False), or (None, True) where a value has no shape that the rule reads.
+    """Return (text, False), or (None, True) for an unreadable value.
 
-    Lists stay JSON, which `allmrec.data.values` reads; a whole number is written without a point.
+    Lists stay JSON, which `allmrec.data.values` reads. Whole numbers are written without a point.
     """
     if value is None:
         return None, False
@@ -161,7 +164,7 @@ def text_of(value: Any, rule: str) -> tuple[str | None, bool]:
 
 
 def _number(value: Number) -> str:
-    """Return a number of JSON as its digits where it is whole, else as it stands."""
+    """Return a number of JSON, whole numbers as their digits."""
     if value.isdigit():
         return str(value)
     try:
@@ -173,5 +176,5 @@ def _number(value: Number) -> str:
 
 
 def _rejected(text: str, problem: str, wanted: tuple[Wanted, ...]) -> Parsed:
-    """Return a line that is no object."""
+    """Return the result for a line without an object."""
     return Parsed([None] * len(wanted), json.dumps({"line": text}, ensure_ascii=False), problem)

@@ -1,7 +1,7 @@
-"""Records of CSV lines, read by Python's `csv`: quoted line breaks, quotes by doubling or by backslash.
+"""Records of CSV lines, read by Python's `csv`.
 
-A record that does not fit costs its first line alone: the next line is read anew, so that a quote that is
-never closed swallows nothing.
+A record that does not fit costs only its first line. The next line is read anew, so that a quote that is
+never closed swallows no further record.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 MAX_RECORD = 1 << 22
-"""Maximum number of characters of a record; a longer one counts as an open quote."""
+"""Maximal number of characters of a record. A longer record counts as an open quote."""
 _BACKSLASH = "\\"
 
 
@@ -21,22 +21,23 @@ class Dialect(NamedTuple):
     """How the values of a record are written."""
 
     separator: str = ","
-    """One character where something encloses values; else any text."""
+    """One character if values may be enclosed, else any text."""
     quote: str = '"'
-    """Encloses values; empty: nothing does."""
+    """The character that encloses values; empty: values are never enclosed."""
     escapes: tuple[bool, ...] = (False, True)
-    """Whether a backslash may escape a quote, beside the doubled quote: what is tried, in this order."""
+    """Whether a backslash escapes a quote, beside the doubled quote, as alternatives in order."""
 
     def is_simple(self, line: str) -> bool:
-        """Return whether a line is a record by itself that every CSV reader reads alike."""
+        """Return whether every CSV reader reads the line as one record."""
         return re.fullmatch(self.simple_pattern(), line) is not None
 
     def simple_pattern(self) -> str:
-        """Return the regular expression, of Python and Java, that a simple line matches as a whole.
+        """Return the regular expression (Python, Java) that matches a whole simple line.
 
-        Its values hold no quote and, unless they are enclosed, no separator.
+        Its values have no quote and, unless they are enclosed, no separator.
         """
-        separator, quote = re.escape(self.separator), re.escape(self.quote)
+        separator = re.escape(self.separator)
+        quote = re.escape(self.quote)
         if not quote:
             return r"[\s\S]*"
         backslash = re.escape(_BACKSLASH) if self.escapes[0] else ""
@@ -48,11 +49,11 @@ class Record(NamedTuple):
     """One record."""
 
     fields: list[str] | None
-    """Its values; None: it cannot be read."""
+    """Its values; None if it cannot be read."""
     text: str
-    """Its line, or lines."""
+    """Its lines."""
     problem: str | None
-    """Why it cannot be read: not_csv, not_utf8, nul_character."""
+    """Its fault: not_csv, not_utf8, nul_character."""
 
 
 class _Lines:
@@ -72,16 +73,16 @@ class _Lines:
         return line
 
     def forget(self) -> None:
-        """Let what was read not be read again."""
+        """Discard the lines read so far."""
         self.taken.clear()
 
     def back_to(self, number: int) -> None:
-        """Let all that was read be read again, but for the first `number` lines."""
+        """Push back the lines read so far, except the first `number`."""
         self._again.extendleft(reversed(self.taken[number:]))
         self.taken.clear()
 
     def record(self) -> Iterator[str]:
-        """Yield lines with their ends, at most as many as a record may have."""
+        """Yield lines with ends, up to the maximal record length."""
         size = 0
         for line in self:
             size += len(line) + 1
@@ -91,9 +92,10 @@ class _Lines:
 
 
 def records(lines: Iterable[str], dialect: Dialect, width: int) -> Iterator[Record]:
-    """Yield the records of a file's lines, each of `width` values or with its problem; blank lines are none.
+    """Yield the records of a file's lines, or their problems.
 
-    Bytes that are no UTF-8 are expected as lone surrogates (`errors="surrogateescape"`).
+    A readable record has `width` values. Blank lines are skipped. Bytes that are no UTF-8 are expected as
+    lone surrogates (`errors="surrogateescape"`).
     """
     csv.field_size_limit(MAX_RECORD)
     source = _Lines(lines)
@@ -119,7 +121,7 @@ def _of_fields(fields: list[str], text: str, width: int) -> Record:
 
 
 def _checked(record: Record) -> Record:
-    """Return the record, or one without values where it is no UTF-8."""
+    """Return the record; without values if it is no UTF-8."""
     if record.text.isascii():
         return record
     try:
@@ -131,7 +133,7 @@ def _checked(record: Record) -> Record:
 
 
 def _quoted(source: _Lines, dialect: Dialect, width: int) -> Record:
-    """Return the next record of lines that hold quotes."""
+    """Return the next record of lines with quotes."""
     whole: Record | None = None
     for backslash in dialect.escapes:
         fields = _fields(source, dialect, backslash)
@@ -154,7 +156,7 @@ def _quoted(source: _Lines, dialect: Dialect, width: int) -> Record:
 
 
 def _fields(source: _Lines, dialect: Dialect, backslash: bool) -> list[str] | None:
-    """Return the values of the next record; None where its quotes are wrong or never closed."""
+    """Return the next record's values, or None for wrong quotes."""
     reader = csv.reader(
         source.record(),
         delimiter=dialect.separator,
@@ -169,9 +171,9 @@ def _fields(source: _Lines, dialect: Dialect, backslash: bool) -> list[str] | No
 
 
 def _part(part: str, quote: str) -> str | None:
-    """Return a part of a line that is no good CSV as a value: quotes in pairs are letters of it.
+    """Return a part of a line with stray quotes as a value. Paired quotes belong to it.
 
-    So it is with `"Weird Al" Yankovic`. None where a quote has no partner.
+    An example is `"Weird Al" Yankovic`. Returns None for an unpaired quote.
     """
     if not part.startswith(quote):
         return part

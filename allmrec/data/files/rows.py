@@ -1,6 +1,6 @@
-"""Rows of files of one form as a Spark frame: one column for each of the file's, nothing inferred.
+"""Rows of files of one form as frames of text columns.
 
-Texts keep their literal form (`00123`). Every row that cannot be read has its reason.
+No type is inferred: texts keep their literal form (`00123`). Every unreadable row has its reason.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ class Rows(NamedTuple):
 
     files: list[FoundFile]
     frame: DataFrame
-    """`raw` (the row as JSON), `problem` (why it cannot be read), and a column for each of `columns`."""
+    """`raw` (the row as JSON), `problem` (its fault), and a column for each of `columns`."""
     columns: dict[str, list[tuple[str, str]]]
-    """Our column → (name in the file, column of the frame) of those that may hold it, in order."""
+    """The table's column → (name in the file, column of the frame) of its sources, in order."""
     names: tuple[str, ...]
     """The file's columns, as far as its first rows show them."""
     units: dict[str, str]
-    """Column of the frame → unit of its times, where that is fixed (ns)."""
+    """Column of the frame → fixed unit of its times (ns)."""
 
 
 def rows_of(
     spark: SparkSession, files: list[FoundFile], wanted: tuple[Wanted, ...], footer: Footer | None
 ) -> Rows:
-    """Return the rows of files of one form (of Parquet: with one `footer`).
+    """Return the rows of files of one form.
 
-    Raises InputError where a column that is wanted is there twice, or Spark cannot open a file.
+    Raises InputError where a wanted column occurs twice, or Spark cannot open a file.
     """
     form = files[0].form
     partitions = _partitions(files)
@@ -93,7 +93,7 @@ def _by_name(
 
 
 def _with_raw(frame: DataFrame, names: tuple[str, ...], wanted: tuple[Wanted, ...]) -> DataFrame:
-    """Add `raw`, and `problem` where it is not there."""
+    """Add `raw`, and `problem` if it is missing."""
     ids = {one.name for one in wanted if one.rule == "id"}
     kinds = frame.schema
     raw = json_object(
@@ -116,7 +116,8 @@ def _parquet(
     wanted: tuple[Wanted, ...],
 ) -> DataFrame:
     if footer.nanoseconds:
-        # Read again when a task begins, so it stays: a Delta table, and what we write, has no nanoseconds.
+        # The setting stays, because tasks read it when they begin. Delta tables and our own have no
+        # nanoseconds.
         spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
     try:
         frame = read_parquet(spark, *(file.uri for file in files))
@@ -172,15 +173,15 @@ def _json(
 
 
 def _partitions(files: list[FoundFile]) -> dict[str, None]:
-    """Return the names of the columns that are folders (`day=1/`) of every file."""
+    """Return the names of partition columns, folders (`day=1/`), that all files have."""
     names = [dict.fromkeys(name for name, _ in _PARTITION.findall(file.name)) for file in files]
     return {name: None for name in names[0] if all(name in others for others in names)}
 
 
 def _of_path(path: Column, name: str) -> Column:
-    """Return the value of a partition in the path of a file, which is a URI; null for Hive's none."""
+    """Return a partition's value in the path (URI) of a file. Null for Hive's default."""
     encoded = F.nullif(F.regexp_extract(path, f"/{re.escape(name)}=([^/]*)/", 1), F.lit(""))
-    # The URI is encoded, and so was the value when it became a folder's name. A plus is a letter in both.
+    # The URI is encoded, and the value in the folder's name too. A plus is a letter in both.
     for _ in range(2):
         encoded = F.coalesce(F.try_url_decode(F.replace(encoded, F.lit("+"), F.lit("%2B"))), encoded)
     return F.nullif(encoded, F.lit(_NO_PARTITION))

@@ -1,6 +1,6 @@
-"""Files of other people's formats become the `interactions` and `items` tables.
+"""Importers of other formats into the tables `interactions` and `items`.
 
-`IMPORTERS` names the readers and does not load them, because they need Spark and `allmrec --help` does not.
+`IMPORTERS` names the readers without loading them, because they need Spark and `allmrec --help` does not.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ class Option(NamedTuple):
     name: str
     help: str
     fills: tuple[str, ...]
-    """The tables that its rows go to."""
+    """The tables that its rows are written to."""
     required: bool = True
 
 
 @dataclass(frozen=True)
 class Importer:
-    """A kind of files: the command that imports them, and the function that reads them."""
+    """A kind of files: help, options and reader of its command."""
 
     help: str
     options: tuple[Option, ...]
-    """In the order of the command's help. A list of users (`USERS`) is read alike for every importer."""
+    """In the order of the command's help. A list of users (`USERS`) is the same for every importer."""
     reader: str
     """`module:function` of the reader.
 

@@ -1,4 +1,4 @@
-"""Amazon reviews and metadata in their original files: the forms of 2014, 2018 and 2023."""
+"""Amazon reviews and metadata of 2014, 2018 and 2023."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ _REVIEWS = {
     "event_time": ("unixReviewTime", "timestamp"),
     "rating": ("overall", "rating"),
 }
-"""Our columns → those of the releases. Since 2023 the parent is the item: its variants share the metadata."""
+"""The tables' columns → those of the releases.
+
+Since 2023 the parent is the item, because its variants share the metadata.
+"""
 _METADATA = {
     "item_id": ("parent_asin", "asin"),
     "title": ("title",),
@@ -37,10 +40,10 @@ def read_amazon(
     report: Callable[[str], None] = print,
     copies: Copies | None = None,
 ) -> tuple[DataFrame | None, DataFrame]:
-    """Return (interactions, items) of a review file and its metadata file, compressed or not.
+    """Return (interactions, items) of a review file and its metadata file.
 
-    Interactions are None without reviews. Rows carry `raw` and `problem`. Raises InputError where a file is
-    missing or of no release, or metadata is not given: without titles nothing can be recommended by text.
+    Interactions are None without reviews. Rows have `raw` and `problem`. Raises InputError where a file is
+    missing or of another release, or metadata is not given, because items need titles.
     """
     if metadata is None:
         raise InputError(
@@ -58,7 +61,7 @@ def read_amazon(
 
 
 def _of_2023(items: DataFrame) -> DataFrame:
-    """Return the items with what the release of 2023 has beside: features in the description, a category."""
+    """Return the items with features and category of 2023 merged in."""
     description = F.nullif(F.concat_ws(" ", F.nullif(F.col("features"), F.lit("")), "description"), F.lit(""))
     has_path = F.coalesce(F.size("categories") > 0, F.lit(False))
     categories = F.when(has_path | F.col("main_category").isNull(), F.col("categories")).otherwise(

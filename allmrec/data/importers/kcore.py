@@ -1,4 +1,4 @@
-"""The k-core of the interactions: users and items with few interactions are left out, round after round."""
+"""The k-core of the interactions: rounds that drop rare users and items."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pyspark.sql import functions as F
 
 
 def k_core(interactions: DataFrame, k: int) -> DataFrame:
-    """Return the largest part of `interactions` in which every user and every item has at least `k` rows.
+    """Return the largest part whose users and items have `k` rows.
 
-    That is all of it for k ≤ 1. The result is unique: it does not depend on the order in which rows are
-    dropped. Each round shuffles pairs of ids only.
+    For k ≤ 1 that is all of it. The result is unique: it does not depend on the order in which rows are
+    dropped. Each round shuffles only pairs of ids.
     """
     if k <= 1:
         return interactions
@@ -26,10 +26,11 @@ def k_core(interactions: DataFrame, k: int) -> DataFrame:
         for side in ("item_id", "user_id"):
             totals = smaller.groupBy(side).agg(F.sum("num_rows").alias("total"))
             smaller = smaller.join(totals.where(F.col("total") >= k).select(side), side, "left_semi")
-        # One checkpoint per round: the plan would double with each.
+        # One checkpoint per round, because the plan would double with each.
         smaller = smaller.localCheckpoint()
         pairs.unpersist()
-        num_pairs_before, num_pairs = num_pairs, smaller.count()
+        num_pairs_before = num_pairs
+        num_pairs = smaller.count()
         pairs = smaller
         if num_pairs == num_pairs_before:
             return interactions.join(pairs.select("user_id", "item_id"), ["user_id", "item_id"], "left_semi")

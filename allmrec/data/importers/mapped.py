@@ -1,4 +1,4 @@
-"""CSV, JSON, Parquet and Delta of any shop, by a mapping of columns (`importing.columns`)."""
+"""Files of any shop by a mapping of columns (`importing.columns`)."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def read_files(
     report: Callable[[str], None] = print,
     copies: Copies | None = None,
 ) -> tuple[DataFrame, DataFrame]:
-    """Return (interactions, items) as they are in two files or folders, in the types of their tables.
+    """Return (interactions, items) of two files or folders.
 
-    Both carry `raw` and `problem`. What the files are, their content tells, and `report` is told. Files that
-    Spark cannot read where they lie are copied into `copies`, by default on this machine's disk. Where the
-    interactions have an order but no time, they get synthetic times, and `report` says so. Raises InputError
-    and TableError as `read_table` does.
+    Both have `raw` and `problem`. The content decides the form of each file, which is reported. Files that
+    Spark cannot read at their place are copied into `copies`, by default on this machine's disk. Interactions
+    with an order but no time get synthetic times, which is reported. Raises InputError and TableError as
+    `read_table` does.
     """
     copies = copies or Copies.of_this_process(spark)
     mapping = config.columns.model_dump()
@@ -48,9 +48,9 @@ def read_users(
     report: Callable[[str], None] = print,
     copies: Copies | None = None,
 ) -> DataFrame:
-    """Return (user_id) of a file of users, each once and none blank; `report` is told what is left out.
+    """Return (user_id) of a file of users, distinct and not blank.
 
-    Raises InputError and TableError as `read_table` does.
+    Other rows are reported. Raises InputError and TableError as `read_table` does.
     """
     copies = copies or Copies.of_this_process(spark)
     mapping = config.columns.model_dump()
@@ -66,7 +66,7 @@ def read_users(
 
 
 def _with_synthetic_times(log: DataFrame) -> DataFrame:
-    """Return the interactions with a time where there is a `position`, which is read where no time is."""
+    """Return the interactions with times from `position`, which replaces a missing time."""
     time = time_of(F.col("position"))
     is_too_large = F.col("position").isNotNull() & time.isNull()
     return log.withColumns(

@@ -1,4 +1,4 @@
-"""MovieLens as GroupLens publishes it: 100k (`u.data`, `u.item`), 1M and 10M (`::`), and the CSV releases."""
+"""MovieLens releases of GroupLens: 100k (`u.data`), 1M and 10M (`::`), CSV."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _RELEASES = {
     ("ratings.dat", "movies.dat"): ("::", _RATINGS, "::", _MOVIES),
     ("ratings.csv", "movies.csv"): (",", None, ",", None),
 }
-"""Files of ratings and of movies → (separator, columns) of each; None: its header says them."""
+"""Files of ratings and of movies → (separator, columns) of each. None: in the header."""
 _LOG = {"user_id": ("userId",), "item_id": ("movieId",), "event_time": ("timestamp",), "rating": ("rating",)}
 _CATALOGUE = {"item_id": ("movieId",), "title": ("title",)}
 _ADVICE = "give a release as it was published"
@@ -40,10 +40,10 @@ def read_movielens(
     report: Callable[[str], None] = print,
     copies: Copies | None = None,
 ) -> tuple[DataFrame, DataFrame]:
-    """Return (interactions, items) of a MovieLens folder or zip archive, with `raw` and `problem`.
+    """Return (interactions, items) of a MovieLens folder or zip archive.
 
-    Which release it is, its file names tell. Titles keep their year ("Toy Story (1995)"), genres become the
-    categories. Raises InputError where no release is there.
+    Rows have `raw` and `problem`. File names decide the release. Titles keep their year ("Toy Story (1995)"),
+    genres become the categories. Raises InputError where no release is found.
     """
     copies = copies or Copies.of_this_process(spark)
     paths = _paths(copies, folder)
@@ -67,9 +67,9 @@ def read_movielens(
 
 
 def _paths(copies: Copies, folder: str) -> dict[str, str]:
-    """Return the path of every file of a folder or a zip archive by its name.
+    """Return name → path of a folder's or archive's files.
 
-    Raises InputError where nothing is there.
+    Raises InputError where the path does not exist.
     """
     spark = copies.spark
     root = file_bytes.qualified(spark, folder)
@@ -84,7 +84,7 @@ def _paths(copies: Copies, folder: str) -> dict[str, str]:
 def _rules(
     spark: SparkSession, path: str, separator: str, names: tuple[str, ...] | None, config: ImportingConfig
 ) -> ImportingConfig:
-    """Return how a file of a release is read: older ones are not in UTF-8."""
+    """Return the rules for a file of a release. Older files are not in UTF-8."""
     header = {} if names is None else {"interactions": names, "items": names}
     csv = CsvConfig.model_validate(
         {
@@ -98,7 +98,7 @@ def _rules(
 
 
 def _encoding(spark: SparkSession, path: str) -> str:
-    """Return utf-8, or iso-8859-1 where the file begins with what is no UTF-8."""
+    """Return utf-8, or iso-8859-1 if the file's beginning is no UTF-8."""
     head = file_bytes.first_bytes(spark, file_bytes.qualified(spark, path), HEAD)
     try:
         head.decode()
@@ -109,7 +109,7 @@ def _encoding(spark: SparkSession, path: str) -> str:
 
 
 def _with_genres(items: DataFrame) -> DataFrame:
-    """Return the items with their genres, joined by `|` or flags, as the array `categories`."""
+    """Return the items with the array `categories`, from genres or their flags."""
     genres = F.split(F.nullif(F.col("genres"), F.lit("(no genres listed)")), r"\|")
     flagged = F.array_compact(
         F.array(*(F.when(F.trim(flag) == "1", genre) for flag, genre in zip(_FLAGS, GENRES, strict=True)))

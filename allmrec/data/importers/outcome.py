@@ -1,4 +1,4 @@
-"""What an import says of the rows that it read: how many are good, examples of the others, times and ids."""
+"""The outcome of an import: good and rejected rows, times and ids."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 EXAMPLE_CHARACTERS = 200
-"""How much of a rejected row is shown."""
+"""How many characters of a rejected row are shown."""
 _NUM_IDS = 3
 _REPEATS = ("exact_duplicate", "repeated_key", "duplicate_item_id")
 """Reasons that need no example."""
 _ADVICE = {
-    "not_csv": "a row of another width, or with an open quote; importing.csv says how values are written",
+    "not_csv": "a row of another width, or with an open quote; importing.csv sets the form of values",
     "not_utf8": "importing.csv.encoding names another encoding, such as windows-1252",
     "unparsable_time": "importing.time_format names another format, such as %Y%m%d",
     "rating_out_of_range": "importing.rating_range",
     "null_user_id": "importing.null_words are read as nothing",
     "null_item_id": "importing.null_words are read as nothing",
 }
-"""Reason → what to look at."""
+"""Reason → settings to check."""
 
 
 class Rejected(NamedTuple):
@@ -30,15 +30,15 @@ class Rejected(NamedTuple):
     reason: str
     number: int
     example: str
-    """One of them, as it was read."""
+    """One of the rows, as it was read."""
 
 
 class Outcome(NamedTuple):
-    """What became of the rows of a file."""
+    """Good and rejected rows of a file."""
 
     num_good: int
     rejected: list[Rejected]
-    """By reason."""
+    """In the order of the reasons."""
 
     @property
     def num_read(self) -> int:
@@ -58,7 +58,7 @@ class Outcome(NamedTuple):
         return cls(sum(good), sorted(rejected))
 
     def examples(self) -> list[str]:
-        """Return a line for every reason that a person has to look at."""
+        """Return a line for every reason that needs a look."""
         lines = []
         for one in self.rejected:
             advice = f" ({_ADVICE[one.reason]})" if one.reason in _ADVICE else ""
@@ -68,7 +68,7 @@ class Outcome(NamedTuple):
 
 
 def said_of_ids(rows: DataFrame, known: DataFrame) -> str:
-    """Return examples of item ids of a log and of the catalogue that they are not in."""
+    """Return examples of a log's unknown item ids and the known ones."""
     unknown = rows.where("reason = 'item_not_in_catalogue'")
     sides = []
     for ids in (unknown, known):
@@ -78,9 +78,9 @@ def said_of_ids(rows: DataFrame, known: DataFrame) -> str:
 
 
 def said_of_times(good: DataFrame, num_good: int, report: Callable[[str], None]) -> int:
-    """Say between which times the good interactions lie and how many are tied, and return the latter.
+    """Report first and last time and the number of tied events. Return that number.
 
-    An event is tied where its user has another item at the same time: the order of both is not known.
+    An event is tied if its user has another item at the same time, so that the order of the two is unknown.
     """
     midnight = F.date_trunc("DAY", F.min("event_time"))
     moments = good.groupBy("user_id", "event_time").agg(
@@ -99,6 +99,6 @@ def said_of_times(good: DataFrame, num_good: int, report: Callable[[str], None])
     if num_tied:
         report(
             f"interactions: {num_tied:,} of {num_good:,} have the time of another item of their user, so "
-            "their order is not known: user sequences order them by a hash"
+            "their order is unknown: user sequences order them by a hash"
         )
     return int(num_tied)

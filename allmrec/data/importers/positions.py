@@ -1,4 +1,4 @@
-"""Synthetic times of interactions that have an order and no time."""
+"""Synthetic times of interactions with an order but no time."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 FIRST_DAY = "2000-01-01"
-"""The day (UTC) that begins at position 0."""
+"""The day (UTC) whose midnight is position 0."""
 SAID = f"an order without times: synthetic times from {FIRST_DAY} UTC, one minute a position"
 MINUTES_BELOW = 10_000_000
-"""Positions below it are a minute apart, up to January 2019. Later ones are a microsecond apart, so that the
-rows of a long log, and Unix times that are taken for an order, lie before today."""
+"""Earlier positions are a minute apart, up to January 2019. Later ones are a microsecond apart.
+
+Long logs, and Unix times that are taken for an order, are then before today.
+"""
 POSITIONS_BELOW = 10**14
-"""A position from this one on would lie after today."""
+"""A position from this one on would be after today."""
 _MINUTE = 60_000_000
 
 
 def time_of(position: Column) -> Column:
-    """Return the time for each position (double); null for one that is too large, negative or no number.
+    """Return the time of each position (double); null for an invalid one.
 
-    The same position has the same time in every import.
+    Too large and negative positions are invalid. A position has the same time in every import.
     """
     is_known = (position >= 0) & (position < POSITIONS_BELOW)
     micros = F.when(position < MINUTES_BELOW, position * _MINUTE).otherwise(

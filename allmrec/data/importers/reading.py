@@ -1,4 +1,4 @@
-"""Rows of files as rows of a table: which column holds what, and what was guessed, said."""
+"""Rows of files as rows of a table."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ class Field(NamedTuple):
     """A value that is read of every row."""
 
     name: str
-    """Our column, or a name for a value that becomes part of one."""
+    """The table's column, or the name of a value that becomes part of one."""
     names: tuple[str, ...]
-    """Columns of the file that may hold it: row by row the first that is not null counts."""
+    """The file's columns that may have it. In each row the first that is not null counts."""
     rule: str
-    """How it is read (`allmrec.data.values`)."""
+    """The rule that reads it (`allmrec.data.values`)."""
 
 
 class Task(NamedTuple):
-    """What is read from which path."""
+    """A path, and the fields to read from it."""
 
     path: str
     table: str
@@ -54,9 +54,9 @@ class Task(NamedTuple):
     rules: ImportingConfig
     report: Callable[[str], None]
     advice: str = "name yours by --set importing.columns.{field}='[...]'"
-    """What to do where no column holds a field."""
+    """Advice if no column has a field."""
     either: tuple[str, str] = ("", "")
-    """Of two fields the second is read where no column holds the first."""
+    """Two fields: the second is read if no column has the first."""
 
 
 def fields_of(
@@ -64,17 +64,18 @@ def fields_of(
     mapping: Mapping[str, tuple[str, ...]],
     more: Mapping[str, tuple[tuple[str, ...], str]] | None = None,
 ) -> tuple[Field, ...]:
-    """Return the fields of a table, by a mapping from its columns; `more` has (names, rule) of others."""
+    """Return the fields of a table by a mapping. `more` has (names, rule) of others."""
     own = (Field(name, mapping.get(name, ()), RULES[name]) for name in TABLES[table].schema.fieldNames())
     return (*own, *(Field(name, names, rule) for name, (names, rule) in (more or {}).items()))
 
 
 def read_table(copies: Copies, task: Task) -> DataFrame:
-    """Return the rows below a path with the task's fields, `raw` and `problem`.
+    """Return the rows below a path: fields, `raw` and `problem`.
 
-    A path is a file or a folder of CSV, JSON, Parquet or Delta; files may differ in form and in columns. What
-    a file is taken for is reported. Raises InputError, by the file's name, where one cannot be read, a column
-    is missing, or has a type that is not read as its field; TableError where a Delta folder cannot be read.
+    A path is a file or a folder of CSV, JSON, Parquet or Delta; files may differ in form and in columns. The
+    recognised form of each file is reported. Raises InputError, with the file's name, where a file cannot be
+    read, or a column is missing or has a type that its field cannot be read from; TableError where a Delta
+    folder cannot be read.
     """
     frames = []
     for rows in _groups(copies, task):
@@ -86,7 +87,7 @@ def read_table(copies: Copies, task: Task) -> DataFrame:
 
 
 def _groups(copies: Copies, task: Task) -> Iterator[Rows]:
-    """Yield the rows of the files below a path, those of one form together."""
+    """Yield the rows of the files below a path, grouped by form."""
     spark = copies.spark
     wanted = tuple(Wanted(field.name, name, field.rule) for field in task.fields for name in field.names)
     root = file_bytes.qualified(spark, task.path)
@@ -108,7 +109,7 @@ def _groups(copies: Copies, task: Task) -> Iterator[Rows]:
 
 
 def _require(rows: Rows, task: Task) -> None:
-    """Raise InputError where no column holds a field that must be there."""
+    """Raise InputError where no column has a required field."""
     for field in REQUIRED[task.table]:
         alternatives = (field, task.either[1]) if field == task.either[0] else (field,)
         if not any(_is_there(rows, one) for one in alternatives):
@@ -122,7 +123,10 @@ def _require(rows: Rows, task: Task) -> None:
 
 
 def _is_there(rows: Rows, field: str) -> bool:
-    """Return whether a column holds a field; of JSON the rows are asked where its beginning does not say."""
+    """Return whether a column has a field.
+
+    The rows of JSON are searched if its beginning lacks the field.
+    """
     columns = rows.columns.get(field, [])
     if rows.files[0].form.kind not in ("json", "json_lines"):
         return bool(columns)
@@ -137,20 +141,23 @@ def _is_there(rows: Rows, field: str) -> bool:
 
 
 def _is_read(rows: Rows, field: Field, task: Task) -> bool:
-    """Return whether a field is read: not where it stands for another one that is there."""
+    """Return whether a field is read; alternatives only for missing fields."""
     return field.name != task.either[1] or not _is_there(rows, task.either[0])
 
 
 def _if_headless(rows: Rows, task: Task) -> str:
-    """Return what to do where the first line of a CSV file may be none of names."""
+    """Return advice for a CSV file that may lack a header."""
     is_csv = rows.files[0].form.kind == "csv"
     if not is_csv or any(rows.columns.values()):
         return ""
-    return f"; where line 1 is no header, name the columns by importing.csv.header.{task.table}"
+    return f"; if line 1 is no header, name the columns by importing.csv.header.{task.table}"
 
 
 def _typed(rows: Rows, fields: list[Field], task: Task) -> DataFrame:
-    """Return the task's fields in our types, null where they are not among `fields`; `raw` and `problem`."""
+    """Return the task's fields in the table's types, with `raw` and `problem`.
+
+    Fields that are not in `fields` are null.
+    """
     kinds = {field.name: field.dataType for field in rows.frame.schema}
     values: list[Column] = []
     faults: list[Column] = []
@@ -178,7 +185,7 @@ def _typed(rows: Rows, fields: list[Field], task: Task) -> DataFrame:
 
 
 def _first(reads: list[Read]) -> Read:
-    """Return, row by row, the first column that holds anything."""
+    """Return, row by row, the first column with a value."""
     value = F.coalesce(*(read.value for read in reads))
     fault = reads[-1].fault
     for read in reversed(reads[:-1]):
@@ -187,7 +194,7 @@ def _first(reads: list[Read]) -> Read:
 
 
 def _said(rows: Rows, fields: list[Field], task: Task) -> str:
-    """Return in one line what files were taken for, and which column is read as what."""
+    """Return a line about the form of the files and their columns."""
     files = rows.files
     place = files[0].name if len(files) == 1 else f"{task.path}: {len(files):,} files such as {files[0].name}"
     columns = []
@@ -206,7 +213,7 @@ def _form_said(rows: Rows) -> str:
 
 
 def _times_said(rows: Rows, field: Field, task: Task) -> str:
-    """Return how the times of a field are read."""
+    """Return in words how the times of a field are read."""
     if field.name == "position":
         return f" ({SAID})"
     if field.rule != "time":

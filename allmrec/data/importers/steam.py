@@ -1,4 +1,4 @@
-"""Steam reviews and games: the release of 2018 (Python literals) and the CSV files that Kaggle has."""
+"""Steam reviews and games: the release of 2018 and Kaggle's CSV files."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def read_steam(
     report: Callable[[str], None] = print,
     copies: Copies | None = None,
 ) -> tuple[DataFrame, DataFrame]:
-    """Return (interactions, items) of a file of reviews and one of games, with `raw` and `problem`.
+    """Return (interactions, items) of files of reviews and games.
 
-    A review that recommends the game has the rating 1, one that does not has 0, and one that does not say has
-    none: `sequences.min_rating: 1` leaves out games that a user advises against. Raises InputError where a
-    file is missing or of no release.
+    Rows have `raw` and `problem`. The rating is 1 for a review that recommends the game, 0 for one that
+    advises against it, else null: `sequences.min_rating: 1` drops games that a user advises against. Raises
+    InputError where a file is missing or of another release.
     """
     copies = copies or Copies.of_this_process(spark)
     fields = fields_of("interactions", _REVIEWS, _RECOMMENDED)

@@ -1,6 +1,6 @@
-"""From what a reader returned to rows of `interactions`, `items` and `rejected_rows`.
+"""Rows of a reader, merged into `interactions`, `items` and `rejected_rows`.
 
-The same import a second time changes nothing.
+Repeating an import changes nothing.
 """
 
 from __future__ import annotations
@@ -34,14 +34,13 @@ def import_into(
     report: Callable[[str], None] = print,
     paths: Mapping[str, str] | None = None,
 ) -> dict[str, int]:
-    """Merge what a reader of this package returned into the tables and return the counts.
+    """Merge a reader's rows into the tables and return the counts.
 
-    Everything is read and checked before anything is written. Counts: `interactions_read`,
-    `interactions_good`, `interactions_written`, the same of items, `rejected_<table>_<reason>`,
-    `interactions_tied`, `below_min_rating`, `outside_k_core`. `now` is the time of the import, the present by
-    default; `paths` has the file of each table, for messages. Raises InputError where a file cannot be read
-    to its end, or holds no good row at all; the tables are then as they were. Raises TableError where a table
-    cannot be read or written.
+    All rows are read and checked before any is written. Counts: `interactions_read`, `interactions_good`,
+    `interactions_written`, the same of items, `rejected_<table>_<reason>`, `interactions_tied`,
+    `below_min_rating`, `outside_k_core`. `now` is the time of the import, by default the present; `paths` has
+    the file of each table, for messages. Raises InputError where a file cannot be read completely, or has no
+    good row; the tables are then unchanged. Raises TableError where a table cannot be read or written.
     """
     now = now or dt.datetime.now(dt.timezone.utc)
     counts: dict[str, int] = {}
@@ -67,14 +66,14 @@ def import_into(
         counts["items_written"] = tables.merge("items", good_items)
         if good is not None:
             counts["interactions_written"] = tables.merge("interactions", good)
-        # Also where nothing is rejected, so that whoever looks for rejected rows finds a table that says so.
+        # The table is created also without rejected rows, so that it can be read.
         tables.create("rejected_rows")
         merge_rejected(tables, rejected, "import", run_id, now)
     return counts
 
 
 def _known_items(tables: Tables, good_items: DataFrame) -> DataFrame:
-    """Return (item_id) of what the table `items` has and of what is about to be imported."""
+    """Return (item_id) of the table `items` and of the items to import."""
     known = good_items.select("item_id")
     return known.union(tables.read("items").select("item_id")) if tables.exists("items") else known
 
@@ -82,9 +81,9 @@ def _known_items(tables: Tables, good_items: DataFrame) -> DataFrame:
 def _tagged_interactions(
     interactions: DataFrame, known: DataFrame, config: ImportingConfig, now: dt.datetime
 ) -> DataFrame:
-    """Return the tagged interactions, at most one good row per key of the table.
+    """Return the tagged interactions, one good row per key.
 
-    Of good rows with the same user, item, time and event type the one with the highest rating stays; the
+    Of good rows with the same user, item, time and event type the row with the highest rating stays; the
     others are `repeated_key`.
     """
     rows = events.tagged(interactions, known, config.rating_range, now)
@@ -100,9 +99,9 @@ def _count(
     path: str,
     known: DataFrame | None = None,
 ) -> None:
-    """Read all tagged rows once, add and report their counts, with an example of each reason.
+    """Count and report all tagged rows in one pass.
 
-    `known` is the catalogue that the rows' items should be in. Raises InputError where no row is good.
+    `known` is the catalogue of the rows' items. Raises InputError where no row is good.
     """
     outcome = Outcome.of(rows)
     counts[f"{table}_read"] = outcome.num_read
@@ -128,7 +127,7 @@ def _count(
 
 
 def _chosen(good: DataFrame, config: ImportingConfig, counts: dict[str, int]) -> DataFrame:
-    """Leave out what the settings do not want, low ratings and what is outside the k-core, and count it.
+    """Drop low ratings and rows outside the k-core, and count them.
 
     Raises InputError where the k-core is empty.
     """
@@ -136,7 +135,8 @@ def _chosen(good: DataFrame, config: ImportingConfig, counts: dict[str, int]) ->
     if config.min_rating is not None:
         good = good.where(F.col("rating").isNull() | (F.col("rating") >= config.min_rating))
         num_high = good.count()
-        counts["below_min_rating"], num_rows = num_rows - num_high, num_high
+        counts["below_min_rating"] = num_rows - num_high
+        num_rows = num_high
     if config.k_core > 1:
         good = k_core(good, config.k_core)
         num_core = good.count()
