@@ -1,7 +1,8 @@
-"""Asking a frozen LLM: prompts as token ids and positions, packing, multi-item scoring, decoding.
+"""Requests to a frozen LLM: prompts, packing, multi-item scoring, decoding.
 
-It knows neither the model bundle nor the collaborative-filtering model: soft tokens come in as vectors.
+This room uses neither the model bundle nor the collaborative-filtering model; soft tokens are given as
+vectors.
 
-Modules import `transformers`, not names from it. The package loads the module of a name at its first use.
-That takes as long as importing torch, and most processes of a night load no model.
+Modules import `transformers`, not names from it, so that a submodule is loaded at its first use. That takes
+as long as importing torch, and most processes of a night load no model.
 """

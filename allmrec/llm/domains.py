@@ -1,4 +1,4 @@
-"""The words that a prompt uses for a domain: data, no logic."""
+"""The words of a prompt by domain."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ class Domain:
     """The words of one domain."""
 
     verb_past: str
-    """In "This user has <verb_past> …", say "bought"."""
+    """For "This user has <verb_past> …", such as "bought"."""
     verb: str
-    """In "… for this user to <verb> next", say "buy"."""
+    """For "… for this user to <verb> next", such as "buy"."""
     noun: str
-    """In "Recommend one next <noun>", say "item"."""
+    """For "Recommend one next <noun>", such as "item"."""
     together: str
-    """What opens a prompt of the layout `no_list`."""
+    """The beginning of a prompt of the layout `no_list`."""
 
 
 DOMAINS: dict[str, Domain] = {

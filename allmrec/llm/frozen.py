@@ -1,4 +1,4 @@
-"""The frozen LLM: any Hugging Face causal LM, token embeddings in and scores of the next token out."""
+"""The frozen LLM: any Hugging Face causal LM, from embeddings to scores."""
 
 from __future__ import annotations
 
@@ -19,24 +19,27 @@ from allmrec.llm.refusal import refusing, unusable
 from allmrec.llm.weight_files import weight_hash_of
 
 UNLIMITED_POSITIONS = 1 << 30
-"""Stands for "no limit" where a model names none."""
+"""The limit of models without one."""
 PROBE = ("Bought together: a", " b c d", " e f g")
-"""A prompt and two answers, by which multi-item scoring is checked."""
+"""A prompt and two answers for the check of multi-item scoring."""
 
 
 class FrozenLLM:
-    """A causal LM in eval mode whose parameters take no gradient, while its input embeddings do.
+    """A causal LM in eval mode with frozen parameters.
 
-    `model` is any `PreTrainedModel` with a language-model head; `name` and `weight_hash` say which one it is.
-    H is its width, V the size of its vocabulary.
+    Its input embeddings take gradients. `model` is any `PreTrainedModel` with a language-model head; `name`
+    and `weight_hash` identify it. H is its width, V the size of its vocabulary.
     """
 
     def __init__(self, model: Any, tokenizer: Any, name: str, weight_hash: str) -> None:
         self.model = model.eval().requires_grad_(False)
-        self.tokenizer, self.name, self.weight_hash = tokenizer, name, weight_hash
+        self.tokenizer = tokenizer
+        self.name = name
+        self.weight_hash = weight_hash
         self.device: torch.device = model.device
         self.dtype: torch.dtype = model.dtype
-        self._embedding, self._head = model.get_input_embeddings(), model.get_output_embeddings()
+        self._embedding = model.get_input_embeddings()
+        self._head = model.get_output_embeddings()
         self.width: int = self._embedding.embedding_dim
         self.vocab_size: int = self._head.weight.shape[0]
         limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
@@ -48,12 +51,13 @@ class FrozenLLM:
 
     @classmethod
     def load(cls, settings: LLMConfig, report: Callable[[str], None] = lambda line: None) -> FrozenLLM:
-        """Load the LLM that `settings` names.
+        """Load the LLM of `settings`.
 
-        Raises SetupError where it is missing, has no safetensors, is not whole, cannot be loaded, or does not
-        score several answers in one pass exactly.
+        Raises SetupError where it is missing, has no safetensors, is incomplete, cannot be loaded, or does
+        not score several answers in one pass exactly.
         """
-        folder, name = model_folder(settings, report), settings.model
+        folder = model_folder(settings, report)
+        name = settings.model
         weight_hash = weight_hash_of(folder, settings)
         device = device_of(settings)
         model, tokenizer = load_folder(folder, name, device, _dtype(settings.dtype, device), report)
@@ -64,23 +68,24 @@ class FrozenLLM:
 
     @cached_property
     def bos_ids(self) -> list[int]:
-        """What the tokenizer puts before a text by default."""
-        plain, default = self.tokenise("a"), self.tokenizer("a")["input_ids"]
+        """The ids that the tokenizer puts before a text by default."""
+        plain = self.tokenise("a")
+        default = self.tokenizer("a")["input_ids"]
         return default[: default.index(plain[0])]
 
     @cached_property
     def token_norm(self) -> float:
-        """Mean L2 norm of the token embeddings (rows of zeros, such as padding, left out)."""
+        """Mean L2 norm of the token embeddings that are not zero."""
         norms = torch.linalg.vector_norm(self._embedding.weight.float(), dim=1)
         return float(norms[norms > 0].mean())
 
     def tokenise(self, text: str) -> list[int]:
-        """Return the ids of `text` as plain text: never a special or added token, whatever the text says."""
+        """Return the ids of `text` as plain text, without special tokens."""
         ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         added = set(self._added_tokens.values())
         if added.isdisjoint(ids):
             return ids
-        # `split_special_tokens` misses added tokens that are not marked special: their text is cut inside.
+        # `split_special_tokens` misses added tokens that are not marked special. Their text is cut inside.
         for content in sorted(self._added_tokens, key=len, reverse=True):
             start = text.find(content)
             if start >= 0 and len(content) > 1:
@@ -88,7 +93,7 @@ class FrozenLLM:
         return [token_id for token_id in ids if token_id not in added]
 
     def text(self, ids: Sequence[int]) -> str:
-        """Return the text of token ids; of a tokenizer of bytes it is what `tokenise` was given."""
+        """Return the text of token ids; a tokenizer of bytes inverts `tokenise`."""
         decoded = self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return str(decoded)
 
@@ -102,9 +107,10 @@ class FrozenLLM:
         return int(self.model.config.get_text_config().num_hidden_layers)
 
     def states_of_layer(self, ids_BT: Tensor, layer: int) -> Tensor:
-        """Return the hidden states [B, T, H] after a layer (from 1), in the LLM's dtype.
+        """Return the hidden states [B, T, H] after a layer (from 1).
 
-        `ids_BT` are token ids [B, T] int64, padded on the right: every token looks at those before it alone.
+        They have the LLM's dtype. `ids_BT` are token ids [B, T] int64, padded on the right, because every
+        token sees only earlier ones.
         """
         output = self.model.base_model(input_ids=ids_BT, output_hidden_states=True, use_cache=False)
         return output.hidden_states[layer]
@@ -118,8 +124,8 @@ class FrozenLLM:
         | mask_B1TT | [B, 1, T, T] in the LLM's dtype, added to the attention scores |
         | position_ids_BT | [B, T] int64, from 0 |
 
-        In the mask, 0 lets a token (third axis) see another one (fourth axis); the dtype's lowest value does
-        not.
+        In the mask, 0 lets a token (third axis) see another one (fourth axis); the dtype's lowest value hides
+        it.
         """
         output = self.model.base_model(
             inputs_embeds=inputs_embeds_BTH,
@@ -136,10 +142,10 @@ class FrozenLLM:
     def generate(
         self, inputs_embeds_1TH: Tensor, max_new_tokens: int, repetition_penalty: float = 1.0
     ) -> list[int]:
-        """Return the greedy continuation of one prompt given as embeddings [1, T, H].
+        """Return the greedy continuation of a prompt (embeddings [1, T, H]).
 
         The result is the new token ids, at most `max_new_tokens`. The penalty (Keskar et al. 2019) divides
-        the logits of those that were written before.
+        the logits of tokens that were written before.
         """
         settings = transformers.GenerationConfig(
             max_new_tokens=max_new_tokens,
@@ -156,13 +162,14 @@ class FrozenLLM:
 
     @torch.inference_mode()
     def check_multi_item(self) -> None:
-        """Raise SetupError where two answers in one row are scored otherwise than each by itself.
+        """Raise SetupError where two answers in one row change their scores.
 
-        Some models ignore a 4-D mask or position ids (ALiBi), or change logits after the head; their scores
-        would be silently wrong.
+        Some models ignore a 4-D mask or position ids (ALiBi), or change logits after the head. Their scores
+        would be wrong without an error.
         """
         prompt, first, second = (self.tokenise(text) for text in PROBE)
-        start, end = len(prompt), len(prompt) + len(first)
+        start = len(prompt)
+        end = len(prompt) + len(first)
         embeddings = self.token_embeddings(torch.tensor([[*prompt, *first, *second]], device=self.device))
         without_first = torch.cat([embeddings[:, :start], embeddings[:, end:]], dim=1)
         alone = self.model(inputs_embeds=without_first).logits[0, -1]
@@ -173,7 +180,7 @@ class FrozenLLM:
         packed = self._logits_beside(embeddings, start, end)
         error, unmasked = ((one - alone.float()).abs().max().item() for one in (packed, causal.float()))
         exact = self.dtype == torch.float32
-        # In 16 bits rounding hides small errors: there the error is measured against that without a mask.
+        # In 16 bits rounding hides small errors, so that the error is compared with that without a mask.
         tolerance = 1e-3 * max(1.0, alone.abs().max().item()) if exact else 0.3 * unmasked
         if not error <= tolerance:
             raise SetupError(
@@ -182,10 +189,10 @@ class FrozenLLM:
             )
 
     def _logits_beside(self, embeddings_1TH: Tensor, start: int, end: int) -> Tensor:
-        """Return the logits [V] float32 after the last token, with the tokens in [start, end) hidden from it.
+        """Return the last token's logits [V] float32, without tokens [start, end).
 
-        What follows them takes positions from `start` on, as if they were not there. The logits are infinite
-        where the architecture takes no position ids at all.
+        Later tokens take positions from `start` on, as if the hidden ones were missing. The logits are
+        infinite if the architecture takes no position ids.
         """
         length = embeddings_1TH.shape[1]
         allowed_TT = torch.ones(length, length, dtype=torch.bool, device=self.device).tril()
@@ -200,29 +207,29 @@ class FrozenLLM:
 
 
 def llm_weight_hash(settings: LLMConfig, report: Callable[[str], None] = lambda line: None) -> str:
-    """Return the hash of the LLM's weights without loading it; a model that is missing here is fetched.
+    """Return the hash of the LLM's weights without loading it. Downloads a missing LLM.
 
-    Raises SetupError where it is missing or has no safetensors.
+    Raises SetupError where the LLM is missing or has no safetensors.
     """
     return weight_hash_of(model_folder(settings, report), settings)
 
 
 def resolved_dtype(settings: LLMConfig, on_gpu: bool | None = None) -> str:
-    """Return the number type that `llm.dtype` means, never `auto`.
+    """Return the number type of `llm.dtype`, with `auto` resolved.
 
-    `on_gpu` says where the LLM will compute; None: on this machine's device.
+    `on_gpu` says whether the LLM will compute on a GPU; None: as on this machine.
     """
     if settings.dtype != "auto":
         return settings.dtype
-    is_cuda = on_gpu or settings.device.startswith("cuda")  # of the workers: the driver may have none
+    is_cuda = on_gpu or settings.device.startswith("cuda")  # a GPU of the workers, which the driver may lack
     device = torch.device("cuda") if is_cuda else device_of(settings)
     return str(_dtype("auto", device)).removeprefix("torch.")
 
 
 def device_of(settings: LLMConfig) -> torch.device:
-    """Return the device of this machine that `llm.device` means.
+    """Return the device of `llm.device` on this machine.
 
-    Raises SetupError where it is a GPU and there is none.
+    Raises SetupError where the device is a GPU and torch finds none.
     """
     if settings.device == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
@@ -232,7 +239,7 @@ def device_of(settings: LLMConfig) -> torch.device:
 
 
 def _dtype(setting: str, device: torch.device) -> torch.dtype:
-    """Return the dtype of a setting; `auto` is bfloat16 where the device computes with it, else float32."""
+    """Return the dtype of a setting. `auto` is bfloat16 if the device supports it."""
     if setting != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[setting]
     if device.type == "cuda":

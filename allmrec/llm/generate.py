@@ -1,9 +1,9 @@
-"""Generation: the paper's free greedy decoding, and exact decoding constrained to the candidates' titles.
+"""Generation: free greedy decoding, and exact decoding of a candidate's title.
 
-The constrained search is best-first over the tree of the candidates' tokens. A beginning of a title can at
-best end with its log-probability so far (log-probabilities are not positive) plus the best offset (minus the
-prior) among the titles below it, so the first complete title that leads the queue is proven best: the one
-that scoring all candidates (`scoring.mode: rank`) puts on top.
+The constrained search is best-first over the tree of the candidates' tokens. Log-probabilities are at most 0,
+so that a beginning of a title ends at best with its own log-probability plus the best offset (minus the
+prior) among its titles. The first complete title at the head of the queue is therefore the best: the first of
+`scoring.mode: rank`.
 """
 
 from __future__ import annotations
@@ -26,18 +26,21 @@ from allmrec.llm.prompt import PromptLayout
 from allmrec.llm.tokens import Prompt
 
 NO_CANDIDATE = "no_candidate"
-"""Failure: what the LLM wrote is no candidate's title."""
+"""Failure: the LLM's text is no candidate's title."""
 MORE_TOKENS = 8
-"""How much longer than the longest answer a freely written one may be."""
+"""How many tokens a free text may be longer than the longest answer."""
 AUTHORS_TOKENS = 512
-"""Length of the text in which the authors' evaluation looks for the title."""
+"""Length of the text that the authors' evaluation searches for the title."""
 BEGINNINGS_PER_PASS = 4
-"""Beginnings of a user looked into at a time: more than one only saves passes, the result is the same."""
+"""Beginnings of a user that are expanded at a time.
+
+More than one saves passes and leaves the result unchanged.
+"""
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """A decoded candidate: its index among the request's answers, and log P(answer | prompt) in nats."""
+    """A decoded candidate: index among the answers, and log P (nats)."""
 
     candidate: int
     logprob: float
@@ -45,7 +48,7 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Generated:
-    """Greedy text, and the indices of the candidates whose titles match it, longest title first."""
+    """Greedy text, and the indices of candidates whose titles match, longest first."""
 
     text: str
     candidates: list[int]
@@ -59,7 +62,9 @@ def decode_constrained(
     soft_users: Tensor | None,
     token_budget: int,
 ) -> tuple[list[Leaf | None], list[str | None]]:
-    """Return each request's answer with the highest log-probability plus offset, or None and why.
+    """Return each request's answer with the highest sum of log-probability and offset.
+
+    A failed request has None and its failure.
 
     | input | shape |
     |---|---|
@@ -100,11 +105,11 @@ def generate_greedy(
     repetition_penalty: float = 1.0,
     match: Rule = "begins",
 ) -> Generated:
-    """Generate freely after one prompt and match the text against the candidates' titles.
+    """Generate freely after one prompt and match the candidates' titles.
 
-    A-LLMRec (KDD 2024) recommends so (section 4.3) and is measured by it (section 5): the LLM writes a title,
-    and the recommendation counts where it is the true item's. `titles` are those of the candidates in the
-    request's order. Soft tokens are [I+1, H] and [1, H], as in `score_batch`.
+    A-LLMRec (KDD 2024) recommends in this way (section 4.3) and is measured by it (section 5): the LLM writes
+    a title, and the recommendation counts if it is the true item's. `titles` are those of the candidates in
+    the request's order. Soft tokens are [I+1, H] and [1, H], as in `score_batch`.
 
     Raises ConfigError for a layout that does not list the candidates.
     """
@@ -118,7 +123,7 @@ def generate_greedy(
 
 
 def _as_shown(llm: FrozenLLM, request: Request, titles: Sequence[str]) -> list[str]:
-    """Return the titles as the prompt shows them: one whose answer does not end is cut."""
+    """Return the titles as the prompt shows them. An answer without an end is truncated."""
     return [
         title if answer[-1] == llm.eos_id else llm.text(answer).removeprefix('"').rstrip("\ufffd")
         for title, answer in zip(titles, request.answers, strict=True)
@@ -134,7 +139,7 @@ def written(
     max_new_tokens: int,
     repetition_penalty: float = 1.0,
 ) -> str:
-    """Return what the LLM writes after a prompt, greedily; soft tokens as in `generate_greedy`."""
+    """Return the LLM's greedy text after a prompt. Soft tokens as in `generate_greedy`."""
     [batch, *_] = pack([Request(prompt, [[llm.eos_id]])], 1)
     embeddings = with_soft_tokens(llm, batch, on_device(batch, llm.device), soft_items, soft_users)
     ids = llm.generate(embeddings, max_new_tokens, repetition_penalty)
@@ -152,12 +157,12 @@ def decode_free(
     repetition_penalty: float = 1.0,
     match: Rule = "begins",
 ) -> tuple[list[list[Leaf]], list[str | None]]:
-    """Return the candidates whose titles match what the LLM writes after each prompt, or none and why.
+    """Return the candidates whose titles match the LLM's free text, per prompt.
 
-    `titles` are those of each request's candidates, in the order of its answers. If none matches, they are
-    tried as the prompt shows them, cut. Soft tokens are as in `decode_constrained`. The text may be some
-    tokens longer than the longest answer: a title can be written in other tokens than ours. By `contains` it
-    may be as long as the authors'. Failures are those of `score_requests`, and `no_candidate`.
+    `titles` are those of each request's candidates, in the order of its answers. If none matches, the titles
+    are tried as the prompt shows them, truncated. Soft tokens are as in `decode_constrained`. The text may be
+    some tokens longer than the longest answer, because a title can be written in other tokens. With
+    `contains` it may be as long as the authors'. Failures are those of `score_requests`, and `no_candidate`.
     """
     failures: list[str | None] = [None] * len(requests)
     chosen: dict[int, list[int]] = {}
@@ -199,10 +204,10 @@ def decode_free(
 
 
 class _Search:
-    """The queue of one request: beginnings by the best they can become, answers by what they are."""
+    """The queue of one request: beginnings by bound, answers by score."""
 
     def __init__(self, request: Request, offsets: np.ndarray) -> None:
-        """Begin with the empty beginning.
+        """Put the empty beginning into the queue.
 
         `offsets` [number of answers] float are added to the log-probabilities.
         """
@@ -225,7 +230,7 @@ class _Search:
         self._queue: list[tuple[float, int, tuple[int, ...], float]] = [(-self._best_below[()], -1, (), 0.0)]
 
     def next_beginnings(self) -> list[list[int]]:
-        """Take the most promising beginnings off the queue; return what they can go on to."""
+        """Take the most promising beginnings off the queue; return their continuations."""
         taken: list[tuple[int, ...]] = []
         while self._queue and len(taken) < BEGINNINGS_PER_PASS and self._queue[0][1] < 0:
             taken.append(heapq.heappop(self._queue)[2])

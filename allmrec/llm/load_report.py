@@ -1,6 +1,7 @@
-"""What transformers says of a model that it loaded: tensors that are missing, left over or of another shape.
+"""Transformers' report of a loaded model: missing, unexpected and misshapen tensors.
 
-A parameter that the files lack is drawn at random, in every process anew: such a model must not be used.
+A parameter that is missing in the files is drawn at random, in every process anew. Such a model must not be
+used.
 """
 
 from __future__ import annotations
@@ -17,27 +18,28 @@ import transformers
 from torch import Tensor, nn
 
 SHOWN = 3
-"""Tensors that a message names."""
+"""Number of tensors that a message names."""
 ADAPTER = re.compile(r"\.(lora_\w+|base_layer)\.")
 QUANTISED = re.compile(r"\.(qweight|qzeros|scales|g_idx|weight_scale\w*|weight_packed|absmax|SCB)\b")
-"""Names of tensors in files that hold an adapter, and in those of a quantised model."""
+"""Names of tensors of an adapter, and of a quantised model."""
 CONSTANTS = ("bias", "masked_bias", "inv_freq", "position_ids", "version")
-"""Last parts of the names of masks, frequencies and positions, which older files hold inside the blocks."""
+"""Last parts of the names of masks, frequencies and positions, which older files have inside the blocks."""
 
 
 class Misfit(NamedTuple):
-    """Why a model must not be used."""
+    """The reason why a model must not be used."""
 
     found: str
-    """What is wrong, with the names of tensors."""
+    """The fault, with the names of tensors."""
     advice: str
-    """What to do about it."""
+    """The remedy."""
 
 
 def load_with_info(source: Path, **settings: Any) -> tuple[Any, dict[str, Any]]:
-    """Return a causal LM and what transformers says of its tensors, for `what_does_not_fit`.
+    """Return a causal LM and transformers' report of its tensors.
 
-    Shapes that differ are among it, by name; transformers would raise an error without the names.
+    `what_does_not_fit` reads the report. It contains shapes that differ, by name; transformers would raise an
+    error without the names.
     """
     loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
         source, output_loading_info=True, ignore_mismatched_sizes=True, **settings
@@ -48,7 +50,7 @@ def load_with_info(source: Path, **settings: Any) -> tuple[Any, dict[str, Any]]:
 
 @contextmanager
 def recorded_loads() -> Iterator[list[tuple[Any, dict[str, Any]]]]:
-    """Give what `load_with_info` returns of every model that another library loads inside the block."""
+    """Give models that another library loads, with their reports."""
     found: list[tuple[Any, dict[str, Any]]] = []
     base = transformers.PreTrainedModel
     original = base.__dict__["from_pretrained"]
@@ -59,7 +61,7 @@ def recorded_loads() -> Iterator[list[tuple[Any, dict[str, Any]]]]:
         found.append((model, loading))
         return model
 
-    # Other libraries do not hand over what they would be told: the method itself records it.
+    # Other libraries drop the report, so that the method itself records it.
     setattr(base, "from_pretrained", classmethod(recording))  # noqa: B010
     try:
         yield found
@@ -68,12 +70,13 @@ def recorded_loads() -> Iterator[list[tuple[Any, dict[str, Any]]]]:
 
 
 def what_does_not_fit(model: nn.Module, loading: Mapping[str, Any]) -> Misfit | None:
-    """Return why a loaded model is not the one in its files; None where it is.
+    """Return why a loaded model differs from its files, or None.
 
-    `loading` is what `from_pretrained` returns with `output_loading_info`. Tensors that `outside` names may
-    be left over, and so may the constants that older files hold.
+    `loading` is the report of `from_pretrained` with `output_loading_info`. Unexpected tensors are allowed if
+    `outside` returns them, or if they are constants of older files.
     """
-    missing, left_over = sorted(loading["missing_keys"]), sorted(loading["unexpected_keys"])
+    missing = sorted(loading["missing_keys"])
+    left_over = sorted(loading["unexpected_keys"])
     for name, in_file, expected in sorted(loading["mismatched_keys"]):
         found = f"{name} is {list(in_file)} in the files and {list(expected)} by config.json"
         return Misfit(found, "copy the config.json that was saved with these weights")
@@ -91,9 +94,9 @@ def what_does_not_fit(model: nn.Module, loading: Mapping[str, Any]) -> Misfit | 
 
 
 def outside(model: nn.Module, loading: Mapping[str, Any]) -> list[str]:
-    """Return the tensors in the files that are no part of the language model, such as a second head.
+    """Return the files' tensors outside of the language model.
 
-    A tensor inside a block is part of it, and so is one that is adapted or quantised, or has the name of a
+    A tensor belongs to the model if it is inside a block, adapted or quantised, or has the name of a
     parameter under another prefix.
     """
     names = sorted(loading["unexpected_keys"])
@@ -108,24 +111,24 @@ def outside(model: nn.Module, loading: Mapping[str, Any]) -> list[str]:
 
 
 def not_finite(model: nn.Module) -> list[str]:
-    """Return the names of the parameters that hold NaN or infinite numbers, in the type that they have."""
+    """Return the names of the parameters with NaN or infinite numbers."""
     return [name for name, parameter in model.named_parameters() if not _is_finite(parameter)]
 
 
 def in_words(names: Collection[str]) -> str:
-    """Return the first names, and how many others there are."""
+    """Return the first names and the number of the others."""
     more = len(names) - SHOWN
     first = ", ".join(list(names)[:SHOWN])
     return f"{first} and {more:,} more" if more > 0 else first
 
 
 def _is_finite(values: Tensor) -> bool:
-    """Return whether a tensor of any shape and real type holds finite numbers only."""
+    """Return whether a tensor (any shape, real) is finite."""
     return not values.numel() or bool(torch.stack(torch.aminmax(values.detach())).isfinite().all())
 
 
 def _is_constant(model: nn.Module, name: str) -> bool:
-    """Return whether a tensor that was left over is a mask, a frequency or the like, and no weight."""
+    """Return whether an unexpected tensor is a constant, not a weight."""
     block = _innermost(model, name)
     if block is None or name.rsplit(".", 1)[-1] not in CONSTANTS:
         return False
@@ -133,7 +136,7 @@ def _is_constant(model: nn.Module, name: str) -> bool:
 
 
 def _innermost(model: nn.Module, name: str) -> nn.Module | None:
-    """Return the innermost module in which a tensor stands; None for the model itself and its base model."""
+    """Return a tensor's innermost module. None for the model and its base model."""
     base = getattr(model, "base_model_prefix", "")
     modules = dict(model.named_modules())
     for path in (name, f"{base}.{name}"):
@@ -146,7 +149,7 @@ def _innermost(model: nn.Module, name: str) -> nn.Module | None:
 
 
 def _wrapper(model: nn.Module, names: Iterable[str]) -> str:
-    """Return the prefix under which the files hold most parameters of the model; empty for none."""
+    """Return the prefix of most parameters in the files, or ""."""
     base = f"{getattr(model, 'base_model_prefix', '')}."
     parameters = {name for name, _ in model.named_parameters()}
     known = parameters | {name.removeprefix(base) for name in parameters}
@@ -159,7 +162,7 @@ def _wrapper(model: nn.Module, names: Iterable[str]) -> str:
 
 
 def _advice(model: nn.Module, names: Collection[str]) -> str:
-    """Return what to do about files that hold tensors of these names, for which the model has no place."""
+    """Return the remedy for files with unexpected tensors of these names."""
     if any(ADAPTER.search(name) for name in names):
         return "merge the adapter into the model, and save that"
     if any(QUANTISED.search(name) for name in names):

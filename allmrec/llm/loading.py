@@ -1,6 +1,6 @@
-"""From a model's folder to a causal LM and its tokenizer: loaded whole, or refused in one line.
+"""Loading of a causal LM and its tokenizer from a folder.
 
-Only safetensors are read: neither pickled weights nor code that comes with a model ever run.
+Only safetensors are read. Pickled weights and code of a model never run.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ SAMPLE = "a red tent"
 def load_folder(
     folder: Path, name: str, device: torch.device, dtype: torch.dtype, report: Callable[[str], None]
 ) -> tuple[Any, Any]:
-    """Return the model in `folder`, on its device and in that number type, and its tokenizer.
+    """Return the model in `folder`, on its device, and its tokenizer.
 
-    What the files hold beside the language model is reported. Raises SetupError, naming the model `name`,
-    where the files are not those of a whole causal LM, or hold NaN.
+    Tensors outside of the language model are reported. Raises SetupError, naming the model `name`, where the
+    files are not those of a complete causal LM, or have NaN.
     """
     _require_causal(folder, name)
     again = "copy the model again, with its config.json and tokenizer"
@@ -59,9 +59,9 @@ def load_folder(
 
 
 def eos_of(tokenizer: Any, model: Any, name: str) -> int:
-    """Return the id of end-of-sequence: the tokenizer's, or else the first that config.json names.
+    """Return the id of end-of-sequence: the tokenizer's, else the first in config.json.
 
-    Raises SetupError, naming the model `name`, where neither has one.
+    Raises SetupError, naming the model `name`, where both lack it.
     """
     eos = tokenizer.eos_token_id
     if eos is None:
@@ -75,9 +75,9 @@ def eos_of(tokenizer: Any, model: Any, name: str) -> int:
 
 
 def _require_tokens(tokenizer: Any, model: Any, name: str) -> None:
-    """Raise SetupError where the tokenizer reads no text, or has tokens without an embedding.
+    """Raise SetupError where the tokenizer reads no text, or tokens lack embeddings.
 
-    Tokens that were added to it need none: they are read as plain text.
+    Added tokens need none, because they are read as plain text.
     """
     plain = set(tokenizer(SAMPLE, add_special_tokens=False)["input_ids"])
     if not plain - {tokenizer.unk_token_id}:
@@ -103,7 +103,7 @@ def _require_tokens(tokenizer: Any, model: Any, name: str) -> None:
 
 
 def _require_causal(folder: Path, name: str) -> None:
-    """Raise SetupError where config.json is not that of a causal LM that can be asked as the LLM is."""
+    """Raise SetupError where config.json is not that of a usable causal LM."""
     values = read_config(folder, name)
     kind = values["model_type"]
     quantised = values.get("quantization_config")
@@ -128,7 +128,7 @@ def _require_causal(folder: Path, name: str) -> None:
 
 
 def _require_no_adapter(model: Any, name: str) -> None:
-    """Raise SetupError where transformers put the folder's adapter into the model, as it does beside peft."""
+    """Raise SetupError where transformers, by peft, merged the folder's adapter."""
     if getattr(model, "_hf_peft_config_loaded", False):
         found = (
             "peft put the adapter of adapter_config.json into it, which the hash of its weights leaves out"
@@ -137,7 +137,7 @@ def _require_no_adapter(model: Any, name: str) -> None:
 
 
 def _require_finite(model: Any, name: str) -> None:
-    """Raise SetupError where a parameter holds NaN or an infinite number, in the number type it has here."""
+    """Raise SetupError where a parameter is NaN or infinite."""
     wrong = not_finite(model)
     if wrong:
         number_type = str(model.dtype).removeprefix("torch.")

@@ -1,12 +1,13 @@
-"""Whose title a freely written text is (`scoring.match`).
+"""The candidates whose titles a free text matches (`scoring.match`).
 
 | rule | a title matches |
 |---|---|
 | `begins` | if the text begins with it, quotes aside, and its last word ends there: the longest one |
-| `contains` | if it stands between the first and the last quote of the first line: all of them |
+| `contains` | if it is between the first and the last quote of the first line: all of them |
 
 `begins` folds case and white space. `contains` is the hit of the authors' evaluation (ghdtjr/A-LLMRec at
-e216bbc), which folds case alone. A text without quotes is searched as a whole, with a single one nowhere.
+e216bbc), which folds case alone. It searches the whole of a text without quotes, and nothing of a text with a
+single quote.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from typing import Literal
 
 Rule = Literal["begins", "contains"]
 LABEL = '"item title" : '
-"""What the authors' evaluation takes out of a text before it looks for quotes."""
+"""The authors' evaluation removes this label from a text before it looks for quotes."""
 
 
 def matching_titles(text: str, titles: Sequence[str], rule: Rule) -> list[int]:
-    """Return the indices of the titles that match, longest first; by `begins` at most one."""
+    """Return the indices of the titles that match, longest first. By `begins` at most one."""
     if rule == "contains":
         inside = _inside_quotes(text)
         found = [index for index, title in enumerate(titles) if title.lower() in inside]
@@ -33,7 +34,7 @@ def matching_titles(text: str, titles: Sequence[str], rule: Rule) -> list[int]:
 
 def _begins(text: str, title: str) -> bool:
     words = title.casefold().split()
-    # Quotes before the title are as few as it takes, because a title may begin with quotes of its own.
+    # The pattern takes as few quotes as possible before the title, which may begin with quotes of its own.
     pattern = r'(?:"|[^\S\n])*?' + r"\s+".join(re.escape(word) for word in words) + r"(?:(?<!\w)|(?!\w))"
     return bool(words) and re.match(pattern, text.strip().casefold()) is not None
 

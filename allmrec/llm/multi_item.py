@@ -1,7 +1,7 @@
-"""Multi-item scoring: log P(answer | prompt) of many answers of many prompts in one pass of the frozen LLM.
+"""Multi-item scoring: log P(answer | prompt) of many answers in one pass.
 
-`score_batch` is differentiable in the soft tokens (stage 2); `score_requests` does the whole job without
-gradients: packing, memory, failures. Shape letters beside the usual ones are those of `packing.PackedBatch`.
+`score_batch` is differentiable in the soft tokens (stage 2). `score_requests` scores without gradients, with
+packing, memory and failures. Shape letters beside the usual ones are those of `packing.PackedBatch`.
 """
 
 from __future__ import annotations
@@ -23,34 +23,38 @@ from allmrec.llm.prompt import PromptLayout
 from allmrec.llm.tokens import USER, Prompt, TitleTokens
 from allmrec.reporting import Report
 
-LOGITS_ON_CPU, LOGITS_ON_GPU = 1 << 22, 1 << 25
-"""Logits (float32) held at a time: 16 MiB stay in a CPU's cache, 128 MiB keep a GPU busy."""
-PROMPT_TOO_LONG, OUT_OF_MEMORY, NON_FINITE = "prompt_too_long", "out_of_memory", "non_finite_score"
+LOGITS_ON_CPU = 1 << 22
+LOGITS_ON_GPU = 1 << 25
+"""Logits (float32) held at a time: 16 MiB fit into a CPU's cache, 128 MiB keep a GPU busy."""
+PROMPT_TOO_LONG = "prompt_too_long"
+OUT_OF_MEMORY = "out_of_memory"
+NON_FINITE = "non_finite_score"
 OUT_OF_MEMORY_WORDS = ("out of memory", "not enough memory", "allocate memory")
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What became of every request, by its index."""
+    """The result of every request, by its index."""
 
     logprobs: list[np.ndarray | None]
-    """Log-probabilities of the request's answers in nats, float32 [number of answers]; None where it failed.
-    """
+    """Log-probabilities of the request's answers in nats, float32 [number of answers]. None if it failed."""
     failures: list[str | None]
-    """Why a request failed (`PROMPT_TOO_LONG`, `OUT_OF_MEMORY`, `NON_FINITE`), else None."""
+    """The failure of a request (`PROMPT_TOO_LONG`, `OUT_OF_MEMORY`, `NON_FINITE`), or None."""
 
 
 def score_batch(
     llm: FrozenLLM, batch: PackedBatch[np.ndarray], soft_items: Tensor | None, soft_users: Tensor | None
 ) -> Tensor:
-    """Return the log-probability in nats of every answer, [A] float32, differentiable in the soft tokens.
+    """Return the log-probability of every answer in nats, [A] float32.
+
+    It is differentiable in the soft tokens.
 
     | input | shape |
     |---|---|
-    | soft_items | [I+1, H] float, row item_idx; None where no prompt has an item's token |
-    | soft_users | [number of requests, H] float; None where no prompt has the user's token |
+    | soft_items | [I+1, H] float, row item_idx; None if no prompt has an item's token |
+    | soft_users | [number of requests, H] float; None if no prompt has the user's token |
 
-    Raises ValueError where a prompt has soft tokens that were not given.
+    Raises ValueError where soft tokens of a prompt are missing.
     """
     sent = on_device(batch, llm.device)
     is_seen_B1TT = seen(sent.ends)[:, None]
@@ -70,13 +74,13 @@ def score_requests(
     token_budget: int,
     progress: Callable[[int], None] | None = None,
 ) -> Scored:
-    """Score every answer of every request, at most `token_budget` tokens per pass; no gradients.
+    """Score every answer of every request without gradients.
 
-    Padding counts as tokens. On a CPU every request has passes of its own, so that its scores depend on no
-    other request. Soft tokens are those of `score_batch`. A pass that runs out of memory is split
-    and tried again; a row that does so alone fails its request with `out_of_memory`, a request that needs
-    more positions than the LLM has with `prompt_too_long`, a score that is no number with `non_finite_score`.
-    `progress` is called with the number of answers scored so far.
+    A pass has at most `token_budget` tokens, padding included. On a CPU every request has passes of its own,
+    so that its scores depend on no other request. Soft tokens are those of `score_batch`. A pass that runs
+    out of memory is split and retried. A request fails with `out_of_memory` if a single row does not fit,
+    with `prompt_too_long` if it needs more positions than the LLM has, with `non_finite_score` if a score is
+    no number. `progress` is called with the number of answers scored so far.
     """
     failures: list[str | None] = [
         PROMPT_TOO_LONG if request.num_positions > llm.max_positions else None for request in requests
@@ -121,9 +125,10 @@ def item_priors(
     token_budget: int,
     report: Report | None = None,
 ) -> np.ndarray:
-    """Return log P(answer | bare opening) in nats of the items `idxs` (None: 0..I): float32 [len(idxs)].
+    """Return log P(answer | bare opening) in nats of `idxs`: float32 [len(idxs)].
 
-    The padding item 0 has prior 0. All titles are one request, whose tree is the titles' beginnings.
+    `idxs` are items, None: 0..I. The padding item 0 has prior 0. All titles are one request, whose tree is
+    the titles' beginnings.
 
     Raises SetupError where the LLM cannot score them (memory, a score that is no number), and ValueError for
     a layout that lists the candidates.
@@ -153,13 +158,14 @@ def with_soft_tokens(
     soft_items: Tensor | None,
     soft_users: Tensor | None,
 ) -> Tensor:
-    """Return the input embeddings [B, T, H] of a batch, in the LLM's dtype, with its soft tokens in place.
+    """Return a batch's input embeddings [B, T, H] with soft tokens.
 
-    `sent` is the batch on the LLM's device. Soft tokens as in `score_batch`. Raises ValueError where a prompt
-    has soft tokens that were not given.
+    `sent` is the batch on the LLM's device. Soft tokens as in `score_batch`. Raises ValueError where soft
+    tokens of a prompt are missing.
     """
     embeddings = llm.token_embeddings(sent.token_ids)
-    num_users, num_soft = int((batch.soft_items == USER).sum()), len(batch.soft_items)
+    num_users = int((batch.soft_items == USER).sum())
+    num_soft = len(batch.soft_items)
     for vectors, vector_rows, start, end in (
         (soft_users, sent.soft_requests, 0, num_users),
         (soft_items, sent.soft_items, num_users, num_soft),
@@ -176,9 +182,9 @@ def with_soft_tokens(
 
 
 def _groups(llm: FrozenLLM, rows: list[Row], token_budget: int) -> list[list[Row]]:
-    """Return the rows of every pass; `rows` stand in the order of their requests.
+    """Return the rows of every pass. `rows` are in the order of their requests.
 
-    A GPU needs many requests a pass to be busy. A CPU is as fast with one (tests/bench/README.md).
+    A GPU needs many requests a pass. A CPU is as fast with one (tests/bench/README.md).
     """
     if llm.device.type != "cpu":
         return group_rows(rows, token_budget)
@@ -198,7 +204,7 @@ def _score_groups(
 
     `collect` gets each batch with its scores [A], `fail` each row that failed.
 
-    A GPU computes one group while the next one is packed: results are collected one pass late.
+    Results are collected one pass late, so that a GPU computes one group while the next is packed.
     """
     pending = groups[::-1]
     computing: tuple[PackedBatch[np.ndarray], Tensor] | None = None
@@ -220,10 +226,10 @@ def _score_groups(
 def _scores_or_none(
     llm: FrozenLLM, batch: PackedBatch[np.ndarray], soft_items: Tensor | None, soft_users: Tensor | None
 ) -> Tensor | None:
-    """Return the scores [A] of `score_batch`, or None where the memory does not suffice."""
+    """Return the scores [A] of `score_batch`, or None without memory."""
     try:
         return score_batch(llm, batch, soft_items, soft_users)
-    except RuntimeError as error:  # torch.OutOfMemoryError is one; the CPU's allocator raises a bare one
+    except RuntimeError as error:  # of torch.OutOfMemoryError, or of the CPU's allocator
         if not isinstance(error, torch.OutOfMemoryError) and not any(
             words in str(error).lower() for words in OUT_OF_MEMORY_WORDS
         ):
@@ -236,23 +242,24 @@ def _scores_or_none(
 def _edge_logprobs(
     llm: FrozenLLM, sources_MH: Tensor, batch: PackedBatch[np.ndarray], sent: PackedBatch[Tensor]
 ) -> Tensor:
-    """Return log P(token | source) of every edge, [E] float32; `sent` is the batch on the LLM's device.
+    """Return log P(token | source) of every edge, [E] float32.
 
-    Logits are computed and dropped slice by slice.
+    `sent` is the batch on the LLM's device. Logits are computed and dropped slice by slice.
     """
     num_logits = LOGITS_ON_CPU if llm.device.type == "cpu" else LOGITS_ON_GPU
     num_rows = max(1, num_logits // llm.vocab_size)
     parts = []
     for start in range(0, len(sources_MH), num_rows):
         first, last = np.searchsorted(batch.edge_sources, [start, start + num_rows])
-        rows_E, tokens_E = sent.edge_sources[first:last] - start, sent.edge_tokens[first:last]
+        rows_E = sent.edge_sources[first:last] - start
+        tokens_E = sent.edge_tokens[first:last]
 
         def slice_logprobs(hidden_NH: Tensor, rows_E: Tensor = rows_E, tokens_E: Tensor = tokens_E) -> Tensor:
             logits_NV = llm.logits(hidden_NH)
             return logits_NV[rows_E, tokens_E] - torch.logsumexp(logits_NV, dim=1)[rows_E]
 
         part_NH = sources_MH[start : start + num_rows]
-        # With gradients a slice's logits are computed again in the backward pass instead of being kept.
+        # With gradients, a slice's logits are computed again in the backward pass to save memory.
         parts.append(
             checkpoint(slice_logprobs, part_NH, use_reentrant=False)
             if torch.is_grad_enabled()

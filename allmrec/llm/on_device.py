@@ -1,4 +1,4 @@
-"""A packed batch on the device of the LLM: copied at once, its mask made there."""
+"""A packed batch on the LLM's device, where its mask is made."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from allmrec.llm.packing import PackedBatch
 
 
 def seen(ends_BT: Tensor) -> Tensor:
-    """Return whether a token (second axis) may see another one (third axis), [B, T, T] bool.
+    """Return whether a token sees another one, [B, T, T] bool.
 
-    `ends_BT` are those of a `PackedBatch`.
+    The token of the second axis sees that of the third. `ends_BT` are those of a `PackedBatch`.
     """
     columns_T = torch.arange(ends_BT.shape[1], device=ends_BT.device)
     return (columns_T[:, None] >= columns_T) & (columns_T[:, None] < ends_BT[:, None, :])
@@ -23,7 +23,7 @@ def seen(ends_BT: Tensor) -> Tensor:
 def on_device(batch: PackedBatch[np.ndarray], device: torch.device) -> PackedBatch[Tensor]:
     """Return the batch as tensors on a device.
 
-    A GPU gets all in one copy from pinned memory, which this does not wait for.
+    A GPU gets one asynchronous copy from pinned memory.
     """
     arrays = {field.name: getattr(batch, field.name) for field in fields(batch)}
     flat = torch.from_numpy(np.concatenate([array.ravel() for array in arrays.values()]))

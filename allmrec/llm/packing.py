@@ -1,12 +1,12 @@
-"""Rows of multi-item scoring: one prompt followed by a tree of answers, many rows in one forward pass.
+"""Rows of multi-item scoring: a prompt with a tree of answers. Many rows a pass.
 
 Answers with a common beginning share its tokens: the answers of a request form a tree (a trie) below the
 prompt's last token. Every token of the tree sees the prompt, its ancestors and itself, and its position is
-its depth, so each answer is read exactly as if it alone followed the prompt. A token that only has to be
-predicted (the last one of an answer) is never an input.
+its depth. Each answer is therefore read exactly as if it alone followed the prompt. The last token of an
+answer is only predicted, so that it is no input.
 
-The tree's tokens stand in preorder: a token's descendants are the columns from its own to where its subtree
-ends. So one number a token says who may see it, and the mask [T, T] is made where it is used.
+The tree's tokens are in preorder: a token's descendants are the columns from its own to the end of its
+subtree. One number a token therefore says who sees it, and the mask [T, T] is made from it on the device.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ import numpy as np
 from allmrec.llm.tokens import USER, Prompt
 
 Array = TypeVar("Array")
-"""np.ndarray where a batch is packed, Tensor where it is read (`on_device`)."""
+"""np.ndarray in a packed batch, Tensor on the LLM's device (`on_device`)."""
 
 ROW_TOKENS = 384
-"""Maximum number of tree tokens per row.
+"""Maximal number of tree tokens per row.
 
-Longer rows pay for attention between answers that cannot see each other, shorter ones repeat the prompt.
+Longer rows pay for attention between answers that cannot see each other, shorter rows repeat the prompt.
 """
 ONLY_PREDICTED = -1
-"""Stands for the column of a token that is predicted but not an input of the row."""
+"""The column of a token that is predicted but not an input of the row."""
 
 
 @dataclass(frozen=True)
 class Request:
     """One prompt and the answers to score after it.
 
-    No answer is empty; the same one may occur several times.
+    Answers are not empty and may repeat.
     """
 
     prompt: Prompt
@@ -43,13 +43,16 @@ class Request:
 
     @property
     def num_positions(self) -> int:
-        """Positions the LLM needs: the prompt and the longest answer without its last token."""
+        """Positions that the LLM needs for prompt and longest answer.
+
+        The answer's last token is only predicted and needs none.
+        """
         return len(self.prompt.token_ids) + max(map(len, self.answers)) - 1
 
 
 @dataclass
 class Row:
-    """A prompt with the tree of (some of) its answers.
+    """A prompt with the tree of some of its answers.
 
     A column is a token's index in the row. An edge leads from the column that predicts a token to that token.
     """
@@ -83,21 +86,21 @@ class Row:
 
 @dataclass(frozen=True)
 class PackedBatch(Generic[Array]):
-    """Arrays of one forward pass over B rows, padded to T tokens; all are int64.
+    """Arrays (int64) of a forward pass over B rows, T tokens.
 
     It has K soft tokens, E edges from M predicting columns, and A answers of at most P edges.
 
     | field | shape |
     |---|---|
     | token_ids, positions | [B, T], 0 in padding and at soft tokens |
-    | ends | [B, T]: the column after the last one that may see this one (`seen`) |
-    | soft_rows, soft_columns | [K]: where soft tokens go, the users' first |
-    | soft_items | [K]: whose they are (item_idx or `USER`) |
+    | ends | [B, T]: the column after the last one that sees this one (`seen`) |
+    | soft_rows, soft_columns | [K]: places of soft tokens, the users' first |
+    | soft_items | [K]: their owners (item_idx or `USER`) |
     | soft_requests | [K]: the request of each soft token |
-    | source_rows, source_columns | [M]: hidden states that predict something |
-    | edge_sources, edge_tokens | [E]: which of the M predicts which token, sorted by source |
-    | answer_edges | [A, P]: edges of an answer, E where there is none |
-    | answer_requests, answer_indices | [A]: whose answer it is |
+    | source_rows, source_columns | [M]: hidden states that predict a token |
+    | edge_sources, edge_tokens | [E]: the predicting one of M and the predicted token, sorted by source |
+    | answer_edges | [A, P]: edges of an answer, E in padding |
+    | answer_requests, answer_indices | [A]: the answer's request and its index there |
     """
 
     token_ids: Array
@@ -117,17 +120,17 @@ class PackedBatch(Generic[Array]):
 
 
 def pack(requests: Sequence[Request], token_budget: int) -> list[PackedBatch[np.ndarray]]:
-    """Return the passes that score every answer of every request, within `token_budget` tokens each."""
+    """Return the passes that score all answers within `token_budget` tokens."""
     rows = [row for index, request in enumerate(requests) for row in request_rows(index, request)]
     return [pack_rows(group) for group in group_rows(rows, token_budget)]
 
 
 def request_rows(index: int, request: Request, row_tokens: int | None = None) -> Iterator[Row]:
-    """Yield the rows of the request with this index, each with at most `row_tokens` tokens in its tree.
+    """Yield the rows of a request, of at most `row_tokens` tree tokens.
 
-    By default these are ROW_TOKENS, or as many as the prompt has, where that is longer: to read a long prompt
-    twice costs more than the padding of a long row. The answers are taken in the order of their tokens, so
-    that common beginnings meet.
+    `index` is the request's. The default is ROW_TOKENS, or the length of a longer prompt, because reading a
+    long prompt twice costs more than the padding of a long row. Answers are taken in the order of their
+    tokens, so that common beginnings meet.
     """
     row_tokens = row_tokens or max(ROW_TOKENS, len(request.prompt.token_ids))
     row = _prompt_row(index, request.prompt)
@@ -137,7 +140,9 @@ def request_rows(index: int, request: Request, row_tokens: int | None = None) ->
         answer = request.answers[number]
         if row.answers and row.num_tokens - row.num_prompt_tokens + len(answer) - 1 > row_tokens:
             yield row
-            row, path, previous = _prompt_row(index, request.prompt), [], []
+            row = _prompt_row(index, request.prompt)
+            path = []
+            previous = []
         del path[_num_shared(answer, previous) :]
         _extend(row, path, answer)
         row.answers.append((number, [edge for edge, _ in path]))
@@ -146,9 +151,9 @@ def request_rows(index: int, request: Request, row_tokens: int | None = None) ->
 
 
 def group_rows(rows: Sequence[Row], token_budget: int) -> list[list[Row]]:
-    """Group rows of like length, so that number of rows × longest row stays within `token_budget`.
+    """Group rows of similar length, with rows × longest row within `token_budget`.
 
-    A row that is longer than the budget makes a group of its own.
+    A row that is longer than the budget is a group of its own.
     """
     groups: list[list[Row]] = []
     for row in sorted(rows, key=lambda row: (row.num_tokens, row.request)):
@@ -196,7 +201,7 @@ def _prompt_row(index: int, prompt: Prompt) -> Row:
 
 
 def _num_shared(answer: Sequence[int], previous: Sequence[int]) -> int:
-    """Return how many tokens at the beginning two answers have in common."""
+    """Return how many first tokens two answers have in common."""
     shared = 0
     while shared < min(len(answer), len(previous)) and answer[shared] == previous[shared]:
         shared += 1
@@ -204,15 +209,15 @@ def _num_shared(answer: Sequence[int], previous: Sequence[int]) -> int:
 
 
 def _extend(row: Row, path: list[tuple[int, int]], answer: list[int]) -> None:
-    """Continue from the end of `path` to the end of `answer`, adding edges and columns to the row.
+    """Add the rest of `answer`, after `path`, to the row.
 
-    `path` holds (edge, column or ONLY_PREDICTED) of the answer's tokens that are in the tree already.
+    `path` has (edge, column or ONLY_PREDICTED) of the answer's tokens that are in the tree already.
     """
     for depth in range(len(path), len(answer)):
         column = row.num_prompt_tokens - 1
         if depth:
             edge, column = path[-1]
-            if column == ONLY_PREDICTED:  # now that something follows the token, it becomes an input
+            if column == ONLY_PREDICTED:  # a token that another one follows becomes an input
                 column = _add_column(row, path, answer[depth - 1])
                 path[-1] = (edge, column)
         row.edge_columns.append(column)
@@ -221,7 +226,7 @@ def _extend(row: Row, path: list[tuple[int, int]], answer: list[int]) -> None:
 
 
 def _add_column(row: Row, path: list[tuple[int, int]], token: int) -> int:
-    """Make the last token of `path` an input of the row and return its column."""
+    """Make the last token of `path` an input. Return its column."""
     row.parents.append(path[-2][1] if len(path) > 1 else row.num_prompt_tokens - 1)
     row.positions.append(row.num_prompt_tokens + len(path) - 1)
     row.token_ids.append(token)
@@ -229,7 +234,7 @@ def _add_column(row: Row, path: list[tuple[int, int]], token: int) -> int:
 
 
 def _token_arrays(rows: Sequence[Row], num_tokens: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return token_ids, positions and ends of a `PackedBatch`; padding sees itself only."""
+    """Return token_ids, positions and ends of a `PackedBatch`; padding sees only itself."""
     token_ids = np.zeros((len(rows), num_tokens), dtype=np.int64)
     positions = np.zeros((len(rows), num_tokens), dtype=np.int64)
     ends = np.tile(np.arange(1, num_tokens + 1, dtype=np.int64), (len(rows), 1))
@@ -241,7 +246,7 @@ def _token_arrays(rows: Sequence[Row], num_tokens: int) -> tuple[np.ndarray, np.
 
 
 def _ends(row: Row) -> list[int]:
-    """Return for each token the column after its last descendant; all of the row see the prompt."""
+    """Return for each token the column after its last descendant. All tokens see the prompt."""
     ends = list(range(1, row.num_tokens + 1))
     for column in range(row.num_tokens - 1, row.num_prompt_tokens - 1, -1):
         parent = row.parents[column - row.num_prompt_tokens]
@@ -250,7 +255,7 @@ def _ends(row: Row) -> list[int]:
 
 
 def _soft_token_arrays(rows: Sequence[Row]) -> np.ndarray:
-    """Return soft_rows, soft_columns, soft_items and soft_requests of a `PackedBatch`: [4, K] int64."""
+    """Return soft_rows, soft_columns, soft_items, soft_requests of a batch: [4, K] int64."""
     soft = [
         (index, column, item, row.request)
         for index, row in enumerate(rows)
@@ -263,7 +268,7 @@ def _soft_token_arrays(rows: Sequence[Row]) -> np.ndarray:
 def _answer_edges(rows: Sequence[Row], by_source: np.ndarray) -> np.ndarray:
     """Return answer_edges [A, P] int64 of a `PackedBatch`.
 
-    `by_source` [E] int64 is the order into which the edges of all rows, one row after another, are brought.
+    `by_source` [E] int64 sorts the edges of all rows, one row after another, by source.
     """
     num_edges = len(by_source)
     new_index = np.empty_like(by_source)

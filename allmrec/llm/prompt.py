@@ -1,17 +1,18 @@
 """The prompt as token ids and soft-token positions, in four layouts.
 
-`paper` is the prompt of A-LLMRec (KDD 2024, section 4.2 and figure 3). `authors` is the same as the authors'
-code writes it: the user's token stands before BOS, the answer begins with its quote, and a few blanks differ.
-`token_first` lists the candidates too, with every soft token before its title; `no_list` has no instructions
-and lists no candidates.
+`paper` is the prompt of A-LLMRec (KDD 2024, section 4.2 and figure 3). `authors` is the same as in the
+authors' code: the user's token is before BOS, the answer begins with its quote, and a few blanks differ.
+`token_first` lists the candidates too, with every soft token before its title. `no_list` has neither
+instructions nor a list of candidates.
 
 Text is data: every segment (words of the layout, each title) is tokenised by itself and soft tokens are
-placed by position, so that no title can move one, close a quote that the layout opened, or turn into a
+placed by position. A title can therefore not move a soft token, close a quote of the layout, or become a
 special token.
 
 The authors' code tokenises the whole text, in which soft tokens have markers: its tokenizer cuts the text at
 the markers and strips the blank behind them. `prompt.tokenise: whole` therefore tokenises the text between
-two soft tokens at once. A title can then share a token with quotes and commas around it; it moves nothing.
+two soft tokens at once. A title can then share a token with quotes and commas around it; soft tokens keep
+their places.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ from allmrec.llm.tokens import USER, Prompt, TitleTokens
 
 
 class TokenSource(Protocol):
-    """What a layout needs of an LLM."""
+    """The parts of an LLM that a layout needs."""
 
     @property
     def bos_ids(self) -> list[int]:
-        """What precedes every prompt."""
+        """The ids before every prompt."""
         ...
 
     @property
@@ -48,13 +49,13 @@ class TokenSource(Protocol):
 
 
 class PromptLayout:
-    """Builds prompts and answers of one layout (of `prompt.layout`) for one tokenizer.
+    """Builds prompts and answers of a layout (`prompt.layout`) for one tokenizer.
 
     `tokenise(text)` gives plain token ids (no special tokens), `bos_ids` precede every prompt, `eos_id` ends
-    an answer where the layout says so. Only the newest `history_items` of a history are used.
-    `soft_tokens=False` leaves out user and item tokens, so that the LLM reads text alone; `user_token=False`
-    and `item_tokens=False` leave out one kind. With `text`, the inverse of `tokenise`, the text between two
-    soft tokens is tokenised at once; bytes of a title that is cut within a character become U+FFFD then.
+    an answer if the layout has an end. Only the newest `history_items` of a history are used.
+    `soft_tokens=False` drops user and item tokens, so that the LLM reads text alone; `user_token=False` and
+    `item_tokens=False` drop one kind. With `text`, the inverse of `tokenise`, the text between two soft
+    tokens is tokenised at once; bytes of a title that is truncated within a character then become U+FFFD.
     """
 
     def __init__(
@@ -70,9 +71,11 @@ class PromptLayout:
         item_tokens: bool = True,
         text: Callable[[Sequence[int]], str] | None = None,
     ) -> None:
-        self.layout, self.lists_candidates = layout, layout != "no_list"
+        self.layout = layout
+        self.lists_candidates = layout != "no_list"
         self.history_items = history_items
-        self._user_token, self._item_tokens = soft_tokens and user_token, soft_tokens and item_tokens
+        self._user_token = soft_tokens and user_token
+        self._item_tokens = soft_tokens and item_tokens
         self.soft_tokens = self._user_token or self._item_tokens
         self._tokenise = tokenise
         self._text = text
@@ -89,7 +92,7 @@ class PromptLayout:
 
     @classmethod
     def of(cls, settings: PromptConfig, llm: TokenSource) -> PromptLayout:
-        """Return the layout that the section `prompt` asks for, in the tokens of `llm`."""
+        """Return the layout of the section `prompt`, in the tokens of `llm`."""
         return cls(
             settings.layout,
             settings.domain,
@@ -104,11 +107,11 @@ class PromptLayout:
         )
 
     def title_text(self, title: str) -> str:
-        """Return the one form in which a title is tokenised, in the history, the list and the answer."""
+        """Return the text of a title in history, list and answer."""
         return title if self.lists_candidates else f" {title}"
 
     def tokenise_titles(self, titles: Sequence[str], cap: int | None) -> TitleTokens:
-        """Tokenise the titles of items 1..I, at most `cap` tokens each (None: all of them).
+        """Tokenise the titles of items 1..I, up to `cap` tokens each.
 
         Raises InputError where a title has no token.
         """
@@ -129,8 +132,7 @@ class PromptLayout:
     def prompt(self, history_idx: Sequence[int], candidate_idx: Sequence[int], titles: TitleTokens) -> Prompt:
         """Return the prompt for a history (item_idx, oldest first; 0 is skipped).
 
-        The candidates stand in the order in which a layout with a list shows them; `no_list` does not read
-        them.
+        The candidates are in the order of the list; `no_list` ignores them.
         """
         prompt = self._introduction(history_idx, titles)
         if self.lists_candidates:
@@ -142,11 +144,11 @@ class PromptLayout:
         return self._tokenised(prompt)
 
     def introduction(self, history_idx: Sequence[int], titles: TitleTokens) -> Prompt:
-        """Return the beginning of a prompt: what it says of the user, before anything is asked."""
+        """Return the beginning of a prompt, about the user, before the request."""
         return self._tokenised(self._introduction(history_idx, titles))
 
     def _introduction(self, history_idx: Sequence[int], titles: TitleTokens) -> Prompt:
-        """Return what `introduction` does, every segment tokenised by itself."""
+        """Return the beginning of `introduction`, every segment tokenised by itself."""
         history = [idx for idx in history_idx if idx > 0][-self.history_items :]
         prompt = Prompt()
         if self.layout == "authors":
@@ -165,9 +167,9 @@ class PromptLayout:
         return prompt
 
     def answer(self, idx: int, titles: TitleTokens) -> list[int]:
-        """Return what is scored for item `idx`: its title's tokens and what the layout puts around them.
+        """Return the scored tokens of item `idx`: title and terminator.
 
-        A title that is cut does not end there, so nothing says that it does.
+        A truncated title gets no terminator.
         """
         title = self._before_answer + titles.of(idx)
         if not titles.is_whole(idx):
@@ -177,9 +179,9 @@ class PromptLayout:
         return self._at_once(title + self._quote) + self._terminator[len(self._quote) :]
 
     def opening(self) -> list[int]:
-        """Return the bare opening of `no_list`, after which a title's prior is taken.
+        """Return the bare opening of `no_list`, which conditions a title's prior.
 
-        Raises ValueError for a layout that lists the candidates: it has no prior.
+        Raises ValueError for a layout that lists the candidates, because it has no prior.
         """
         if self.lists_candidates:
             raise ValueError(f"the layout {self.layout} has no prior")
@@ -187,7 +189,8 @@ class PromptLayout:
 
     def _tokenise_sentences(self, words: Domain) -> None:
         """Tokenise the sentences of a layout that lists the candidates."""
-        noun, tokenise = words.noun, self._tokenise
+        noun = words.noun
+        tokenise = self._tokenise
         blank = "" if self.layout == "authors" else " "
         is_user = f" is a user representation.{blank}"
         self._is_user = tokenise(is_user) if self._is_quoted and self._user_token else []
@@ -225,11 +228,11 @@ class PromptLayout:
             prompt.token_ids.append(0)
 
     def _at_once(self, ids: list[int]) -> list[int]:
-        """Return the ids of the same text tokenised at once, or as they are."""
+        """Return the ids of the same text tokenised at once, or unchanged."""
         return ids if self._text is None else self._tokenise(self._text(ids))
 
     def _tokenised(self, prompt: Prompt) -> Prompt:
-        """Return the prompt with the text between soft tokens tokenised at once, or as it is."""
+        """Return the prompt with texts between soft tokens tokenised at once."""
         if self._text is None:
             return prompt
         soft = dict(zip(prompt.soft_positions, prompt.soft_items, strict=True))

@@ -1,4 +1,4 @@
-"""Errors of one line about the files of a model that another program wrote."""
+"""One-line errors about the files of a model of another program."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import torch
 from allmrec.errors import SetupError, UserError
 
 LLM = "llm.model"
-"""The setting that names the LLM."""
+"""The setting of the LLM."""
 LFS = b"version https://git-lfs.github.com/"
-"""How a file begins that git-lfs left in place of the real one."""
+"""The beginning of a pointer file of git-lfs."""
 LONGEST_MESSAGE = 200
-"""Characters of another library's message that an error quotes."""
+"""How many characters of another library's message an error quotes."""
 
 
 def one_line(error: BaseException) -> str:
-    """Return an error's message on one line, cut after some 200 characters; a KeyError's with its type."""
+    """Return an error's message on one line, truncated. A KeyError's with its type."""
     text = " ".join(str(error).split())
     if isinstance(error, KeyError) or not text:
         text = f"{type(error).__name__} {text}".strip()
@@ -27,15 +27,15 @@ def one_line(error: BaseException) -> str:
 
 
 def unusable(name: str, found: str, expected: str, advice: str, setting: str = LLM) -> SetupError:
-    """Return the error of a model `name` that cannot be what the setting asks for."""
+    """Return the error for a model that does not fit `setting`."""
     return SetupError(f"{setting}: {name} cannot be loaded ({found}), expected {expected}; {advice}")
 
 
 @contextmanager
 def refusing(name: str, part: str, expected: str, advice: str, setting: str = LLM) -> Iterator[None]:
-    """Turn every error inside the block into a SetupError of one line, but for a full memory.
+    """Turn errors inside the block, except full memory, into SetupErrors.
 
-    `part` of the model `name` is what the block reads. Readers of foreign files raise what they like.
+    `part` of the model `name` is read by the block. Readers of foreign files raise errors of any type.
     """
     try:
         yield
@@ -46,7 +46,7 @@ def refusing(name: str, part: str, expected: str, advice: str, setting: str = LL
 
 
 def require_fetched(paths: Iterable[Path], what: str) -> None:
-    """Raise SetupError, naming the file, where one of `paths` is only a pointer that git-lfs left there."""
+    """Raise SetupError where a path is a pointer of git-lfs."""
     for path in sorted(path for path in paths if path.is_file()):
         with path.open("rb") as file:
             is_pointer = file.read(len(LFS)) == LFS

@@ -1,4 +1,4 @@
-"""A user's request to the LLM: prompt and answers by the layout, shortened where the LLM's positions end."""
+"""A user's request to the LLM, shortened to its positions."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from allmrec.llm.prompt import PromptLayout
 from allmrec.llm.tokens import TitleTokens
 
 TITLE_CAPS = (8, 4, 2)
-"""Tokens that titles are capped to, in turn, where a prompt is too long for the LLM's positions."""
+"""Limits of tokens per title, tried in turn, if a prompt exceeds the LLM's positions."""
 
 
 class RequestBuilder:
-    """Builds requests that fit into `max_positions` where shortening can make them fit.
+    """Builds requests that fit into `max_positions`, by shortening if needed.
 
-    Titles are capped harder first, then the oldest history goes; what is still too long is returned as it is.
-    In a layout with a list the answers are capped as they are listed; without a list they are not, so that
-    their priors stay theirs.
+    Titles are truncated first, then the oldest history is dropped; a request that is still too long is
+    returned. In a layout with a list the answers are truncated as in the list. Without a list they are
+    complete, because their priors are.
     """
 
     def __init__(self, layout: PromptLayout, titles: TitleTokens, max_positions: int) -> None:
-        self.layout, self.titles, self.max_positions = layout, titles, max_positions
+        self.layout = layout
+        self.titles = titles
+        self.max_positions = max_positions
 
     @cached_property
     def _capped_titles(self) -> list[TitleTokens]:
@@ -33,11 +35,11 @@ class RequestBuilder:
     ) -> Request:
         """Return the request of one user.
 
-        | input | what |
+        | input | content |
         |---|---|
         | history_idx | item_idx of the history, oldest first |
         | candidate_idx | item_idx of the candidates; the request's answers are in this order |
-        | prompt_order | the same candidates in the order in which a layout with a list shows them |
+        | prompt_order | the same candidates in the order of the layout's list |
         """
         request = self._request(history_idx, candidate_idx, prompt_order, self.titles)
         if request.num_positions <= self.max_positions:

@@ -12,16 +12,19 @@ from allmrec.llm.frozen import FrozenLLM
 from allmrec.reporting import Report
 
 DEPTH = 0.8
-"""Which layer is read, as a share of all: the last ones turn to the next token (layer 24 of SmolLM2's 30)."""
+"""The layer that is read, as a share of all (24 of SmolLM2's 30).
+
+The last layers represent the next token.
+"""
 BATCH_TITLES = 64
 
 
 @torch.inference_mode()
 def title_states(llm: FrozenLLM, titles: Sequence[str], max_tokens: int | None, report: Report) -> Tensor:
-    """Return the mean state over the tokens of every title, [I+1, H] float32 on the CPU, row 0 zeros.
+    """Return every title's mean state over its tokens, [I+1, H] float32 (CPU).
 
-    Titles are read by themselves, after what the tokenizer puts before a text, cut to `max_tokens`. An empty
-    title has zeros.
+    Row 0 is zeros. Titles are read by themselves, after the tokenizer's default beginning, truncated to
+    `max_tokens`. An empty title has zeros.
     """
     layer = max(1, round(DEPTH * llm.num_layers))
     tokens = [llm.tokenise(title)[:max_tokens] for title in titles]
@@ -33,8 +36,8 @@ def title_states(llm: FrozenLLM, titles: Sequence[str], max_tokens: int | None, 
             rows = by_length[first : first + BATCH_TITLES]
             lengths = torch.tensor([len(tokens[row]) for row in rows])
             ids = np.full((len(rows), start + int(lengths.max())), llm.eos_id, dtype=np.int64)
-            for place, row in enumerate(rows):
-                ids[place, : start + len(tokens[row])] = [*llm.bos_ids, *tokens[row]]
+            for index, row in enumerate(rows):
+                ids[index, : start + len(tokens[row])] = [*llm.bos_ids, *tokens[row]]
             hidden_BTH = (
                 llm.states_of_layer(torch.from_numpy(ids).to(llm.device), layer)[:, start:].float().cpu()
             )

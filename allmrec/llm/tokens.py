@@ -1,4 +1,4 @@
-"""Token ids of titles and of prompts, and where soft tokens stand."""
+"""Token ids of titles and of prompts, and places of soft tokens."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 USER = 0
-"""Stands for the user among `Prompt.soft_items` (item_idx 0 is padding and never an item)."""
+"""The user in `Prompt.soft_items` (item_idx 0 is padding and never an item)."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class TitleTokens:
     |---|---|
     | flat | [number of all tokens] int32 |
     | offsets | [I+2] int64; item_idx i owns flat[offsets[i] : offsets[i+1]], the padding item 0 nothing |
-    | is_cut | [I+1] bool: the title goes on after its last token here; None: not known (version 0.1.0) |
+    | is_cut | [I+1] bool: the title is truncated here; None: unknown (version 0.1.0) |
     """
 
     flat: np.ndarray
@@ -30,7 +30,7 @@ class TitleTokens:
     def from_lists(
         cls, tokens: Sequence[Sequence[int]], is_cut: Sequence[bool] | np.ndarray | None = None
     ) -> TitleTokens:
-        """Return the titles of these token ids, one list per item_idx from 0 (padding, empty) to I."""
+        """Return titles of token ids, a list per item_idx from 0."""
         lengths = [0, *(len(title) for title in tokens)]
         ids = (token for title in tokens for token in title)
         flat = np.fromiter(ids, dtype=np.int32, count=sum(lengths))
@@ -38,11 +38,11 @@ class TitleTokens:
         return cls(flat, np.cumsum(lengths, dtype=np.int64), cut)
 
     def of(self, idx: int) -> list[int]:
-        """Return the token ids of item `idx` (none for the padding item 0)."""
+        """Return the token ids of item `idx`. Empty for the padding item 0."""
         return self.flat[self.offsets[idx] : self.offsets[idx + 1]].tolist()
 
     def is_whole(self, idx: int) -> bool:
-        """Return whether the title ends with its last token here; where that is not known, it does."""
+        """Return whether the title is complete; unknown counts as complete."""
         return self.is_cut is None or not self.is_cut[idx]
 
     @property
@@ -64,9 +64,9 @@ class TitleTokens:
 
 @dataclass
 class Prompt:
-    """Token ids with 0 where a soft token goes, the soft tokens' positions, and whose they are.
+    """Token ids with 0 at soft tokens, and these tokens' places.
 
-    `soft_items` holds item_idx, or `USER`.
+    `soft_items` has item_idx, or `USER`.
     """
 
     token_ids: list[int] = field(default_factory=list)

@@ -1,7 +1,7 @@
-"""The safetensors files that a model's folder is loaded from, and the hash of their tensors.
+"""The safetensors files of a model, and their hash.
 
-The hash names the weights that score: it is taken over exactly the files that transformers loads. Files
-beside them (an adapter, a second copy in another layout) are in neither.
+The hash identifies the weights that score: it is taken over exactly the files that transformers loads. Other
+files (an adapter, a second copy in another layout) are ignored.
 """
 
 from __future__ import annotations
@@ -21,18 +21,19 @@ from allmrec.llm.load_report import in_words
 from allmrec.llm.refusal import one_line, require_fetched, unusable
 from allmrec.weights import hash_safetensors
 
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-"""The file with all tensors; the file that names the shards, which is read where the first is missing."""
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+"""The file with all tensors, and the file that names the shards, which is read if the first is missing."""
 PER_PROCESS = re.compile(r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors")
 """Files of a distributed checkpoint, which transformers prefers to all others."""
 FLOATS = ("F64", "F32", "F16", "BF16")
-"""Types of weights that are not quantised, as a safetensors header names them."""
+"""Types of weights that are not quantised, in a safetensors header."""
 
 
 def weight_hash_of(folder: Path, settings: LLMConfig) -> str:
-    """Return the hash of the weights that the LLM in `folder` is loaded from.
+    """Return the hash of the files of the LLM in `folder`.
 
-    Raises SetupError where a file is missing, cut or quantised, or where the cache cannot be written.
+    Raises SetupError where a file is missing, truncated or quantised, or the cache cannot be written.
     """
     name = settings.model
     files = weight_files(folder, name)
@@ -49,9 +50,9 @@ def weight_hash_of(folder: Path, settings: LLMConfig) -> str:
 
 
 def weight_files(folder: Path, name: str) -> list[Path]:
-    """Return the safetensors files from which transformers loads the model in `folder`, in its order.
+    """Return the safetensors files that transformers loads from `folder`, in its order.
 
-    Raises SetupError, naming the model `name`, where one is missing, or is not yet fetched by git-lfs.
+    Raises SetupError, naming the model `name`, where a file is missing, or git-lfs has not fetched it.
     """
     require_fetched(folder.iterdir(), f"llm.model: {name}")
     per_process = sorted(path.name for path in folder.iterdir() if PER_PROCESS.fullmatch(path.name))
@@ -69,7 +70,7 @@ def weight_files(folder: Path, name: str) -> list[Path]:
 
 
 def read_config(folder: Path, name: str) -> dict[str, Any]:
-    """Return the JSON object of a model's config.json; raises SetupError where it is missing or none."""
+    """Return the object of config.json. Raises SetupError where it is missing or none."""
     expected = "the folder of a causal LM"
     try:
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -84,9 +85,9 @@ def read_config(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _require_floats(files: Sequence[Path], name: str) -> None:
-    """Raise SetupError where weights are stored as integers or as floats of 8 bits or less.
+    """Raise SetupError where weights are integers or 8-bit floats.
 
-    They would be read as plain numbers, without the scales that belong to them.
+    They would be read as plain numbers, without their scales.
     """
     for file in files:
         with safe_open(file, framework="pt") as tensors:
@@ -100,13 +101,13 @@ def _require_floats(files: Sequence[Path], name: str) -> None:
 
 
 def _shards(folder: Path, index: str, name: str) -> list[str]:
-    """Return the files that an index names, sorted; raises SetupError where it is missing or no index."""
+    """Return the sorted files of an index. Raises SetupError where it is no index."""
     if not (folder / index).is_file():
         raise unusable(name, f"no file {SINGLE} in {folder}", "weights as safetensors", _advice(folder))
     try:
         values = json.loads((folder / index).read_text(encoding="utf-8"))
         files = {str(file) for file in values["weight_map"].values()}
-        values["metadata"]  # transformers reads it
+        values["metadata"]  # transformers needs it
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         found = f"{index}: {one_line(error)}"
         raise unusable(
@@ -116,7 +117,7 @@ def _shards(folder: Path, index: str, name: str) -> list[str]:
 
 
 def _advice(folder: Path) -> str:
-    """Return what to do about a folder that lacks a file of a causal LM."""
+    """Return the remedy for a missing file of a causal LM."""
     names = sorted(path.name for path in folder.iterdir())
     gguf = next((name for name in names if name.endswith(".gguf")), None)
     if gguf:
