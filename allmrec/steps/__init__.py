@@ -1,1 +1,1 @@
-"""The steps of the job, one file each; a step reads top to bottom: inputs, work, outcome."""
+"""The steps of the job, one file each: inputs, work, outcome."""

@@ -24,7 +24,7 @@ from allmrec.tables.schemas import TABLES
 
 
 def run_candidates(night: Night) -> None:
-    """Write `candidates` of the night's date in one commit, with the bundle of the date.
+    """Write `candidates` of the night's date in one commit.
 
     Raises InputError where the date's sequences are missing, BundleError where no bundle is old enough.
     """
@@ -67,7 +67,7 @@ def run_candidates(night: Night) -> None:
 
 
 def available_items(inputs: Inputs, bundle: Manifest) -> np.ndarray:
-    """Return which of a bundle's items are good rows of the catalogue and available, [I+1] bool."""
+    """Return which items of a bundle are good and available, [I+1] bool."""
     good, _ = inputs.catalogue()
     ids = good.where("available").select("item_id")
     known = bundle_store.items_of_bundle(inputs.context, bundle.bundle_id)
@@ -80,7 +80,7 @@ def available_items(inputs: Inputs, bundle: Manifest) -> np.ndarray:
 def histories(sequences: Finished) -> DataFrame:
     """Return (user_id, history, seen) of every user in the night's `user_sequences`.
 
-    `seen` is empty where seen items are not excluded.
+    `seen` is empty if seen items are not excluded.
     """
     excludes_seen = sequences.night.context.config.candidates.exclude_seen
     seen = F.col("seen_item_ids") if excludes_seen else F.array().cast("array<string>")
@@ -92,7 +92,10 @@ def histories(sequences: Finished) -> DataFrame:
 def retrieving(
     model: WorkerModel, available: Broadcast[np.ndarray], run_date: date, num_done: Accumulator[int]
 ) -> Callable[[Iterable[pd.DataFrame]], Iterator[pd.DataFrame]]:
-    """Return the function for `mapInPandas`: user_id, history, seen in, rows of `candidates` out."""
+    """Return the function for `mapInPandas` that makes rows of `candidates`.
+
+    Its input has user_id, history and seen.
+    """
     columns = TABLES["candidates"].schema.fieldNames()
 
     def retrieve(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:

@@ -1,4 +1,4 @@
-"""Two evaluated bundles side by side, by the users whom both were evaluated on."""
+"""Comparison of two evaluated bundles by the users of both evaluations."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ KEYS = ["protocol", "model", "user_id", "target"]
 
 
 def compared_bundles(context: Context, first: str, second: str) -> str:
-    """Return how the second bundle's rankers do against the first one's, as text, a line per ranker.
+    """Return a comparison of two bundles' rankers, a line per ranker.
 
-    A bundle is named by its id, or as `id/condition`, such as `…/missing_text`. Nothing is computed anew:
-    what is compared are the rows of `evaluation_predictions`, of users who have the same held-out item in
-    both. Raises InputError, naming those that are there, for a bundle that was not
-    evaluated, and where the two have no such user.
+    A bundle is an id, or `id/condition`, such as `…/missing_text`. Only stored rows of
+    `evaluation_predictions` are compared, of users who have the same held-out item in both. Raises
+    InputError, with the known names, for a bundle that was not evaluated, and where the two have no common
+    user.
     """
     both = _ranks(context, first).merge(_ranks(context, second), on=KEYS, suffixes=("_first", "_second"))
     if both.empty:
@@ -32,7 +32,8 @@ def compared_bundles(context: Context, first: str, second: str) -> str:
             f"{first} and {second} were evaluated on no user with the same held-out item under the same "
             "protocol; evaluate both at one cut-off"
         )
-    settings, seed = context.config.evaluation, seeds.derive(context.config.seed, "bootstrap")
+    settings = context.config.evaluation
+    seed = seeds.derive(context.config.seed, "bootstrap")
     per_user = metrics.PER_USER[HEADLINE]
     lines = [f"bundle {second} against bundle {first}, by the same users"]
     for protocol, by_model in by_protocol(both):
@@ -63,5 +64,5 @@ def _ranks(context: Context, name: str) -> pd.DataFrame:
 
 
 def _name(bundle_id: str, scenario: str) -> str:
-    """Return how a bundle under a condition is named."""
+    """Return the name of a bundle under a condition."""
     return bundle_id if scenario == LEAVE_ONE_OUT else f"{bundle_id}/{scenario}"

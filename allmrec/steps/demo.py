@@ -1,4 +1,4 @@
-"""The demo: generate the shop, import it, train, run a night, and show what three customers get."""
+"""The demo: generate, import, train, run a night, show three customers' lists."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from allmrec.steps.show import user_night
 from allmrec.steps.train import run_train
 
 LAST_DAY = date(2026, 5, 31)
-"""The shop's last day with events; fixed, so that every demo is the same."""
+"""The shop's last day with events, fixed so that every demo is the same."""
 RUN_DATE = LAST_DAY + timedelta(days=1)
 TRAINED_BEFORE = RUN_DATE - timedelta(days=3)
 
 
 def run_demo(context: Context, out: Console, num_users: int = 2000, num_items: int = 800) -> None:
-    """Run everything from generated files to e-mail tables, and show the lists of three customers.
+    """Run everything from generated files to e-mail tables; show three lists.
 
-    What is there already is skipped.
+    Finished parts are skipped.
     """
     folder = Path(context.config.tables.root) / "_shop"
     if not folder.is_dir():
@@ -44,13 +44,13 @@ def run_demo(context: Context, out: Console, num_users: int = 2000, num_items: i
 
 
 def import_shop(context: Context, folder: Path) -> None:
-    """Import the files that `write_shop` left in a folder."""
+    """Import the files of `write_shop` in a folder."""
     files = {"interactions": "interactions.csv", "items": "items.jsonl", "users": "users.csv"}
     run_import(context, IMPORTERS["files"], {name: str(folder / file) for name, file in files.items()})
 
 
 def three_users(context: Context) -> list[str]:
-    """Return customers with a long and a short history ordered by the LLM, and one ordered without it."""
+    """Return customers with long, with short history, and without the LLM."""
     first = (
         context.tables.read_date("recommendations", RUN_DATE).where("rank = 1").select("user_id", "source")
     )
@@ -66,11 +66,11 @@ def three_users(context: Context) -> list[str]:
 
 
 def what_next(root: str) -> list[str]:
-    """Return what to look at and to try after the demo, as lines for a terminal."""
+    """Return lines for a terminal about what to do after the demo."""
     tables = "user_sequences, candidates, recommendations, email_recommendations, feed_recommendations"
     day_before = RUN_DATE - timedelta(days=1)
     return [
-        f"The tables lie in {root}/ (Delta): {tables}, …",
+        f"The tables are in {root}/ (Delta): {tables}, …",
         "What to try next:",
         f"  allmrec show USER --config conf/demo.yaml --run-date {RUN_DATE}",
         f"  allmrec nightly --config conf/demo.yaml --run-date {day_before}",

@@ -1,4 +1,4 @@
-"""`allmrec doctor`: whether this machine has all that a run needs, and what to do where it has not."""
+"""`allmrec doctor`: checks of the machine for a run, with remedies."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from allmrec.tables.session import create_session
 from allmrec.tables.troubles import as_user_error, first_line
 
 FREE_GIB = 2.0
-"""Disk space that a first run wants: for Delta's JARs, the converted LLM, and tables."""
+"""Disk space for a first run: Delta's JARs, the converted LLM, and tables."""
 
 
 class Check(NamedTuple):
@@ -42,18 +42,19 @@ class Check(NamedTuple):
 
     name: str
     ok: bool
-    """Whether a run can go on with it."""
+    """Whether a run can work with it."""
     finding: str
     advice: str = ""
-    """What to do where it is not ok, unless the finding says it."""
+    """The remedy, unless the finding contains it."""
 
 
 def checks(config: Config) -> list[Check]:
-    """Return every check, in the order in which a run would stumble.
+    """Return every check, in the order in which a run needs them.
 
     Starts Spark, writes a small Delta table and removes it again.
     """
-    python, java = _python(), _java()
+    python = _python()
+    java = _java()
     spark = (
         _spark_checks(config)
         if java.ok
@@ -79,7 +80,7 @@ def _java() -> Check:
 
 
 def _spark_checks(config: Config) -> list[Check]:
-    """Start Spark, and with it check Delta and the Python workers."""
+    """Start Spark, and check Delta and the Python workers with it."""
     try:
         spark = create_session(config.spark, "allmrec doctor")
     except SetupError as error:
@@ -96,7 +97,7 @@ def _spark_checks(config: Config) -> list[Check]:
 
 
 def _inputs(context: Context) -> list[Check]:
-    """Open the input tables; our own ones may be missing before the first import."""
+    """Open the input tables. Our own may be missing before the first import."""
     checks = []
     for source in sources_of(context):
         try:
@@ -117,7 +118,7 @@ def _inputs(context: Context) -> list[Check]:
 
 
 def _delta(spark: SparkSession, root: str) -> Check:
-    """Write and read a Delta table beside the other tables, where a run will write."""
+    """Write and read a Delta table at the place of the tables."""
     local = Path(root)
     is_new = "://" not in root and not local.exists()
     folder = f"{root.rstrip('/')}/_doctor-{uuid.uuid4().hex}"
@@ -136,7 +137,7 @@ def _delta(spark: SparkSession, root: str) -> Check:
 
 
 def _python_workers(spark: SparkSession) -> Check:
-    """Ask Spark's Python workers which Python they run, and whether it has this package."""
+    """Ask Spark's Python workers for their Python and this package."""
 
     def describe(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         for _ in batches:
@@ -180,16 +181,16 @@ def _text_encoder(config: Config) -> Check:
 
 
 def _packaged(name: str, package: str, pattern: str, install: str) -> Check:
-    """Look for a model in an installed Python package; `install` is the command that installs it."""
+    """Look for a model in an installed Python package. `install` is its command."""
     weights = packaged_file(package, pattern)
     return Check(name, weights is not None, f"{package}: {weights or 'not installed'}", install)
 
 
 def _model(name: str, model: str, pattern: str, key: str) -> Check:
-    """Look for a model by folder, by file, or in the hub's cache; nothing is downloaded."""
+    """Look for a model by folder, file or hub cache. Nothing is downloaded."""
     path = Path(model).expanduser()
     if path.is_dir():
-        advice = f"{key}: the folder holds no {pattern}; save the model as safetensors"
+        advice = f"{key}: the folder has no {pattern}; save the model as safetensors"
         return Check(name, any(path.glob(pattern)), str(path), advice)
     if path.is_file():
         return Check(name, True, str(path))
@@ -203,7 +204,7 @@ def _model(name: str, model: str, pattern: str, key: str) -> Check:
 
 
 def _petastorm() -> Check:
-    """Only training needs it, so a machine without it can still run a night."""
+    """Look for petastorm, which only training needs, so that it never fails."""
     try:
         return Check("petastorm", True, importlib.metadata.version("petastorm"))
     except importlib.metadata.PackageNotFoundError:
@@ -219,8 +220,8 @@ def _disk_checks(config: Config) -> list[Check]:
 
 
 def _disk(name: str, folder: Path) -> Check:
-    """Look at the free space where a folder is, or will be."""
+    """Check the free space of a folder that may not exist yet."""
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     free_gib = shutil.disk_usage(existing).free / 2**30
-    advice = f"free some space: a first run wants {FREE_GIB:g} GiB there"
+    advice = f"free some space: a first run needs {FREE_GIB:g} GiB there"
     return Check(f"disk for {name}", free_gib >= FREE_GIB, f"{free_gib:.1f} GiB free in {existing}", advice)

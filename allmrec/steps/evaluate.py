@@ -1,7 +1,8 @@
-"""Held-out last items → the same scoring → evaluation_predictions, evaluation_results and a report.
+"""Held-out last items → scores → evaluation_predictions, evaluation_results, report.
 
-In both tables `protocol` says what a held-out item was ranked among (`allmrec.evaluation.protocols`). In
-`evaluation_results` the column `scenario` names the users that a figure is about.
+In both tables `protocol` is the set of items that a held-out item was ranked among
+(`allmrec.evaluation.protocols`). In `evaluation_results` the column `scenario` is the group of users of a
+figure.
 """
 
 from __future__ import annotations
@@ -51,32 +52,35 @@ RANKED = (
     "ranks array<int>, target_rank int, num_ranked int, scores array<double>, probabilities array<double>, "
     "is_sampled boolean"
 )
-"""What workers return: `evaluation_predictions` without bundle and scenario; and who gets sampled items."""
+"""Columns of workers' rows: `evaluation_predictions` without bundle and scenario, with `is_sampled`."""
 RANKS = ("protocol", "model", "user_id", "target", "target_rank")
-"""What the figures of ranks need of them."""
+"""Columns for the figures of ranks."""
 NUM_EXAMPLES = 8
-"""Users whose lists are shown."""
+"""Number of users whose lists are shown."""
 LEAVE_ONE_OUT = "leave_one_out"
-"""Scenario of predictions under the plain condition: every user's last item is held out."""
+"""Scenario of the plain condition: every user's last item is held out."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The figures of an evaluation, and what they were made of."""
+    """The figures of an evaluation, and the rows behind them."""
 
     figures: pd.DataFrame
     """Rows of `evaluation_results`."""
     compared: list[tuple[str, str, str, str, Comparison]]
-    """What `allmrec.evaluation.report.comparisons` returns."""
+    """The result of `allmrec.evaluation.report.comparisons`."""
     ranks: pd.DataFrame
     """RANKS of all users."""
     lists: pd.DataFrame
-    """Rows of RANKED of the users who get sampled items."""
+    """Rows of RANKED of the users with sampled items."""
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Counts what the work on retrieved lists takes, by part; a repeated task counts twice in both."""
+    """Counters of the work on retrieved lists, by part.
+
+    A repeated task counts twice, in seconds and users.
+    """
 
     seconds: dict[str, Accumulator[float]]
     num_users: dict[str, Accumulator[int]]
@@ -84,7 +88,8 @@ class Costs:
     @classmethod
     def of(cls, spark: SparkSession) -> Costs:
         """Return counters of the session's workers."""
-        context, parts = spark.sparkContext, ("lists", "llm")
+        context = spark.sparkContext
+        parts = ("lists", "llm")
         return cls(
             {part: context.accumulator(0.0) for part in parts},
             {part: context.accumulator(0) for part in parts},
@@ -104,20 +109,20 @@ class Costs:
 
 
 def run_evaluate(context: Context, run_date: date | None, html: Path | None = None) -> str:
-    """Write `evaluation_predictions` and `evaluation_results` and return the report as text.
+    """Write `evaluation_predictions` and `evaluation_results` and return the report.
 
-    Where `html` names a file, the report is written there too, as a page.
+    It is Markdown. With `html` the report is also written as a page to that file.
 
-    The rows of other bundles, and of other conditions, stay. Raises BundleError where every bundle has seen
-    the targets, or, where `run_date` is given, the bundle was not trained before that date; InputError where
-    no user has a target.
+    The rows of other bundles and conditions stay. Raises BundleError where every bundle has seen the targets,
+    or, with `run_date`, the bundle was not trained before that date; InputError where no user has a target.
     """
     context = context.with_resolved_dtype()
     subject = evaluated(context, run_date)
-    bundle_id, cut_off = subject.manifest.bundle_id, subject.cut_off
+    bundle_id = subject.manifest.bundle_id
+    cut_off = subject.cut_off
     step = Night(context, cut_off).step("evaluate", bundle=bundle_id)
     with step.recorded(subject.inputs.versions, subject.inputs.table_ids) as run:
-        with run.part("bundle", "load what is evaluated, and the LLM"):
+        with run.part("bundle", "load the evaluated bundle, and the LLM"):
             catalogue = catalogue_of(subject)
             bundle = bundle_in_use(subject, catalogue, run)
             available = available_in(bundle, catalogue)
@@ -154,7 +159,7 @@ def report_of(
     num_users: int,
     available: np.ndarray,
 ) -> Content:
-    """Return what the report says; `users` are those of `evaluated_users`."""
+    """Return the content of the report; `users` are those of `evaluated_users`."""
     manifest = subject.manifest
     shown = users.where(F.col("place") <= NUM_EXAMPLES).select("user_id", "history").collect()
     return content_of(
@@ -173,7 +178,7 @@ def report_of(
 def lists_of(
     context: Context, users: DataFrame, num_users: int, bundle: Bundle, available: np.ndarray
 ) -> Lists:
-    """Return the facts about the lists of `evaluated_users`; `available` is what `available_in` returns."""
+    """Return facts about the lists of `evaluated_users`; `available` is [I+1] bool."""
     config = context.config
     items = bundle.items.loc[available[1:], ["item_id"]]
     ids = context.spark.createDataFrame(items, "item_id string")
@@ -198,9 +203,10 @@ def ranked_users(
     users: DataFrame,
     num_users: int,
 ) -> tuple[DataFrame, Costs]:
-    """Return the rows of `RANKED`, every ranker on the same candidates, and what retrieved lists cost.
+    """Return the rows of `RANKED` and the costs of retrieved lists.
 
-    `available` is what `available_in` returns. The rows are kept until the step ends.
+    Every ranker ranks the same candidates. `available` is the result of `available_in`. The rows are cached
+    until the step ends.
     """
     costs = Costs.of(context.spark)
     model = WorkerModel.ship(context.spark.sparkContext, bundle.folder, bundle.bundle_id, context.config)
@@ -215,7 +221,10 @@ def ranked_users(
 def ranking(
     model: WorkerModel, available: Broadcast[np.ndarray], num_done: Accumulator[int], costs: Costs
 ) -> Callable[[Iterable[pd.DataFrame]], Iterator[pd.DataFrame]]:
-    """Return the function for `mapInPandas`: chunks of `evaluated_users` in, rows of `RANKED` out."""
+    """Return the function for `mapInPandas` that makes rows of `RANKED`.
+
+    Its input are chunks of `evaluated_users`.
+    """
 
     def rank(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         for users in by_chunk(batches):
@@ -228,8 +237,9 @@ def ranking(
 
 
 def measured(context: Context, rows: DataFrame, costs: Costs, bundle: Bundle, bundle_id: str) -> Measured:
-    """Return the figures of what the rankers did; they are those of the bundle `bundle_id`."""
-    settings, seed = context.config.evaluation, seeds.derive(context.config.seed, "bootstrap")
+    """Return the figures of the rankers, for the bundle `bundle_id`."""
+    settings = context.config.evaluation
+    seed = seeds.derive(context.config.seed, "bootstrap")
     ranks: pd.DataFrame = rows.select(*RANKS).toPandas()
     lists = rows.where("is_sampled").toPandas()
     vectors = bundle.text_embeddings[1:].cpu().numpy()
@@ -245,7 +255,7 @@ def measured(context: Context, rows: DataFrame, costs: Costs, bundle: Bundle, bu
 
 
 def write_tables(context: Context, rows: DataFrame, bundle_id: str, figures: pd.DataFrame) -> None:
-    """Replace the bundle's rows of both tables, one commit each; those of other conditions stay."""
+    """Replace the bundle's rows of this condition in both tables."""
     condition = condition_of(context.config)
     scenario = condition or LEAVE_ONE_OUT
     named = rows.withColumns({"scenario": F.lit(scenario), "bundle_id": F.lit(bundle_id)})

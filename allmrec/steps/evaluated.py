@@ -1,4 +1,4 @@
-"""What an evaluation is about: a bundle, where it lies, the users, and the items as the bundle meets them."""
+"""The subject of an evaluation: a bundle, its users and its items."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ from allmrec.tables.literal_paths import read_parquet
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What is evaluated: on whose users, with which bundle."""
+    """An evaluation's subject: a bundle, and the users of a shop."""
 
     context: Context
-    """Of the shop whose users are looked at."""
+    """The shop of the users."""
     manifest: Manifest
-    """The bundle's, as it was trained."""
+    """The bundle's manifest, as it was trained."""
     home: Context
-    """Of the shop that it was trained on: the same, or the one that `evaluation.trained_on` names."""
+    """The shop that the bundle was trained on: the same, or that of `evaluation.trained_on`."""
     cut_off: date
-    """Users are looked at as they were before this date."""
+    """Only events before this date are read."""
     inputs: Inputs
-    """The input tables that they are read from."""
+    """The input tables of the users."""
 
     @property
     def is_of_other_shop(self) -> bool:
-        """Whether the bundle never saw these users and items."""
+        """Whether the bundle was trained on another shop."""
         return self.home is not self.context
 
 
 def evaluated(context: Context, run_date: date | None) -> Evaluated:
-    """Return what the settings ask to evaluate.
+    """Return the subject that the settings ask to evaluate.
 
-    Raises BundleError where every bundle has seen the targets, or, where `run_date` is given, this shop's
-    bundle was not trained before that date; ConfigError where another shop is asked for and it is this one.
+    Raises BundleError where every bundle has seen the targets, or, with `run_date`, this shop's bundle was
+    not trained before that date; ConfigError where the other shop is this one.
     """
     root = context.config.evaluation.trained_on
     if root is None:
@@ -71,9 +71,9 @@ def evaluated(context: Context, run_date: date | None) -> Evaluated:
 
 
 def bundle_in_use(subject: Evaluated, catalogue: pd.DataFrame, run: StepRun) -> Bundle:
-    """Return the bundle as the evaluation's condition has it: with spoiled texts, or another shop's items.
+    """Return the bundle under the evaluation's condition.
 
-    `catalogue` is what `catalogue_of` returns.
+    Its texts may be spoiled, or its items those of another shop. `catalogue` is the result of `catalogue_of`.
     """
     config = subject.context.config
     bundle_id = subject.manifest.bundle_id
@@ -87,7 +87,7 @@ def bundle_in_use(subject: Evaluated, catalogue: pd.DataFrame, run: StepRun) -> 
 def catalogue_of(subject: Evaluated) -> pd.DataFrame:
     """Return item_id, title, description and available of the shop's items.
 
-    They are those that a bundle of the shop was trained on.
+    They are the items that a bundle of the shop was trained on.
     """
     items = _of_snapshot(subject, "items", "available")
     if items is None:
@@ -97,7 +97,7 @@ def catalogue_of(subject: Evaluated) -> pd.DataFrame:
 
 
 def available_in(bundle: Bundle, catalogue: pd.DataFrame) -> np.ndarray:
-    """Return which of a bundle's items `catalogue_of` says are available, [I+1] bool."""
+    """Return which items of a bundle are available in `catalogue_of`, [I+1] bool."""
     ids = catalogue["item_id"][catalogue["available"].to_numpy(dtype=bool)]
     available = np.zeros(bundle.num_items + 1, dtype=bool)
     available[[bundle.index[item] for item in ids if item in bundle.index]] = True
@@ -105,12 +105,12 @@ def available_in(bundle: Bundle, catalogue: pd.DataFrame) -> np.ndarray:
 
 
 def evaluated_users(subject: Evaluated, trained: Config, run: StepRun) -> DataFrame:
-    """Return (user_id, history, target, seen_before, place) of a sample of the users with a held-out item.
+    """Return (user_id, history, target, seen_before, place) of sampled users.
 
-    `place` counts the seeded sample from 1, in the order of the draw. They are read from the snapshot that
-    the bundle was trained on. They are made from the tables in another shop, and where an older version wrote
-    the snapshot; raises TableError where the versions that the bundle was trained on were vacuumed. `trained`
-    is the bundle's configuration.
+    They have a held-out item. `place` counts the seeded sample from 1, in the order of the draw. They are
+    read from the snapshot of the bundle's training, or, for another shop and for snapshots of older versions,
+    from the tables. `trained` is the bundle's configuration. Raises TableError where the versions of the
+    training were vacuumed.
     """
     users = _of_snapshot(subject, "targets", "seen_before")
     if users is None:
@@ -125,7 +125,7 @@ def evaluated_users(subject: Evaluated, trained: Config, run: StepRun) -> DataFr
 def _of_snapshot(subject: Evaluated, name: str, column: str) -> DataFrame | None:
     """Return a table of the bundle's snapshot.
 
-    None for another shop's, where the snapshot lacks the table, and where the table lacks the `column`.
+    Returns None for another shop's bundle, and if the snapshot lacks the table or its `column`.
     """
     if subject.is_of_other_shop or not _has_in_snapshot(subject, name):
         return None

@@ -1,4 +1,4 @@
-"""The erasure of a user: every row of theirs goes, and nothing that is kept brings them back."""
+"""The erasure of a user from tables, snapshots and caches, for good."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from allmrec.tables.schemas import TABLES
 from allmrec.tables.sources import Source
 
 LOG_DAYS = 30
-"""For so long Delta's log may name a user as the smallest or largest value of a file that is gone."""
+"""Days for which Delta's log may contain a user's id, as smallest or largest value of a deleted file."""
 
 
 def run_forget(context: Context, user: str) -> list[str]:
-    """Erase a user and return what was removed, what remains until when and what somebody else must do.
+    """Erase a user. Return lines about removed and remaining rows.
 
-    The lists of all others stay as they are, and may be kept by the next night. Raises InputError where the
-    user is nowhere, PassingError where a step is at work, which would write the user again: both before
-    anything is written.
+    The lists of all others are unchanged, and the next night may keep them. Raises, before it writes,
+    InputError where the user is not found, and PassingError where a step is at work, which would write the
+    user again.
     """
     names = [name for name in TABLES if context.tables.exists(name)]
     rows = all_rows(context)
@@ -85,7 +85,7 @@ def _is_in(context: Context, snapshot: str, user: str) -> bool:
 
 
 def _in_place(context: Context, user: str) -> dict[Source, int]:
-    """Return how many rows of the user are in each table that is read in place."""
+    """Return the number of the user's rows by table in place."""
     sources = [source for source in sources_of(context) if not source.is_own and source.name != "items"]
     if not sources:
         return {}
@@ -97,7 +97,7 @@ def _in_place(context: Context, user: str) -> dict[Source, int]:
 
 
 def _erase(context: Context, rows: list[RunRow], name: str, user: str) -> None:
-    """Delete the user's rows of a table that is ours alone; records of it in `rows` are renewed."""
+    """Delete the user's rows of an owned table. Renew its records in `rows`."""
     tables = context.tables
     if name == "rejected_rows":
         hashes = hashes_of_user(tables.read(name), user)
@@ -112,9 +112,9 @@ def _erase(context: Context, rows: list[RunRow], name: str, user: str) -> None:
 def _erase_from_inputs(
     context: Context, run: StepRun, names: list[str], found: Mapping[str, int], user: str
 ) -> list[str]:
-    """Delete the user's rows of our input tables, and note the versions that are left; return what went.
+    """Delete the user's rows of our input tables and record their versions. Return lines.
 
-    They come last: an erasure that is killed before finds the user again.
+    They come last, so that an erasure that is killed earlier finds the user again.
     """
     lines = []
     for name in (name for name in names if not TABLES[name].owned):
@@ -134,9 +134,10 @@ def _record_anew(
     before: Mapping[date, Written],
     after: Mapping[date, Written],
 ) -> None:
-    """Let the newest records of a table's dates name the rows that are left, so that these are believed.
+    """Record the rows that are left in a table's dates.
 
-    A record of another run id stands beside the step's own; a record that was not believed before is not now.
+    Its steps are then skipped, as before. The new record has this run's id. Records that did not match their
+    rows before are not renewed.
     """
     newest = {
         (row.step, row.run_date): row
@@ -149,14 +150,15 @@ def _record_anew(
         left = after.get(day, Written(context.tables.version(name), 0, "0"))
         if left[1:] == before[day][1:]:
             continue
-        # A step with two tables has one record: what the first left is in `rows` when the second comes.
+        # A step with two tables has one record. `rows` contains the first table's change when the second
+        # comes.
         anew = replace(row, run_id=context.run_id, outputs={**row.outputs, name: left})
         rows[:] = [one for one in rows if (one.run_id, one.step, one.run_date) != (context.run_id, step, day)]
         rows.append(anew)
 
 
 def _erase_copies(context: Context) -> list[str]:
-    """Delete what is staged, and this machine's copies of snapshots: they are made again where needed."""
+    """Delete staged rows and this machine's copies of snapshots."""
     filesystem.delete(context.spark, f"{context.tables.root}/_staging")
     copies = list((cache_folder(context.config.llm) / "training").glob("*/snapshot"))
     for folder in copies:
@@ -165,7 +167,7 @@ def _erase_copies(context: Context) -> list[str]:
 
 
 def _of_owner(run: StepRun, source: Source, count: int) -> list[str]:
-    """Return what the owner of a table that is read in place must do; note its version where it is done."""
+    """Return what the owner of a table in place must do. Record its version when done."""
     if count:
         return [
             f"{source.name}: {count:,} rows of the user are in {source.place}, which is never written here: "
@@ -180,7 +182,7 @@ def _of_owner(run: StepRun, source: Source, count: int) -> list[str]:
 
 
 def _require_that_nothing_ran(context: Context) -> None:
-    """Raise PassingError where a step began meanwhile: it may have read the user."""
+    """Raise PassingError where a step began during the erasure."""
     for row in all_rows(context):
         if row.step in STEPS and row.started_at >= context.started_at:
             raise PassingError(
@@ -190,7 +192,7 @@ def _require_that_nothing_ran(context: Context) -> None:
 
 
 def _vacuum(context: Context, names: list[str]) -> None:
-    """Vacuum every table as maintenance does; versions from before the erasure are not needed any more."""
+    """Vacuum every table as maintenance does, older versions than the erasure included."""
     versions = Needed.of(context).versions(bundle_store.manifests(context))
     for name in names:
         oldest = maintenance.age(context.tables, name, versions[name]) if name in versions else None
@@ -199,11 +201,11 @@ def _vacuum(context: Context, names: list[str]) -> None:
 
 
 def _remains(context: Context) -> list[str]:
-    """Return until when what is deleted remains on disk."""
+    """Return a line on how long deleted rows remain on disk."""
     now = datetime.now(timezone.utc)
     files = now + timedelta(hours=context.config.maintenance.vacuum_hours)
     log = now + timedelta(days=LOG_DAYS)
     return [
-        f"old versions of these tables hold the rows until {files:%Y-%m-%d %H:%M} UTC: "
-        f"run `allmrec maintain` then; their logs may name the id until {log:%Y-%m-%d}"
+        f"old versions of these tables contain the rows until {files:%Y-%m-%d %H:%M} UTC: "
+        f"run `allmrec maintain` then; their logs may contain the id until {log:%Y-%m-%d}"
     ]

@@ -1,4 +1,4 @@
-"""What ran: the nights of the table `runs` for a terminal, one of them step by step and against another."""
+"""The nights of `runs` for a terminal, one in detail."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from allmrec.runtime.runs import NIGHT, RunRow
 from allmrec.steps.stacked_table import STYLES, Column, StackedTable
 
 NUM_FIGURES = 3
-"""Figures of a training that are shown, those first that are named first in `FIGURES`."""
+"""Number of a training's figures that are shown, those of `FIGURES` first."""
 FIGURES = ("cf_NDCG@10", "blend_with_llm_blend_NDCG@10", "blend_without_llm_blend_NDCG@10")
 NUM_PARTS = 2
-"""Parts of a step whose time is shown, the longest ones."""
+"""Number of a step's parts whose time is shown, the longest."""
 NOTHING = "–"
-"""Stands where nothing was recorded."""
+"""The cell without a recorded value."""
 
 
 class Metric(NamedTuple):
-    """A number of a night beside the one of the night before; None where it was not recorded."""
+    """A number of a night and of the night before. None if it was not recorded."""
 
     words: str
     value: float | None
@@ -42,16 +42,16 @@ class Metric(NamedTuple):
 
     @property
     def percent(self) -> str:
-        """The difference as a share of the night before, where that is not 0."""
+        """The difference as a share of the night before, unless 0."""
         return f"{self.value / self.before - 1:+,.1%}" if self.value is not None and self.before else NOTHING
 
 
 def nights(context: Context, run_date: date | None, last: int) -> Group:
-    """Return what ran as tables for a terminal: the newest `last` nights, and one of them in detail.
+    """Return the newest `last` nights, and one in detail, as tables.
 
-    That is the one of `run_date`, by default the newest: step by step, against the last published night
-    before it, and by the rules of `gates`. Below are the newest trainings, where there are any. Raises
-    InputError where there is no such night.
+    The detailed night is that of `run_date`, by default the newest: step by step, compared with the last
+    published night before it, and by the rules of `gates`. The newest trainings follow. Raises InputError
+    where the night is unknown.
     """
     records = read_nights(context, run_date, last)
     night = records.night
@@ -107,7 +107,7 @@ def _steps(night: NightRecord) -> StackedTable:
 
 
 def _messages(night: NightRecord) -> list[Text]:
-    """Return what went wrong, below the table of the steps: an error is too long for a cell."""
+    """Return the errors of steps, which are too long for cells."""
     lines = []
     for step, row in night.rows.items():
         if row.status == "failed":
@@ -118,7 +118,7 @@ def _messages(night: NightRecord) -> list[Text]:
 
 
 def _against(night: NightRecord, before: NightRecord | None) -> StackedTable:
-    """Return the table of a night's numbers beside those of the night before."""
+    """Return the table of a night's numbers and of those before."""
     metrics = [metric for metric in _metrics(night, before) if (metric.value, metric.before) != (None, None)]
     columns = [_column("this night", [_number(metric.value, metric.decimals) for metric in metrics])]
     title = f"Night of {night.run_date}; none was published before it"
@@ -133,7 +133,7 @@ def _against(night: NightRecord, before: NightRecord | None) -> StackedTable:
 
 
 def _metrics(night: NightRecord, before: NightRecord | None) -> Iterator[Metric]:
-    """Yield the numbers that are compared, in their order; what only one of both nights has is with them."""
+    """Yield the compared numbers in order, also those of one night."""
 
     def metric(words: str, number: Callable[[NightRecord], float | None], decimals: int = 0) -> Metric:
         return Metric(words, number(night), number(before) if before else None, decimals)
@@ -149,7 +149,7 @@ def _metrics(night: NightRecord, before: NightRecord | None) -> Iterator[Metric]
 
 
 def _gates(night: NightRecord, limits: Mapping[str, float | None]) -> StackedTable | Text:
-    """Return the table of what the rules measured that night, beside the limits of this configuration."""
+    """Return the table of the rules' figures that night and today's limits."""
     measured = night.gates
     if not measured:
         return Text(f"Gates: no rule was measured in the night of {night.run_date}.\n")
@@ -189,30 +189,30 @@ def _number(value: float | None, decimals: int) -> str:
 
 
 def _short(value: float) -> str:
-    """Return a limit or what was measured against it: a whole number, or four digits of a share."""
+    """Return a limit or figure, whole or with four digits."""
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4g}"
 
 
 def _in_words(name: str) -> str:
-    """Return the name of a count as it is shown: `source_llm` as `source llm`, reasons as they are stored."""
+    """Return the shown name of a count: `source llm` for `source_llm`."""
     start, _, rest = name.partition("_")
     return f"{start} {rest}".rstrip()
 
 
 def _began(run_date: date, row: RunRow) -> str:
-    """Return when a row's step began; the year where it is not that of the run date."""
+    """Return when a step began, with a year unlike the run date's."""
     same_year = row.started_at.year == run_date.year
     return f"{row.started_at:%m-%d %H:%M}" if same_year else f"{row.started_at:%Y-%m-%d %H:%M}"
 
 
 def _first_of_newest_run(night: NightRecord) -> RunRow:
-    """Return the row with which the newest run of a night began."""
+    """Return the first row of a night's newest run."""
     own = [row for row in night.rows.values() if row.run_id == night.newest.run_id]
     return min(own, key=lambda row: row.started_at)
 
 
 def _fallbacks(night: NightRecord) -> int | None:
-    """Return how many users the LLM was not asked about, or failed for, although they have a history."""
+    """Return how many users with a history lack the due LLM list."""
     if night.count("users_out") is None:
         return None
     reasons = {name for name in night.counts if name.startswith("fallback_")} - {"fallback_no_history"}
@@ -225,7 +225,7 @@ def _gates_in_words(night: NightRecord) -> str:
 
 
 def _outcome(night: NightRecord, rule: str, limit: float | None) -> str:
-    """Return what became of a rule that night: a limit that was changed since then counts as it is now."""
+    """Return a rule's outcome that night, by today's limit."""
     if rule in night.overridden:
         return "overridden"
     if rule in night.broken or (limit is not None and night.gates[rule] > limit):
@@ -240,7 +240,7 @@ def _longest_parts(row: RunRow) -> str:
 
 
 def _chosen_figures(figures: Mapping[str, float]) -> str:
-    """Return some figures of a training in words: those named first, then others of stage 2 and the blend."""
+    """Return some figures of a training, those of `FIGURES` first."""
     others = [name for name in sorted(figures) if name.startswith(("stage2_", "blend_"))]
     names = [name for name in FIGURES if name in figures]
     names += [name for name in others if name not in names and not name.endswith("seconds")]

@@ -1,4 +1,4 @@
-"""Files → interactions, items (and users): an importer reads, `import_into` checks, rejects and merges."""
+"""Import of files into interactions, items and users."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from allmrec.runtime.inputs import source_of
 
 
 def run_import(context: Context, importer: Importer, options: Mapping[str, str]) -> None:
-    """Import what an importer reads; `options` has the given paths by option.
+    """Import the files of an importer. `options` has the given paths by option.
 
     Raises InputError where a file cannot be read, ConfigError where a table is read in place.
     """
@@ -42,7 +42,7 @@ def run_import(context: Context, importer: Importer, options: Mapping[str, str])
 
 @contextmanager
 def _copies(context: Context) -> Iterator[Copies]:
-    """Yield a folder for copies of files that every machine of a cluster sees; delete it afterwards."""
+    """Yield a folder for copies of files on shared storage. Delete it afterwards."""
     copies = Copies(context.spark, f"{context.tables.root}/_staging/{COPIES}{context.run_id}")
     try:
         yield copies
@@ -51,10 +51,10 @@ def _copies(context: Context) -> Iterator[Copies]:
 
 
 def _require_own(context: Context, *names: str) -> None:
-    """Raise ConfigError where nights read a table that is about to be filled somewhere else."""
+    """Raise ConfigError where a table to fill is read in place."""
     for source in (source_of(context, name) for name in names):
         if not source.is_own:
             raise ConfigError(
-                f"tables.{source.name}: {source.place} is read in place, and an import would go elsewhere; "
+                f"tables.{source.name}: {source.place} is read in place, which no import writes; "
                 f"import without tables.{source.name}"
             )

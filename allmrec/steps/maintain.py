@@ -1,4 +1,4 @@
-"""Maintenance: what nobody needs any more goes, small files become large ones, old versions are vacuumed."""
+"""Maintenance: delete unneeded rows and files, compact small files, vacuum versions."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from allmrec.tables.schemas import TABLES
 
 @dataclass
 class Removed:
-    """What was removed or, in a dry run, would be."""
+    """The removed objects, or, in a dry run, the objects to remove."""
 
     is_dry_run: bool
     lines: list[str] = field(default_factory=list)
-    """One of each thing, to be read."""
+    """A line per object."""
     counts: dict[str, int] = field(default_factory=dict)
     """For `runs`."""
 
     def say(self, what: str) -> None:
-        """Note what is removed, in words."""
+        """Add a line about a removed object."""
         self.lines.append(f"{what} (dry run: it stays)" if self.is_dry_run else what)
 
     def count(self, name: str, number: int) -> None:
@@ -41,11 +41,11 @@ class Removed:
 
 
 def run_maintain(context: Context, dry_run: bool) -> list[str]:
-    """Delete old dates, bundles and snapshots, compact and vacuum every table; return what went, as lines.
+    """Delete old dates, bundles and snapshots, compact and vacuum; return lines.
 
-    What a night, a retry, a killed training or an evaluation may need stays (`allmrec.runtime.needed`). With
-    `dry_run` nothing is written. Raises InputError where there is no table; PassingError where a run writes
-    to a date that is being deleted.
+    Objects that a night, a retry, a killed training or an evaluation may need stay
+    (`allmrec.runtime.needed`). With `dry_run` only the lines are made. Raises InputError where there is no
+    table; PassingError where a run writes to a date that is being deleted.
     """
     names = [name for name in TABLES if context.tables.exists(name)]
     if not names:
@@ -56,7 +56,7 @@ def run_maintain(context: Context, dry_run: bool) -> list[str]:
         return removed.lines
     mark = fingerprint(step="maintain", settings=context.config.maintenance)
     with Step(Night(context, context.started_at.date()), "maintain", mark).recorded({}, {}) as run:
-        with run.part("maintain", "remove what nobody needs any more, compact small files"):
+        with run.part("maintain", "remove unneeded rows and files, compact small files"):
             _maintain(context, names, removed)
         run.counts = removed.counts
     return removed.lines
@@ -66,13 +66,15 @@ def _maintain(context: Context, names: Sequence[str], removed: Removed) -> None:
     needed = Needed.of(context)
     for name, dates in nightly_dates(context).items():
         _delete_dates(context, name, dates - needed.dates, removed)
-    (bundles, damaged), working = bundle_store.known_bundles(context), at_work(needed.rows)
+    bundles, damaged = bundle_store.known_bundles(context)
+    working = at_work(needed.rows)
     if working:
         removed.lines.append(f"bundles, snapshots and staged rows stay: {in_words(working[0])}")
     else:
         bundles = _delete_bundles(context, needed, bundles, removed)
         if damaged:
-            removed.lines.append(f"snapshots stay: which one {', '.join(sorted(damaged))} needs is not known")
+            names = ", ".join(sorted(damaged))
+            removed.lines.append(f"snapshots stay: which one {names} needs is unknown")
         else:
             _delete_snapshots(context, needed.snapshots(bundles), removed)
         _delete_staged(context, needed.lately(), removed)
@@ -84,7 +86,7 @@ def _maintain(context: Context, names: Sequence[str], removed: Removed) -> None:
 
 
 def _delete_dates(context: Context, name: str, expired: set[date], removed: Removed) -> None:
-    """Delete the rows of run dates that are over."""
+    """Delete the rows of expired run dates."""
     if not expired:
         return
     num_rows = maintenance.count_dates(context.tables, name, expired)
@@ -98,7 +100,7 @@ def _delete_dates(context: Context, name: str, expired: set[date], removed: Remo
 def _delete_bundles(
     context: Context, needed: Needed, known: Sequence[Manifest], removed: Removed
 ) -> list[Manifest]:
-    """Delete the bundles that nobody needs, with how they ranked each user, and return those that stay."""
+    """Delete unneeded bundles and their predictions; return the others."""
     stay = needed.bundles(known)
     gone = [manifest.bundle_id for manifest in known if manifest.bundle_id not in stay]
     if gone and not removed.is_dry_run and context.tables.exists("evaluation_predictions"):
@@ -113,7 +115,7 @@ def _delete_bundles(
 
 
 def _delete_snapshots(context: Context, stay: set[str], removed: Removed) -> None:
-    """Delete the snapshots of bundles that are gone and of trainings that were given up."""
+    """Delete the snapshots of deleted bundles and of abandoned trainings."""
     root = context.tables.root
     for name in snapshot_names(context.spark, root):
         if name in stay:
@@ -128,7 +130,7 @@ def _delete_snapshots(context: Context, stay: set[str], removed: Removed) -> Non
 
 
 def _delete_staged(context: Context, stay: set[date], removed: Removed) -> None:
-    """Delete what was staged for dates that nobody works on, and copies that killed imports left."""
+    """Delete staged rows of inactive dates, and copies of killed imports."""
     folder = f"{context.tables.root}/_staging"
     for name in filesystem.list_folders(context.spark, folder):
         if name not in {str(day) for day in stay} and not _may_be_at_work(name):
@@ -138,7 +140,7 @@ def _delete_staged(context: Context, stay: set[date], removed: Removed) -> None:
 
 
 def _may_be_at_work(name: str) -> bool:
-    """Return whether a folder holds copies of an import that began within the last day."""
+    """Return whether a folder has copies of a recent import."""
     began = name.removeprefix(COPIES).partition("-")[0]
     try:
         start = datetime.strptime(began, "%Y%m%dT%H%M%S").replace(tzinfo=timezone.utc)
@@ -148,14 +150,14 @@ def _may_be_at_work(name: str) -> bool:
 
 
 def _rewrite(context: Context, name: str, oldest: int | None, busy: set[date], removed: Removed) -> None:
-    """Compact a table's small files, and vacuum what only versions hold that nobody needs."""
+    """Compact a table's small files, and vacuum unneeded versions."""
     tables = context.tables
     if not removed.is_dry_run:
         before, after = maintenance.compact(tables, name, busy)
         if before:
             removed.say(f"{name}: {before:,} small files became {after:,}")
             removed.count("compacted_files", before)
-        # After that: what was compacted just now may be needed too.
+        # The history is read after the compaction, which may need its versions too.
         kept = None if oldest is None else maintenance.age(tables, name, oldest)
         maintenance.keep_history(tables, name, context.config.maintenance.vacuum_hours, kept)
     num_files, num_bytes = maintenance.vacuum(tables, name, removed.is_dry_run)

@@ -1,4 +1,4 @@
-"""A night: sequences → candidates → score → publish for one run_date; a backfill: nights in order."""
+"""A night: sequences → candidates → score → publish. A backfill: several nights."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from allmrec.steps.sequences import run_sequences
 
 
 def run_nightly(context: Context, run_date: date) -> None:
-    """Run the four steps as one run, each skipped when its output for the same inputs is there.
+    """Run the four steps of a date as one run. Steps with unchanged inputs are skipped.
 
     All read the versions of the input tables that the date's first run read (with `--refresh` the newest).
-    Raises BundleError, before anything is written, where no bundle is old enough.
+    Raises BundleError, before it writes, where no bundle is old enough.
     """
     night = Night(context, run_date)
     choose_bundle(night)
@@ -30,9 +30,9 @@ def run_nightly(context: Context, run_date: date) -> None:
 
 
 def run_backfill(context: Context, first: date, last: date) -> None:
-    """Run the nights from `first` to `last`, both included, in order, each a run of its own in `runs`.
+    """Run the nights from `first` to `last`, each as a run.
 
-    Raises ConfigError where `last` is before `first`.
+    Both dates are included. Raises ConfigError where `last` is before `first`.
     """
     if last < first:
         raise ConfigError(f"--from {first} --to {last}: the last date is before the first; exchange them")

@@ -15,9 +15,9 @@ from allmrec.tables.staging import Staging, staging_of_date
 def run_publish(night: Night) -> None:
     """Write both tables of the night's date, one commit each.
 
-    Titles and availability are those of the catalogue as it stands now (for a past date: as it stood at its
-    end), whatever version the night read. Raises InputError where the date is not scored, GateError where too
-    few of the recommended items can still be had: before anything is written.
+    Titles and availability are those of the newest catalogue (of a past date: at its end), whatever version
+    the night read. Raises, before it writes, InputError where the date is not scored, GateError where too few
+    of the recommended items are still available.
     """
     score = night.done("score")
     step = night.step("publish", after=score)
@@ -27,7 +27,7 @@ def run_publish(night: Night) -> None:
     config = night.context.config
     current = Inputs.of_step(score).with_items_of(night.run_date)
     with step.recorded(current.versions, current.table_ids) as run:
-        with run.part("write", "join titles, leave out what cannot be had any more, fill the slots"):
+        with run.part("write", "join titles, drop unavailable items, fill the slots"):
             rows = run.keep(available_recommendations(current, score.read("recommendations")))
             feeds = run.keep(slots(rows, config.scoring.top_k, None))
             filled = gates.FilledSlots(int(score.row.figures["users"]), feeds.count())
@@ -44,7 +44,7 @@ def run_publish(night: Night) -> None:
 
 
 def delete_staged(night: Night) -> None:
-    """Delete what scoring has staged for a date, unless another run is still at it."""
+    """Delete the staged rows of a date that is not at work."""
     score = night.latest("score")
     at_work = night.newer_run() is not None or score is None or score.status == "started"
     if not at_work:
@@ -53,7 +53,7 @@ def delete_staged(night: Night) -> None:
 
 
 def available_recommendations(inputs: Inputs, recommended: DataFrame) -> DataFrame:
-    """Return the rows of `recommendations` whose items are available, with their title and leaf category."""
+    """Return the rows of `recommendations` with available items, titles and leaf categories."""
     items, _ = inputs.catalogue()
     leaf = F.when(F.size("categories") > 0, F.element_at("categories", -1))
     items = items.where("available").select("item_id", "title", leaf.alias("leaf"))
@@ -63,8 +63,8 @@ def available_recommendations(inputs: Inputs, recommended: DataFrame) -> DataFra
 def slots(rows: DataFrame, num_slots: int, max_per_category: int | None) -> DataFrame:
     """Return (run_date, user_id, slots) with each user's best `num_slots` rows, by rank.
 
-    With `max_per_category`, rows beyond that many of one leaf category are taken only when too few others are
-    left; an item without categories is a category of its own.
+    With `max_per_category`, further rows of a leaf category are taken only if too few others are left; an
+    item without categories is a category of its own.
     """
     surplus = F.lit(False)
     if max_per_category is not None:

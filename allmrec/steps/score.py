@@ -30,10 +30,9 @@ COLUMNS = TABLES["recommendations"].schema.fieldNames()
 def run_score(night: Night) -> None:
     """Write `recommendations` of the night's date in one commit.
 
-    Chunks that a killed run finished are not scored again, and lists that nothing has changed for are kept.
-    What is staged is left for `publish` to delete: a newer run of the date may be reading it.
-    Raises InputError where the date has no candidates; GateError, before anything is written, where a rule
-    of `gates` is broken.
+    Finished chunks of a killed run are not scored again, and unchanged lists are kept. `publish` deletes the
+    staged rows, because a newer run of the date may be reading them. Raises InputError where the date has no
+    candidates; GateError, before it writes, where a rule of `gates` is broken.
     """
     night = night.with_resolved_dtype()
     candidates = night.done("candidates")
@@ -45,7 +44,7 @@ def run_score(night: Night) -> None:
     context = night.context
     inputs = Inputs.of_step(candidates)
     with step.recorded(inputs.versions, inputs.table_ids) as run:
-        with run.part("bundle", "send the model bundle to the workers, make sure the LLM is ready"):
+        with run.part("bundle", "send the model bundle to the workers, check the LLM"):
             bundle_store.require_llm(context, bundle_id, run.report)
             folder = bundle_store.fetch_bundle(context, bundle_id)
             scoring = resolved(context.config.scoring, decision_of(folder))
@@ -56,7 +55,7 @@ def run_score(night: Night) -> None:
             users = run.keep(users_to_score(sequences, candidates, scoring, last), StorageLevel.DISK_ONLY)
             scored = Waves(run, model, staging_of(step, last)).rows(users.where("NOT is_carried"))
             rows = run.keep(with_kept_lists(scored, users, last, night.run_date), StorageLevel.DISK_ONLY)
-        with run.part("gates", "check that nobody is lost, and that the lists may be published"):
+        with run.part("gates", "check that every user has a list, and the rules of `gates`"):
             run.counts = counts(sequences, candidates, rows)
             scored_night = as_scored_night(sequences, candidates, run.counts, rows)
             run.figures = scored_night.shape
@@ -69,10 +68,11 @@ def run_score(night: Night) -> None:
 def users_to_score(
     sequences: Finished, candidates: Finished, scoring: ScoringConfig, last: LastNight | None
 ) -> DataFrame:
-    """Return one row per user with at least one candidate: what `CandidateLists.from_frame` reads.
+    """Return one row per user with at least one candidate.
 
-    `scoring` has the order that the bundle's decision resolved. Beside it: last_event_time; inputs_hash, of
-    all that decides the list; is_carried, whether it is kept.
+    It has the columns of `CandidateLists.from_frame`, last_event_time, inputs_hash (of everything that
+    decides the list) and is_carried (whether the list is kept). `scoring` has the order that the bundle's
+    decision resolved.
     """
     night = candidates.night
     users = sequences.read("user_sequences").select(
@@ -86,14 +86,14 @@ def users_to_score(
 
 
 def settings_of_lists(config: Config) -> str:
-    """Return the fingerprint of code and settings by which one list is ordered, whoever else is scored."""
+    """Return the fingerprint of code and settings that order a list."""
     settings = decisive_settings("score", config)
     del settings["scoring.active_within_days"]
     return fingerprint(code=CODE_VERSIONS["score"], settings=settings)
 
 
 def uses_llm(settings: ScoringConfig, run_date: date) -> Column:
-    """Return whether the LLM is asked about a user: one active lately, and an order that reads it."""
+    """Return whether the order asks the LLM about a user."""
     if not reads_llm(settings.order):
         return F.lit(False)
     if settings.active_within_days is None:
@@ -103,9 +103,9 @@ def uses_llm(settings: ScoringConfig, run_date: date) -> Column:
 
 
 def staging_of(step: Step, last: LastNight | None) -> Staging:
-    """Return where chunks of this scoring are staged; another one, also of this date, has another place.
+    """Return the place of this scoring's own staged chunks.
 
-    Which users are in which chunk depends on all that is in the name. `--force` scores everybody again.
+    Its name contains everything that decides the users of a chunk. `--force` scores all users again.
     """
     context = step.night.context
     settings = context.config.scoring
@@ -120,7 +120,7 @@ def staging_of(step: Step, last: LastNight | None) -> Staging:
 
 
 def with_kept_lists(scored: DataFrame, users: DataFrame, last: LastNight | None, run_date: date) -> DataFrame:
-    """Return the rows of `recommendations`: those scored tonight and those kept of the last night."""
+    """Return the rows of `recommendations`: scored tonight, and kept."""
     rows = scored.withColumn("carried_from", F.lit(None).cast("date"))
     if last is not None:
         rows = rows.unionByName(carried_rows(last, users.where("is_carried")))
@@ -128,7 +128,7 @@ def with_kept_lists(scored: DataFrame, users: DataFrame, last: LastNight | None,
 
 
 def counts(sequences: Finished, candidates: Finished, rows: DataFrame) -> dict[str, int]:
-    """Return the numbers of users in, out (by source and fallback), kept and unservable (by reason)."""
+    """Return the numbers of users: in, out, kept and unservable, with reasons."""
     kept = F.col("carried_from").isNotNull()
     first = rows.where("rank = 1").groupBy("source", "fallback_reason", kept.alias("kept"))
     numbers = {"users_in": sequences.row.outputs["user_sequences"].num_rows, "users_out": 0}
@@ -153,7 +153,7 @@ def unservable(candidates: Finished) -> dict[str, int]:
 def as_scored_night(
     sequences: Finished, candidates: Finished, numbers: Mapping[str, int], rows: DataFrame
 ) -> gates.ScoredNight:
-    """Return what the gates measure before `recommendations` is written; `numbers` are `counts`."""
+    """Return the night as the gates measure it; `numbers` are `counts`."""
     settings = candidates.night.context.config
     unservable_users = candidates.read("candidates").where(F.size("item_ids") == 0)
     users = sequences.read("user_sequences")

@@ -15,14 +15,14 @@ from allmrec.runtime.inputs import CheckedLog, Inputs, step_of_sequences
 from allmrec.runtime.night import Night, StepRun
 
 MAX_DAYS_WITHOUT_EVENTS = 366
-"""Days between the newest event and the run date, above which a night warns."""
+"""Days between the newest event and the run date that make a night warn."""
 
 
 def run_sequences(night: Night) -> None:
-    """Write `user_sequences` of the night's date in one commit, from the versions of its first run.
+    """Write `user_sequences` of the night's date in one commit.
 
-    Where the sequences of a night before can be advanced, only what is new of the log is read; the rows are
-    the same.
+    If the sequences of an earlier night can be advanced, only new rows of the log are read. The result is the
+    same.
     """
     inputs = Inputs.pinned(night, "sequences")
     step = step_of_sequences(night, inputs)
@@ -51,7 +51,7 @@ def run_sequences(night: Night) -> None:
 
 
 def warn_of_old_events(run: StepRun, newest: date | None) -> None:
-    """Warn if the run date lies years after the newest event: the log, or the date, may be another one."""
+    """Warn if the run date is years after the newest event."""
     num_days = 0 if newest is None else (run.night.run_date - newest).days
     if num_days > MAX_DAYS_WITHOUT_EVENTS:
         run.report(
@@ -61,7 +61,7 @@ def warn_of_old_events(run: StepRun, newest: date | None) -> None:
 
 
 def new_rows(inputs: Inputs, run: StepRun) -> New | None:
-    """Return what is new since an earlier night; None, and say why, where the whole log must be read."""
+    """Return the new rows since an earlier night, or None."""
     try:
         new = whats_new(inputs, run)
     except CannotAdvance as reason:
@@ -72,7 +72,10 @@ def new_rows(inputs: Inputs, run: StepRun) -> New | None:
 
 
 def _histories(run: StepRun) -> dict[str, int]:
-    """Return how many users have no history and how many events are tied; say the latter, and old events."""
+    """Return the numbers of users without a history and of tied events. Report them.
+
+    Warns about a log that ends long before the run date.
+    """
     written = run.written("user_sequences")
     empty, num_events, tied, newest = written.agg(
         F.count_if(F.size("item_ids") == 0),
@@ -90,21 +93,23 @@ def _histories(run: StepRun) -> dict[str, int]:
 
 
 def counts(log: CheckedLog, num_rejected: int, new: New | None) -> dict[str, int]:
-    """Return how many rows of log and catalogue are good, and how many are rejected.
+    """Return how many rows of log and catalogue are good and rejected.
 
-    Of the log, a night that only read what was new counts on from the night before. Of users whom it read
-    whole it counts nothing: what they had before is in that night's numbers.
+    An incremental night adds its counts to those of the night before. Users who were rebuilt are not counted
+    again.
     """
     bad_items = log.rejected.where("table = 'items'").count()
     numbers: dict[str, int] = {}
     if new is None or new.rebuilt is None:
-        num_good, num_bad = log.interactions.count(), num_rejected - bad_items
+        num_good = log.interactions.count()
+        num_bad = num_rejected - bad_items
     else:
         rows = log.rows.join(new.rebuilt, "user_id", "left_anti")
         num_good, num_bad = (part.count() for part in split_rejected(rows, "interactions", events.COLUMNS))
     if new is not None:
         before = new.record.counts
-        num_good, num_bad = num_good + before["good_events"], num_bad + before["rejected_events"]
+        num_good += before["good_events"]
+        num_bad += before["rejected_events"]
         numbers["rebuilt_users"] = 0 if new.rebuilt is None else new.rebuilt.count()
     return {
         "good_rows": num_good + log.items.count(),

@@ -1,4 +1,4 @@
-"""What a person wants to see of one user's night: history, recommendations with parts, lost candidates."""
+"""One user's night: history, recommendations with their parts, lost candidates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from allmrec.runtime.inputs import Inputs
 from allmrec.runtime.night import Night
 
 SHOWN_HISTORY = 10
-"""Items of the history that are shown, the newest ones."""
+"""Number of items of the history that are shown, the newest."""
 
 NUMBERS = {
     "prob.": "probability",
@@ -27,11 +27,11 @@ NUMBERS = {
     "text": "text_score",
     "align.": "alignment_score",
 }
-"""Headings of numbers, and the columns of `recommendations` below them."""
+"""Headings of numbers → columns of `recommendations`."""
 
 
 def latest_run_date(context: Context) -> date:
-    """Return the newest run_date that has recommendations; raises InputError where there is none."""
+    """Return the newest run_date with recommendations; raises InputError where there is none."""
     newest = context.tables.read("recommendations").agg(F.max("run_date")).first()
     if newest is None or newest[0] is None:
         raise InputError("recommendations: no row, expected a night; run one (allmrec nightly --run-date …)")
@@ -39,7 +39,7 @@ def latest_run_date(context: Context) -> date:
 
 
 def user_night(night: Night, user_id: str) -> Group:
-    """Return the user's night as tables for a terminal; raises InputError where it is not there."""
+    """Return the user's night as tables for a terminal. Raises InputError where it is missing."""
     context = night.context
     run_date = night.run_date
     sequence = _one(night, "user_sequences", user_id)
@@ -62,7 +62,7 @@ def user_night(night: Night, user_id: str) -> Group:
 
 
 def _titles(inputs: Inputs, item_ids: set[str]) -> dict[str, str]:
-    """Return the titles of the items that are in the catalogue as it stands now."""
+    """Return the titles of the items in the newest catalogue."""
     items, _ = inputs.catalogue()
     rows = items.where(F.col("item_id").isin(list(item_ids))).select("item_id", "title").collect()
     return {row[0]: row[1] for row in rows}
@@ -109,7 +109,7 @@ def _lost(candidates: dict[str, Any], recommended: set[str], titles: dict[str, s
 
 
 def _table(title: str, *columns: str) -> Table:
-    """Return an empty table: only titles give way to a narrow terminal, numbers stand to the right."""
+    """Return an empty table with shrinking titles and right-aligned numbers."""
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for column in columns:
         justify: Literal["left", "right"] = "right" if column in (*NUMBERS, "rank") else "left"
@@ -118,7 +118,7 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _title(titles: dict[str, str], item: str) -> Text:
-    """Return the title on one line, cut where the terminal ends: a shop's titles can be paragraphs."""
+    """Return the title on one line, truncated by the terminal."""
     return Text(titles.get(item, "?"), no_wrap=True, overflow="ellipsis")
 
 

@@ -1,4 +1,4 @@
-"""A table for a terminal of any width: where it does not fit it becomes several, and no number is cut."""
+"""A table for terminals of any width."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from rich.text import Text
 GAP = 2
 """Characters between two columns."""
 STYLES = {"failed": "red", "broken": "red", "started": "yellow", "overridden": "yellow"}
-"""Colours by the first of these words that a cell has."""
+"""Words in a cell → its colour; the first word counts."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table; of those that do not fit, an expendable one is left out."""
+    """A column of a table. An expendable one that does not fit is dropped."""
 
     heading: str
     cells: Sequence[str]
@@ -30,21 +30,22 @@ class Column:
 
     @property
     def width(self) -> int:
-        """Characters that it would fill."""
+        """Number of characters of its longest line."""
         return max(len(line) for cell in (self.heading, *self.cells) for line in cell.split("\n"))
 
     @property
     def least_width(self) -> int:
-        """Characters that it needs: its longest word where it may wrap."""
+        """Number of characters that it needs, wrapped if it wraps."""
         words = [word for cell in (self.heading, *self.cells) for word in cell.split()]
         return max(map(len, words)) if self.wraps else self.width
 
 
 @dataclass(frozen=True)
 class StackedTable:
-    """A table that becomes several, one below the other, where a terminal is too narrow: no number is cut.
+    """A table that becomes several on a narrow terminal.
 
-    `key` is the first column of each; the first group then stands by itself, the others as they fit.
+    They follow one below the other, without truncated numbers. `key` is the first column of each. The first
+    group then has its own table, the others as they fit.
     """
 
     title: str
@@ -79,7 +80,7 @@ class StackedTable:
 
 
 def _table(columns: Sequence[Column], width: int) -> Table:
-    """Return the table of these columns; those that wrap share what the others leave of the width."""
+    """Return the table of these columns; wrapping ones share the remaining width."""
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     spare = max(0, width - _least_width(columns))
     for column in columns:
@@ -97,7 +98,7 @@ def _least_width(columns: Sequence[Column]) -> int:
 
 
 def _without_expendable(group: Sequence[Column], fits: Callable[[Sequence[Column]], bool]) -> list[Column]:
-    """Return the columns without as many of the expendable ones, the last ones first, as do not fit."""
+    """Return the columns without expendable ones, the last first, until they fit."""
     columns = list(group)
     for column in reversed(group):
         if column.is_expendable and not fits(columns):

@@ -1,4 +1,4 @@
-"""interactions, items → snapshot → a trained bundle, immutable, under `<tables.root>/_bundles`."""
+"""interactions, items → snapshot → an immutable bundle under `<tables.root>/_bundles`."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from allmrec.training.pipeline import train_bundle
 CHECKPOINTS = "checkpoints"
 """Folder of a training's checkpoints, in its folder in the cache."""
 PACKAGES = ("torch", "transformers", "sentence-transformers", "pyspark", "delta-spark", "petastorm", "numpy")
-"""Packages whose versions a bundle's manifest names."""
+"""Packages whose versions a bundle's manifest contains."""
 
 
 def run_train(night: Night) -> str:
-    """Train on events before the night's date, store the bundle and return its id.
+    """Train on earlier events, store the bundle and return its id.
 
-    A bundle of the same inputs and settings is not trained again. A killed training goes on from its last
+    A bundle of the same inputs and settings is not trained again. A killed training resumes from its last
     checkpoint, on the versions of the tables that it began with. Raises PassingError where another process of
     this machine trains the same, SetupError where petastorm is not installed.
     """
@@ -51,10 +51,10 @@ def run_train(night: Night) -> str:
         if is_same and not context.options.force:
             context.report(f"train {night.run_date}: bundle {manifest.bundle_id} is already there, skipped")
             return manifest.bundle_id
-    petastorm_reader()  # where it is missing, that is said before minutes of work
+    petastorm_reader()  # a missing petastorm is reported before minutes of work
     processes = Processes.of(context.spark, config)
     torch.set_num_threads(config.training.num_threads or torch.get_num_threads())
-    # The folder outlives a killed run: the next one resumes there.
+    # The folder outlives a killed run, so that the next one resumes there.
     folder = training_folder(config.llm, context.tables.root, step.fingerprint)
     with alone_in(folder, context.run_id):
         with step.recorded(inputs.versions, inputs.table_ids) as run:
@@ -69,22 +69,22 @@ def run_train(night: Night) -> str:
                 store_bundle(context, folder / "bundle" / run.bundle_id, run.bundle_id)
             run.report(f"bundle {run.bundle_id}")
             run.counts = {"users_in": snapshot.manifest["num_users"]}
-        # Nobody goes on from here.
+        # Checkpoints are deleted, because the training has ended.
         shutil.rmtree(folder, ignore_errors=True)
     return run.bundle_id
 
 
 def step_of_training(night: Night, inputs: Inputs) -> Step:
-    """Return the step of a training: the hash of the LLM's weights decides, wherever they are stored."""
+    """Return the step of a training. The hash of the LLM's weights is an input."""
     weights = llm_weight_hash(night.context.config.llm, night.context.report)
     return night.step("train", llm=weights, versions=dict(inputs.versions), table_ids=dict(inputs.table_ids))
 
 
 @contextmanager
 def alone_in(folder: Path, run_id: str) -> Iterator[None]:
-    """Keep other processes of this machine out of a training's folder while the block runs.
+    """Lock a training's folder against other processes of this machine.
 
-    Raises PassingError, naming the run at work, where one is there already. The lock ends with its process.
+    Raises PassingError, with the run at work, where the folder is locked. The lock ends with its process.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a+", encoding="utf-8") as lock:
@@ -102,8 +102,9 @@ def alone_in(folder: Path, run_id: str) -> Iterator[None]:
 
 
 def make_snapshot(inputs: Inputs, step: Step, run: StepRun, folder: Path) -> Snapshot:
-    """Write the training's snapshot below `<tables.root>` unless it is there; return its local copy."""
-    context, config = inputs.context, inputs.context.config
+    """Write the training's snapshot, if it is missing; return its local copy."""
+    context = inputs.context
+    config = context.config
     uri = snapshot_uri(context.tables.root, step.fingerprint)
     if not filesystem.exists(context.spark, f"{uri}/manifest.json"):
         log = inputs.good_interactions(step.night.run_date, run.keep)
@@ -116,7 +117,7 @@ def make_snapshot(inputs: Inputs, step: Step, run: StepRun, folder: Path) -> Sna
             "table_ids": dict(inputs.table_ids),
             "fingerprint": step.fingerprint,
         }
-        # Another machine may train the same: each writes a snapshot of its own, and the first one counts.
+        # Another machine may train the same. Each writes a snapshot of its own, and the first one counts.
         partial = snapshot_uri(context.tables.root, f".{step.fingerprint}-{context.run_id}")
         write_snapshot(events, log.items, first_sightings(log.rows), partial, config, origin)
         filesystem.rename_new(context.spark, partial, uri)
@@ -128,9 +129,9 @@ def make_snapshot(inputs: Inputs, step: Step, run: StepRun, folder: Path) -> Sna
 
 
 def bundle_origin(inputs: Inputs, step: Step, figures: dict[str, float]) -> dict[str, Any]:
-    """Return what a bundle's manifest says of its training.
+    """Return a training's part of a bundle's manifest.
 
-    Durations are left out: the same training again is the same content, and so has the same bundle_id.
+    Durations are omitted, so that the same training again has the same content and bundle_id.
     """
     return {
         "purpose": inputs.context.config.training.purpose,

@@ -49,7 +49,7 @@ def test_a_user_is_gone_from_every_file_and_the_lists_of_others_are_still_kept(
     lines = run_forget(at_once(new_context(copy_of_shop)), user)
     named_first = [line.split(":")[0].split()[0] for line in lines[:-1]]
     assert named_first == [*NIGHTLY, "rejected_rows", "snapshot", "interactions", "users"]
-    assert lines[-1].startswith("old versions of these tables hold the rows until ")
+    assert lines[-1].startswith("old versions of these tables contain the rows until ")
     assert list(naming(copy_of_shop, user)) == []
     assert not (copy_of_shop / "_staging").exists()
     assert len(rows(copy_of_shop, "rejected_rows")) == rejected - 1
