@@ -1,4 +1,4 @@
-"""`allmrec …`: every step for a person at a terminal. The jobs for spark-submit call the same commands."""
+"""`allmrec …`: every step as a command. The jobs for spark-submit call the same."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     from allmrec.runtime.context import Context, RunOptions
 
 OUT = Console(width=None if sys.stdout.isatty() else 120)
-"""What a command is asked for: a terminal's own width, 120 characters in a file or pipe."""
+"""Console of results: a terminal's own width, 120 characters in a file or pipe."""
 LOG = Console(stderr=True, soft_wrap=True, highlight=False)
-"""What is said while it works."""
+"""Console of progress and errors."""
 SPARK_LOG_LINES = 30
-"""Lines of Spark's own log that are shown when something unexpected fails."""
+"""Number of lines of Spark's log that are shown after an unexpected error."""
 
 
 class _Commands(click.Group):
-    """A group whose commands end with one line and an exit code that says whether trying again helps.
+    """A group whose commands end with one line and exit code.
 
-    2 is a mistake in what was asked, 3 are data or a gate, 4 is trouble that passes; 1 is a defect of the
-    program, with its traceback.
+    2 is a mistake in options, configuration or set-up, 3 are wrong data or a broken gate, 4 is a failure that
+    passes by itself; 1 is a defect of the program, with its traceback.
     """
 
     def main(
@@ -50,9 +50,10 @@ class _Commands(click.Group):
         standalone_mode: bool = True,
         **extra: Any,
     ) -> Any:
-        """Run the command that the arguments name, and end the process; a mistake in them is one line.
+        """Run the command of the arguments, and end the process.
 
-        With `reporting.json_lines` every line of standard error is JSON from here to the end of the process.
+        A mistake in the arguments is one line. With `reporting.json_lines` every line of standard error is
+        JSON from here to the end of the process.
         """
         if asked_for_json(sys.argv[1:] if args is None else args):
             sys.stderr = JsonStream(sys.stderr)
@@ -62,7 +63,7 @@ class _Commands(click.Group):
             sys.exit(super().main(args, prog_name, complete_var, standalone_mode=False, **extra))
         except click.UsageError as error:
             line = error.format_message()
-            if "\n" in line:  # the help of a group that was given no command
+            if "\n" in line:  # the help of a group without a command
                 error.show()
                 sys.exit(error.exit_code)
             advice = f"; see {error.ctx.command_path} --help" if error.ctx else ""
@@ -73,7 +74,7 @@ class _Commands(click.Group):
             _end("aborted", 1)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; raises what is a defect of the program, after the end of Spark's log."""
+        """Run the command. Raises defects of the program, after the end of Spark's log."""
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
@@ -91,7 +92,7 @@ class _OfUser(click.Command):
     """A command about a user, whose id may begin with a hyphen."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the arguments; an unknown option may be an id, so the error says how to write one."""
+        """Parse the arguments. The error for an unknown option shows how to write an id."""
         given = list(args)
         try:
             return super().parse_args(ctx, args)
@@ -103,12 +104,12 @@ class _OfUser(click.Command):
 
 
 def _as_user_error(error: Exception) -> UserError | None:
-    """Return an error as one of one line; None for a defect of the program."""
+    """Return an error as one of one line. None for a defect of the program."""
     if isinstance(error, UserError):
         return error
     if isinstance(error, ModuleNotFoundError):
         return missing_package(error)
-    # Without pyspark there is no error of Spark's.
+    # Without pyspark no error is Spark's.
     with suppress(ModuleNotFoundError):
         from allmrec.tables.troubles import as_user_error
 
@@ -117,7 +118,7 @@ def _as_user_error(error: Exception) -> UserError | None:
 
 
 def _end(line: str, exit_code: int) -> NoReturn:
-    """Say the error as the last line and end with its exit code."""
+    """Print the error as the last line and exit."""
     if isinstance(sys.stderr, JsonStream):
         _report().of(level="error", exit_code=str(exit_code))(line)
     else:
@@ -126,7 +127,7 @@ def _end(line: str, exit_code: int) -> NoReturn:
 
 
 def _show_spark_log(report: Report) -> None:
-    """Show the end of what Spark wrote where a terminal does not show it (see `allmrec.tables.spark_log`)."""
+    """Show the end of Spark's log (see `allmrec.tables.spark_log`)."""
     path = spark_log()
     if path is not None and path.is_file():
         report(f"the end of Spark's log, {path}:")
@@ -135,7 +136,7 @@ def _show_spark_log(report: Report) -> None:
 
 
 def _report() -> Report:
-    """Return the report of a command: live at a terminal, lines in a file or pipe, or lines of JSON."""
+    """Return the report of a command: live, as lines or as JSON."""
     if isinstance(sys.stderr, JsonStream):
         return Report(lambda line: print(line, file=sys.stderr, flush=True), as_json=True)
     return Report(
@@ -146,7 +147,7 @@ def _report() -> Report:
 
 def create_session(config: SparkConfig, app_name: str) -> SparkSession:
     """Return the running Spark session, or start one; see `allmrec.tables.session`."""
-    # Loads Spark, which `--help` does without.
+    # Imported here, because `--help` does not need Spark.
     from allmrec.tables import session
 
     return session.create_session(config, app_name)
@@ -156,7 +157,7 @@ def _context(config: Config, name: str, options: RunOptions | None = None) -> Co
     from allmrec.runtime.context import Context, RunOptions
 
     report = _report()
-    # A first start fetches Delta's JARs: at a terminal somebody waits for it.
+    # A first start downloads Delta's JARs, so that a terminal shows the wait.
     with report.screen.task("start Spark") if report.screen else nullcontext():
         session = create_session(config.spark, f"allmrec {name}")
     return Context.open(session, config, report, options or RunOptions())
@@ -171,7 +172,7 @@ def cli() -> None:
 @cli.command()
 @configured
 def demo(config: Config) -> None:
-    """Generate the demo shop, train, run a night, and show what three users get."""
+    """Generate the demo shop, train, run a night, show three users' lists."""
     from allmrec.steps.demo import run_demo
 
     with _context(config, "demo") as context:
@@ -180,7 +181,7 @@ def demo(config: Config) -> None:
 
 def import_group(importers: Mapping[str, Importer]) -> click.Group:
     """Return `allmrec import`, with one command per importer."""
-    purpose = "Read files into the `interactions` and `items` tables; twice changes nothing."
+    purpose = "Read files into the `interactions` and `items` tables; a repeated import changes nothing."
     commands = {name: _import_command(name, importer) for name, importer in importers.items()}
     return click.Group("import", commands, help=purpose)
 
@@ -215,7 +216,7 @@ STEPS = {
         ("force", "refresh"),
     ),
 }
-"""Steps of one run date, what they do, and their options.
+"""Steps of one run date, their purposes and options.
 
 `allmrec <step>` calls `run_<step>` of `allmrec.steps.<step>`.
 """
@@ -245,7 +246,7 @@ for _name, (_purpose, _options) in STEPS.items():
 @run_options("force", "refresh", "full", "max_minutes", "override")
 @run_date_option(required=True)
 def nightly(config: Config, run_date: date, options: RunOptions) -> None:
-    """Run sequences → candidates → score → publish for one date; finished steps are skipped."""
+    """Run sequences → candidates → score → publish for one date. Finished steps are skipped."""
     from allmrec.steps.nightly import run_nightly
 
     with _context(config, "nightly", options) as context:
@@ -267,9 +268,9 @@ def backfill(config: Config, first: date, last: date, options: RunOptions) -> No
 
 @cli.command()
 @configured
-@click.option("--dry-run", is_flag=True, help="Say what would go; nothing is written.")
+@click.option("--dry-run", is_flag=True, help="Print what would be deleted, and write nothing.")
 def maintain(config: Config, dry_run: bool) -> None:
-    """Delete old dates, bundles and snapshots, compact and vacuum the tables; nothing that a night needs."""
+    """Delete unneeded dates, bundles and snapshots, compact and vacuum the tables."""
     from allmrec.steps.maintain import run_maintain
 
     with _context(config, "maintain") as context:
@@ -281,7 +282,7 @@ def maintain(config: Config, dry_run: bool) -> None:
 @click.argument("user")
 @configured
 def forget(config: Config, user: str) -> None:
-    """Erase a user from every table, rejected rows, snapshots and caches, and say what remains until when."""
+    """Erase a user from tables, rejected rows, snapshots and caches. Print what remains."""
     from allmrec.steps.forget import run_forget
 
     with _context(config, "forget") as context:
@@ -292,9 +293,9 @@ def forget(config: Config, user: str) -> None:
 @cli.command("runs")
 @configured
 @run_date_option(help_text="The night in detail. Default: the newest.")
-@click.option("--last", type=click.IntRange(min=1), default=10, show_default=True, help="Nights listed.")
+@click.option("--last", type=click.IntRange(min=1), default=10, show_default=True, help="Number of nights.")
 def show_runs(config: Config, run_date: date | None, last: int) -> None:
-    """What ran: counts, sources, fallbacks, gates and durations, against the night before."""
+    """Print the nights: counts, sources, fallbacks, gates and durations."""
     from allmrec.steps.history import nights
 
     with _context(config, "runs") as context:
@@ -310,7 +311,7 @@ def show_runs(config: Config, run_date: date | None, last: int) -> None:
 def evaluate(config: Config, run_date: date | None, html: Path | None) -> None:
     """Evaluate the newest evaluation bundle by every user's held-out last item.
 
-    --run-date, where given, must be the bundle's cut-off.
+    --run-date, if given, must be the bundle's cut-off.
     """
     from allmrec.steps.evaluate import run_evaluate
 
@@ -323,7 +324,7 @@ def evaluate(config: Config, run_date: date | None, html: Path | None) -> None:
 @click.argument("second")
 @configured
 def compare(config: Config, first: str, second: str) -> None:
-    """Whether the bundle SECOND ranks better than FIRST, both evaluated before, by the same users.
+    """Compare two evaluated bundles, SECOND against FIRST, by the same users.
 
     A bundle is an id, or id/condition, such as 0123456789abcdef/missing_text.
     """
@@ -338,7 +339,7 @@ def compare(config: Config, first: str, second: str) -> None:
 @configured
 @run_date_option()
 def show(config: Config, user: str, run_date: date | None) -> None:
-    """One user's history, recommendations with their parts, and the candidates that lost.
+    """Print one user's history, recommendations with their parts, and lost candidates.
 
     Default date: the newest night.
     """
@@ -352,7 +353,7 @@ def show(config: Config, user: str, run_date: date | None) -> None:
 @cli.command()
 @configured
 def doctor(config: Config) -> None:
-    """Check Java, Spark, Delta, Python workers, GPU and model folders, and say what is wrong."""
+    """Check Java, Spark, Delta, Python workers, GPU and model folders, with remedies."""
     from allmrec.steps.doctor import checks
 
     results = checks(config)
@@ -366,5 +367,5 @@ def doctor(config: Config) -> None:
 
 
 def main(*command: str) -> None:
-    """Run `allmrec <command> <the process's arguments>`: what the jobs for spark-submit call."""
+    """Run `allmrec <command> <the process's arguments>`, for the jobs of spark-submit."""
     cli.main([*command, *sys.argv[1:]], prog_name=Path(sys.argv[0]).name)

@@ -1,4 +1,4 @@
-"""Options that commands share: the configuration, the run date, and how one run is asked for."""
+"""Options that commands share: configuration, run date, options of one run."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 Command = Callable[..., None]
 
 FIRST_RUN_DATE = date(1970, 1, 2)
-"""The first run date that an event can precede: times are counted from 1970."""
+"""The first run date that an event can precede, because times are counted from 1970."""
 MAX_DAYS_AHEAD = 366
-"""How many days after today (UTC) a run date may be; the newest night decides what later nights read."""
+"""How many days after today (UTC) a run date may be. A date far ahead would be the newest night for years."""
 
 
 def configured(function: Command) -> Command:
-    """Give a command --config and --set, and pass it a `Config` instead."""
+    """Add --config and --set to a command, which gets a `Config`."""
 
     @click.option(
         "--config",
@@ -46,7 +46,7 @@ def configured(function: Command) -> Command:
 
 
 def asked_for_json(arguments: Sequence[str]) -> bool:
-    """Return whether a command's arguments set `reporting.json_lines`, also if others of them are wrong."""
+    """Return whether arguments, valid or not, set `reporting.json_lines`."""
     values: dict[str, list[str]] = {"--config": [], "--set": []}
     words = iter(arguments)
     for word in words:
@@ -59,17 +59,17 @@ def asked_for_json(arguments: Sequence[str]) -> bool:
 
 
 RUN_OPTIONS = {
-    "force": click.option("--force", is_flag=True, help="Repeat what is there already."),
+    "force": click.option("--force", is_flag=True, help="Repeat finished steps."),
     "refresh": click.option(
         "--refresh",
         is_flag=True,
         help="Read the newest versions of the input tables, not those of the date's last run.",
     ),
-    "full": click.option("--full", is_flag=True, help="Score everybody; keep no list of the night before."),
+    "full": click.option("--full", is_flag=True, help="Score all users; keep no list of the night before."),
     "max_minutes": click.option(
         "--max-minutes",
         type=click.FloatRange(min=0),
-        help="After so many minutes nobody else is read by the LLM.",
+        help="Minutes after which the LLM reads no further user.",
     ),
     "override": click.option(
         "--override",
@@ -79,11 +79,14 @@ RUN_OPTIONS = {
         help="A rule of the section `gates` that may be broken; may be repeated, and is recorded.",
     ),
 }
-"""Options of commands that run a date: what is asked of this one run, and belongs into no configuration."""
+"""Options of commands that run a date. They belong to one run, not to a configuration."""
 
 
 def run_options(*names: str) -> Callable[[Command], Command]:
-    """Return the decorator that gives a command some of `RUN_OPTIONS`, and passes it `RunOptions` instead."""
+    """Return the decorator that adds some of `RUN_OPTIONS` to a command.
+
+    The command gets `RunOptions`.
+    """
 
     def decorate(function: Command) -> Command:
         @functools.wraps(function)
@@ -101,8 +104,8 @@ def run_options(*names: str) -> Callable[[Command], Command]:
 def run_date_option(
     *names: str, required: bool = False, help_text: str | None = None
 ) -> Callable[[Command], Command]:
-    """Return the decorator that gives a command --run-date, or the option `names`: a date that can be run."""
-    cut_off = "Knowledge cut-off: no event at or after its midnight (UTC) is read."
+    """Return the decorator that adds --run-date, or the option `names`."""
+    cut_off = "Knowledge cut-off: only events before its midnight (UTC) are read."
     default = cut_off if required else f"{cut_off} Default: the day after the last event."
     return click.option(
         *(names or ("--run-date",)), callback=_run_date, required=required, help=help_text or default
@@ -110,7 +113,7 @@ def run_date_option(
 
 
 def _run_date(_: click.Context, __: click.Parameter, value: str | None) -> date | None:
-    """Return the date of an option; raises BadParameter for what is none, or lies outside of the calendar."""
+    """Return the date of an option. Raises BadParameter where it is invalid or out of range."""
     if value is None:
         return None
     try:
@@ -124,7 +127,7 @@ def _run_date(_: click.Context, __: click.Parameter, value: str | None) -> date 
 
 
 def _as_run_options(asked: dict[str, Any]) -> RunOptions:
-    # Loads Spark, which `--help` does without.
+    # Imported here, because `--help` does not need Spark.
     from allmrec.runtime.context import RunOptions
 
     if "override" in asked:

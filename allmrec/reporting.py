@@ -1,7 +1,7 @@
-"""What a person sees while a command runs: lines, timed parts, and progress with the time left.
+"""Output of a running command: lines, timed parts, progress.
 
 At a terminal parts and progress are live at the bottom of the screen and vanish when they end; in a file or a
-pipe a progress line is written every ten seconds. What is reported never decides what is computed.
+pipe a progress line is written every ten seconds. Reports never decide results.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from rich.progress import SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
 SECONDS_BETWEEN_LINES = 10.0
-"""How often progress is written where there is no terminal."""
+"""How often progress is written without a terminal."""
 
 
 class Report:
-    """Where lines and progress go. `Report()` is silent; `Report(lines.append)` collects the lines.
+    """A receiver of lines and progress.
 
-    `seconds` holds the duration of every finished `part` of this report, by name.
+    `Report()` is silent; `Report(lines.append)` collects the lines. `seconds` has the duration of every
+    finished `part` of this report, by name.
     """
 
     def __init__(
@@ -38,12 +39,16 @@ class Report:
         fields: Mapping[str, str] | None = None,
         as_json: bool = False,
     ) -> None:
-        self.write, self.screen, self.prefix, self.every_seconds = write, screen, prefix, every_seconds
-        self.fields, self.as_json = dict(fields or {}), as_json
+        self.write = write
+        self.screen = screen
+        self.prefix = prefix
+        self.every_seconds = every_seconds
+        self.fields = dict(fields or {})
+        self.as_json = as_json
         self.seconds: dict[str, float] = {}
 
     def __call__(self, line: str) -> None:
-        """Say one line: as text, or as a JSON object with the time and this report's fields."""
+        """Write a line, as text or as a JSON object."""
         if not self.as_json:
             self.write(self.prefix + line)
             return
@@ -51,14 +56,14 @@ class Report:
         self.write(json.dumps({"time": now, **self.fields, "message": line}, ensure_ascii=False))
 
     def of(self, **fields: str) -> Report:
-        """Return a report to the same place whose JSON lines have these fields too; `seconds` are its own."""
+        """Return a report to the same place with more JSON fields."""
         known = {**self.fields, **fields}
         return Report(self.write, self.screen, self.prefix, self.every_seconds, known, self.as_json)
 
     def under(self, prefix: str, **fields: str) -> Report:
-        """Return a report to the same place whose lines begin with this one's prefix and `prefix`.
+        """Return a report to the same place with a longer prefix.
 
-        JSON lines have `fields` instead. Its `seconds` are its own.
+        It is this one's prefix and `prefix`; JSON lines have `fields` instead. Its `seconds` are its own.
         """
         report = self.of(**fields)
         report.prefix = self.prefix + prefix
@@ -66,9 +71,9 @@ class Report:
 
     @contextmanager
     def whole(self) -> Iterator[None]:
-        """Say that the block starts and, where it ends without an error, how long it took.
+        """Report the start and the duration of the block.
 
-        The duration is kept in `seconds` as `all`.
+        The duration is stored in `seconds` as `all`.
         """
         self("started")
         with self._timed("all"):
@@ -77,9 +82,9 @@ class Report:
 
     @contextmanager
     def part(self, name: str, purpose: str) -> Iterator[None]:
-        """Say what the block is for and, where it ends without an error, how long it took.
+        """Report the purpose and the duration of the block.
 
-        The duration is kept in `seconds`, also where the block fails.
+        The duration is stored in `seconds`, also if the block fails.
         """
         if self.screen is None:
             self(f"{name}: {purpose}")
@@ -101,7 +106,7 @@ class Report:
 
     @contextmanager
     def progress(self, label: str, total: int, unit: str) -> Iterator[Progress]:
-        """Yield the progress of `total` units of work; the block calls its `update`."""
+        """Yield the progress of `total` units for the block to update."""
         progress = Progress(self, label, total, unit)
         try:
             yield progress
@@ -113,16 +118,19 @@ class Progress:
     """Units done out of `total`, with the rate and the time left. See `Report.progress`."""
 
     def __init__(self, report: Report, label: str, total: int, unit: str) -> None:
-        self.report, self.label, self.total, self.unit = report, label, total, unit
+        self.report = report
+        self.label = label
+        self.total = total
+        self.unit = unit
         self.start = self.last_line = time.monotonic()
         self.first: int | None = None
         self.last_done = 0
         self.task = report.screen.add(report.prefix + label, total) if report.screen else None
 
     def update(self, done: int, detail: str = "") -> None:
-        """Say that `done` units are done; `detail` stands beside the numbers.
+        """Report that `done` units are done, with a `detail`.
 
-        The first call after a resume sets where the rate begins.
+        The first call after a resume is the origin of the rate.
         """
         if self.first is None:
             self.first = max(done - 1, 0)
@@ -131,21 +139,24 @@ class Progress:
             left = [words.replace("at most", "≤") for words in rate[1:]]
             self.report.screen.update(self.task, done, detail, ", ".join([total, *left]))
         elif self._is_news(done):
-            self.last_line, self.last_done = time.monotonic(), done
+            self.last_line = time.monotonic()
+            self.last_done = done
             total, *rate = self.numbers(done)
             self.report(f"{self.label}: " + ", ".join([total, *([detail] if detail else []), *rate]))
 
     def _is_news(self, done: int) -> bool:
-        """Return whether a line is due: something was done since the last one, and the job goes on."""
+        """Return whether a line is due."""
         waited = time.monotonic() - self.last_line >= self.report.every_seconds
         return waited and self.last_done < done < self.total
 
     def numbers(self, done: int) -> list[str]:
-        """Return in words: done of total, the rate, and the time left, as far as they can be told."""
+        """Return done of total, the rate and the time left, in words."""
         words = [f"{done:,} / {self.total:,} {self.unit}"]
-        seconds, fresh = time.monotonic() - self.start, done - (self.first or 0)
+        seconds = time.monotonic() - self.start
+        fresh = done - (self.first or 0)
         if fresh > 0 and seconds > 0 and done < self.total:
-            rate, left = fresh / seconds, seconds * (self.total - done) / fresh
+            rate = fresh / seconds
+            left = seconds * (self.total - done) / fresh
             words += [f"{rate:,.{0 if rate > 10 else 1}f} per second", f"at most {duration(left)} left"]
         return words
 
@@ -156,7 +167,7 @@ class Progress:
 
 
 class Screen:
-    """A terminal: lines scroll by, and the tasks at work stand below them."""
+    """A terminal: scrolling lines, and the current tasks below them."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -173,7 +184,7 @@ class Screen:
             self.remove(task)
 
     def add(self, label: str, total: int | None) -> TaskID:
-        """Show a task; without a total it has a spinner and a clock only."""
+        """Show a task. Without a total it has only a spinner and a clock."""
         with self._lock:
             if self._bars is None:
                 what = Column(ratio=1, no_wrap=True, overflow="ellipsis")
@@ -191,7 +202,7 @@ class Screen:
             return self._bars.add_task(escape(label), total=total, label=label, numbers="")
 
     def update(self, task: TaskID, done: int, detail: str, numbers: str) -> None:
-        """Show how far a task is."""
+        """Show the progress of a task."""
         with self._lock:
             if self._bars is not None:
                 label = self._bars.tasks[self._bars.task_ids.index(task)].fields["label"]
@@ -211,7 +222,7 @@ class Screen:
 
 
 def duration(seconds: float) -> str:
-    """Return a duration as people say it: `42 s`, `3 min 5 s`, `2 h 10 min`."""
+    """Return a duration, such as `42 s` or `3 min 5 s`."""
     whole = int(seconds + 0.5)
     if whole < 60:
         return f"{whole} s"
