@@ -1,1 +1,1 @@
-"""The demo shop: outdoor, home and hobby articles, customers, purchases and mistakes, all from one seed."""
+"""The demo shop: articles, customers, purchases and mistakes from one seed."""

@@ -1,4 +1,4 @@
-"""What the demo shop sells, read from `catalogue.yaml`: products, brands, what is bought after what."""
+"""The catalogue of the demo shop, from `catalogue.yaml`: products, brands, successors."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ class Brand(NamedTuple):
 
 
 class Product(NamedTuple):
-    """A product type: its name as in a title, four variants that stand before the name, and what it does.
+    """A product type: name, four variants, benefit.
 
-    `benefit` is the first sentence of a description.
+    A title has the variant before the name. `benefit` is the first sentence of a description.
     """
 
     name: str
     variants: tuple[str, str, str, str]
     benefit: str
     bought_again: bool = False
-    """Whether people buy the same one again (coffee beans, say)."""
+    """Whether people buy the same item again (such as coffee beans)."""
 
 
 class Category(NamedTuple):
-    """A leaf category: its path from the root, what its things are used for, and its product types.
+    """A leaf category: path from the root, uses, product types.
 
-    Product types that tend to be bought first come first.
+    Product types that are usually bought first come first.
     """
 
     path: tuple[str, ...]
@@ -67,7 +67,7 @@ CHAINS: tuple[tuple[str, ...], ...] = tuple(map(tuple, _DATA["chains"]))
 
 
 def successors() -> dict[str, tuple[str, ...]]:
-    """Return, for every product type that leads to others, the types that tend to be bought next."""
+    """Return product type → types that are often bought next."""
     following: dict[str, list[str]] = {}
     for chain in CHAINS:
         for first, second in pairwise(chain):

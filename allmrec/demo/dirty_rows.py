@@ -1,6 +1,6 @@
-"""The mistakes in the demo shop's data: a few rows of every kind that a real log and a real catalogue hold.
+"""The mistakes in the demo shop's data.
 
-The import must reject some of them, each with a reason, and keep the others as they are (ids that look like
+The import must reject some of them, each with a reason, and keep the others unchanged (ids that look like
 numbers, titles in any script).
 """
 
@@ -13,7 +13,7 @@ import pandas as pd
 from allmrec import seeds
 
 PURCHASES_OF_ODD_ITEMS = 8
-"""Purchases of every odd but valid item: enough that they are not taken for new ones."""
+"""Purchases of every odd but valid item, enough to make it no new item."""
 
 ODD_TITLES: dict[str, str] = {
     "ODD-EMOJI": "Pine Ridge Glow-in-the-Dark Tent Pegs \N{TENT}\N{FIRE} best price!",
@@ -42,14 +42,14 @@ REJECTED_TITLES: tuple[tuple[str | None, str | None], ...] = (
     ("BAD-NULL-TITLE", None),
     ("BAD-MARKUP-TITLE", "<br/>&nbsp;\x07"),
 )
-"""Items that no import can keep: id and title."""
+"""Items that every import rejects: id and title."""
 
 NUMERIC_USERS = ("00123", "123", "1e5")
-"""Customers whose ids look like numbers and are different people."""
+"""Ids of different customers that look like numbers."""
 
 
 def dirty_items(items: pd.DataFrame, last_day: date) -> pd.DataFrame:
-    """Return odd and wrong rows for the items table, one of them a second row of an item of `items`."""
+    """Return odd and wrong rows for `items`, one a repeated id."""
     rows = [
         *ODD_TITLES.items(),
         *REJECTED_TITLES,
@@ -75,12 +75,13 @@ def dirty_interactions(
 ) -> pd.DataFrame:
     """Return rows to add to `interactions` (same columns).
 
-    They are wrong ones of every kind, duplicates, and valid ones with odd users and items.
+    They are wrong rows of every kind, duplicates, and valid rows with odd users and items.
     """
     rng = seeds.generator(seed, "demo", "dirty")
     day = f"{last_day - timedelta(days=30)}T12:00:00Z"
     item_ids = interactions["item_id"].drop_duplicates().sort_values().to_list()
-    user, item = user_ids[0], item_ids[0]
+    user = user_ids[0]
+    item = item_ids[0]
     rows: list[tuple[str | None, str | None, str | None, float | None]] = [
         (None, item, day, None),
         ("", item, day, 4.0),
@@ -126,6 +127,6 @@ def dirty_interactions(
 def odd_users() -> list[str]:
     """Return further ids for the users table.
 
-    They are the odd customers of `dirty_interactions`, and five who never bought anything.
+    They are the odd customers of `dirty_interactions`, and five without a purchase.
     """
     return [*NUMERIC_USERS, "user-with-one-purchase", *(f"user-new-{number}" for number in range(1, 6))]

@@ -1,16 +1,15 @@
-"""The generator of the demo shop: items, customers with tastes, and purchases that follow from one another.
+"""The generator of the demo shop: items, customers with tastes, related purchases.
 
-How a customer buys, so that there is something to learn:
+A customer buys by these rules, from which models can learn:
 - taste: two to four favourite categories, one favourite brand per department, and a price tier;
-- order: with probability `FOLLOW` the next purchase is what tends to follow the last one (a tent, then a
-  sleeping bag), with `FOLLOW_EARLIER` of the rest what follows the one before it; otherwise taste decides,
-  and a thing owned is rarely bought again;
+- order: with probability `FOLLOW` the next purchase is a successor of the last one (a tent, then a sleeping
+  bag), with `FOLLOW_EARLIER` of the rest a successor of the one before it; otherwise taste decides, and an
+  owned product type is rarely bought again;
 - popularity: item number r of a product type is bought in proportion to r^-0.9, category number r is a
   favourite in proportion to r^-0.6; hence a long tail.
 
-Items added in the last days have no purchase yet. Items are combined from `catalogue.py`; `dirty_rows.py`
-adds the mistakes. Everything is drawn from the seed, a customer's purchases from the seed and the customer's
-id.
+Items of the last days have no purchase yet. Items are combined from `catalogue.py`; `dirty_rows.py` adds the
+mistakes. Everything is drawn from the seed, a customer's purchases from the seed and the customer's id.
 """
 
 from __future__ import annotations
@@ -30,29 +29,29 @@ from allmrec.demo.catalogue import BRANDS, CATEGORIES, Brand, Category, Product,
 from allmrec.demo.dirty_rows import dirty_interactions, dirty_items, odd_users
 
 DAYS = 180
-"""Days that the purchases span."""
+"""Days of purchases."""
 ACTIVE_SHARE = 0.15
-"""Share of the users whose last purchase lies in the last seven days."""
+"""Share of the users whose last purchase is in the last seven days."""
 NEW_SHARE = 0.05
-"""Share of the items that were added in the last days and that nobody bought yet."""
+"""Share of the items that were added in the last days and have no purchase."""
 UNAVAILABLE_SHARE = 0.015
 """Share of the items that are sold out."""
 FOLLOW = 0.6
-"""Chance that a purchase follows from the last one."""
+"""Chance that a purchase is a successor of the last one."""
 FOLLOW_EARLIER = 0.3
-"""Chance that any other purchase follows from the one before the last."""
+"""Chance that any other purchase is a successor of the one before the last."""
 OWNED_WEIGHT = 0.05
-"""Weight of a product type that the customer has already, relative to one that the customer has not."""
+"""Weight of a product type that the customer owns, relative to other types."""
 ENTRY_WEIGHTS = (4.0, 2.0, 1.5, 1.0, 1.0)
-"""How often a customer who follows no chain buys a category's first, second, … product type."""
+"""Weights of a category's first, second, … product type for a purchase by taste."""
 BUY_AGAIN = 0.02
-"""Chance that a purchase is the same coffee, flour or strings as once before."""
+"""Chance that a purchase repeats an earlier one, such as coffee, flour or strings."""
 
 
 class Item(NamedTuple):
     """An item of the shop.
 
-    `popularity` is its weight within its product type, 0 for items that nobody can have bought yet.
+    `popularity` is its weight within its product type, 0 for items that are too new for a purchase.
     """
 
     item_id: str
@@ -67,9 +66,9 @@ class Item(NamedTuple):
 
 
 class Taste(NamedTuple):
-    """A customer: weight of every product type there is, favourite brand of each department, price tier.
+    """A customer: weights of all product types, favourite brands, price tier.
 
-    The weights do not sum to 1.
+    The weights do not sum to 1. There is a favourite brand per department.
     """
 
     types: dict[str, float]
@@ -78,21 +77,21 @@ class Taste(NamedTuple):
 
 
 class Shop(NamedTuple):
-    """The three tables. Times are ISO 8601 text in UTC, as in the file, since some of them are no times."""
+    """The three tables. Times are ISO 8601 texts in UTC, because some are no times."""
 
     interactions: pd.DataFrame
     """user_id, item_id, event_time, rating (float or missing), event_type"""
     items: pd.DataFrame
     """item_id, title, description, categories (list, root to leaf), available (bool), updated_at"""
     users: pd.DataFrame
-    """user_id: everybody with an account, customers without a purchase too"""
+    """user_id: all accounts, also of customers without a purchase"""
 
 
 def generate_shop(num_users: int = 2000, num_items: int = 800, *, seed: int, last_day: date) -> Shop:
-    """Return the shop of `seed`, whose newest purchases were made on `last_day`.
+    """Return the shop of `seed`, whose newest purchases are on `last_day`.
 
-    The first run date that sees all of them is the day after. `num_items` (40 to 1,600) and `num_users`
-    (≥ 20) count what is well-formed; dirty rows come on top. Raises ValueError for numbers out of range.
+    The first run date that sees all of them is the day after. `num_items` (40 to 1,600) and `num_users` (≥
+    20) are numbers of valid rows; dirty rows are added. Raises ValueError for numbers out of range.
     """
     if not 40 <= num_items <= 1600 or num_users < 20:
         raise ValueError(
@@ -131,8 +130,8 @@ def write_shop(
 ) -> Shop:
     """Write the shop of `generate_shop` to `folder` and return it.
 
-    The files are `interactions.csv`, `items.jsonl` and `users.csv`, in UTF-8. The same seed leaves the
-    same bytes. In the CSV a missing value is an empty field and an empty text is `""`.
+    The files are `interactions.csv`, `items.jsonl` and `users.csv`, in UTF-8. The same seed gives the same
+    bytes. In the CSV a missing value is an empty field and an empty text is `""`.
     """
     shop = generate_shop(num_users, num_items, seed=seed, last_day=last_day)
     folder.mkdir(parents=True, exist_ok=True)
@@ -145,7 +144,7 @@ def write_shop(
 
 
 def _stock(num_items: int, seed: int, last_day: date) -> list[Item]:
-    """Return the well-formed items, spread evenly over the product types of the categories in use.
+    """Return the valid items, spread evenly over the product types in use.
 
     As many categories are in use as `num_items` can fill.
     """
@@ -185,7 +184,7 @@ def _stock(num_items: int, seed: int, last_day: date) -> list[Item]:
 def _description(
     rng: np.random.Generator, category: Category, product: Product, brand: Brand, variant: str
 ) -> str:
-    """Return one or two sentences as a shop would write them."""
+    """Return one or two sentences of a shop about an item."""
     use = category.uses[int(rng.integers(3))]
     second = (
         f"From {brand.name}, for {use}.",
@@ -208,7 +207,7 @@ def _item_row(item: Item) -> dict[str, Any]:
 
 
 def _active_users(num_users: int, seed: int) -> np.ndarray:
-    """Return who bought something in the last seven days, bool `[num_users]`: `ACTIVE_SHARE` of them."""
+    """Return who bought in the last seven days, bool `[num_users]`."""
     active = np.zeros(num_users, dtype=bool)
     active[
         seeds.generator(seed, "demo", "active").permutation(num_users)[: round(ACTIVE_SHARE * num_users)]
@@ -269,7 +268,7 @@ def _purchases(
 
 
 def _next_type(rng: np.random.Generator, types: list[str], taste: Taste) -> str:
-    """Return the product type bought next: one that follows an earlier purchase, or else one to taste."""
+    """Return the next product type: a successor, else one to taste."""
     for back, chance in ((1, FOLLOW), (2, FOLLOW_EARLIER)):
         if len(types) >= back and rng.random() < chance:
             following = [
@@ -284,9 +283,9 @@ def _next_type(rng: np.random.Generator, types: list[str], taste: Taste) -> str:
 
 
 def _pick(rng: np.random.Generator, shelf: list[Item], taste: Taste, bought: set[str]) -> Item | None:
-    """Return the item taken from a product type's shelf, None where all of them are bought.
+    """Return an item of a product type to buy, or None.
 
-    Popular items, the favourite brand and the right price are likelier.
+    Popular items, the favourite brand and the right price are more likely.
     """
     left = [item for item in shelf if item.item_id not in bought]
     if not left:
@@ -304,9 +303,9 @@ def _pick(rng: np.random.Generator, shelf: list[Item], taste: Taste, bought: set
 
 
 def _moments(rng: np.random.Generator, count: int, is_active: bool, last_day: date) -> list[str]:
-    """Return `count` ISO times, oldest first; some purchases share a basket, and so their time.
+    """Return `count` ISO times, oldest first; purchases of a basket share one.
 
-    The newest lies in the last seven days for active customers only.
+    Only active customers have their newest time in the last seven days.
     """
     end = int(rng.integers(0, 7)) if is_active else int(7 + (DAYS - 8) * rng.beta(1.0, 1.6))
     start = min(DAYS - 1.0, end + rng.uniform(2.0, 9.0) * count)
@@ -332,7 +331,7 @@ def _iso(day: date, seconds: float) -> str:
 
 
 def _write_csv(path: Path, table: pd.DataFrame) -> None:
-    """Write texts in quotes and missing values as nothing: so an empty text differs from a missing one."""
+    """Write texts in quotes and missing values as nothing."""
     with path.open("w", encoding="utf-8", newline="\n") as file:
         csv.writer(file, lineterminator="\n").writerow(table.columns)
         for row in table.itertuples(index=False):

@@ -1,1 +1,1 @@
-"""Leave-one-out evaluation: the protocol, the scenarios and the report. Pandas, no Spark."""
+"""Leave-one-out evaluation: protocols, scenarios, report. Pandas, no Spark."""

@@ -1,4 +1,4 @@
-"""Two rankers on the same users: the difference, how sure it is, how many users a small one would take."""
+"""Comparison of two rankers on the same users: difference, interval, sample size."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ import numpy as np
 from allmrec import metrics
 
 SMALL = 0.01
-"""The difference, as a share of the first one's figure, that `Comparison.num_users_for_small` is about."""
-Z_LEVEL, Z_POWER = 1.959964, 0.841621
+"""The small difference of `Comparison.num_users_for_small`, as a share of the first ranker's figure."""
+Z_LEVEL = 1.959964
+Z_POWER = 0.841621
 """Normal quantiles of a two-sided level of 5 % and a power of 80 %."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The second ranker against the first one, by a metric's values of the same users."""
+    """The second ranker compared with the first on the same users."""
 
     n: int
-    """Users."""
+    """Number of users."""
     first: float
     second: float
     """Means."""
@@ -28,24 +29,26 @@ class Comparison:
     high: float
     """95 % bootstrap interval of the difference second − first."""
     num_users_for_small: float
-    """Users with whom a difference of 1 % of the first one's mean would be told apart in four of five
-    samples; infinity where the first one's mean is 0, NaN with fewer than two users."""
+    """Users for whom a difference of 1 % of the first mean would be found in four of five samples.
+
+    Infinity if the first mean is 0, NaN with fewer than two users.
+    """
 
     @property
     def difference(self) -> float:
-        """The second one's mean minus the first one's."""
+        """The second mean minus the first."""
         return self.second - self.first
 
     @property
     def verdict(self) -> str:
-        """What may be said of the second one: `better`, `worse`, or that they cannot be told apart."""
+        """Whether the second ranker is `better`, `worse`, or cannot be told apart."""
         if self.low > 0:
             return "better"
         return "worse" if self.high < 0 else "cannot be told apart with these users"
 
 
 def paired(first_N: np.ndarray, second_N: np.ndarray, num_samples: int, seed: int) -> Comparison:
-    """Compare two rankers by their values of the same users, [N] float each.
+    """Compare two rankers by values of the same users, [N] float.
 
     Users are resampled in pairs (Efron & Tibshirani 1993, section 13.3). The number of users for a small
     difference is ((1.96 + 0.84) · s / (0.01 · mean))², s the standard deviation of the differences (Cohen
@@ -56,7 +59,8 @@ def paired(first_N: np.ndarray, second_N: np.ndarray, num_samples: int, seed: in
         raise ValueError(f"{len(first_N)} and {len(second_N)} users, expected the same ones")
     differences_N = second_N - first_N
     (low,), (high,) = metrics.bootstrap_intervals(differences_N[:, None], num_samples, seed)
-    mean, needed = metrics.mean(first_N), math.nan
+    mean = metrics.mean(first_N)
+    needed = math.nan
     if len(differences_N) >= 2:
         spread = float(differences_N.std(ddof=1))
         needed = ((Z_LEVEL + Z_POWER) * spread / (SMALL * mean)) ** 2 if mean else math.inf
@@ -64,7 +68,7 @@ def paired(first_N: np.ndarray, second_N: np.ndarray, num_samples: int, seed: in
 
 
 def in_words(metric: str, one: Comparison) -> str:
-    """Return a comparison as a phrase: the difference, its interval, n, the verdict, and what 1 % takes."""
+    """Return a comparison as a phrase: difference, interval, n, verdict, sample size."""
     if not one.n:
         return "no users"
     return (
@@ -74,5 +78,5 @@ def in_words(metric: str, one: Comparison) -> str:
 
 
 def _needed(num_users: float) -> str:
-    """Return how many users a difference of 1 % takes, as the end of a phrase."""
+    """Return the users for a difference of 1 %, as a phrase."""
     return f" (1 % takes some {num_users:,.0f} users)" if math.isfinite(num_users) else ""

@@ -1,7 +1,7 @@
-"""The condition under which an evaluation meets its users: shorter histories, worse texts, another shop.
+"""The condition of an evaluation: shorter histories, worse texts, another shop.
 
-Its name is what keeps the rows of one bundle's evaluations apart: `history_3`, `missing_text`, or several
-joined by `+`. The plain evaluation has none.
+Its name distinguishes the rows of one bundle's evaluations: `history_3`, `missing_text`, or several joined by
+`+`. The plain evaluation has an empty name.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ WORDS = {
 
 
 def condition_of(config: Config) -> str:
-    """Return the name of the condition that the settings ask for; empty where it is the plain one."""
-    settings, parts = config.evaluation, []
+    """Return the name of the configured condition; empty for the plain one."""
+    settings = config.evaluation
+    parts = []
     if settings.trained_on is not None:
         parts.append("other_shop")
     if settings.max_history is not None:
@@ -44,16 +45,17 @@ def condition_of(config: Config) -> str:
 
 
 def changes_items(config: Config) -> bool:
-    """Return whether the bundle meets other items, or other texts, than it was trained on."""
+    """Return whether items or texts differ from those of the training."""
     return config.evaluation.trained_on is not None or config.evaluation.text != "whole"
 
 
 def with_items(bundle: Bundle, catalogue: pd.DataFrame, config: Config, llm: FrozenLLM) -> Bundle:
-    """Return the bundle as it meets the items of `catalogue` (item_id, title, description).
+    """Return the bundle with the items of `catalogue` (item_id, title, description).
 
-    Their texts are spoiled where the settings say so. Items of another shop take the place of the bundle's.
+    Their texts are spoiled if the settings ask for it. Items of another shop replace the bundle's.
     """
-    settings, cache = config.evaluation, cache_folder(config.llm)
+    settings = config.evaluation
+    cache = cache_folder(config.llm)
     if settings.text != "whole":
         catalogue = spoiled(catalogue, settings.text, settings.text_share, config.seed)
     encoder = TextEncoder.load(bundle.config.text_encoder, cache, bundle.text_encoder_folder)
@@ -62,7 +64,7 @@ def with_items(bundle: Bundle, catalogue: pd.DataFrame, config: Config, llm: Fro
 
 
 def scenario_of(condition: str, group: str) -> str:
-    """Return what `evaluation_results` calls a group of users under a condition."""
+    """Return the scenario in `evaluation_results` of a group under a condition."""
     return f"{condition}/{group}" if condition else group
 
 

@@ -1,4 +1,4 @@
-"""Content of an evaluation as plain values: what Markdown and pages show of it."""
+"""Content of an evaluation as plain values, for Markdown and pages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHOWN = {
     "uniform": ("Hit@1", "HR@5", "HR@10", "NDCG@10", "MRR"),
     "popular": ("Hit@1", "HR@5", "HR@10", "NDCG@10", "MRR"),
 }
-"""Metrics of a report, by protocol; `evaluation_results` has all."""
+"""Metrics of a report, by protocol; `evaluation_results` has all metrics."""
 SHOWN_OF_LISTS = {
     "retrieved": ("coverage@10", "novelty@10", "popularity@10", "diversity@10", "calibration error", COST),
     "catalogue": ("coverage@10", "novelty@10", "popularity@10", "diversity@10", "AUC per user"),
@@ -34,7 +34,7 @@ SHOWN_OF_LISTS = {
 
 
 class Figure(NamedTuple):
-    """A figure with its 95 % interval; NaN where there is none."""
+    """A figure with its 95 % interval; NaN if it is missing."""
 
     value: float
     low: float
@@ -47,7 +47,7 @@ class Figure(NamedTuple):
 
     @property
     def interval(self) -> str:
-        """The interval as text; empty where there is none."""
+        """The interval as text; empty without one."""
         return "" if np.isnan(self.low) or np.isnan(self.value) else f"[{self.low:.3f}, {self.high:.3f}]"
 
 
@@ -76,7 +76,7 @@ class Compared(NamedTuple):
     """The served order against another ranker."""
 
     place: str
-    """What both ordered, in words."""
+    """The ranked lists, in words."""
     ranker: str
     words: str
     verdict: str
@@ -84,13 +84,13 @@ class Compared(NamedTuple):
 
 @dataclass(frozen=True)
 class Content:
-    """What a report says."""
+    """The content of a report."""
 
     title: str
     groups: list[Group]
     comparisons: list[Compared]
     decision: str | None
-    """What training decided; None where it decided nothing."""
+    """The decision of the training; None if the training made none."""
     costs: list[Cost]
     by_popularity: list[ByPopularity]
     calibration: list[Bin]
@@ -112,15 +112,15 @@ def content_of(
 
     Parameters
     ----------
-    title: what was evaluated.
+    title: the subject of the evaluation.
     figures: rows of `evaluation_results`.
-    compared: what `report.comparisons` returns.
+    compared: the result of `report.comparisons`.
     ranks: protocol, model, user_id, target and target_rank of all users.
     lists: rows of `evaluation_predictions` of the sampled users.
     items: item_id, title and num_interactions.
     histories: item ids, oldest first, of the users who are shown as examples.
-    about_lists: what the remarks say of the lists.
-    decision: what training decided.
+    about_lists: facts for the remarks.
+    decision: the decision of the training.
     """
     titles = dict(zip(items["item_id"], items["title"], strict=True))
     counts = dict(zip(items["item_id"], items["num_interactions"], strict=True))

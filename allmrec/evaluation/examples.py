@@ -1,4 +1,4 @@
-"""Example users: what they had, what came next, and the best items of their lists."""
+"""Example users: history, next item, and the best of lists."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pandas as pd
 from allmrec.ranking.rankers import entries
 
 NUM_HAD = 5
-"""Newest items of a history that are shown."""
+"""Number of items of a history that are shown, the newest."""
 NUM_LISTED = 5
-"""First items of a list that are shown."""
+"""Number of items of a list that are shown, the first."""
 
 
 class Listed(NamedTuple):

@@ -1,6 +1,6 @@
-"""Figures of whole lists: what stands in the first ten, and whether probabilities are right.
+"""Figures of whole lists: their first ten items, and their probabilities.
 
-All rankers are measured on the users who get sampled negatives, every one of whom the LLM read.
+All rankers are measured on the users with sampled negatives, all of whom the LLM read.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ from allmrec.evaluation.report import COLUMNS, COST, NUM_BINS, by_protocol, targ
 from allmrec.ranking.rankers import entries
 
 FIRST = 10
-"""Items of a list that are looked at."""
+"""Number of first items of a list that count."""
 SCENARIO = "lists"
-"""What `evaluation_results` calls these figures."""
+"""Scenario of these figures in `evaluation_results`."""
 
 
 def list_figures(
     lists: pd.DataFrame, items: pd.DataFrame, vectors_IS: np.ndarray, num_samples: int, seed: int
 ) -> pd.DataFrame:
-    """Return rows of COLUMNS: AUC, AUC per user, coverage, novelty, popularity, diversity, calibration error.
+    """Return rows of COLUMNS: the figures of whole lists.
 
-    `lists` has the columns of `protocols.COLUMNS`; `items` has item_id and num_interactions, in the order of
-    `vectors_IS` [I, S], their text embeddings. A figure that is no mean over users has no interval.
+    They are AUC, AUC per user, coverage, novelty, popularity, diversity and calibration error. `lists` has
+    the columns of `protocols.COLUMNS`; `items` has item_id and num_interactions, in the order of `vectors_IS`
+    [I, S], their text embeddings. A figure that is no mean over users has no interval.
     """
     column_of_item = {item: column for column, item in enumerate(items["item_id"])}
     counts_I = items["num_interactions"].to_numpy()
@@ -57,7 +58,7 @@ def list_figures(
 def _rows(
     per_user: dict[str, np.ndarray], single: dict[str, float], num_users: int, num_samples: int, seed: int
 ) -> Iterator[tuple[str, float, float, float, int]]:
-    """Yield (metric, value, low, high, n); users without a value are left out of a mean."""
+    """Yield (metric, value, low, high, n), without users that have no value."""
     for name, values_U in per_user.items():
         known = values_U[~np.isnan(values_U)]
         (low,), (high,) = metrics.bootstrap_intervals(known[:, None], num_samples, seed)
@@ -67,7 +68,7 @@ def _rows(
 
 
 def _first_items(own: pd.DataFrame, column_of_item: dict[str, int]) -> np.ndarray:
-    """Return the first items of every list, [U, FIRST] int64: columns of the catalogue, −1 for none."""
+    """Return every list's first items, [U, FIRST] int64: columns, −1 for none."""
     top_UK = np.full((len(own), FIRST), -1, dtype=np.int64)
     for user, (ids, ranks) in enumerate(zip(own["candidates"], own["ranks"], strict=True)):
         for item, rank in zip(ids, ranks, strict=True):
@@ -77,13 +78,13 @@ def _first_items(own: pd.DataFrame, column_of_item: dict[str, int]) -> np.ndarra
 
 
 def _labels(own: pd.DataFrame) -> np.ndarray:
-    """Return whether a candidate is the target, [sum of candidates] bool, one list after another."""
+    """Return whether a candidate is the target, [sum of candidates] bool."""
     lists = zip(own["candidates"], own["target"], strict=True)
     return np.concatenate([np.array([item == target for item in ids], dtype=bool) for ids, target in lists])
 
 
 def stated_and_true(own: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Return a ranker's probabilities, [N] float64, and whether each candidate is the target, [N] bool."""
+    """Return (probabilities [N] float64, is each the target [N] bool)."""
     stated = np.concatenate([np.asarray(values, dtype=np.float64) for values in own["probabilities"]])
     known = ~np.isnan(stated)
     return stated[known], _labels(own)[known]
@@ -101,9 +102,9 @@ class Bin(NamedTuple):
 
 
 def calibration(lists: pd.DataFrame) -> list[Bin]:
-    """Return stated probabilities beside what came true, in bins of equally many candidates.
+    """Return probabilities and outcomes in bins of equally many candidates.
 
-    Of the plotted rankers on retrieved lists; nothing where no list has probabilities.
+    The rankers are the plotted ones on retrieved lists. Empty if no list has probabilities.
     """
     own = lists[(lists["protocol"] == "retrieved") & lists["probabilities"].notna()]
     by_ranker = {str(ranker): rows for ranker, rows in own.groupby("model")}
@@ -118,10 +119,10 @@ def calibration(lists: pd.DataFrame) -> list[Bin]:
 def cost_figures(
     seconds: Mapping[str, float], num_users: Mapping[str, int], models: Iterable[str]
 ) -> pd.DataFrame:
-    """Return rows of COLUMNS: what the lists of 1,000 users cost each ranker, in seconds of one worker.
+    """Return rows of COLUMNS: each ranker's seconds for 1,000 users' lists.
 
-    `seconds` and `num_users` are of the parts `lists` (retrieval) and `llm` (all of scoring, of the users
-    whom the LLM was asked about), by part. Without users a figure is NaN.
+    They are seconds of one worker. `seconds` and `num_users` are by part: `lists` (retrieval) and `llm` (all
+    of scoring, of the users of the LLM). Without users a figure is NaN.
     """
     per_user = {part: seconds[part] / num if num else float("nan") for part, num in num_users.items()}
     rows = []

@@ -1,4 +1,4 @@
-"""An evaluation as Markdown, for a terminal as well: the content of the page with tables for plots."""
+"""An evaluation as Markdown, with tables in place of plots."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def markdown(content: Content) -> str:
         rows = [[one.place, label_of(one.ranker), one.words] for one in content.comparisons]
         blocks.append(_block(words.COMPARISONS, _table(["", "against", ""], rows)))
     if content.decision is not None:
-        blocks.append(f"What training decided: {content.decision}.\n")
+        blocks.append(f"Decision of the training: {content.decision}.\n")
     if content.costs:
         blocks.append(_costs(content.costs))
     blocks += map(_by_popularity, content.by_popularity)
@@ -30,7 +30,7 @@ def markdown(content: Content) -> str:
 
 
 def _group(group: Group) -> str:
-    """Return a table, a row per ranker, with what a reader must know of it."""
+    """Return a table with a row per ranker, below its remarks."""
     heading = f"{group.protocol}, {group.users} (n = {group.num_users:,}; {words.INTERVALS})"
     rows = [
         [label_of(ranker), *(f"{figure.text} {figure.interval}".rstrip() for figure in figures)]
@@ -76,7 +76,7 @@ def _block(heading: str, lines: Iterable[str]) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Yield the lines of a table, its columns as wide as their widest cells."""
+    """Yield the lines of a table with aligned columns."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     for cells in (head, ["-" * width for width in widths], *rows):
         padded = (f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True))

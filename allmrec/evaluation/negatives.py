@@ -1,10 +1,9 @@
-"""Sampled negatives: each user's held-out item among items that the user had not before.
+"""Sampled negatives of held-out items.
 
 Source: A-LLMRec, KDD 2024, section 5.1 (drawn uniformly); Sun et al., CIKM 2019, section 4.1 (BERT4Rec; drawn
 by popularity).
 
-Draws come from (seed, user_id), so a user's negatives depend on no other user, no order and no partitioning;
-they are the same for every ranker.
+Draws depend on (seed, user_id), not on other users, order or partitioning, and are the same for every ranker.
 """
 
 from __future__ import annotations
@@ -28,12 +27,13 @@ def lists_with_target(
     seed: int,
     by_popularity: bool = False,
 ) -> CandidateLists:
-    """Return scored lists of each user's target, first, and up to `num_negatives` sampled items.
+    """Return scored lists of each target and `num_negatives` sampled items.
 
-    `seen_before` holds the items that a user had before the target; those that the bundle lacks are passed
-    over. Raises InputError where the bundle lacks a target.
+    The target is first. `seen_before` has the items that a user had before the target, some of which the
+    bundle may lack. Raises InputError where the bundle lacks a target.
     """
-    index, ids = retriever.bundle.index, retriever.bundle.items["item_id"].tolist()
+    index = retriever.bundle.index
+    ids = retriever.bundle.items["item_id"].tolist()
     weights = retriever.num_interactions[1:] if by_popularity else None
     candidates = []
     for user, target, items in zip(users, targets, seen_before, strict=True):
@@ -51,13 +51,13 @@ def sample_negatives(
     seed: int,
     weights: np.ndarray | None = None,
 ) -> list[int]:
-    """Return `num_negatives` distinct item_idx out of 1..num_items, none of them in `seen`.
+    """Return `num_negatives` distinct item_idx out of 1..num_items without those in `seen`.
 
-    They are drawn by (seed, user_id): uniformly, or one after another in proportion to `weights`
-    [num_items] ≥ 0; items of weight 0 only where no others are left.
+    They are drawn by (seed, user_id): uniformly, or one after another in proportion to `weights` [num_items]
+    ≥ 0; items of weight 0 come last.
 
-    `seen` holds the items that the user had before, and the target. Fewer are returned where the catalogue
-    has no more.
+    `seen` has the items that the user had before, and the target. Fewer are returned if the catalogue has no
+    more.
     """
     is_free = np.ones(num_items + 1, dtype=bool)
     is_free[[0, *(idx for idx in seen if idx <= num_items)]] = False
@@ -66,8 +66,7 @@ def sample_negatives(
     if weights is None:
         chosen = seeds.generator(seed, "negatives", user_id).choice(len(free), size=size, replace=False)
         return free[chosen].tolist()
-    # Waiting times: whoever comes first among all is drawn, in proportion to the weights (Efraimidis &
-    # Spirakis 2006).
+    # Waiting times: the first of all is drawn, in proportion to the weights (Efraimidis & Spirakis 2006).
     waiting = seeds.generator(seed, "popular negatives", user_id).exponential(size=len(free))
     with np.errstate(divide="ignore"):
         return free[np.argsort(waiting / weights[free - 1], kind="stable")[:size]].tolist()

@@ -1,4 +1,4 @@
-"""An evaluation as a single HTML file without anything from outside, made by a template."""
+"""An evaluation as one self-contained HTML file, made by a template."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ CHARACTER = 2.5
 
 
 def page(content: Content, template: str | Template = "evaluation.html") -> str:
-    """Return the content as HTML, by a template of `templates/` or another one of `environment()`."""
+    """Return the content as HTML, by a template."""
     return environment().get_template(template).render(content=content)
 
 
 def environment() -> Environment:
-    """Return what templates are read in: texts are escaped, a name that is not there is an error."""
+    """Return the environment of templates: texts are escaped, unknown names are errors."""
     found = Environment(
         loader=PackageLoader("allmrec.evaluation"),
         autoescape=True,
@@ -43,17 +43,17 @@ def environment() -> Environment:
 
 
 def sentence_case(text: str) -> str:
-    """Return a text whose first letter is a capital; the others stay."""
+    """Return a text with a capital first letter."""
     return text[:1].upper() + text[1:]
 
 
 def top(values: Iterable[float]) -> float:
-    """Return the upper end of an axis from 0 with values, above 0."""
+    """Return the upper end, above 0, of an axis from 0."""
     return max((value for value in values if not np.isnan(value)), default=0.0) or 1.0
 
 
 def log_places(values: Iterable[float], added: float) -> list[float]:
-    """Return the places of values from 0 along a logarithmic axis, in percent of its length.
+    """Return places on a logarithmic axis in percent, for values from 0.
 
     `added`, above 0, is added to every value, so that 0 has a place.
     """
@@ -64,9 +64,9 @@ def log_places(values: Iterable[float], added: float) -> list[float]:
 
 
 def ticks(values: Iterable[float], places: Iterable[float], form: str) -> list[tuple[str, float]]:
-    """Return values as texts of a form, with their places in percent, from left to right.
+    """Return (text, place in percent) of values, from left to right.
 
-    A text that would cover the one before is left out.
+    A text that would cover the previous one is dropped.
     """
     found: list[tuple[str, float]] = []
     for place, value in sorted(zip(places, values, strict=True)):

@@ -1,4 +1,4 @@
-"""Values of the plots: quality by the popularity of the next item, and quality against cost."""
+"""Values of the plots: quality by popularity and against cost."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from allmrec.ranking.rankers import entries
 
 
 class ByPopularity(NamedTuple):
-    """The headline metric under a protocol, in P bins of equally many users."""
+    """The headline metric in P bins of equally many users."""
 
     protocol: str
     """In words."""
@@ -31,15 +31,15 @@ class Cost(NamedTuple):
 
     ranker: str
     seconds: float
-    """Per 1,000 users; NaN where there were none."""
+    """Per 1,000 users; NaN without users."""
     quality: float
     """Headline metric of all users."""
 
 
 def by_popularity(ranks: pd.DataFrame, counts: Mapping[str, int]) -> list[ByPopularity]:
-    """Return the plotted rankers' headline metric by the popularity of the target, for each protocol.
+    """Return the plotted rankers' headline metric by popularity, for each protocol.
 
-    Users are in order of their target's interactions in training, which `counts` has by item; `ranks` are
+    Users are in the order of their target's interactions in training, which `counts` has by item; `ranks` are
     those of `results`.
     """
     found = []
@@ -61,7 +61,7 @@ def by_popularity(ranks: pd.DataFrame, counts: Mapping[str, int]) -> list[ByPopu
 
 
 def costs(figures: pd.DataFrame) -> list[Cost]:
-    """Return what retrieved lists cost; `figures` are rows of `evaluation_results`."""
+    """Return the costs of retrieved lists; `figures` are rows of `evaluation_results`."""
     rows = figures[figures["protocol"] == "retrieved"]
     groups = rows["scenario"].map(lambda scenario: condition_and_group(scenario)[1])
     seconds = rows[(groups == "lists") & (rows["metric"] == COST)].set_index("model")["value"]

@@ -1,14 +1,14 @@
-"""What a held-out item is ranked among: the user's own retrieved list, the whole catalogue, sampled items.
+"""The items that a held-out item is ranked among, by protocol.
 
-    retrieved   the list of a night right before the event: available items, where `candidates.exclude_seen`
-                is set without those the user had before; a target that is not in the list is a miss
-    catalogue   all available items, where `evaluation.exclude_seen` is set without those the user had before;
-                a target that is left out is a miss
-    uniform     the target, and items drawn uniformly of those the user had not before
-    popular     the target, and items drawn by popularity of those the user had not before
+    retrieved   the list of a night right before the event: available items, with `candidates.exclude_seen`
+    without those the user had before; a target outside of the list is a miss catalogue   all available items,
+    with `evaluation.exclude_seen` without those the user had before; a target outside of them is a miss
+    uniform     the target, and items drawn uniformly from those new to the user popular     the target, and
+    items drawn by popularity from those new to the user
 
-The first is what users get, and so what decides; random negatives are easy, and show other differences.
-Whole catalogues are ranked by what can score all items; the others re-rank the retrieved list there.
+Users get the lists of the first protocol, which therefore decides. Random negatives are easy, and show other
+differences. Rankers that can score all items rank whole catalogues; the others re-rank the retrieved list
+there.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from allmrec.scoring.scorer import Scorer
 PROTOCOLS = ("retrieved", "catalogue", "uniform", "popular")
 """In the order of a report."""
 WITHOUT_SAMPLES = ("retrieved", "catalogue")
-"""Protocols that are for every evaluated user; the others are for `evaluation.num_sampled_users`."""
+"""Protocols for every evaluated user; the others are for `evaluation.num_sampled_users`."""
 NUM_STORED = 20
-"""Best items of the catalogue that are kept beside the target."""
+"""Number of best items of the catalogue that are stored beside the target."""
 MAX_SCORES = 4_000_000
-"""Users × items scored at a time."""
+"""Maximal users × items that are scored at a time."""
 COLUMNS = [
     *("protocol", "user_id", "target", "candidates", "model", "ranks", "target_rank"),
     *("num_ranked", "scores", "probabilities"),
@@ -48,7 +48,7 @@ COLUMNS = [
 
 
 Spent = Callable[[str, float, int], None]
-"""Is told a part of the work on retrieved lists (`lists` or `llm`), its seconds, and its number of users."""
+"""A receiver of a part of the work on retrieved lists (`lists`, `llm`), its seconds and its users."""
 
 
 def ranked(
@@ -58,11 +58,10 @@ def ranked(
     config: Config,
     spent: Spent,
 ) -> Iterator[pd.DataFrame]:
-    """Yield the rows of `evaluation_predictions` (COLUMNS, is_sampled) of every protocol asked for.
+    """Yield the rows of `evaluation_predictions` (COLUMNS, is_sampled) of all protocols.
 
-    `users` has user_id, history, target, seen_before (the items that the user had before the target's event)
-    and place, from 1: the first `evaluation.num_sampled_users` get sampled items. `retriever` knows the items
-    that are available.
+    `users` has user_id, history, target, seen_before (items before the target's event) and place, from 1: the
+    first `evaluation.num_sampled_users` get sampled items. `retriever` has the available items.
     """
     settings = config.evaluation
     last = settings.num_sampled_users or users["place"].max()
@@ -79,7 +78,7 @@ def ranked(
 
 
 def cut(history: Sequence[str], max_history: int | None) -> Sequence[str]:
-    """Return the newest items of a history, as many as `max_history`; None: all."""
+    """Return the newest `max_history` items of a history; None: all."""
     return history if max_history is None else history[max(len(history) - max_history, 0) :]
 
 
@@ -91,12 +90,11 @@ def predictions(
     config: Config,
     spent: Spent = lambda part, seconds, num_users: None,
 ) -> Iterator[pd.DataFrame]:
-    """Yield the rows of `evaluation_predictions` (COLUMNS) of one protocol, one frame per ranker.
+    """Yield the rows (COLUMNS) of one protocol, a frame per ranker.
 
-    `users` has user_id, history, target, seen_before and is_sampled. `target_rank` is null where the target
-    is not among the candidates, or an LLM that writes one title writes another; `num_ranked` is how many were
-    ranked. `scores` are null for a catalogue; `probabilities` where the ranker has none, or has none for the
-    user.
+    `users` has user_id, history, target, seen_before and is_sampled. `target_rank` is null if the target is
+    not among the candidates, or an LLM that writes one title writes another; `num_ranked` is the number of
+    ranked candidates. `scores` are null for a catalogue; `probabilities` if the ranker has none for the user.
     """
     table = rankers(scorer.bundle.blends, resolved(config.scoring, scorer.bundle.decision))
     if protocol == "catalogue":
@@ -110,7 +108,7 @@ def predictions(
     started = time.perf_counter()
     lists = _lists(protocol, users, retriever, config)
     retrieved = time.perf_counter()
-    # Among sampled items the LLM reads every one, as published figures have it.
+    # The LLM reads all sampled items, as in published figures.
     lists = scorer.score(lists, read_all=protocol != "retrieved")
     if protocol == "retrieved":
         spent("lists", retrieved - started, len(users))
@@ -121,7 +119,7 @@ def predictions(
         ranks = ranks_of_candidates(scores_BC, lists, config.seed)
         found = target_ranks(rows["candidates"].tolist(), ranks, rows["target"].tolist())
         if name in PARTS and PARTS[name].reads_llm and config.scoring.mode != "rank":
-            # The LLM says a title and nothing of the others: it is the target's, or a miss.
+            # The LLM writes one title and ranks no other: the title is the target's, or a miss.
             columns_B = lists.columns_of(rows["target"].tolist())
             said_BC = np.isfinite(lists.part(name))
             found = [
@@ -142,8 +140,9 @@ def predictions(
 def _probabilities(
     protocol: str, name: str, table: Mapping[str, Ranker], lists: CandidateLists, scores_BC: np.ndarray
 ) -> np.ndarray | None:
-    """Return how likely each candidate comes next, [B, C] float64; None where the ranker does not say."""
-    served, ranker = cast(ServedOrder, table["served"]), table[name]
+    """Return each candidate's probability, [B, C] float64; None without calibration."""
+    served = cast(ServedOrder, table["served"])
+    ranker = table[name]
     if protocol != "retrieved" or not entries()[name].is_calibrated:
         return None
     if ranker is served:
@@ -153,13 +152,15 @@ def _probabilities(
 
 
 def _lists(protocol: str, users: pd.DataFrame, retriever: Retriever, config: Config) -> CandidateLists:
-    """Return the candidates of every user, and whom the LLM is asked about."""
-    names, histories = users["user_id"].tolist(), users["history"].tolist()
-    targets, seen_before = users["target"].tolist(), users["seen_before"].tolist()
+    """Return the candidates of every user, and the users of the LLM."""
+    names = users["user_id"].tolist()
+    histories = users["history"].tolist()
+    targets = users["target"].tolist()
+    seen_before = users["seen_before"].tolist()
     if protocol == "retrieved":
         lists = retriever.retrieve(names, histories, seen_before)
-        # Where the target is not in the list, every order of it is a miss: nobody needs to ask, but for those
-        # whose whole lists are looked at.
+        # A list without the target is a miss in any order. The LLM orders it only for users whose whole lists
+        # count.
         return replace(lists, use_llm=(lists.columns_of(targets) >= 0) | users["is_sampled"].to_numpy(bool))
     lists = lists_with_target(
         names,
@@ -177,8 +178,9 @@ def _lists(protocol: str, users: pd.DataFrame, retriever: Retriever, config: Con
 def _in_catalogue(
     users: pd.DataFrame, table: Mapping[str, Ranker], retriever: Retriever, scorer: Scorer, config: Config
 ) -> Iterator[pd.DataFrame]:
-    """Yield a frame per ranker: the target's rank among all items, and the best others."""
-    names, targets = users["user_id"].tolist(), users["target"].tolist()
+    """Yield a frame per ranker: target's rank, and the best others."""
+    names = users["user_id"].tolist()
+    targets = users["target"].tolist()
     lists = retriever.score_all(names, users["history"].tolist())
     lists = scorer.fill_catalogue(lists)
     ids = lists.ids[0]
@@ -190,7 +192,7 @@ def _in_catalogue(
         rows, items = retriever.encoder.indexed(users["seen_before"].tolist())
         hidden_BI[rows, items - 1] = True
     missed_B = hidden_BI[np.arange(len(users)), columns_B]
-    # What is out of the ranking must not move what stays by its z-scores.
+    # Hidden items must not change the z-scores of the others.
     lists = lists.with_parts({name: np.where(hidden_BI, np.nan, part) for name, part in lists.parts.items()})
     draws_I = ties.item_draws(ids, config.seed)
     rows = users[["user_id", "target"]].assign(protocol="catalogue")
@@ -198,9 +200,10 @@ def _in_catalogue(
         ranks_B, best = ranks_in_catalogue(
             ranker.scores(lists), hidden_BI, columns_B, names, draws_I, config.seed, NUM_STORED
         )
-        candidates, places = [], []
+        candidates = []
+        places = []
         for target, rank, top, is_missed in zip(targets, ranks_B.tolist(), best, missed_B, strict=True):
-            # The others stand around the target, whose place is taken.
+            # The target's place is taken, so that the others are around it.
             around = [place + (place >= rank and not is_missed) for place in range(1, len(top) + 1)]
             candidates.append([*([] if is_missed else [target]), *ids[top]])
             places.append([*([] if is_missed else [rank]), *around])

@@ -11,10 +11,10 @@ from allmrec.ranking.candidate_lists import CandidateLists
 
 
 def ranks_of_candidates(scores_BC: np.ndarray, lists: CandidateLists, seed: int) -> list[list[int]]:
-    """Return the rank of every candidate, from 1, higher scores [B, C] first, as one list per user.
+    """Return the ranks, from 1, of scores [B, C], per user.
 
-    Equal scores are ordered by `allmrec.ranking.ties`, alike for every ranker. Raises ValueError where a
-    candidate's score is not finite.
+    Higher scores are first. Equal scores are ordered by `allmrec.ranking.ties`, alike for every ranker.
+    Raises ValueError where a candidate's score is not finite.
     """
     for user, scores_C, count in zip(lists.users, scores_BC, lists.counts.tolist(), strict=True):
         _require_finite(scores_C[:count], user)
@@ -24,7 +24,7 @@ def ranks_of_candidates(scores_BC: np.ndarray, lists: CandidateLists, seed: int)
 def target_ranks(
     candidates: Sequence[Sequence[str]], ranks: Sequence[Sequence[int]], targets: Sequence[str]
 ) -> list[int | None]:
-    """Return the rank of each user's target; None where it is not among the candidates."""
+    """Return the rank of each user's target. None if it is no candidate."""
     return [
         dict(zip(ids, user_ranks, strict=True)).get(target)
         for ids, user_ranks, target in zip(candidates, ranks, targets, strict=True)
@@ -40,18 +40,18 @@ def ranks_in_catalogue(
     seed: int,
     num_best: int,
 ) -> tuple[np.ndarray, list[list[int]]]:
-    """Return every user's rank of the target among all items, and the columns of the best items without it.
+    """Return every user's rank of the target, and the best other items.
 
     | input | shape and type |
     |---|---|
     | scores_BI | [B, I] float64, higher is better |
-    | hidden_BI | [B, I] bool: items that are out of the ranking |
+    | hidden_BI | [B, I] bool: items outside of the ranking |
     | columns_B | [B] int64: the target's column |
     | draws_I | [I] uint64: `ties.item_draws` of the items |
 
-    Returns ranks [B] int64, from 1 (0 where the target is hidden), and up to `num_best` columns per user,
-    best first, the target left out. Equal scores are ordered by `allmrec.ranking.ties`, alike for every
-    ranker. Raises ValueError where the score of an item that is not hidden is not finite.
+    Ranks are among all items, [B] int64, from 1 (0 if the target is hidden). The best are up to `num_best`
+    columns per user, best first, without the target. Equal scores are ordered by `allmrec.ranking.ties`,
+    alike for every ranker. Raises ValueError where the score of an item that is not hidden is not finite.
     """
     ranks_B = np.zeros(len(scores_BI), dtype=np.int64)
     best = []
@@ -72,7 +72,7 @@ def ranks_in_catalogue(
 
 
 def _best(scores: np.ndarray, draws: np.ndarray, num_best: int) -> list[int]:
-    """Return the columns of the highest scores [I] float64, at most `num_best`, those of −inf left out."""
+    """Return the columns of the `num_best` highest finite scores [I] float64."""
     size = min(num_best, int(np.isfinite(scores).sum()))
     if not size:
         return []

@@ -1,4 +1,4 @@
-"""Figures of every ranker under every protocol, with bootstrap intervals and numbers of users."""
+"""Figures of every ranker, with bootstrap intervals and numbers of users."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from allmrec.ranking.rankers import entries
 COST = "s per 1,000 users"
 """Metric: seconds of one worker for the lists of 1,000 users, retrieval included."""
 NUM_BINS = 10
-"""Bins of popularity and of probability."""
+"""Number of bins of popularity and of probability."""
 COLUMNS = ["protocol", "scenario", "model", "metric", "value", "low", "high", "n"]
 HEADLINE = "NDCG@10"
-"""What comparisons are made by."""
+"""The metric of comparisons."""
 
 
 def results(ranks: pd.DataFrame, items: pd.DataFrame, settings: EvaluationConfig, seed: int) -> pd.DataFrame:
-    """Return one row per protocol, scenario, model and metric: value, low, high (95 % interval), n (users).
+    """Return one row per protocol, scenario, model and metric.
 
-    `ranks` has protocol, model, user_id, target and target_rank (null: not among the candidates), the same
-    users for every model of a protocol; `items` has item_id and num_interactions (in training). The same
-    resamples serve all models. Without users, value, low and high are NaN.
+    It has value, low, high (95 % interval) and n (users). `ranks` has protocol, model, user_id, target and
+    target_rank (null: not among the candidates), the same users for every model of a protocol; `items` has
+    item_id and num_interactions (in training). The same resamples serve all models. Without users, value, low
+    and high are NaN.
     """
     classes = warm_cold(items["num_interactions"].to_numpy(), settings.tail_share)
     class_of_item = dict(zip(items["item_id"], classes, strict=True))
@@ -50,9 +51,9 @@ def results(ranks: pd.DataFrame, items: pd.DataFrame, settings: EvaluationConfig
 
 
 def by_protocol(ranks: pd.DataFrame) -> Iterator[tuple[str, dict[str, pd.DataFrame]]]:
-    """Yield every protocol with the rows of each of its models, sorted by user.
+    """Yield every protocol with the rows of each model, by user.
 
-    What cannot score a whole catalogue is there with its order of the retrieved list.
+    For rankers that cannot score a whole catalogue, it has their order of the retrieved list.
     """
     there = set(ranks["protocol"])
     for protocol in PROTOCOLS:
@@ -73,13 +74,13 @@ def by_protocol(ranks: pd.DataFrame) -> Iterator[tuple[str, dict[str, pd.DataFra
 
 
 def _in_order(models: set[str]) -> list[str]:
-    """Return rankers in the order of the table; those that it lacks, of another version, come last."""
+    """Return rankers in the order of the table. Unknown ones of other versions come last."""
     known = entries()
     return [name for name in known if name in models] + sorted(models - known.keys())
 
 
 def target_ranks_of(of_model: pd.DataFrame, column: str = "target_rank") -> np.ndarray:
-    """Return the target's ranks, [N] float64, infinity where it is not among the candidates."""
+    """Return the target's ranks, [N] float64, infinity for no candidate."""
     return of_model[column].astype("Float64").fillna(np.inf).to_numpy(dtype=np.float64)
 
 
@@ -97,7 +98,7 @@ def _figures(
 
 
 def _recall(ranks_U: np.ndarray, num_samples: int, seed: int) -> tuple[str, str, float, float, float, int]:
-    """Return the share of users whose target was retrieved, as a row of `_figures`."""
+    """Return the share of users with a retrieved target, as figures."""
     found_U = np.isfinite(ranks_U).astype(np.float64)
     (low,), (high,) = metrics.bootstrap_intervals(found_U[:, None], num_samples, seed)
     return "retrieval", "recall", metrics.mean(found_U), float(low), float(high), len(found_U)
@@ -106,9 +107,10 @@ def _recall(ranks_U: np.ndarray, num_samples: int, seed: int) -> tuple[str, str,
 def comparisons(
     ranks: pd.DataFrame, settings: EvaluationConfig, seed: int
 ) -> list[tuple[str, str, str, str, Comparison]]:
-    """Return (protocol, scenario, metric, ranker, comparison) of the served order against every other ranker.
+    """Return (protocol, scenario, metric, ranker, comparison) of the served order.
 
-    Under the protocol `retrieved` all users and those whose target is in the list are looked at.
+    It is compared with every other ranker. Under the protocol `retrieved` the users are all, and those whose
+    target is in the list.
     """
     found = []
     for protocol, by_model in by_protocol(ranks):
@@ -121,7 +123,8 @@ def comparisons(
                 if name == "served":
                     continue
                 per_user = metrics.PER_USER[HEADLINE]
-                first_N, second_N = per_user(target_ranks_of(of_model)[users]), per_user(served_N[users])
+                first_N = per_user(target_ranks_of(of_model)[users])
+                second_N = per_user(served_N[users])
                 one = paired(first_N, second_N, settings.bootstrap_samples, seed)
                 found.append((protocol, scenario, HEADLINE, name, one))
     return found

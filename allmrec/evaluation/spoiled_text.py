@@ -1,4 +1,4 @@
-"""Catalogues whose texts are bad: what an alignment of behaviour and text is worth without the text."""
+"""Catalogues with bad texts, which show how much an alignment needs them."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ import pandas as pd
 from allmrec import seeds
 
 NO_TITLE = "untitled"
-"""Title of an item without a text; no title at all is refused everywhere."""
+"""Title of an item without a text, because an empty title is refused."""
 LOST_WORDS = 0.2
-"""Share of the words that are lost in a noisy text."""
+"""Share of the words that a noisy text loses."""
 MISSPELLED_WORDS = 0.3
-"""Share of the others in which two neighbouring letters change places."""
+"""Share of the other words with two neighbouring letters exchanged."""
 
 
 def spoiled(catalogue: pd.DataFrame, text: str, share: float, seed: int) -> pd.DataFrame:
-    """Return the catalogue with the texts of a share of its items spoiled.
+    """Return the catalogue with some texts spoiled.
 
     `catalogue` has item_id, title, description. `text` is `noisy` (words are lost and misspelled) or
-    `missing` (every such item is `untitled`, without a description). Which items, and how, depends on the
-    seed and the item's id.
+    `missing` (every such item is `untitled`, without a description). The seed and the item's id decide which
+    items, and how.
     """
     spoil: Callable[[str, np.random.Generator], str] = {"noisy": noisy, "missing": _missing}[text]
-    titles, descriptions = [], []
+    titles = []
+    descriptions = []
     for item, title, description in catalogue[["item_id", "title", "description"]].itertuples(index=False):
         rng = seeds.generator(seed, "spoiled text", item)
         if rng.random() < share:
@@ -37,7 +38,7 @@ def spoiled(catalogue: pd.DataFrame, text: str, share: float, seed: int) -> pd.D
 
 
 def noisy(text: str, rng: np.random.Generator) -> str:
-    """Return a text with some words lost, of which one stays at least, and some misspelled."""
+    """Return a text with some words lost and some misspelled. At least one word stays."""
     words = text.split()
     is_kept = rng.random(len(words)) >= LOST_WORDS
     if not is_kept.any():
@@ -50,7 +51,7 @@ def noisy(text: str, rng: np.random.Generator) -> str:
 
 
 def _misspelled(word: str, rng: np.random.Generator) -> str:
-    """Return a word with two neighbouring letters exchanged; one letter has no neighbour."""
+    """Return a word with two neighbouring letters exchanged."""
     if len(word) < 2:
         return word
     place = int(rng.integers(len(word) - 1))

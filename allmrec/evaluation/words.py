@@ -22,7 +22,7 @@ IN_WORDS = {
     "cold": "users whose next item is cold",
     "lists": "whole lists of the sampled users",
 }
-"""Group of users → who they are."""
+"""Group of users → its words."""
 RECALL = "retrieval's recall"
 COMPARISONS = "the served order against the others, by the same users"
 COSTS = "quality against cost"
@@ -35,23 +35,23 @@ NOBODY = "No user is in this scenario."
 
 @dataclass(frozen=True)
 class Lists:
-    """The facts about the lists that a reader needs beside the figures."""
+    """Facts about the lists that a reader needs for the figures."""
 
     num_candidates: int
-    """Candidates of a retrieved list."""
+    """Number of candidates of a retrieved list."""
     llm_candidates: int | None
-    """Candidates of it that the LLM reads; None: all."""
+    """Number of its candidates that the LLM reads; None: all."""
     catalogue_without_seen: bool
-    """Whether the items that a user had are out of the ranked catalogue."""
+    """Whether the ranked catalogue lacks the items that a user had."""
     num_users: int
     num_seen_before: int
-    """Users who had the next item before, where `candidates.exclude_seen` leaves it out."""
+    """Users whose next item `candidates.exclude_seen` drops, because they had it before."""
     num_unavailable: int
-    """Other users whose next item is unavailable at the cut-off."""
+    """Other users with an unavailable next item."""
 
 
 def remarks(protocol: str, group: str, lists: Lists) -> list[str]:
-    """Return what a reader must know of the figures of a group of users, a sentence or two each."""
+    """Return remarks on the figures of a group of users."""
     if protocol == "catalogue" and group == "all":
         seen = "left out" if lists.catalogue_without_seen else "ranked too"
         return [
@@ -74,7 +74,7 @@ def remarks(protocol: str, group: str, lists: Lists) -> list[str]:
 
 
 def _ceiling(lists: Lists) -> str:
-    """Return how many users have a next item that a list can hold, as a sentence."""
+    """Return how many next items a list can contain, as a sentence."""
     num_hidden = lists.num_seen_before + lists.num_unavailable
     return (
         f"A list can hold the next item of {lists.num_users - num_hidden:,} of {lists.num_users:,} users: "
@@ -83,11 +83,11 @@ def _ceiling(lists: Lists) -> str:
 
 
 def users_in_words(scenario: str) -> str:
-    """Return whom a scenario is about, and under which condition."""
+    """Return the users of a scenario and its condition, in words."""
     condition, group = condition_and_group(scenario)
     return "; ".join(part for part in (IN_WORDS[group], condition_in_words(condition)) if part)
 
 
 def place_of(protocol: str, scenario: str) -> str:
-    """Return in words what a comparison is about."""
+    """Return the lists of a comparison, in words."""
     return TITLES[protocol] + (", order alone" if scenario == "found" else "")

@@ -158,7 +158,9 @@ def test_the_report_names_every_ranker_and_compares_the_served_order(evaluated: 
     assert "the served order against the others, by the same users" in evaluated.report
     assert "whole catalogue, NDCG@10 by the popularity of the next item" in evaluated.report
     assert "do probabilities mean what they say?" in evaluated.report
-    assert "What training decided: the blend without the LLM is served: on the lists of " in evaluated.report
+    assert (
+        "Decision of the training: the blend without the LLM is served: on the lists of " in evaluated.report
+    )
     assert evaluated.report.count("- then came: ") == NUM_EXAMPLES
 
 
