@@ -198,9 +198,9 @@ def _reasons(lists: CandidateLists, failed_B: np.ndarray, popular_B: np.ndarray)
 
 def without_history(lists: CandidateLists) -> np.ndarray:
     """Return [B] bool: nothing of the history is known, so neither CF nor text says anything."""
-    popular_B = ((lists.sources == "popular") | ~lists.present).all(axis=1)
+    found_B = ((lists.sources == "cf") | (lists.sources == "text")).any(axis=1)
     text_B = (np.nan_to_num(lists.part("text")) == 0).all(axis=1)
-    return popular_B & np.isnan(lists.part("cf")).all(axis=1) & text_B
+    return ~found_B & np.isnan(lists.part("cf")).all(axis=1) & text_B
 
 
 def ranked_rows(lists: CandidateLists, served: ServedOrder, top_k: int, seed: int) -> pd.DataFrame:

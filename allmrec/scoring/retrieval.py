@@ -1,10 +1,6 @@
-"""Candidates out of the whole catalogue: by all signals together, some rare ones without the CF model.
+"""Candidates out of the whole catalogue, found by the sources of `allmrec.scoring.sources`.
 
-Where that is not enough, popular items follow.
-
-A users × items matrix never exists: products are taken a block of items at a time, and only the best so far
-are kept (exact, no index). Items that may not be recommended are left out before the cut, so nobody ends with
-fewer candidates than there are. Everything is fixed by the input: equal scores are ordered by item_idx.
+Everything is fixed by the input: equal scores are ordered by item_idx.
 """
 
 from __future__ import annotations
@@ -19,8 +15,9 @@ from allmrec.bundle import Bundle
 from allmrec.config import CandidatesConfig
 from allmrec.errors import InputError
 from allmrec.ranking.candidate_lists import CandidateLists
-from allmrec.scoring.nearest import Search, nearest
-from allmrec.scoring.signals import UNFITTED, Signals
+from allmrec.scoring.assortment import NOTHING_SEEN, AskedUsers, Assortment, SeenPairs
+from allmrec.scoring.sources import SOURCES
+from allmrec.scoring.sources.places import filled_lists
 from allmrec.scoring.user_vectors import UserEncoder, UserVectors, flattened
 
 Ids = Sequence[str]
@@ -37,25 +34,19 @@ class Retriever:
     """
 
     def __init__(self, bundle: Bundle, available: np.ndarray | None, settings: CandidatesConfig) -> None:
-        self.bundle, self.settings = bundle, settings
+        self.bundle = bundle
+        self.settings = settings
         self.encoder = UserEncoder(bundle)
-        self.signals = Signals(self.encoder)
-        self.weights = bundle.blends.get("retrieval", UNFITTED)
-        self.num_interactions = np.concatenate(
-            [[0], bundle.items["num_interactions"].to_numpy(dtype=np.int64)]
-        )
-        everything = np.ones(len(self.num_interactions), dtype=bool)
-        available = everything if available is None else available.copy()
-        available[0] = False
-        self.all_items = np.flatnonzero(available)
-        self.rare_items = np.flatnonzero(available & (self.num_interactions < settings.rare_below))
-        self.popular_items = self.all_items[np.argsort(-self.num_interactions[self.all_items], kind="stable")]
+        self.assortment = Assortment(bundle, self.encoder, available, settings)
+        self.num_interactions = self.assortment.num_interactions
+        self.all_items = self.assortment.items
+        self.sources = [make(self.assortment) for make in SOURCES.values()]
 
     def retrieve(self, users: Ids, histories: Sequence[Ids], seen: Sequence[Ids | None]) -> CandidateLists:
         """Return up to `num_candidates` distinct items per user, none `seen` where `exclude_seen` says so.
 
-        A history is oldest first. A list is empty where nothing is left to recommend. A source says how a
-        candidate was found: cf, by all signals; text, without the CF model; or as a popular item.
+        A history is oldest first. A list is empty where nothing is left to recommend. `sources` are the names
+        of the sources that found the candidates.
         """
         return self._in_chunks(
             len(users), lambda rows: self._retrieve(users[rows], histories[rows], seen[rows])
@@ -119,73 +110,15 @@ class Retriever:
 
     def _retrieve(self, users: Ids, histories: Sequence[Ids], seen: Sequence[Ids | None]) -> CandidateLists:
         vectors = self.encoder.encode(histories)
-        nothing = np.zeros(0, np.int64)
-        seen_rows, seen_items = (
-            self.encoder.indexed(seen) if self.settings.exclude_seen else (nothing, nothing)
-        )
-        best, rare = self._nearest_items(vectors, seen_rows, seen_items)
-        first_seen = np.searchsorted(seen_rows, np.arange(len(users) + 1))
-        chosen = [
-            self._merged(
-                "cf" if vectors.has_cf[row] else "text",
-                best[row].tolist() if vectors.has_text[row] else [],
-                rare[row].tolist() if vectors.has_cf[row] else [],
-                seen_items[first_seen[row] : first_seen[row + 1]],
-            )
-            for row in range(len(users))
-        ]
+        left_out = SeenPairs(*self.encoder.indexed(seen)) if self.settings.exclude_seen else NOTHING_SEEN
+        asked = AskedUsers(histories, vectors, left_out, self.assortment)
+        chosen = filled_lists(self.sources, asked, self.settings.num_candidates)
         items = np.array([item for found in chosen for item in found], dtype=np.int64)
         rows = np.repeat(np.arange(len(users)), [len(found) for found in chosen])
         ids = self.encoder.item_ids
         candidates = [[ids[item - 1] for item in found] for found in chosen]
         lists = CandidateLists.of(users, histories, candidates, [list(found.values()) for found in chosen])
         return self._with_parts(lists, vectors, rows, items)
-
-    def _nearest_items(
-        self, vectors: UserVectors, seen_rows: np.ndarray, seen_items: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the best items of the catalogue by all signals, and of the rare ones without the CF model.
-
-        Both are item_idx, best first, 0 for none: [B, num_candidates] int64, and more of the rare ones.
-        `seen_rows` (ascending), `seen_items` [N]: pairs that are left out.
-        """
-        wanted, quota = self.settings.num_candidates, self.settings.text_quota
-        pairs = self.signals.weighted(vectors, self.weights)
-        # The CF model's come last: until them a sum is what the others say.
-        with_cf = [pairs.pop(name) for name in ("cf", "unknown") if name in pairs]
-        searches = [Search(len(pairs) + len(with_cf), self.all_items, wanted)]
-        if quota:
-            # The first `wanted` may all be among the best already.
-            searches.append(Search(len(pairs), self.rare_items, quota + wanted))
-        (_, best), *others = nearest(
-            [*pairs.values(), *with_cf], searches, seen_rows, seen_items, self.settings.block_items
-        )
-        return best, others[0][1] if others else np.zeros((len(best), 0), dtype=np.int64)
-
-    def _merged(self, source: str, best: list[int], rare: list[int], seen: np.ndarray) -> dict[int, str]:
-        """Return item_idx → source: the best, the quota of rare ones, more of the best, popular ones.
-
-        `best`, found by `source`, and `rare` are item_idx, best first, 0 where there are no more; `seen` [N]
-        int64.
-        """
-        wanted = self.settings.num_candidates
-        quota = min(self.settings.text_quota, wanted)
-        chosen = {item: source for item in best[: wanted - quota] if item}
-        num_with_rare = min(wanted, len(chosen) + quota)
-        for found_by, ranking, limit in (("text", rare, num_with_rare), (source, best, wanted)):
-            for item in ranking:
-                if len(chosen) >= limit:
-                    break
-                if item:
-                    chosen.setdefault(item, found_by)
-        missing = wanted - len(chosen)
-        if missing > 0:
-            taken = set(seen.tolist()) | chosen.keys()
-            # At most len(taken) of the first (missing + len(taken)) popular items are taken: further down
-            # nobody needs to look.
-            free = [item for item in self.popular_items[: missing + len(taken)].tolist() if item not in taken]
-            chosen.update((item, "popular") for item in free[:missing])
-        return chosen
 
     def _with_parts(
         self, lists: CandidateLists, vectors: UserVectors, rows: np.ndarray, items: np.ndarray
