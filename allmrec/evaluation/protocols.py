@@ -16,6 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -29,9 +30,11 @@ from allmrec.ranking import ties
 from allmrec.ranking.candidate_lists import CandidateLists
 from allmrec.ranking.decision import resolved
 from allmrec.ranking.rankers import Ranker, entries, rankers
+from allmrec.ranking.rerankers import served_places
 from allmrec.ranking.served import CalibratedRanker, ServedOrder, probabilities
 from allmrec.scoring.retrieval import Retriever
 from allmrec.scoring.scorer import Scorer
+from allmrec.scoring.text_vectors import text_vectors
 
 PROTOCOLS = ("retrieved", "catalogue", "uniform", "popular")
 """In the order of a report."""
@@ -117,6 +120,10 @@ def predictions(
     for name, ranker in table.items():
         scores_BC = ranker.scores(lists)
         ranks = ranks_of_candidates(scores_BC, lists, config.seed)
+        if isinstance(ranker, ServedOrder):
+            vectors_of = partial(text_vectors, scorer.bundle)
+            order = ranker.order(lists)
+            ranks = lists.listed(served_places(lists, order, ranker.rerankers, vectors_of, config.seed))
         found = target_ranks(rows["candidates"].tolist(), ranks, rows["target"].tolist())
         if name in PARTS and PARTS[name].reads_llm and config.scoring.mode != "rank":
             # The LLM writes one title and ranks no other: the title is the target's, or a miss.

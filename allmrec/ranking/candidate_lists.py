@@ -32,7 +32,7 @@ class CandidateLists:
     | histories | B sequences of item ids | the user's history, oldest first; empty where there is none |
     | ids | [B, C] object | candidate item ids; None beyond a user's candidates |
     | counts | [B] int64 | the number of the user's candidates, 0 to C |
-    | sources | [B, C] object | where it came from: cf, text or popular; None beyond a user's candidates |
+    | sources | [B, C] object | the source that found it, such as cf; None beyond a user's candidates |
     | use_llm | [B] bool | whether the LLM is asked about this user |
     | llm_failures | [B] object | why the LLM could not score them; None: it could, or was not asked |
     | parts | name → [B, C] float64 | what is known; NaN: not known, and beyond a user's candidates |

@@ -22,6 +22,7 @@ from allmrec.config import ScoringConfig
 from allmrec.parts import BLEND_WITH_LLM, BLEND_WITHOUT_LLM, PARTS, Part, reads_llm
 from allmrec.ranking.blend import BlendWeights
 from allmrec.ranking.candidate_lists import CandidateLists
+from allmrec.ranking.rerankers import rerankers
 from allmrec.ranking.served import AmongRead, CalibratedRanker, LLMFirst, PartRanker, ServedOrder
 
 
@@ -78,7 +79,8 @@ def colour_of(name: str) -> str:
 def served_order(blends: Blends, settings: ScoringConfig) -> ServedOrder:
     """Return the order of a night: `scoring.order` names the ranker, `scoring.mode` how the LLM is asked.
 
-    Raises ValueError for `auto`, which `allmrec.ranking.decision.resolved` makes another one of.
+    Raises ValueError for `auto`, which `allmrec.ranking.decision.resolved` makes another one of; ConfigError
+    for an unknown name in `scoring.rerankers`.
     """
     if settings.order == "auto":
         raise ValueError("scoring.order: auto, expected one that the bundle's decision resolved")
@@ -91,6 +93,7 @@ def served_order(blends: Blends, settings: ScoringConfig) -> ServedOrder:
         without_llm=blend if asks_llm else named,
         with_llm=with_llm if settings.mode == "rank" else LLMFirst(blend),
         recall=blend.recall,
+        rerankers=rerankers(settings),
     )
 
 

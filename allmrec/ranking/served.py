@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from allmrec.parts import PARTS
-from allmrec.ranking import ties
 from allmrec.ranking.candidate_lists import CandidateLists, filled
+from allmrec.ranking.rerankers import ReRanker, TextVectors, served_places
+from allmrec.ranking.served_scores import ServedScores
 
 COLUMNS = (
     *(
@@ -122,20 +123,6 @@ def log_softmax(scores_BC: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class ServedScores:
-    """What orders the lists of B users with up to C candidates."""
-
-    scores: np.ndarray
-    """[B, C] float64, −inf beyond a user's candidates."""
-    temperatures: np.ndarray
-    """[B] float64; probability = recall · softmax(score / temperature); NaN: popular lists have none."""
-    sources: np.ndarray
-    """[B] object: llm, cf or popular."""
-    reasons: np.ndarray
-    """[B] object: why a user did not get what the settings say, else None."""
-
-
-@dataclass(frozen=True)
 class ServedOrder:
     """What a night serves. A ranker like the others by `scores`; `order` says more."""
 
@@ -147,6 +134,8 @@ class ServedOrder:
     """Orders the users whom the LLM has scored; None: nobody's list is ordered with it."""
     recall: float = 1.0
     """Share of users whose next item is among the candidates, by which probabilities are multiplied."""
+    rerankers: tuple[ReRanker, ...] = ()
+    """Move the ordered items, one after another (`allmrec.ranking.rerankers.served_places`)."""
 
     def scores(self, lists: CandidateLists) -> np.ndarray:
         """Return a score per candidate, [B, C] float64: finite, and −inf beyond a user's candidates."""
@@ -203,19 +192,23 @@ def without_history(lists: CandidateLists) -> np.ndarray:
     return ~found_B & np.isnan(lists.part("cf")).all(axis=1) & text_B
 
 
-def ranked_rows(lists: CandidateLists, served: ServedOrder, top_k: int, seed: int) -> pd.DataFrame:
-    """Return the `top_k` best candidates of every user as rows of `recommendations`, best first.
+def ranked_rows(
+    lists: CandidateLists, served: ServedOrder, top_k: int, seed: int, vectors_of: TextVectors
+) -> pd.DataFrame:
+    """Return the first `top_k` candidates of every user as rows of `recommendations`, by place.
 
-    Users stand in the order given; one without candidates has no row. `rank` is int32, from 1; `score` is
-    finite and orders the list, equal scores as `allmrec.ranking.ties` does; `probability` is that the item
-    comes next, calibrated, over all the user's candidates and what was not retrieved, and NaN for popular
-    lists; `llm_logprob` is in nats, before the prior; the parts are float64, NaN where missing;
-    `fallback_reason` is None where there is none.
+    Users stand in the order given; one without candidates has no row. `rank` is the place, int32 from 1;
+    `score` is the relevance, finite, which orders the list unless a re-ranker does (`served_places`);
+    `probability` is that the item comes next, calibrated, over all the user's candidates and what was not
+    retrieved, and NaN for popular lists; `llm_logprob` is in nats, before the prior; the parts are float64,
+    NaN where missing; `fallback_reason` is None where there is none. `vectors_of` is asked by re-rankers
+    only. Raises ValueError where a re-ranker gives a list other places than 1 to n.
     """
     if not lists.counts.sum():
         return pd.DataFrame({name: [] for name in COLUMNS})
     order = served.order(lists)
-    columns_BK = ties.best_first(order.scores, lists, seed)[:, :top_k]
+    places_BC = served_places(lists, order, served.rerankers, vectors_of, seed)
+    columns_BK = np.argsort(places_BC, axis=1)[:, :top_k]
     is_row_BK = np.arange(columns_BK.shape[1]) < lists.counts[:, None]
     row_N, place_N = np.nonzero(is_row_BK)
     at_N = (row_N, columns_BK[row_N, place_N])

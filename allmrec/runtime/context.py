@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 
 from allmrec.config import Config, TablesConfig
 from allmrec.llm.frozen import resolved_dtype
+from allmrec.ranking.rerankers import require_known
 from allmrec.reporting import Report
 from allmrec.runtime.workers import executors_have_gpus
 from allmrec.tables.cached_frames import CachedFrames
@@ -66,8 +67,10 @@ class Context:
     ) -> Context:
         """Return the context of a new run on the tables below `tables.root`.
 
-        Raises ConfigError where the schema `tables.schema_name` does not exist.
+        Raises ConfigError where there is no schema `tables.schema_name`, or no re-ranker of a name in
+        `scoring.rerankers`.
         """
+        require_known(config.scoring)
         tables = Tables(spark, config.tables.root, config.tables.schema_name)
         return cls(spark, config, report, "", tables, CachedFrames(), options).with_new_run()
 

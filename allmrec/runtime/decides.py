@@ -41,6 +41,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
         "scoring.repetition_penalty",
         "scoring.soft_items",
         "scoring.order",
+        "scoring.rerankers",
         "scoring.llm_candidates",
         "scoring.top_k",
         "scoring.active_within_days",
@@ -84,10 +85,14 @@ SETTINGS: dict[str, tuple[str, ...]] = {
         "scoring.repetition_penalty",
         "scoring.soft_items",
         "scoring.order",
+        "scoring.rerankers",
         "scoring.llm_candidates",
     ),
 }
 """Settings that decide a step's rows, by step. `section.*` is every key of a section."""
+
+WITHOUT_EFFECT_IF_EMPTY = ("scoring.rerankers",)
+"""Settings that fingerprints contain only with a value: those of nights before the setting stay the same."""
 
 DECIDED_ELSEWHERE = {
     "tables.root": "the place of the tables, not their rows",
@@ -136,7 +141,11 @@ def decisive_settings(step: str, config: Config) -> dict[str, Any]:
     names = SETTINGS[step]
     if step in ("score", "evaluate") and config.llm.dtype in ("bfloat16", "float16"):
         names += DECIDES_IN_16_BITS
-    return {path: value for path, value in leaves(config).items() if is_named(path, names)}
+    return {
+        path: value
+        for path, value in leaves(config).items()
+        if is_named(path, names) and (value or path not in WITHOUT_EFFECT_IF_EMPTY)
+    }
 
 
 def leaves(config: Config) -> dict[str, Any]:

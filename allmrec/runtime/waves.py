@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,7 @@ from allmrec.runtime.context import Context
 from allmrec.runtime.night import Night, StepRun
 from allmrec.runtime.progress import counting
 from allmrec.runtime.workers import WorkerModel, with_llm
+from allmrec.scoring.text_vectors import text_vectors
 from allmrec.tables.schemas import TABLES
 from allmrec.tables.staging import Staging
 
@@ -160,7 +162,8 @@ def scoring(
             if is_late:
                 lists = replace(lists, llm_failures=np.full(len(lists), "deadline", dtype=object))
             order = served_order(scorer.bundle.blends, settings)
-            rows = ranked_rows(lists, order, settings.top_k, model.config.seed)
+            vectors_of = partial(text_vectors, scorer.bundle)
+            rows = ranked_rows(lists, order, settings.top_k, model.config.seed, vectors_of)
             num_done.add(len(users))
             yield rows.assign(**_of_chunk(users, rows), bundle_id=model.bundle_id, run_id=run_id)
 

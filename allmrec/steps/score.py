@@ -167,4 +167,5 @@ def as_scored_night(
         counts=numbers,
         counts_of_sequences=sequences.row.counts,
         last_shape=gates.last_published(candidates.night),
+        is_reranked=bool(settings.scoring.rerankers),
     )

@@ -162,7 +162,12 @@ RECOMMENDATIONS = TableSpec(
         _USER_ID,
         ColumnSpec("rank", INT, "place in the list, from 1"),
         ColumnSpec("item_id", STRING, "the item"),
-        ColumnSpec("score", DOUBLE, "the list's sort key; scores of two users cannot be compared"),
+        ColumnSpec(
+            "score",
+            DOUBLE,
+            "relevance, by which the list is ordered unless `scoring.rerankers` are set; scores of two users "
+            "cannot be compared",
+        ),
         ColumnSpec(
             "probability",
             DOUBLE,

@@ -90,6 +90,17 @@ def test_short_lists_and_lists_out_of_order_are_counted(spark: SparkSession) -> 
     assert found == {"max_lost_users": 0, "max_short_share": 0.25, "max_disordered_lists": 2}
 
 
+def test_scores_may_rise_where_rerankers_placed_the_items_and_gaps_and_nans_are_still_counted(
+    spark: SparkSession,
+) -> None:
+    rows = lists(spark, a=[1.0, 2.0], b=[2.0, 1.0], c=[1.0, math.nan], d=[1.0, 2.0, 3.0])
+    rows = rows.where("user_id != 'd' OR rank != 2")
+    reranked = night(spark, rows, "a", "b", "c", "d", is_reranked=True)
+    assert values(reranked, "max_disordered_lists") == {"max_disordered_lists": 2}
+    by_score = night(spark, rows, "a", "b", "c", "d")
+    assert values(by_score, "max_disordered_lists") == {"max_disordered_lists": 3}
+
+
 def test_a_list_that_is_there_twice_is_out_of_order(spark: SparkSession) -> None:
     rows = lists(spark, a=[2.0, 1.0])
     found = values(night(spark, rows.unionAll(rows), "a"), *LISTS)

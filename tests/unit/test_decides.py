@@ -75,6 +75,7 @@ def test_every_name_in_the_lists_is_a_setting() -> None:
         ("candidates.exclude_seen=false", {"candidates", "train", "evaluate"}),
         ("scoring.repetition_penalty=1.5", {"score", "evaluate"}),
         ("scoring.match=contains", {"score", "evaluate"}),
+        ("scoring.rerankers=[diverse]", {"score", "evaluate"}),
         ("scoring.chunk_users=7", set()),
         ("scoring.deadline=05:30", set()),
         ("gates.max_short_share=null", set()),
@@ -86,6 +87,16 @@ def test_a_setting_changes_the_fingerprints_of_the_steps_whose_rows_it_decides(
     override: str, steps: set[str]
 ) -> None:
     assert changed(override) == steps
+
+
+def test_an_empty_list_of_rerankers_leaves_fingerprints_as_they_were_before_the_setting() -> None:
+    for step in ("score", "evaluate"):
+        assert "scoring.rerankers" not in decides.decisive_settings(step, Config())
+        assert "scoring.llm_candidates" in decides.decisive_settings(step, Config())
+        assert decides.decisive_settings(step, load([], ["scoring.llm_candidates=null"])) == {
+            **decides.decisive_settings(step, Config()),
+            "scoring.llm_candidates": None,
+        }
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])

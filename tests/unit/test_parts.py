@@ -16,7 +16,7 @@ from allmrec.scoring.fillers import FILLERS, Filler, Users
 from allmrec.scoring.retrieval import Retriever
 from allmrec.scoring.scorer import Scorer
 from allmrec.training.blend import fit_blend
-from tests.unit.tiny_bundle import tiny_bundle
+from tests.unit.tiny_bundle import no_vectors, tiny_bundle
 
 
 def length_of_id(users: Users, rows_N: np.ndarray, items_N: np.ndarray) -> np.ndarray:
@@ -71,7 +71,7 @@ def test_a_new_part_is_weighed_and_can_be_served_alone(tmp_path: Path, a_new_par
     assert fitted.part_temperatures[a_new_part] > 0
     blends = {"without_llm": fitted, "with_llm": fitted}
     settings = ScoringConfig().model_copy(update={"order": a_new_part})
-    rows = ranked_rows(lists, served_order(blends, settings), top_k=1, seed=0)
+    rows = ranked_rows(lists, served_order(blends, settings), 1, 0, no_vectors)
     assert rows["item_id"].tolist() == latest
     np.testing.assert_array_equal(rankers(blends, settings)[a_new_part].scores(lists), lists.part(a_new_part))
 
@@ -87,7 +87,7 @@ def test_a_user_without_the_served_part_has_the_order_of_the_blend(tmp_path: Pat
     lists = lists.with_parts({a_new_part: unknown})
     settings = ScoringConfig().model_copy(update={"order": a_new_part})
     orders = {
-        name: ranked_rows(lists, served_order(bundle.blends, replace_order(settings, name)), 5, 0)
+        name: ranked_rows(lists, served_order(bundle.blends, replace_order(settings, name)), 5, 0, no_vectors)
         for name in (a_new_part, "blend_without_llm")
     }
     of_new, of_blend = (rows[rows["user_id"] == "u1"].reset_index() for rows in orders.values())

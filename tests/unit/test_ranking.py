@@ -65,12 +65,17 @@ def lists_of(*rows: dict[str, Any]) -> CandidateLists:
     return lists
 
 
+def no_vectors(lists: CandidateLists) -> np.ndarray:
+    """The texts' vectors where no re-ranker reads them."""
+    raise AssertionError("asked without a re-ranker")
+
+
 def rank(
     *rows: dict[str, Any], blends: dict[str, BlendWeights] = BLENDS, top_k: int = 10, **scoring: Any
 ) -> pd.DataFrame:
     """Return what these users are served under these settings."""
     order = served_order(blends, ScoringConfig(**{"order": "blend_with_llm", **scoring}))
-    return ranked_rows(lists_of(*rows), order, top_k, seed=0)
+    return ranked_rows(lists_of(*rows), order, top_k, 0, no_vectors)
 
 
 def test_the_blend_with_the_llm_orders_users_who_have_it_and_the_one_without_the_others() -> None:
@@ -181,7 +186,7 @@ def test_evaluation_and_nights_break_ties_alike() -> None:
     parts = ("cf", "text", "alignment", "llm", "llm_logprob")
     lists = lists.with_parts({part: random.integers(0, 2, (50, 12)).astype(float) for part in parts})
     order = served_order(BLENDS, ScoringConfig(order="blend_without_llm"))
-    rows = ranked_rows(lists, order, 12, seed=3).groupby("user_id", sort=False)["item_id"].agg(list)
+    rows = ranked_rows(lists, order, 12, 3, no_vectors).groupby("user_id", sort=False)["item_id"].agg(list)
     ranks = ranks_of_candidates(order.scores(lists), lists, seed=3)
     assert rows.tolist() == [
         [item for _, item in sorted(zip(row, items, strict=True))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -22,6 +23,7 @@ from allmrec.ranking.rankers import served_order
 from allmrec.ranking.served import ranked_rows
 from allmrec.scoring import fillers
 from allmrec.scoring.scorer import Scorer
+from allmrec.scoring.text_vectors import text_vectors
 from tests.unit.tiny_bundle import blend, tiny_bundle, tiny_config, tiny_llm
 
 
@@ -198,8 +200,9 @@ def test_free_text_is_matched_to_the_titles_of_the_users_own_candidates(folder: 
     assert np.isfinite(said.part("llm")).tolist() == [[False, True, False]]
     blends = {name: blend({"cf": 1.0, "text": 1.0}) for name in ("with_llm", "without_llm")}
     order = served_order(blends, config.scoring)
-    assert ranked_rows(said, order, 3, seed=0)["item_id"][0] == "i015"
-    missed = ranked_rows(scored.take(np.array([row])), order, 3, seed=0)
+    vectors_of = partial(text_vectors, scorer.bundle)
+    assert ranked_rows(said, order, 3, 0, vectors_of)["item_id"][0] == "i015"
+    missed = ranked_rows(scored.take(np.array([row])), order, 3, 0, vectors_of)
     assert set(missed["fallback_reason"]) == {"no_candidate"}
     assert set(missed["source"]) == {"cf"}
 

@@ -22,7 +22,8 @@ class GatesConfig(Section):
     max_short_share: Fraction | None = 0.1
     """Share of the served users with fewer than `scoring.top_k` items."""
     max_disordered_lists: Annotated[int, Field(ge=0)] | None = 0
-    """Lists with a score that is no number or higher than the one before it, or with a gap in the ranks."""
+    """Lists with a score that is no number or higher than the one before it, or with a gap in the ranks.
+    With `scoring.rerankers` a score may be higher."""
     max_forbidden_items: Annotated[int, Field(ge=0)] | None = 0
     """Recommendations of items that are not available, or that the user has seen (where
     `candidates.exclude_seen` is set)."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from allmrec.config.sections.base import Count, Section, Text
+from allmrec.config.sections.base import Count, Section, Text, without_repetition
 from allmrec.parts import BLEND_WITH_LLM, BLEND_WITHOUT_LLM, OLD_NAMES, served_parts
 
 ORDERS = ("auto", BLEND_WITH_LLM, BLEND_WITHOUT_LLM, *served_parts())
@@ -45,6 +45,9 @@ class ScoringConfig(Section):
     """`auto`: with the LLM where the bundle's training found the lists better with it, else without it;
     `blend_with_llm`: all parts weighed; `blend_without_llm`: all but the LLM; `llm`: the LLM alone, for the
     users it reads; `cf`: the CF model alone, for all. `blend` and `without_llm` are old names."""
+    rerankers: Annotated[tuple[Text, ...], without_repetition("scoring.rerankers")] = ()
+    """Re-rankers that move the ordered items, one after another, by their names in
+    `allmrec/ranking/rerankers.py`. `rank` is then the place, and `score` may rise with it."""
     llm_candidates: Annotated[int, Field(ge=2)] | None = 10
     """How many of a user's candidates the LLM reads, the best by the blend without it; null: all."""
     top_k: Count = 10

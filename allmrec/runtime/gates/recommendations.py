@@ -36,7 +36,10 @@ def short_lists(night: ScoredNight) -> Measured:
     guards="recommendations",
 )
 def disordered_lists(night: ScoredNight) -> Measured:
-    """Number of lists with a rising score, a score that is NaN, or a gap in the ranks."""
+    """Number of lists with a score that is NaN, a gap in the ranks, or a score that rises with the rank.
+
+    A score may rise where re-rankers placed the items: there `served_places` holds the order.
+    """
     return Measured(night.lists["wrong"], "lists that are not in order")
 
 

@@ -33,14 +33,18 @@ class ScoredNight:
     """What the step `sequences` counted."""
     last_shape: Mapping[str, float] | None
     """`shape` of the last published night; None without one (`last_published`)."""
+    is_reranked: bool = False
+    """Whether re-rankers placed the items, so that a score may rise with the rank."""
 
     @cached_property
     def lists(self) -> Mapping[str, int]:
         """Numbers of lists: all (`num_lists`), `lost` or surplus, `short`, and out of order (`wrong`)."""
         by_rank = Window.partitionBy("user_id").orderBy("rank")
-        rises = F.isnan("score") | (F.col("score") > F.lag("score").over(by_rank))
-        gap = F.col("rank") != F.row_number().over(by_rank)
-        marked = self.rows.withColumn("wrong", (F.coalesce(rises, F.lit(False)) | gap).cast("int"))
+        wrong = F.isnan("score") | (F.col("rank") != F.row_number().over(by_rank))
+        if not self.is_reranked:
+            rises = F.col("score") > F.lag("score").over(by_rank)
+            wrong = wrong | F.coalesce(rises, F.lit(False))
+        marked = self.rows.withColumn("wrong", wrong.cast("int"))
         lists = marked.groupBy("user_id").agg(F.count(F.lit(1)).alias("size"), F.max("wrong").alias("wrong"))
         both = self.servable.withColumn("expected", F.lit(True)).join(lists, "user_id", "full")
         return _first(

@@ -1,0 +1,20 @@
+"""The embeddings of candidates' texts, as re-rankers read them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from allmrec.bundle import Bundle
+from allmrec.ranking.candidate_lists import CandidateLists
+
+
+def text_vectors(bundle: Bundle, lists: CandidateLists) -> np.ndarray:
+    """Return Q_i of every candidate, [B, C, S] float32, zeros beyond a user's candidates.
+
+    Raises KeyError for a candidate that the bundle lacks.
+    """
+    embeddings_IS = bundle.text_embeddings.float().cpu().numpy()
+    vectors_BCS = np.zeros((*lists.ids.shape, embeddings_IS.shape[1]), dtype=np.float32)
+    items_N = [bundle.index[item] for item in lists.ids[lists.present]]
+    vectors_BCS[lists.present] = embeddings_IS[items_N]
+    return vectors_BCS
