@@ -10,18 +10,23 @@ import pytest
 
 from allmrec.config import ScoringConfig
 from allmrec.parts import PARTS, Part, served_parts
+from allmrec.ranking.candidate_lists import CandidateLists
 from allmrec.ranking.rankers import entries, label_of, rankers, served_order
 from allmrec.ranking.served import ranked_rows
 from allmrec.scoring.fillers import FILLERS, Filler, Users
 from allmrec.scoring.retrieval import Retriever
 from allmrec.scoring.scorer import Scorer
 from allmrec.training.blend import fit_blend
-from tests.unit.tiny_bundle import no_vectors, tiny_bundle
+from tests.unit.tiny_bundle import tiny_bundle
 
 
 def length_of_id(users: Users, rows_N: np.ndarray, items_N: np.ndarray) -> np.ndarray:
     """A part of no use: how late an item's id comes in the catalogue."""
     return items_N.astype(np.float64)
+
+
+def no_vectors(lists: CandidateLists) -> np.ndarray:
+    raise AssertionError("nobody needs the vectors")
 
 
 @pytest.fixture
