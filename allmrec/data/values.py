@@ -5,6 +5,7 @@ Imports and tables in place share them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -39,6 +40,17 @@ _LISTED = T.StructType(
     ]
 )
 """Spark's type of the result of `listed`."""
+
+
+class Conversion(NamedTuple):
+    """A column of a frame, and how it is read."""
+
+    name: str
+    rule: str
+    """A key of `RULES`' values, such as `id` or `time`."""
+    reason: str
+    """The reason of unreadable values."""
+    rules: ValueRules
 
 
 class Read(NamedTuple):
@@ -78,52 +90,92 @@ def typed(rows: DataFrame, table: str, rules: ValueRules, trusts_texts: bool = F
     names unreadable values (`unparsable_rating`, `not_utf8`, …). With `trusts_texts` strings are not checked
     in columns of strings.
     """
-    values = []
-    faults = []
-    for column in TABLES[table].columns:
-        name = column.name
-        kind = rows.schema[name].dataType
-        is_same = kind.simpleString() == column.type.simpleString()
-        if is_same and (trusts_texts or not _holds_text(kind)):
-            values.append(F.col(name))
-        else:
-            read = read_as(F.col(name), kind, RULES[name], reason_of(name), rules)
-            values.append(read.value.alias(name))
-            faults.append(read.fault)
-    if not faults:
-        return rows.select(*values, *(name for name in ("raw", "problem") if name in rows.columns))
     names = [column.name for column in TABLES[table].columns]
+    asked = []
+    for column in TABLES[table].columns:
+        kind = rows.schema[column.name].dataType
+        is_same = kind.simpleString() == column.type.simpleString()
+        if not is_same or (_holds_text(kind) and not trusts_texts):
+            asked.append(Conversion(column.name, RULES[column.name], reason_of(column.name), rules))
+    if not asked:
+        return rows.select(*names, *(name for name in ("raw", "problem") if name in rows.columns))
     raw = F.col("raw") if "raw" in rows.columns else json_object(*names)
     known = [F.col("problem")] if "problem" in rows.columns else []
-    return rows.select(*values, raw.alias("raw"), F.coalesce(*known, *faults).alias("problem"))
+    rows, reads = read_columns(rows, asked)
+    value_of = {one.name: read.value for one, read in zip(asked, reads, strict=True)}
+    values = (value_of.get(name, F.col(name)).alias(name) for name in names)
+    problem = F.coalesce(*known, *(read.fault for read in reads))
+    return rows.select(*values, raw.alias("raw"), problem.alias("problem"))
 
 
-def read_as(found: Column, kind: T.DataType, rule: str, reason: str, rules: ValueRules) -> Read:
-    """Return a column as the rule reads it. `reason` is that of unreadable values.
+def read_columns(frame: DataFrame, asked: Sequence[Conversion]) -> tuple[DataFrame, list[Read]]:
+    """Return the frame with intermediate columns, and each of `asked` as it is read.
 
-    Raises ValueError for a type that the rule cannot read.
+    The intermediate columns keep plans small. Spark copies an expression into every place that uses it, and
+    the time of a text uses the text sixty times. Raises ValueError for a type that a rule cannot read.
     """
-    if not can_read(kind, rule):
-        raise ValueError(f"{rule} is not read from {kind.simpleString()}")
+    kinds = {field.name: field.dataType for field in frame.schema}
+    texts: dict[str, Column] = {}
+    lists: dict[str, Column] = {}
+    for number, one in enumerate(asked):
+        kind = kinds[one.name]
+        if not can_read(kind, one.rule):
+            raise ValueError(f"{one.rule} is not read from {kind.simpleString()}")
+        if _is_text(kind):
+            text, fault = _text(F.col(one.name), one.rule, _null_words(one))
+            texts |= {f"_text_{number}": text, f"_not_text_{number}": fault}
+            if one.rule in ("prose", "path"):
+                lists[f"_list_{number}"] = _listed(_possible_list(F.col(f"_text_{number}")))
+    values = {f"_value_{number}": _value(one, kinds[one.name], number) for number, one in enumerate(asked)}
+    frame = frame.withColumns(texts).withColumns(lists).withColumns(values)
+    reads = [
+        Read(F.col(f"_value_{number}"), _fault(one, kinds[one.name], number))
+        for number, one in enumerate(asked)
+    ]
+    return frame, reads
+
+
+def _value(one: Conversion, kind: T.DataType, number: int) -> Column:
+    """Return a column by its rule, in terms of its text. Null if it is unreadable."""
     if isinstance(kind, T.NullType):
-        return Read(F.lit(None).cast(TYPES[rule]), F.lit(None).cast("string"))
+        return F.lit(None).cast(TYPES[one.rule])
     if isinstance(kind, T.ArrayType):
-        return _of_array(found, kind, rule)
-    if isinstance(kind, T.StringType | T.BinaryType):
-        # NaN is a number for a rating, outside of every range.
-        nothing = [word for word in rules.null_words if rule != "number" or word.lower() != "nan"]
-        text, fault = _text(found, rule, nothing)
-        if rule in ("prose", "path"):
-            value, is_wrong = _of_prose(text, rule, rules)
-        else:
-            value = _of_text(text, rule, rules)
-            is_wrong = text.isNotNull() & (F.trim(text) != "") & value.isNull()
-        return Read(value, F.coalesce(fault, F.when(is_wrong, reason)))
-    value = _of_type(found, kind, rule, rules)
+        return _of_array(F.col(one.name), kind, one.rule).value
+    if not _is_text(kind):
+        return _of_type(F.col(one.name), kind, one.rule, one.rules)
+    text = F.col(f"_text_{number}")
+    if one.rule in ("prose", "path"):
+        return _of_prose(text, F.col(f"_list_{number}"), one.rule, one.rules)
+    return _of_text(text, one.rule, one.rules)
+
+
+def _fault(one: Conversion, kind: T.DataType, number: int) -> Column:
+    """Return the reason of a column's unreadable values, in terms of text and value."""
+    found = F.col(one.name)
+    value = F.col(f"_value_{number}")
+    if isinstance(kind, T.NullType):
+        return F.lit(None).cast("string")
+    if isinstance(kind, T.ArrayType):
+        return _of_array(found, kind, one.rule).fault
+    if _is_text(kind):
+        text = F.col(f"_text_{number}")
+        is_wrong = text.isNotNull() & (F.trim(text) != "") & value.isNull()
+        if one.rule in ("prose", "path"):
+            is_wrong = F.col(f"_list_{number}.is_wrong")
+        return F.coalesce(F.col(f"_not_text_{number}"), F.when(is_wrong, one.reason))
     is_there = found.isNotNull()
     if isinstance(kind, T.DoubleType | T.FloatType):
         is_there = is_there & ~F.isnan(found)
-    return Read(value, F.when(is_there & value.isNull(), reason))
+    return F.when(is_there & value.isNull(), one.reason)
+
+
+def _is_text(kind: T.DataType) -> bool:
+    return isinstance(kind, T.StringType | T.BinaryType)
+
+
+def _null_words(one: Conversion) -> list[str]:
+    """Return the texts for a missing value. NaN is a number for a rating, outside of every range."""
+    return [word for word in one.rules.null_words if one.rule != "number" or word.lower() != "nan"]
 
 
 def as_raw(found: Column, kind: T.DataType, is_id: bool) -> Column:
@@ -228,18 +280,21 @@ def _of_array(found: Column, kind: T.ArrayType, rule: str) -> Read:
     return Read(F.array_join(texts, " ") if rule == "prose" else texts, fault)
 
 
-def _of_prose(text: Column, rule: str, rules: ValueRules) -> tuple[Column, Column]:
-    """Return (value, is it wrong) of a text or written list."""
-    may_be_list = F.ltrim(text).startswith("[") | F.ltrim(text).startswith("{")
-    found = _listed(F.when(may_be_list, text))
+def _possible_list(text: Column) -> Column:
+    """Return a text that may be a written list, else null."""
+    start = F.ltrim(text)
+    return F.when(start.startswith("[") | start.startswith("{"), text)
+
+
+def _of_prose(text: Column, found: Column, rule: str, rules: ValueRules) -> Column:
+    """Return the value of a text with the list found in it. Null if the list is broken."""
     separator = rules.category_separator
     if rule == "prose":
         value = F.coalesce(F.array_join(found["texts"], " "), text)
     else:
         plain = F.split(text, f"\\Q{separator}\\E") if separator else F.array(text)
         value = F.coalesce(found["texts"], F.when(F.trim(text) != "", plain))
-    is_wrong = F.coalesce(found["is_wrong"], F.lit(False))
-    return F.when(~is_wrong, value), is_wrong
+    return F.when(~F.coalesce(found["is_wrong"], F.lit(False)), value)
 
 
 @F.pandas_udf(_LISTED)  # type: ignore[call-overload]

@@ -14,7 +14,7 @@ from allmrec.config import SourceConfig, ValueRules
 from allmrec.data.importers.positions import time_of
 from allmrec.data.in_place import read_in_place
 from allmrec.data.times import may_be_before, may_be_since, parsed_time
-from allmrec.data.values import can_read, read_as
+from allmrec.data.values import Conversion, can_read, read_columns
 from allmrec.tables.delta import Tables
 from allmrec.tables.sources import Source
 
@@ -155,8 +155,8 @@ def test_a_value_of_every_type_is_read_or_has_its_reason(
     frame = spark.sql("SELECT " + ", ".join(f"{sql} AS c{number}" for number, (sql, _) in enumerate(cases)))
     rules = ValueRules(category_separator=" > ")
     columns = []
-    for number, field in enumerate(frame.schema):
-        read = read_as(F.col(field.name), field.dataType, rule, BAD, rules)
+    frame, reads = read_columns(frame, [Conversion(name, rule, BAD, rules) for name in frame.columns])
+    for number, read in enumerate(reads):
         columns += [read.value.alias(f"v{number}"), read.fault.alias(f"f{number}")]
     [row] = frame.select(*columns).collect()
     for number, (sql, expected) in enumerate(cases):

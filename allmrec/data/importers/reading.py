@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import reduce
 from typing import NamedTuple
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
@@ -18,8 +18,8 @@ from allmrec.data.files.found import Copies, FoundFile, find
 from allmrec.data.files.objects import Wanted
 from allmrec.data.files.rows import Rows, of_frame, rows_of
 from allmrec.data.importers.positions import SAID
-from allmrec.data.rules import EXPECTED, RULES, reason_of
-from allmrec.data.values import Read, can_read, read_as
+from allmrec.data.rules import EXPECTED, RULES, TYPES, reason_of
+from allmrec.data.values import Conversion, Read, can_read, read_columns
 from allmrec.errors import InputError
 from allmrec.tables import file_bytes, filesystem
 from allmrec.tables.delta import read_delta_folder
@@ -159,11 +159,10 @@ def _typed(rows: Rows, fields: list[Field], task: Task) -> DataFrame:
     Fields that are not in `fields` are null.
     """
     kinds = {field.name: field.dataType for field in rows.frame.schema}
-    values: list[Column] = []
-    faults: list[Column] = []
-    for field in task.fields:
-        reads = []
-        for name, column in rows.columns.get(field.name, []) if field in fields else []:
+    places: dict[str, list[int]] = {field.name: [] for field in task.fields}
+    asked: list[Conversion] = []
+    for field in fields:
+        for name, column in rows.columns.get(field.name, []):
             if not can_read(kinds[column], field.rule):
                 raise InputError(
                     f"{rows.files[0].name}: column {name} is {kinds[column].simpleString()}, expected for "
@@ -173,15 +172,19 @@ def _typed(rows: Rows, fields: list[Field], task: Task) -> DataFrame:
             rules = task.rules
             if column in rows.units:
                 rules = rules.model_copy(update={"time_format": rows.units[column]})
-            reads.append(read_as(F.col(column), kinds[column], field.rule, reason_of(field.name), rules))
-        read = (
-            _first(reads)
-            if reads
-            else read_as(F.lit(None), T.NullType(), field.rule, reason_of(field.name), task.rules)
-        )
-        values.append(read.value.alias(field.name))
-        faults.append(read.fault)
-    return rows.frame.select(*values, "raw", F.coalesce("problem", *faults).alias("problem"))
+            places[field.name].append(len(asked))
+            asked.append(Conversion(column, field.rule, reason_of(field.name), rules))
+    frame, reads = read_columns(rows.frame, asked)
+    values = []
+    faults = [F.col("problem")]
+    for field in task.fields:
+        if places[field.name]:
+            read = _first([reads[place] for place in places[field.name]])
+            values.append(read.value.alias(field.name))
+            faults.append(read.fault)
+        else:
+            values.append(F.lit(None).cast(TYPES[field.rule]).alias(field.name))
+    return frame.select(*values, "raw", F.coalesce(*faults).alias("problem"))
 
 
 def _first(reads: list[Read]) -> Read:
