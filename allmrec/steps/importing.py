@@ -13,6 +13,7 @@ from allmrec.data.importers.write import import_into
 from allmrec.errors import ConfigError
 from allmrec.runtime.context import Context
 from allmrec.runtime.inputs import source_of
+from allmrec.tables.cached_frames import CachedFrames
 
 
 def run_import(context: Context, importer: Importer, options: Mapping[str, str]) -> None:
@@ -36,8 +37,11 @@ def run_import(context: Context, importer: Importer, options: Mapping[str, str])
             if name in counts:
                 context.report(f"import: {name.replace('_', ' ')}: {counts[name]:,}")
         if USERS.name in options:
-            users = read_users(context.spark, options[USERS.name], settings, context.report, copies)
-            context.tables.merge("users", users)
+            with CachedFrames() as frames:
+                users = read_users(
+                    context.spark, options[USERS.name], settings, context.report, copies, frames.keep
+                )
+                context.tables.merge("users", users)
 
 
 @contextmanager

@@ -47,17 +47,19 @@ def read_users(
     config: ImportingConfig,
     report: Callable[[str], None] = print,
     copies: Copies | None = None,
+    keep: Callable[[DataFrame], DataFrame] = lambda frame: frame,
 ) -> DataFrame:
     """Return (user_id) of a file of users, distinct and not blank.
 
-    Other rows are reported. Raises InputError and TableError as `read_table` does.
+    Other rows are reported. `keep` caches a frame. Spark moves a filter below the reading of the columns that
+    it uses, and would read a row once for each use. Raises InputError and TableError as `read_table` does.
     """
     copies = copies or Copies.of_this_process(spark)
     mapping = config.columns.model_dump()
     rows = read_table(copies, Task(users, "users", fields_of("users", mapping), config, report))
     user_id = F.col("user_id")
     reason = F.when(user_id.isNull(), "null_user_id").when(is_blank(user_id), "empty_user_id")
-    rows = rows.withColumn("reason", F.coalesce("problem", reason))
+    rows = keep(rows.select("user_id", F.coalesce("problem", reason).alias("reason")))
     with reading(users):
         left_out = rows.where("reason IS NOT NULL").groupBy("reason").count().orderBy("reason").collect()
     if left_out:
