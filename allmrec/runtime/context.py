@@ -16,6 +16,7 @@ from allmrec.config import Config, TablesConfig
 from allmrec.llm.frozen import resolved_dtype
 from allmrec.ranking.rerankers import require_known
 from allmrec.reporting import Report
+from allmrec.runtime.listeners import check_listeners
 from allmrec.runtime.workers import executors_have_gpus
 from allmrec.tables.cached_frames import CachedFrames
 from allmrec.tables.delta import Tables
@@ -67,10 +68,11 @@ class Context:
     ) -> Context:
         """Return the context of a new run on the tables below `tables.root`.
 
-        Raises ConfigError where there is no schema `tables.schema_name`, or no re-ranker of a name in
-        `scoring.rerankers`.
+        Raises ConfigError where there is no schema `tables.schema_name`, or no re-ranker or listener of a name in
+        `scoring.rerankers` or `reporting.listeners`.
         """
         require_known(config.scoring)
+        check_listeners(config.reporting.listeners)
         tables = Tables(spark, config.tables.root, config.tables.schema_name)
         return cls(spark, config, report, "", tables, CachedFrames(), options).with_new_run()
 

@@ -25,6 +25,7 @@ from allmrec.errors import InputError, SupersededError, UserError
 from allmrec.reporting import Report
 from allmrec.runtime.context import Context
 from allmrec.runtime.decides import step_fingerprint
+from allmrec.runtime.listeners import Listeners
 from allmrec.runtime.runs import MAX_MESSAGE, NIGHT, NULL, RunRow, as_run_row, sort_key, versions_with_rows
 from allmrec.tables.cached_frames import CachedFrames
 from allmrec.tables.delta import Written
@@ -177,8 +178,9 @@ class Step:
 
         The record is `started` before the block and `done` or `failed` after it, with what the block set.
         `versions` and `table_ids` are those of the input tables, by `Source.key`. Every commit inside the
-        block names run, step, fingerprint and input versions in its `userMetadata`. Raises what the block
-        raises; what Delta, Spark or the disk raised there as UserError.
+        block names run, step, fingerprint and input versions in its `userMetadata`. The listeners of
+        `reporting.listeners` hear both rows. Raises what the block raises; what Delta, Spark or the disk
+        raised there as UserError.
         """
         context = self.night.context
         day = self.night.run_date
@@ -197,19 +199,25 @@ class Step:
         )
         report = context.report.under(f"{self.name} {day}: ", step=self.name, run_date=str(day))
         run = StepRun(self.night, report, CachedFrames(), table_ids=dict(table_ids))
+        listeners = Listeners(context.config.reporting.listeners, report)
         with context.tables.marked_commits(_mark_of(row)):
             self._put(row)
+            listeners.started(row)
             try:
                 with run.frames, report.whole():
                     yield run
             except BaseException as error:
                 known = as_user_error(error)
                 report(f"failed ({type(known or error).__name__})")
-                self._put_failure(_row_of_failure(row, run, known or error))
+                failed = _row_of_failure(row, run, known or error)
+                self._put_failure(failed)
+                listeners.ended(failed)
                 if known is not None and known is not error:
                     raise known from error
                 raise
-            self._put(_row_of_success(row, run))
+            done = _row_of_success(row, run)
+            self._put(done)
+            listeners.ended(done)
 
     def _put_failure(self, row: RunRow) -> None:
         """Record a failure; if that fails too, report it, so that the first error is raised."""

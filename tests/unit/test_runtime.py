@@ -16,14 +16,15 @@ from py4j.protocol import Py4JNetworkError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
+import allmrec
 from allmrec.config import Config, fingerprint, load
-from allmrec.errors import InputError, SetupError, TableError
+from allmrec.errors import ConfigError, InputError, SetupError, TableError
 from allmrec.reporting import Report
-from allmrec.runtime import progress
+from allmrec.runtime import listeners, progress
 from allmrec.runtime.context import Context
 from allmrec.runtime.night import Night, Step
 from allmrec.runtime.processes import _of_each_process
-from allmrec.runtime.runs import MAPS, as_run_row
+from allmrec.runtime.runs import MAPS, NIGHT, RunRow, as_run_row
 from allmrec.tables.cached_frames import CachedFrames
 from allmrec.tables.delta import Tables
 from allmrec.tables.secret_settings import keep_secret, without_secrets
@@ -167,6 +168,100 @@ def test_a_step_that_fails_leaves_its_error_and_its_timings() -> None:
     assert set(failed["timings"]) == {"read", "all"}
     assert failed["counts"] is failed["bundle_id"] is failed["outputs"] is None
     assert log == ["persist a", "unpersist a"]
+
+
+class Heard:
+    """A listener that keeps what it hears."""
+
+    rows: list[tuple[str, RunRow]]
+
+    def started(self, row: RunRow) -> None:
+        self.rows.append(("started", row))
+
+    def ended(self, row: RunRow) -> None:
+        self.rows.append(("ended", row))
+
+
+class Deaf:
+    """A listener that fails at every call."""
+
+    def started(self, row: RunRow) -> None:
+        raise ConnectionError("no such host:\nHUNTER2.example")
+
+    def ended(self, row: RunRow) -> None:
+        raise ValueError(row.status)
+
+
+class Missing:
+    """A listener that cannot be made."""
+
+    def __init__(self) -> None:
+        raise ModuleNotFoundError("No module named 'mlflow'")
+
+
+LISTENING = load([], ["reporting.listeners=[deaf, missing, heard]"])
+
+
+@pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, RunRow]]:
+    """What a listener hears, beside others that fail."""
+    monkeypatch.setattr(Heard, "rows", [], raising=False)
+    for name, listener in (("heard", Heard), ("deaf", Deaf), ("missing", Missing)):
+        monkeypatch.setitem(listeners.LISTENERS, name, listener)
+    keep_secret(["HUNTER2.example"])
+    return Heard.rows
+
+
+def test_a_listener_hears_the_rows_of_a_step_that_is_done(heard: list[tuple[str, RunRow]]) -> None:
+    tables, lines = FakeTables(), list[str]()
+    with score(replace(context_of(tables, Report(lines.append)), config=LISTENING)).recorded({}, {}) as run:
+        assert [call for call, _ in heard] == ["started"]
+        run.counts = {"users_in": 2}
+    assert [call for call, _ in heard] == ["started", "ended"]
+    assert [row.columns() for _, row in heard] == tables.rows
+    assert heard[-1][1].counts == {"users_in": 2}
+    failed = [line for line in lines if "listener" in line]
+    assert failed == [
+        f"score 2026-06-01: warning: listener {what}; the step goes on without it"
+        for what in (
+            "missing failed (ModuleNotFoundError: No module named 'mlflow')",
+            "deaf failed (ConnectionError: no such host: ***)",
+            "deaf failed (ValueError: done)",
+        )
+    ]
+
+
+def test_a_listener_hears_the_rows_of_a_step_that_fails(heard: list[tuple[str, RunRow]]) -> None:
+    for tables in (FakeTables(), FakeTables(fails_at=1)):
+        context = replace(context_of(tables, Report()), config=LISTENING)
+        heard.clear()
+        with pytest.raises(InputError, match="no user"), score(context).recorded({}, {}):
+            raise InputError("no user")
+        assert [(call, row.status) for call, row in heard] == [("started", "started"), ("ended", "failed")]
+        assert heard[-1][1].message == "InputError: no user"
+
+
+def test_a_listener_that_nobody_knows_is_refused_with_the_known_ones(
+    heard: list[tuple[str, RunRow]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(
+        ConfigError, match=r"^reporting\.listeners\[1\]: pager, expected one of deaf, heard, m"
+    ):
+        listeners.check_listeners(("heard", "pager"))
+    with pytest.raises(ConfigError, match="pager"):
+        Context.open(cast(SparkSession, None), load([], ["reporting.listeners=[pager]"]), Report())
+    monkeypatch.setattr(listeners, "LISTENERS", {})
+    with pytest.raises(ConfigError, match=r"listeners\[0\]: pager, expected none, because none is installed"):
+        listeners.check_listeners(("pager",))
+
+
+def test_every_step_with_rows_in_runs_is_recorded_and_so_is_heard() -> None:
+    package = Path(allmrec.__file__).parent
+    sources = {path: path.read_text(encoding="utf-8") for path in package.rglob("*.py")}
+    writers = {str(path.relative_to(package)) for path, text in sources.items() if 'append("runs"' in text}
+    assert writers == {"runtime/night.py", "steps/forget.py"}, "forget writes rows of other steps again"
+    recorded = {path.stem for path, text in sources.items() if ".recorded(" in text}
+    assert recorded == {*NIGHT, "train", "evaluate", "maintain", "forget"}
 
 
 def test_neither_the_message_nor_the_hash_of_a_run_holds_a_value_of_sparks_settings() -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from allmrec.config.sections.base import Count, Section, Text
+from allmrec.config.sections.base import Count, Section, Text, without_repetition
 
 
 class MaintenanceConfig(Section):
@@ -26,6 +26,9 @@ class ReportingConfig(Section):
 
     json_lines: bool = False
     """One JSON object per line instead of text: time, run_id, step, run_date and message."""
+    listeners: Annotated[tuple[Text, ...], without_repetition("reporting.listeners")] = ()
+    """Names of listeners, which hear the start and the end of every step
+    ([how to add one](../allmrec/README.md#where-a-new-thing-goes)). An error of one is a reported line."""
 
 
 class SparkConfig(Section):
