@@ -68,8 +68,8 @@ class Context:
     ) -> Context:
         """Return the context of a new run on the tables below `tables.root`.
 
-        Raises ConfigError where there is no schema `tables.schema_name`, or no re-ranker or listener of a name in
-        `scoring.rerankers` or `reporting.listeners`.
+        Raises ConfigError for an unknown schema `tables.schema_name`, and for an unknown name
+        in `scoring.rerankers` or `reporting.listeners`.
         """
         require_known(config.scoring)
         check_listeners(config.reporting.listeners)
