@@ -61,13 +61,18 @@ def reject_known(rows: DataFrame, known: DataFrame, columns: Sequence[str], reas
     return found.select(*others, F.when(is_repeat, reason).otherwise(rows["reason"]).alias("reason"))
 
 
+def rejected_row(columns: Sequence[str]) -> Column:
+    """Return a tagged row as JSON: the reader's row, else its columns."""
+    return F.coalesce(F.col("raw"), json_object(*columns))
+
+
 def split_rejected(rows: DataFrame, table: str, columns: tuple[str, ...]) -> tuple[DataFrame, DataFrame]:
     """Split the tagged rows of `table` into good and rejected rows.
 
     Rejected rows are (table, row_hash, reason, row) without repeats: row is JSON, row_hash its SHA-256.
     """
     good = rows.where(F.col("reason").isNull()).select(*columns)
-    row = F.coalesce(F.col("raw"), json_object(*columns))
+    row = rejected_row(columns)
     rejected = rows.where(F.col("reason").isNotNull()).select(
         F.lit(table).alias("table"), F.sha2(row, 256).alias("row_hash"), F.col("reason"), row.alias("row")
     )

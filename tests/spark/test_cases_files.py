@@ -367,6 +367,7 @@ def test_an_import_says_what_it_read_keeps_every_type_and_changes_nothing_twice(
     text = "\n".join(said[:first])
     for words in (
         "interactions: 9 rows read, 6 good; rejected: 1 item_not_in_catalogue, 1 not_csv, 1 unparsable_time",
+        'item_not_in_catalogue, such as {"user_id":"u',
         'not_csv, such as {"line":"u3,b,2026-05-03,purchase,too much"} (a row of another width',
         'unparsable_time, such as {"user_id":"u3","item_id":"b","timestamp":"soon","event_type":"purchase"} '
         "(importing.time_format names another format",

@@ -8,6 +8,8 @@ from typing import NamedTuple
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from allmrec.data.rejection import rejected_row
+
 EXAMPLE_CHARACTERS = 200
 """How many characters of a rejected row are shown."""
 _NUM_IDS = 3
@@ -48,10 +50,12 @@ class Outcome(NamedTuple):
     @classmethod
     def of(cls, rows: DataFrame) -> Outcome:
         """Count tagged rows by their reason."""
-        groups = rows.groupBy("reason").agg(F.count(F.lit(1)), F.min("raw")).collect()
+        columns = [name for name in rows.columns if name not in ("raw", "reason")]
+        row = F.when(F.col("reason").isNotNull(), rejected_row(columns))
+        groups = rows.groupBy("reason").agg(F.count(F.lit(1)), F.min(row)).collect()
         good = [number for reason, number, _ in groups if reason is None]
         rejected = [
-            Rejected(reason, number, " ".join((raw or "").split())[:EXAMPLE_CHARACTERS])
+            Rejected(reason, number, " ".join(raw.split())[:EXAMPLE_CHARACTERS])
             for reason, number, raw in groups
             if reason is not None
         ]
