@@ -10,14 +10,23 @@ import datetime as dt
 import json
 import random
 import shutil
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from allmrec.ranking.candidate_lists import CandidateLists
+from allmrec.ranking.rerankers import RERANKERS
+from allmrec.ranking.served_scores import ServedScores
+from allmrec.runtime import waves
 from allmrec.runtime.context import Context
 from allmrec.runtime.night import Night
+from allmrec.scoring.assortment import AskedUsers, Assortment
+from allmrec.scoring.sources import SOURCES
+from allmrec.steps import candidates, evaluate
 from allmrec.steps.candidates import run_candidates
 from allmrec.steps.evaluate import run_evaluate
 from allmrec.steps.score import run_score
@@ -119,6 +128,7 @@ class Judged(NamedTuple):
     predictions: pd.DataFrame
     night: pd.DataFrame
     candidates: dict[str, list[str]]
+    sources: dict[str, list[str]]
     targets: dict[str, str | None]
     recall: float
     report: str
@@ -140,11 +150,13 @@ def judged(new_context: NewContext, folder: Path, *overrides: str) -> Judged:
     night = Night(context, CUT_OFF).with_new_run()
     for step in (run_sequences, run_candidates, run_score):
         step(night)
+    retrieved = context.tables.read("candidates").collect()
     blend = json.loads((root / "_bundles" / bundle_id / "blend.json").read_text())
     return Judged(
         shop.tables.read("evaluation_predictions").toPandas(),
         context.tables.read_date("recommendations", CUT_OFF).toPandas(),
-        {row["user_id"]: row["item_ids"] for row in context.tables.read("candidates").collect()},
+        {row["user_id"]: row["item_ids"] for row in retrieved},
+        {row["user_id"]: row["sources"] for row in retrieved},
         targets,
         blend["without_llm"]["recall"],
         report,
@@ -192,3 +204,80 @@ def test_they_are_under_other_settings(
     new_context: NewContext, tmp_path: Path, overrides: tuple[str, ...]
 ) -> None:
     check(judged(new_context, tmp_path, *overrides))
+
+
+class NewestItems:
+    """A source of the two items with the highest item_idx that the user has not seen."""
+
+    name = "newest"
+    quota = 2
+
+    def __init__(self, assortment: Assortment) -> None:
+        self.newest_first = assortment.items[::-1]
+
+    def candidates(self, users: AskedUsers, wanted: int) -> np.ndarray:
+        found = np.zeros((len(users), wanted), dtype=np.int64)
+        for row in range(len(users)):
+            seen = users.seen.items[users.seen.rows == row]
+            free = self.newest_first[~np.isin(self.newest_first, seen)][:wanted]
+            found[row, : len(free)] = free
+        return found
+
+
+class ReversedStart:
+    """A re-ranker that reverses the first ten places."""
+
+    def places(
+        self, lists: CandidateLists, order: ServedScores, places_BC: np.ndarray, vectors_BCS: np.ndarray
+    ) -> np.ndarray:
+        assert vectors_BCS.shape[:2] == lists.ids.shape
+        start_B1 = np.minimum(lists.counts, 10)[:, None]
+        return np.where(places_BC <= start_B1, start_B1 + 1 - places_BC, places_BC)
+
+
+def register() -> None:
+    SOURCES["newest"] = NewestItems
+    RERANKERS["reversed"] = lambda settings: ReversedStart()
+
+
+def unregister() -> None:
+    SOURCES.pop("newest", None)
+    RERANKERS.pop("reversed", None)
+
+
+def registering(make: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `make`, whose functions for Spark register source and re-ranker in the worker that runs them."""
+
+    def made(*args: Any, **kwargs: Any) -> Callable[[Iterable[pd.DataFrame]], Iterator[pd.DataFrame]]:
+        work = make(*args, **kwargs)
+
+        def registered(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+            register()
+            try:
+                yield from work(batches)
+            finally:
+                unregister()
+
+        return registered
+
+    return made
+
+
+def test_they_are_with_another_source_and_a_reranker(
+    new_context: NewContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(candidates, "retrieving", registering(candidates.retrieving))
+    monkeypatch.setattr(evaluate, "ranking", registering(evaluate.ranking))
+    monkeypatch.setattr(waves, "scoring", registering(waves.scoring))
+    register()
+    try:
+        # No other test has this number, so that no worker keeps a retriever of another one.
+        found = judged(new_context, tmp_path, "candidates.num_candidates=14", "scoring.rerankers=[reversed]")
+    finally:
+        unregister()
+    check(found)
+    lists = found.night.sort_values("rank").groupby("user_id")
+    assert not lists["score"].agg(lambda scores: scores.is_monotonic_decreasing).all()
+    assert (lists["rank"].agg(list) == lists["rank"].agg(lambda ranks: list(range(1, len(ranks) + 1)))).all()
+    sources = [source for of_user in found.sources.values() for source in of_user]
+    assert sources.count("newest") == 2 * len(found.sources)
