@@ -47,14 +47,6 @@ class Part:
 
 PARTS: dict[str, Part] = {
     "popularity": Part("popularity", colour="#868c93", is_plotted=True),
-    "text": Part(
-        "text similarity",
-        prior=0.3,
-        column="text_score",
-        candidate_column="text_scores",
-        colour="#b58900",
-        is_plotted=True,
-    ),
     "cf": Part(
         "CF model",
         prior=1.0,
@@ -62,6 +54,14 @@ PARTS: dict[str, Part] = {
         candidate_column="cf_scores",
         is_calibrated=True,
         colour="#2a78b5",
+        is_plotted=True,
+    ),
+    "text": Part(
+        "text similarity",
+        prior=0.3,
+        column="text_score",
+        candidate_column="text_scores",
+        colour="#b58900",
         is_plotted=True,
     ),
     "alignment": Part("projections alone", prior=0.5, column="alignment_score", colour="#6c71c4"),

@@ -22,6 +22,8 @@ SOURCES = sorted(
 )
 FORBIDDEN_IMPORTS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
+MAY_CATCH_ALL = {"allmrec/runtime/listeners.py"}
+"""A listener is other people's code, which may raise anything; the night goes on and reports it."""
 FORBIDDEN_NAMES = re.compile(r"(^|_)(utils?|helpers?|manager|data2)(_|$)")
 JOB_IMPORTS = (
     "allmrec.cli",
@@ -165,7 +167,7 @@ def test_no_source_pickles_evaluates_or_catches_everything() -> None:
             and isinstance(node.body[-1], ast.Raise)
             and node.body[-1].exc is None
         )
-        if isinstance(node, ast.ExceptHandler) and not raised_again:
+        if isinstance(node, ast.ExceptHandler) and not raised_again and path not in MAY_CATCH_ALL:
             caught = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
             if any(
                 kind is None or (isinstance(kind, ast.Name) and kind.id in {"Exception", "BaseException"})

@@ -10,28 +10,23 @@ import datetime as dt
 import json
 import random
 import shutil
-from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from allmrec.ranking.candidate_lists import CandidateLists
-from allmrec.ranking.rerankers import RERANKERS
-from allmrec.ranking.served_scores import ServedScores
 from allmrec.runtime import waves
 from allmrec.runtime.context import Context
 from allmrec.runtime.night import Night
-from allmrec.scoring.assortment import AskedUsers, Assortment
-from allmrec.scoring.sources import SOURCES
 from allmrec.steps import candidates, evaluate
 from allmrec.steps.candidates import run_candidates
+from allmrec.steps.compare import compared_bundles
 from allmrec.steps.evaluate import run_evaluate
 from allmrec.steps.score import run_score
 from allmrec.steps.sequences import run_sequences
 from allmrec.steps.train import run_train
+from tests.steps.additions import Heard, register, registering, unregister
 from tests.steps.conftest import NewContext
 
 pytestmark = pytest.mark.reported
@@ -39,12 +34,12 @@ pytestmark = pytest.mark.reported
 CUT_OFF = dt.date(2026, 6, 1)
 START = dt.datetime(2026, 1, 1)
 NUM_USERS, NUM_ITEMS, MAX_HISTORY = 60, 50, 6
-PARTS = ["cf", "text", "alignment", "llm", "popularity"]
+WEIGHED = ["cf", "text", "alignment", "llm", "popularity"]
 SETTINGS = [
     f"sequences.max_history={MAX_HISTORY}",
     "sequences.event_types=[purchase]",
     "sequences.min_rating=3",
-    f"training.blend_parts={json.dumps(PARTS)}",
+    f"training.blend_parts={json.dumps(WEIGHED)}",
     "training.held_back_share=0.5",
     "training.blend_llm_users=30",
     "candidates.num_candidates=15",
@@ -132,6 +127,8 @@ class Judged(NamedTuple):
     targets: dict[str, str | None]
     recall: float
     report: str
+    shop: Context
+    bundle_id: str
 
 
 def judged(new_context: NewContext, folder: Path, *overrides: str) -> Judged:
@@ -141,7 +138,7 @@ def judged(new_context: NewContext, folder: Path, *overrides: str) -> Judged:
     shop = new_context(folder / "shop" / "tables", *settings, "training.purpose=evaluation")
     write_shop(shop, log)
     bundle_id = run_train(Night(shop, CUT_OFF))
-    report = run_evaluate(shop, None)
+    report = run_evaluate(shop, None, folder / "page.html")
     root = folder / "shop" / "night"
     context = new_context(root, *settings, f"scoring.bundle_id={bundle_id}")
     kept, targets = before_the_last(log)
@@ -160,6 +157,8 @@ def judged(new_context: NewContext, folder: Path, *overrides: str) -> Judged:
         targets,
         blend["without_llm"]["recall"],
         report,
+        shop,
+        bundle_id,
     )
 
 
@@ -206,64 +205,7 @@ def test_they_are_under_other_settings(
     check(judged(new_context, tmp_path, *overrides))
 
 
-class NewestItems:
-    """A source of the two items with the highest item_idx that the user has not seen."""
-
-    name = "newest"
-    quota = 2
-
-    def __init__(self, assortment: Assortment) -> None:
-        self.newest_first = assortment.items[::-1]
-
-    def candidates(self, users: AskedUsers, wanted: int) -> np.ndarray:
-        found = np.zeros((len(users), wanted), dtype=np.int64)
-        for row in range(len(users)):
-            seen = users.seen.items[users.seen.rows == row]
-            free = self.newest_first[~np.isin(self.newest_first, seen)][:wanted]
-            found[row, : len(free)] = free
-        return found
-
-
-class ReversedStart:
-    """A re-ranker that reverses the first ten places."""
-
-    def places(
-        self, lists: CandidateLists, order: ServedScores, places_BC: np.ndarray, vectors_BCS: np.ndarray
-    ) -> np.ndarray:
-        assert vectors_BCS.shape[:2] == lists.ids.shape
-        start_B1 = np.minimum(lists.counts, 10)[:, None]
-        return np.where(places_BC <= start_B1, start_B1 + 1 - places_BC, places_BC)
-
-
-def register() -> None:
-    SOURCES["newest"] = NewestItems
-    RERANKERS["reversed"] = lambda settings: ReversedStart()
-
-
-def unregister() -> None:
-    SOURCES.pop("newest", None)
-    RERANKERS.pop("reversed", None)
-
-
-def registering(make: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `make`, whose functions for Spark register source and re-ranker in the worker that runs them."""
-
-    def made(*args: Any, **kwargs: Any) -> Callable[[Iterable[pd.DataFrame]], Iterator[pd.DataFrame]]:
-        work = make(*args, **kwargs)
-
-        def registered(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-            register()
-            try:
-                yield from work(batches)
-            finally:
-                unregister()
-
-        return registered
-
-    return made
-
-
-def test_they_are_with_another_source_and_a_reranker(
+def test_they_are_with_one_of_each_thing_that_can_be_added(
     new_context: NewContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(candidates, "retrieving", registering(candidates.retrieving))
@@ -272,7 +214,14 @@ def test_they_are_with_another_source_and_a_reranker(
     register()
     try:
         # No other test has this number, so that no worker keeps a retriever of another one.
-        found = judged(new_context, tmp_path, "candidates.num_candidates=14", "scoring.rerankers=[reversed]")
+        found = judged(
+            new_context,
+            tmp_path,
+            "candidates.num_candidates=14",
+            "scoring.rerankers=[reversed]",
+            "reporting.listeners=[heard]",
+        )
+        compared = compared_bundles(found.shop, found.bundle_id, found.bundle_id)
     finally:
         unregister()
     check(found)
@@ -281,3 +230,11 @@ def test_they_are_with_another_source_and_a_reranker(
     assert (lists["rank"].agg(list) == lists["rank"].agg(lambda ranks: list(range(1, len(ranks) + 1)))).all()
     sources = [source for of_user in found.sources.values() for source in of_user]
     assert sources.count("newest") == 2 * len(found.sources)
+    html = (tmp_path / "page.html").read_text()
+    for words in (found.report, html, compared):
+        assert "lateness" in words
+        assert "earliness" in words
+    models = found.predictions.groupby("protocol")["model"].agg(set)
+    assert all({"late", "early"} <= of_protocol for of_protocol in models)
+    steps = ("train", "evaluate", "sequences", "candidates", "score")
+    assert Heard.rows == [(step, status) for step in steps for status in ("started", "done")]

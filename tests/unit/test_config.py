@@ -36,7 +36,7 @@ pytestmark = pytest.mark.reported
         ("scoring=3", "scoring: 3, expected a mapping of settings"),
         (
             "training.blend_parts=[]",
-            "training.blend_parts: [], expected a list of one or more of popularity, text,",
+            "training.blend_parts: [], expected a list of one or more of popularity, cf,",
         ),
         ("training.blend_parts=[cf, cf]", "training.blend_parts: cf, cf, expected none twice"),
         (
@@ -45,7 +45,7 @@ pytestmark = pytest.mark.reported
         ),
         (
             "training.blend_parts=[cf, age]",
-            'training.blend_parts[1]: "age", expected one of popularity, text, cf, alignment, llm',
+            'training.blend_parts[1]: "age", expected one of popularity, cf, text, alignment, llm',
         ),
         (
             "tables.items={table: shop.products, path: products}",
