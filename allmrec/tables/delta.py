@@ -20,6 +20,7 @@ from pyspark import StorageLevel
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from allmrec.errors import ConfigError, SupersededError, TableError
 from allmrec.tables import delta_log, filesystem
@@ -255,8 +256,11 @@ class Tables:
         """
         self.create(name)
         spec = _spec(name)
-        values = [tuple(row.get(column.name) for column in spec.columns) for row in rows]
-        frame = self.spark.createDataFrame(values, spec.schema).coalesce(1)
+        # Spark would start a Python worker for rows of Python; it reads JSON by itself.
+        values = [{column.name: _as_json(row.get(column.name)) for column in spec.columns} for row in rows]
+        text = F.lit(json.dumps(values))
+        parsed = F.from_json(text, T.ArrayType(spec.schema), {"mode": "FAILFAST"})
+        frame = self.spark.range(1, numPartitions=1).select(F.inline(parsed))
         self.retried(name, lambda: frame.write.format("delta").mode("append").save(self.path(name)))
 
     def merge(self, name: str, rows: DataFrame, update: bool = True) -> int:
@@ -328,6 +332,17 @@ def _sums() -> tuple[Column, Column]:
 def row_digest() -> Column:
     """Return the sum of the rows' hashes, whatever their order. Null without rows."""
     return F.sum(F.xxhash64("*").cast("decimal(38,0)"))
+
+
+def _as_json(value: Any) -> Any:
+    """Return a value for `json.dumps`: times in ISO form, named tuples as objects."""
+    if isinstance(value, dt.date):
+        return value.isoformat()
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, Mapping):
+        return {key: _as_json(one) for key, one in value.items()}
+    return [_as_json(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _spec(name: str) -> TableSpec:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import date, datetime, timedelta, timezone
 from typing import NamedTuple
 
+import pandas as pd
 from delta.tables import DeltaTable
 from pyspark.sql import functions as F
 
@@ -70,7 +71,7 @@ def delete_where_in(tables: Tables, name: str, column: str, values: Collection[s
     No commit is made if no row matches. The commit does not contain the values, unlike that of a condition.
     Raises PassingError where every try conflicted with another commit.
     """
-    source = tables.spark.createDataFrame([(value,) for value in values], f"`{column}` string")
+    source = tables.spark.createDataFrame(pd.DataFrame({column: list(values)}), f"`{column}` string")
     num_rows = tables.read_as_it_is(name).join(source, column, "left_semi").count()
     if num_rows:
         condition = f"target.`{column}` = source.`{column}`"
