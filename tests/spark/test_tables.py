@@ -104,7 +104,7 @@ def test_constraints_refuse_bad_rows_and_leave_the_table_as_it_was(
         "num_interactions long, last_event_time timestamp"
     )
     frame = spark.createDataFrame([(DAY, None, [], [], 0, None)], nullable)
-    with pytest.raises(TableError, match="no value where one must be") as error:
+    with pytest.raises(TableError, match="lacks a required value") as error:
         tables.replace_date("user_sequences", frame, DAY, next(ORDERS))
     one_line(error)
     with pytest.raises(TableError, match="another run date") as error:
