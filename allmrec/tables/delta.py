@@ -257,7 +257,10 @@ class Tables:
         self.create(name)
         spec = _spec(name)
         # Spark would start a Python worker for rows of Python; it reads JSON by itself.
-        values = [{column.name: _as_json(row.get(column.name)) for column in spec.columns} for row in rows]
+        values = [
+            {column.name: _as_json(row.get(column.name), column.type) for column in spec.columns}
+            for row in rows
+        ]
         text = F.lit(json.dumps(values))
         parsed = F.from_json(text, T.ArrayType(spec.schema), {"mode": "FAILFAST"})
         frame = self.spark.range(1, numPartitions=1).select(F.inline(parsed))
@@ -334,15 +337,18 @@ def row_digest() -> Column:
     return F.sum(F.xxhash64("*").cast("decimal(38,0)"))
 
 
-def _as_json(value: Any) -> Any:
-    """Return a value for `json.dumps`: times in ISO form, named tuples as objects."""
-    if isinstance(value, dt.date):
-        return value.isoformat()
-    if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        value = value._asdict()
-    if isinstance(value, Mapping):
-        return {key: _as_json(one) for key, one in value.items()}
-    return [_as_json(one) for one in value] if isinstance(value, list | tuple) else value
+def _as_json(value: Any, kind: T.DataType) -> Any:
+    """Return a value of a Spark type for `json.dumps`."""
+    if value is None:
+        return None
+    if isinstance(kind, T.StructType):
+        fields = value if isinstance(value, Mapping) else dict(zip(kind.names, value, strict=True))
+        return {field.name: _as_json(fields[field.name], field.dataType) for field in kind}
+    if isinstance(kind, T.MapType):
+        return {key: _as_json(one, kind.valueType) for key, one in value.items()}
+    if isinstance(kind, T.ArrayType):
+        return [_as_json(one, kind.elementType) for one in value]
+    return value.isoformat() if isinstance(value, dt.date) else value
 
 
 def _spec(name: str) -> TableSpec:
