@@ -7,32 +7,23 @@ Unknown keys and bad values are refused by their path. `reference` writes the ta
 from allmrec.config.fingerprints import fingerprint
 from allmrec.config.loading import asks_for_json, from_dict, load
 from allmrec.config.reference import reference
-from allmrec.config.sections import (
-    CandidatesConfig,
-    CFConfig,
-    ColumnMapping,
-    Config,
-    CsvConfig,
-    EvaluationConfig,
-    GatesConfig,
-    ImportingConfig,
-    LLMConfig,
-    MaintenanceConfig,
-    PromptConfig,
-    PublishConfig,
-    ReportingConfig,
-    ScoringConfig,
-    Section,
-    SequencesConfig,
-    SourceConfig,
-    SparkConfig,
-    Stage1Config,
-    Stage2Config,
-    TablesConfig,
-    TextEncoderConfig,
-    TrainingConfig,
-    ValueRules,
-)
+from allmrec.config.sections.base import Section
+from allmrec.config.sections.candidate_settings import CandidatesConfig
+from allmrec.config.sections.cf_settings import CFConfig
+from allmrec.config.sections.evaluation_settings import EvaluationConfig
+from allmrec.config.sections.gate_settings import GatesConfig
+from allmrec.config.sections.import_settings import ColumnMapping, CsvConfig, ImportingConfig
+from allmrec.config.sections.llm_settings import LLMConfig, PromptConfig
+from allmrec.config.sections.publish_settings import PublishConfig
+from allmrec.config.sections.root import Config
+from allmrec.config.sections.run_settings import MaintenanceConfig, ReportingConfig, SparkConfig
+from allmrec.config.sections.scoring_settings import ScoringConfig
+from allmrec.config.sections.sequence_settings import SequencesConfig
+from allmrec.config.sections.stage1_settings import Stage1Config
+from allmrec.config.sections.stage2_settings import Stage2Config
+from allmrec.config.sections.table_settings import SourceConfig, TablesConfig, ValueRules
+from allmrec.config.sections.text_encoder_settings import TextEncoderConfig
+from allmrec.config.sections.training_settings import TrainingConfig
 
 __all__ = [
     "CFConfig",

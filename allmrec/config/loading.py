@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from allmrec.config.mistakes import explained
-from allmrec.config.sections import Config
+from allmrec.config.sections.root import Config
 from allmrec.config.typed import NULLS, is_scalar, setting_at, takes_text, typed
 from allmrec.config.yaml_text import Plain, comment, parsed, unquoted
 from allmrec.errors import ConfigError

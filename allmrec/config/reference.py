@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
-from allmrec.config.sections import Config
+from allmrec.config.sections.root import Config
 
 WORDS = {
     "integer": "an integer",

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from allmrec.config.sections import Config
+from allmrec.config.sections.root import Config
 from allmrec.config.yaml_text import Plain
 from allmrec.errors import ConfigError
 

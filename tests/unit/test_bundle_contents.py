@@ -18,7 +18,7 @@ from torch import Tensor
 from allmrec.bundle import Bundle, Manifest, decision_of, load_bundle, save_bundle
 from allmrec.bundle.folder import checksums
 from allmrec.bundle.manifest import content_id
-from allmrec.config.sections import BlendParts
+from allmrec.config.sections.training_settings import BlendParts
 from allmrec.errors import BundleError
 from allmrec.parts import PARTS
 from allmrec.ranking.decision import ComparedOrder, Decision
