@@ -11,12 +11,10 @@ from dataclasses import dataclass
 BLEND_WITH_LLM = "blend_with_llm"
 BLEND_WITHOUT_LLM = "blend_without_llm"
 
-OLD_NAMES = {
-    "blend": BLEND_WITH_LLM,
-    "without_llm": BLEND_WITHOUT_LLM,
-    "titles": BLEND_WITH_LLM,
-}
-"""Names of orders in settings and decisions until version 0.1.0 → their names now."""
+OLD_ORDERS = {"blend": BLEND_WITH_LLM, "without_llm": BLEND_WITHOUT_LLM}
+"""Names of `scoring.order` until version 0.1.0 → their names now."""
+OLD_DECISIONS = {"titles": BLEND_WITH_LLM, "without_llm": BLEND_WITHOUT_LLM}
+"""Names of orders in stored decisions until version 0.1.0 → their names now."""
 OLD_RANKERS = {"blend": BLEND_WITHOUT_LLM, "with_llm": BLEND_WITH_LLM}
 """Names of rankers in stored evaluations until version 0.1.0 → their names now."""
 

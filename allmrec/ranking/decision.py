@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from allmrec.config import ScoringConfig
-from allmrec.parts import BLEND_WITH_LLM, BLEND_WITHOUT_LLM, OLD_NAMES
+from allmrec.parts import BLEND_WITH_LLM, BLEND_WITHOUT_LLM, OLD_DECISIONS
 
 IN_WORDS = {
     BLEND_WITHOUT_LLM: "the blend without the LLM",
@@ -52,11 +52,11 @@ class Decision:
     def from_json(cls, fields: dict[str, Any]) -> Decision:
         """Return the decision of a JSON object made by `to_json`, also of one with old names."""
         compared = tuple(
-            ComparedOrder(**order | {"name": OLD_NAMES.get(order["name"], order["name"])})
+            ComparedOrder(**order | {"name": OLD_DECISIONS.get(order["name"], order["name"])})
             for order in fields["compared"]
         )
         served = fields["served"]
-        return cls(OLD_NAMES.get(served, served), compared, fields["num_users"])
+        return cls(OLD_DECISIONS.get(served, served), compared, fields["num_users"])
 
     def __str__(self) -> str:
         """Return it as one sentence."""

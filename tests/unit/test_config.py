@@ -34,6 +34,7 @@ pytestmark = pytest.mark.reported
         ("scoring.topk=3", "scoring.topk: unknown key, expected one of active_within_days"),
         ("nothing.top_k=3", "nothing: unknown key, expected one of candidates, cf"),
         ("scoring=3", "scoring: 3, expected a mapping of settings"),
+        ("scoring.order=titles", 'scoring.order: "titles", expected one of auto, blend_with_llm'),
         (
             "training.blend_parts=[]",
             "training.blend_parts: [], expected a list of one or more of popularity, cf,",

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from allmrec.config.sections.base import Count, Section, Text, without_repetition
-from allmrec.parts import BLEND_WITH_LLM, BLEND_WITHOUT_LLM, OLD_NAMES, served_parts
+from allmrec.parts import BLEND_WITH_LLM, BLEND_WITHOUT_LLM, OLD_ORDERS, served_parts
 
 ORDERS = ("auto", BLEND_WITH_LLM, BLEND_WITHOUT_LLM, *served_parts())
 
 
 def _new_name(order: Any) -> Any:
     """Return an order's name of today."""
-    return OLD_NAMES.get(order, order) if isinstance(order, str) else order
+    return OLD_ORDERS.get(order, order) if isinstance(order, str) else order
 
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ class ScoringConfig(Section):
     repetition_penalty: Annotated[float, Field(ge=1)] = 1.0
     """`free`: divides the logits of tokens that were written before (1.5 in the paper's code)."""
     soft_items: Literal["trained", "text"] = "trained"
-    """What items' soft tokens are made of: what `stage2.item_input` was in training, or q_i in place of e_i
-    for every item, without training again (A-LLMRec (SBERT) in the paper)."""
+    """Input of the items' soft tokens. `trained`: as in training (`stage2.item_input`). `text`: q_i in place
+    of e_i for every item, without a new training (A-LLMRec (SBERT) in the paper)."""
     order: Order = "auto"
     """`auto`: with the LLM where the bundle's training found the lists better with it, else without it;
     `blend_with_llm`: all parts weighed; `blend_without_llm`: all but the LLM; `llm`: the LLM alone, for the
