@@ -13,8 +13,8 @@ def text_vectors(bundle: Bundle, lists: CandidateLists) -> np.ndarray:
 
     Raises KeyError for a candidate that the bundle lacks.
     """
-    embeddings_IS = bundle.text_embeddings.float().cpu().numpy()
-    vectors_BCS = np.zeros((*lists.ids.shape, embeddings_IS.shape[1]), dtype=np.float32)
     items_N = [bundle.index[item] for item in lists.ids[lists.present]]
-    vectors_BCS[lists.present] = embeddings_IS[items_N]
+    vectors_NS = bundle.text_embeddings[items_N].float().cpu().numpy()
+    vectors_BCS = np.zeros((*lists.ids.shape, vectors_NS.shape[1]), dtype=np.float32)
+    vectors_BCS[lists.present] = vectors_NS
     return vectors_BCS
