@@ -19,7 +19,7 @@ from typing import Protocol, cast
 import numpy as np
 
 from allmrec.config import ScoringConfig
-from allmrec.parts import BLEND_WITH_LLM, BLEND_WITHOUT_LLM, PARTS, Part, reads_llm
+from allmrec.parts import BLEND_WITH_LLM, BLEND_WITHOUT_LLM, PARTS, Part
 from allmrec.ranking.blend import BlendWeights
 from allmrec.ranking.candidate_lists import CandidateLists
 from allmrec.ranking.rerankers import rerankers
@@ -85,12 +85,12 @@ def served_order(blends: Blends, settings: ScoringConfig) -> ServedOrder:
     if settings.order == "auto":
         raise ValueError("scoring.order: auto, expected one that the bundle's decision resolved")
     blend = blends["without_llm"]
-    named = cast(CalibratedRanker, entries()[settings.order].make(blends, settings))
-    asks_llm = reads_llm(settings.order)
-    with_llm = named if asks_llm else None
+    entry = entries()[settings.order]
+    named = cast(CalibratedRanker, entry.make(blends, settings))
+    with_llm = named if entry.asks_llm else None
     return ServedOrder(
         blend=blend,
-        without_llm=blend if asks_llm else named,
+        without_llm=blend if entry.asks_llm else named,
         with_llm=with_llm if settings.mode == "rank" else LLMFirst(blend),
         recall=blend.recall,
         rerankers=rerankers(settings),
@@ -120,7 +120,7 @@ def _entry_of(name: str, part: Part) -> Entry:
 
 def _of_part(part: str) -> Callable[[Blends, ScoringConfig], PartRanker]:
     """Return the function that makes a part's ranker, with the temperature that training fitted for it."""
-    blend = "with_llm" if reads_llm(part) else "without_llm"
+    blend = "with_llm" if PARTS[part].reads_llm else "without_llm"
     return lambda blends, settings: PartRanker(part, blends[blend].part_temperatures.get(part, 1.0))
 
 
