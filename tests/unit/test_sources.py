@@ -17,6 +17,7 @@ from allmrec.scoring.scorer import Scorer
 from allmrec.scoring.sources import SOURCES
 from allmrec.scoring.sources.places import filled_lists
 from allmrec.scoring.sources.popular import PopularItems
+from tests.steps.additions import NewestItems
 from tests.unit.tiny_bundle import tiny_bundle
 
 
@@ -33,24 +34,6 @@ class Fixed:
         self.num_asked += 1
         padded = (*self.items, *[0] * wanted)[:wanted]
         return np.tile(np.array(padded, dtype=np.int64), (len(users), 1))
-
-
-class NewestItems:
-    """The items with the highest item_idx that nobody has seen: two places for everybody."""
-
-    name = "newest"
-    quota = 2
-
-    def __init__(self, assortment: Assortment) -> None:
-        self.newest_first = assortment.items[::-1]
-
-    def candidates(self, users: AskedUsers, wanted: int) -> np.ndarray:
-        found = np.zeros((len(users), wanted), dtype=np.int64)
-        for row in range(len(users)):
-            seen = users.seen.items[users.seen.rows == row]
-            free = self.newest_first[~np.isin(self.newest_first, seen)][:wanted]
-            found[row, : len(free)] = free
-        return found
 
 
 def filled(*sources: Fixed, wanted: int = 5) -> list[tuple[int, str]]:
