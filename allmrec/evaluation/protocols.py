@@ -17,14 +17,20 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import pandas as pd
 
+from allmrec.bundle import Bundle
 from allmrec.config import Config
 from allmrec.evaluation.negatives import lists_with_target
-from allmrec.evaluation.ranks import ranks_in_catalogue, ranks_of_candidates, target_ranks
+from allmrec.evaluation.ranks import (
+    ranks_in_catalogue,
+    ranks_of_candidates,
+    require_finite_lists,
+    target_ranks,
+)
 from allmrec.parts import PARTS
 from allmrec.ranking import ties
 from allmrec.ranking.candidate_lists import CandidateLists
@@ -103,7 +109,7 @@ def predictions(
     if protocol == "catalogue":
         known = entries()
         able = {name: ranker for name, ranker in table.items() if known[name].scores_catalogue}
-        size = max(1, MAX_SCORES // len(retriever.all_items))
+        size = max(1, MAX_SCORES // len(retriever.assortment.items))
         for start in range(0, len(users), size):
             piece = users.iloc[start : start + size]
             yield from _in_catalogue(piece, able, retriever, scorer, config)
@@ -118,12 +124,8 @@ def predictions(
         spent("llm", time.perf_counter() - retrieved, int(lists.use_llm.sum()))
     rows = users[["user_id", "target"]].assign(protocol=protocol, candidates=lists.listed(lists.ids))
     for name, ranker in table.items():
-        scores_BC = ranker.scores(lists)
-        ranks = ranks_of_candidates(scores_BC, lists, config.seed)
-        if isinstance(ranker, ServedOrder):
-            vectors_of = partial(text_vectors, scorer.bundle)
-            order = ranker.order(lists)
-            ranks = lists.listed(served_places(lists, order, ranker.rerankers, vectors_of, config.seed))
+        ordered = _ordered(ranker, lists, scorer.bundle, config.seed)
+        ranks = ordered.ranks
         found = target_ranks(rows["candidates"].tolist(), ranks, rows["target"].tolist())
         if name in PARTS and PARTS[name].reads_llm and config.scoring.mode != "rank":
             # The LLM writes one title and ranks no other: the title is the target's, or a miss.
@@ -133,29 +135,46 @@ def predictions(
                 1 if column >= 0 and said_C[column] else None
                 for column, said_C in zip(columns_B.tolist(), said_BC, strict=True)
             ]
-        probabilities_BC = _probabilities(protocol, name, table, lists, scores_BC)
+        probabilities_BC = None
+        if protocol == "retrieved" and entries()[name].is_calibrated:
+            temperatures_B = ordered.temperatures
+            if temperatures_B is None:
+                temperatures_B = np.full(len(lists), cast(CalibratedRanker, ranker).temperature)
+            recall = cast(ServedOrder, table["served"]).recall
+            probabilities_BC = probabilities(ordered.scores, temperatures_B, recall)
         yield rows.assign(
             model=name,
             ranks=ranks,
             target_rank=pd.array(found, dtype="Int32"),
             num_ranked=lists.counts.astype(np.int32),
-            scores=lists.listed(scores_BC),
+            scores=lists.listed(ordered.scores),
             probabilities=None if probabilities_BC is None else lists.listed(probabilities_BC),
         )[COLUMNS]
 
 
-def _probabilities(
-    protocol: str, name: str, table: Mapping[str, Ranker], lists: CandidateLists, scores_BC: np.ndarray
-) -> np.ndarray | None:
-    """Return each candidate's probability, [B, C] float64; None without calibration."""
-    served = cast(ServedOrder, table["served"])
-    ranker = table[name]
-    if protocol != "retrieved" or not entries()[name].is_calibrated:
-        return None
-    if ranker is served:
-        return probabilities(scores_BC, served.order(lists).temperatures, served.recall)
-    temperature = cast(CalibratedRanker, ranker).temperature
-    return probabilities(scores_BC, np.full(len(lists), temperature), served.recall)
+class Ordered(NamedTuple):
+    """The lists of B users with up to C candidates, as a ranker orders them."""
+
+    scores: np.ndarray
+    """[B, C] float64, −inf beyond a user's candidates."""
+    ranks: list[list[int]]
+    """The rank of every candidate, from 1, by user."""
+    temperatures: np.ndarray | None
+    """[B] float64 of the served order; None: the ranker has one for all users."""
+
+
+def _ordered(ranker: Ranker, lists: CandidateLists, bundle: Bundle, seed: int) -> Ordered:
+    """Return the lists as a ranker orders them, and as a night places those of the served order.
+
+    Raises ValueError where a candidate's score is not finite.
+    """
+    if isinstance(ranker, ServedOrder):
+        order = ranker.order(lists)
+        require_finite_lists(order.scores, lists)
+        places_BC = served_places(lists, order, ranker.rerankers, partial(text_vectors, bundle), seed)
+        return Ordered(order.scores, lists.listed(places_BC), order.temperatures)
+    scores_BC = ranker.scores(lists)
+    return Ordered(scores_BC, ranks_of_candidates(scores_BC, lists, seed), None)
 
 
 def _lists(protocol: str, users: pd.DataFrame, retriever: Retriever, config: Config) -> CandidateLists:
@@ -194,7 +213,7 @@ def _in_catalogue(
     index = retriever.bundle.index
     columns_B = np.array([index[target] - 1 for target in targets], dtype=np.int64)
     hidden_BI = np.ones(lists.ids.shape, dtype=bool)
-    hidden_BI[:, retriever.all_items - 1] = False
+    hidden_BI[:, retriever.assortment.items - 1] = False
     if config.evaluation.exclude_seen:
         rows, items = retriever.encoder.indexed(users["seen_before"].tolist())
         hidden_BI[rows, items - 1] = True

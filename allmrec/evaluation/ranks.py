@@ -16,9 +16,14 @@ def ranks_of_candidates(scores_BC: np.ndarray, lists: CandidateLists, seed: int)
     Higher scores are first. Equal scores are ordered by `allmrec.ranking.ties`, alike for every ranker.
     Raises ValueError where a candidate's score is not finite.
     """
+    require_finite_lists(scores_BC, lists)
+    return lists.listed(ties.ranks(scores_BC, lists, seed))
+
+
+def require_finite_lists(scores_BC: np.ndarray, lists: CandidateLists) -> None:
+    """Raise ValueError where a candidate's score is not finite."""
     for user, scores_C, count in zip(lists.users, scores_BC, lists.counts.tolist(), strict=True):
         _require_finite(scores_C[:count], user)
-    return lists.listed(ties.ranks(scores_BC, lists, seed))
 
 
 def target_ranks(
