@@ -34,7 +34,7 @@ def lists_with_target(
     """
     index = retriever.bundle.index
     ids = retriever.bundle.items["item_id"].tolist()
-    weights = retriever.num_interactions[1:] if by_popularity else None
+    weights = retriever.assortment.num_interactions[1:] if by_popularity else None
     candidates = []
     for user, target, items in zip(users, targets, seen_before, strict=True):
         had = {index[item] for item in (*items, target) if item in index}

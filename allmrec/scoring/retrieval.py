@@ -38,8 +38,6 @@ class Retriever:
         self.settings = settings
         self.encoder = UserEncoder(bundle)
         self.assortment = Assortment(bundle, self.encoder, available, settings)
-        self.num_interactions = self.assortment.num_interactions
-        self.all_items = self.assortment.items
         self.sources = [make(self.assortment) for make in SOURCES.values()]
 
     def retrieve(self, users: Ids, histories: Sequence[Ids], seen: Sequence[Ids | None]) -> CandidateLists:
