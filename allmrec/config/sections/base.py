@@ -1,4 +1,4 @@
-"""What every section of the configuration is made of."""
+"""The base of every section, and the types of common values."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ class CFConfig(Section):
     width: Count = 128
     """Embedding width D."""
     item_init: Literal["text", "states", "random"] = "text"
-    """What item embeddings start from: the principal components of the sentence encoder's embeddings
+    """Start of the item embeddings: the principal components of the sentence encoder's embeddings
     (`text`), those of the frozen LLM's own states of the titles (`states`), or random numbers (the papers).
     """
     num_blocks: Count = 1

@@ -19,8 +19,8 @@ class EvaluationConfig(Section):
     """The evaluation protocol."""
 
     protocols: Protocols = ("retrieved", "catalogue", "uniform", "popular")
-    """What held-out items are ranked among: `retrieved`, the user's own list, as a night orders it;
-    `catalogue`, all items; `uniform` and `popular`, sampled items that the user never had."""
+    """Competitors of a held-out item: `retrieved`, the user's own list, as a night orders it; `catalogue`,
+    all items; `uniform` and `popular`, sampled items that the user never had."""
     exclude_seen: bool = True
     """Leave items that the user had out of the ranked catalogue."""
     max_history: Annotated[int, Field(ge=0)] | None = None

@@ -31,12 +31,12 @@ def _encoding(value: str | None) -> str | None:
 
 
 def _separator(value: str | None) -> str | None:
-    """Return what separates values; `tab` and a backslash with t are a tab."""
+    """Return the separator; `tab` and a backslash with t are a tab."""
     return "\t" if value in ("tab", "\\t") else value
 
 
 class ColumnMapping(Section):
-    """Which columns of an imported file hold what; of several names the first one present is read."""
+    """Names of an imported file's columns. Of several names the first one present is read."""
 
     user_id: tuple[Text, ...] = ("user_id",)
     """Columns that may hold the user id."""
@@ -63,15 +63,15 @@ class ColumnMapping(Section):
 
 
 class CsvConfig(Section):
-    """How CSV files are read. What is null is told by each file's content, and said."""
+    """Form of CSV files. A null setting is chosen by the content of each file, and reported."""
 
     separator: Annotated[str | None, Field(min_length=1), AfterValidator(_separator)] = None
-    """What separates values, such as `;`, `tab` or `::`; null: comma, semicolon, tab, `|` or Hive's ^A."""
+    """Separator of values, such as `;`, `tab` or `::`; null: comma, semicolon, tab, `|` or Hive's ^A."""
     quote: Annotated[str | None, Field(max_length=1)] = None
-    """What encloses values that hold separators or line breaks; empty: nothing does; null: `"`, or nothing
-    where no value is enclosed."""
+    """Quote around values that contain separators or line breaks; empty: none; null: `"`, or none if no value
+    is enclosed."""
     escape: Literal["doubling", "backslash"] | None = None
-    """How a quote is written inside of quotes: `""` or `\\"`; null: as the content shows."""
+    """Form of a quote inside of quotes: `""` or `\\"`; null: as the content shows."""
     encoding: Annotated[str | None, AfterValidator(_encoding)] = None
     """Encoding, such as `windows-1252`; null: UTF-8, or UTF-16 or UTF-32 where the first bytes show it."""
     header: dict[Literal["interactions", "items", "users"], tuple[str, ...]] = {}

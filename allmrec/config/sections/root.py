@@ -31,7 +31,7 @@ class Config(Section):
     seed: Annotated[int, Field(ge=0)] = 20261121
     """Seed of every random draw."""
     tables: TablesConfig = TablesConfig()
-    """Where the tables are."""
+    """The places of the tables."""
     importing: ImportingConfig = ImportingConfig()
     """Import of files."""
     sequences: SequencesConfig = SequencesConfig()
@@ -63,7 +63,7 @@ class Config(Section):
     maintenance: MaintenanceConfig = MaintenanceConfig()
     """Maintenance."""
     reporting: ReportingConfig = ReportingConfig()
-    """What is said."""
+    """Reports of commands."""
     spark: SparkConfig = SparkConfig()
     """Spark."""
 

@@ -10,7 +10,7 @@ from allmrec.config.sections.base import Count, Section, Text, without_repetitio
 
 
 class MaintenanceConfig(Section):
-    """What `allmrec maintain` leaves."""
+    """The age of rows, bundles and files that `allmrec maintain` keeps."""
 
     keep_days: Count | None = 90
     """Run dates that stay, in days back from the newest one; null: all stay."""
@@ -22,7 +22,7 @@ class MaintenanceConfig(Section):
 
 
 class ReportingConfig(Section):
-    """What a command says while it works."""
+    """Reports of a command while it works."""
 
     json_lines: bool = False
     """One JSON object per line instead of text: time, run_id, step, run_date and message."""

@@ -39,7 +39,7 @@ class ValueRules(Section):
     `%d.%m.%Y`; null: Unix seconds or milliseconds from 1980 on, told apart by their size, or ISO texts, which
     are read beside a format too."""
     category_separator: str | None = None
-    """What separates categories in one text (` > ` in `a > b`); null: the text is one category."""
+    """Separator of the categories in a text (` > ` in `a > b`); null: the text is one category."""
     null_words: tuple[str, ...] = NOTHING
     """Texts that stand for a missing value."""
 
@@ -60,7 +60,7 @@ class SourceConfig(ValueRules):
 
 
 class TablesConfig(Section):
-    """Where the tables are."""
+    """The places of the tables."""
 
     root: Text = "tables"
     """Folder that holds every table as `<root>/<table name>`: local, or any URI that Hadoop's file system
