@@ -6,7 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from allmrec.config import LLMConfig
+from allmrec.config import CacheConfig
 
 
 def default_cache_folder() -> Path:
@@ -14,12 +14,12 @@ def default_cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "allmrec"
 
 
-def cache_folder(settings: LLMConfig) -> Path:
-    """Return the folder that `llm.cache` names, or the default one."""
-    return default_cache_folder() if settings.cache is None else Path(settings.cache).expanduser()
+def cache_folder(settings: CacheConfig) -> Path:
+    """Return the folder that `cache.folder` names, or the default one."""
+    return default_cache_folder() if settings.folder is None else Path(settings.folder).expanduser()
 
 
-def training_folder(settings: LLMConfig, root: str, training: str) -> Path:
+def training_folder(settings: CacheConfig, root: str, training: str) -> Path:
     """Return where a training of that fingerprint works, for the tables below `root` (absolute).
 
     Another shop's tables may have the same versions, and then its trainings the same fingerprint.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
@@ -40,9 +41,14 @@ def configured(function: Command) -> Command:
     )
     @functools.wraps(function)
     def command(config: tuple[str, ...], overrides: tuple[str, ...], **others: Any) -> None:
-        function(load(config, overrides), **others)
+        function(load(config, overrides, _warn), **others)
 
     return command
+
+
+def _warn(line: str) -> None:
+    """Write a warning to standard error."""
+    print(f"warning: {line}", file=sys.stderr)
 
 
 def asked_for_json(arguments: Sequence[str]) -> bool:

@@ -139,7 +139,7 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     quick = "".join(f"{name} {value}\n" for name, value in QUICK_SUBMITTED.items())
     (folder / "conf" / "spark-defaults.conf").write_text(defaults + quick)
     small: dict[str, dict[str, object]] = {"spark": {"settings": QUICK_SQL}}
-    for line in [*SMALL, f"llm.model={make_tiny_llm(folder / 'llm')}", f"llm.cache={folder / 'cache'}"]:
+    for line in [*SMALL, f"llm.model={make_tiny_llm(folder / 'llm')}", f"cache.folder={folder / 'cache'}"]:
         key, value = line.split("=", 1)
         section, name = key.split(".")
         small.setdefault(section, {})[name] = yaml.safe_load(value)

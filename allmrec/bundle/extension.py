@@ -190,7 +190,7 @@ def _grown_titles(
         return titles, None
     priors = np.zeros(num_items + 1, dtype=np.float32)
     priors[: len(bundle.priors)] = bundle.priors
-    priors[changed_idx] = item_priors(llm, layout, titles, changed_idx, bundle.config.scoring.token_budget)
+    priors[changed_idx] = item_priors(llm, layout, titles, changed_idx, bundle.config.llm.token_budget)
     return titles, priors
 
 

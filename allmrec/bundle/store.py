@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -29,8 +28,8 @@ from allmrec.bundle.contents import (
 )
 from allmrec.bundle.folder import verify_bundle, write_folder
 from allmrec.bundle.manifest import Manifest
-from allmrec.config import Config
-from allmrec.errors import BundleError
+from allmrec.config import Config, from_stored
+from allmrec.errors import BundleError, ConfigError
 from allmrec.llm.frozen import FrozenLLM
 from allmrec.llm.tokens import TitleTokens
 from allmrec.models.a_llmrec import ALLMRec
@@ -188,11 +187,10 @@ def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
 def _load_config(folder: Path) -> Config:
     """Return the configuration that the bundle was trained with."""
     try:
-        return Config.model_validate_json((folder / "config.json").read_text(encoding="utf-8"))
-    except (ValidationError, UnicodeDecodeError) as error:
-        reason = error.errors()[0]["loc"] if isinstance(error, ValidationError) else error
+        return from_stored(dict(json.loads((folder / "config.json").read_text(encoding="utf-8"))))
+    except (ConfigError, TypeError, ValueError, RecursionError) as error:
         raise BundleError(
-            f"bundle {folder}: config.json does not fit this allmrec ({reason}); use the one that wrote it"
+            f"bundle {folder}: config.json does not fit this allmrec ({error}); use the one that wrote it"
         ) from error
 
 

@@ -53,7 +53,7 @@ def transferred_bundle(
     titles = layout.tokenise_titles(items["title"].tolist(), bundle.config.prompt.title_tokens)
     priors = None
     if bundle.priors is not None:
-        priors = item_priors(llm, layout, titles, None, bundle.config.scoring.token_budget)
+        priors = item_priors(llm, layout, titles, None, bundle.config.llm.token_budget)
     with torch.no_grad():
         soft_items = rec.soft_items().detach().float()
     manifest = replace(bundle.manifest.of_child(len(items)), cf_num_items=len(items))

@@ -5,9 +5,11 @@ Unknown keys and bad values are refused by their path. `reference` writes the ta
 """
 
 from allmrec.config.fingerprints import fingerprint
-from allmrec.config.loading import asks_for_json, from_dict, load
+from allmrec.config.loading import asks_for_json, from_dict, from_stored, load
 from allmrec.config.reference import reference
 from allmrec.config.sections.base import Section
+from allmrec.config.sections.bundle_settings import BundleConfig
+from allmrec.config.sections.cache_settings import CacheConfig
 from allmrec.config.sections.candidate_settings import CandidatesConfig
 from allmrec.config.sections.cf_settings import CFConfig
 from allmrec.config.sections.evaluation_settings import EvaluationConfig
@@ -26,7 +28,9 @@ from allmrec.config.sections.text_encoder_settings import TextEncoderConfig
 from allmrec.config.sections.training_settings import TrainingConfig
 
 __all__ = [
+    "BundleConfig",
     "CFConfig",
+    "CacheConfig",
     "CandidatesConfig",
     "ColumnMapping",
     "Config",
@@ -53,6 +57,7 @@ __all__ = [
     "asks_for_json",
     "fingerprint",
     "from_dict",
+    "from_stored",
     "load",
     "reference",
 ]

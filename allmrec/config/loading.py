@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from allmrec.config.former import of_stored, renamed, renamed_path, without_fixed
 from allmrec.config.mistakes import explained
 from allmrec.config.sections.root import Config
 from allmrec.config.typed import NULLS, is_scalar, setting_at, takes_text, typed
@@ -20,14 +21,28 @@ from allmrec.errors import ConfigError
 _KEY = re.compile(r"\s*([\w.-]+)")
 """The key of an override. Names of Spark's settings have no other characters."""
 
+Say = Callable[[str], None]
 
-def load(paths: Iterable[str | Path] = (), overrides: Iterable[str] = ()) -> Config:
+
+def _silent(line: str) -> None:
+    """Say nothing."""
+
+
+def load(paths: Iterable[str | Path] = (), overrides: Iterable[str] = (), report: Say = _silent) -> Config:
     """Return the defaults, overlaid by each YAML file in turn, then by each `section.key=value`.
 
-    Of two values of one key the later one counts. Raises ConfigError if a file cannot be read or is no
-    mapping, a key is unknown or a value bad; the message begins with the path.
+    Of two values of one key the later one counts. Each key of an earlier version is reported once. Raises
+    ConfigError if a file cannot be read or is no mapping, a key is unknown or a value bad; the message begins
+    with the path.
     """
-    return from_dict(_tree(paths, overrides))
+    said: set[str] = set()
+
+    def once(line: str) -> None:
+        if line not in said:
+            said.add(line)
+            report(line)
+
+    return from_dict(_tree(paths, overrides, once), once)
 
 
 def asks_for_json(paths: Iterable[str | Path], overrides: Iterable[str]) -> bool:
@@ -60,11 +75,24 @@ def _mentions_json(path: Path) -> bool:
     return re.search(r"^[ {]*(reporting: *{ *)?json_lines: *true\b", text, re.MULTILINE) is not None
 
 
-def from_dict(tree: Mapping[str, Any]) -> Config:
-    """Return the Config of a nested mapping.
+def from_dict(tree: Mapping[str, Any], report: Say = _silent) -> Config:
+    """Return the Config of a nested mapping; keys of earlier versions are reported.
 
     Raises ConfigError if a key is unknown or a value bad; the message names each by its path.
     """
+    return _checked(without_fixed(renamed(tree, report), report))
+
+
+def from_stored(tree: Mapping[str, Any]) -> Config:
+    """Return the Config that this or an earlier version has stored, such as that of a bundle.
+
+    Raises ConfigError as `from_dict` does.
+    """
+    return _checked(of_stored(tree))
+
+
+def _checked(tree: Mapping[str, Any]) -> Config:
+    """Return the Config of a tree with the keys of now."""
     try:
         # JSON mode: strict on numbers and texts, yet an array may fill a tuple.
         return Config.model_validate_json(json.dumps(tree, default=str))
@@ -72,17 +100,17 @@ def from_dict(tree: Mapping[str, Any]) -> Config:
         raise ConfigError(explained(error)) from None
 
 
-def _tree(paths: Iterable[str | Path], overrides: Iterable[str]) -> dict[str, Any]:
+def _tree(paths: Iterable[str | Path], overrides: Iterable[str], report: Say) -> dict[str, Any]:
     """Return the settings of files and overrides, one laid over the other."""
     tree: dict[str, Any] = {}
     for path in paths:
-        _overlay(tree, _read_file(Path(path)))
+        _overlay(tree, _read_file(Path(path), report))
     for override in overrides:
-        _overlay(tree, _read_override(override))
+        _overlay(tree, _read_override(override, report))
     return tree
 
 
-def _read_file(path: Path) -> dict[str, Any]:
+def _read_file(path: Path, report: Say = _silent) -> dict[str, Any]:
     try:
         text = path.read_bytes().decode("utf-8")
     except FileNotFoundError:
@@ -97,13 +125,13 @@ def _read_file(path: Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         kind = "list" if isinstance(tree, list) else "text"
         raise ConfigError(f"{path}: a {kind}, expected a mapping of sections")
-    return dict(typed(tree, Config))
+    return dict(typed(renamed(tree, report), Config))
 
 
-def _read_override(override: str) -> dict[str, Any]:
+def _read_override(override: str, report: Say = _silent) -> dict[str, Any]:
     """Return the tree of one `section.key=value`; errors quote no value that may be secret."""
     found = _KEY.match(override)
-    key = found.group(1) if found else ""
+    key = renamed_path(found.group(1), report) if found else ""
     keys, kind = setting_at(key)
     after = override[found.end() :] if found else override
     if not key or not after.startswith("="):
@@ -116,11 +144,11 @@ def _read_override(override: str) -> dict[str, Any]:
     branch = _read_value(value, kind, key)
     for part in reversed(keys):
         branch = {part: branch}
-    return branch
+    return branch if is_scalar(kind) else dict(typed(renamed(branch, report), Config))
 
 
 def _read_value(value: str, kind: Any, key: str) -> Any:
-    """Return the value of an override: of a text what was written, of a list or mapping what YAML reads.
+    """Return the value of an override: of a text what was written, of a list or mapping what YAML parses.
 
     Quotes around the whole value are YAML's, as in a file.
     """
@@ -130,7 +158,7 @@ def _read_value(value: str, kind: Any, key: str) -> Any:
     tree = parsed(value, f"--set {key}")
     if comment(value):
         raise ConfigError(f"--set {key}: a # begins a comment in YAML; put texts that contain it into quotes")
-    return typed(tree, kind, key)
+    return tree
 
 
 def _is_unicode(text: str) -> bool:

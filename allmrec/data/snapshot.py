@@ -43,7 +43,7 @@
 time, good or not, and the items of the sequence up to the event. So no row of sequences/ or held_back/
 depends on the test event. `splits.split` decides which events train, are held back or tested. targets/ is for
 `evaluate` alone: training never opens it. A file of
-sequences/ or held_back/ is one row group of at most `training.row_group_rows` rows. Which rows lie in which
+sequences/ or held_back/ is one row group of at most `ROW_GROUP_ROWS` rows. Which rows lie in which
 file, and in what order, depends on the rows alone.
 """
 
@@ -64,12 +64,12 @@ from allmrec.tables.cached_frames import CachedFrames
 from allmrec.tables.delta import row_digest
 from allmrec.tables.literal_paths import read_parquet
 
+ROW_GROUP_ROWS = 20_000
+"""Rows per file, which is one row group: the loader has a few of them in memory at once."""
 _ROW_GROUPS_PER_TASK = 10
 """Approximate number of files that a Spark task writes."""
 _OF_USERS = {"sequences": "num_sequences", "held_back": "num_held_back", "targets": ""}
 """The folders with rows of users → key of their number in the manifest."""
-_ROWS_AGAIN = 20_000
-"""Rows per file of a snapshot that is written again."""
 
 
 def snapshot_uri(root: str, name: str) -> str:
@@ -132,16 +132,14 @@ def write_snapshot(
         index = frames.keep(items.select("item_id", numbering.alias("item_idx")))
         num_items = _write_items(items, index, users, f"{folder_uri}/items")
         rows = _indexed(users, index, config.sequences.max_history)
-        num_sequences = _write_rows(rows, f"{folder_uri}/sequences", users.count(), training.row_group_rows)
+        num_sequences = _write_rows(rows, f"{folder_uri}/sequences", users.count())
         if not num_sequences:
             raise InputError(
                 "no user has a training interaction before the run date; "
                 "import interactions, or choose a later --run-date"
             )
         held_back = _with_seen_before(rows.where("held_back > 0"), users, sightings, index)
-        num_held_back = _write_rows(
-            held_back, f"{folder_uri}/held_back", num_sequences, training.row_group_rows
-        )
+        num_held_back = _write_rows(held_back, f"{folder_uri}/held_back", num_sequences)
         if training.purpose == "evaluation":
             held_out_users(everyone, sightings, config.sequences.max_history).write.parquet(
                 f"{folder_uri}/targets"
@@ -191,7 +189,7 @@ def write_without_user(spark: SparkSession, folder_uri: str, user: str) -> None:
     for part in _OF_USERS:
         if filesystem.exists(spark, f"{folder_uri}/{part}"):
             rows = read_parquet(spark, f"{folder_uri}/{part}").where(F.col("user_id") != user)
-            num_rows = _write_rows(rows, f"{partial}/{part}", rows.count(), _ROWS_AGAIN)
+            num_rows = _write_rows(rows, f"{partial}/{part}", rows.count())
             manifest |= {_OF_USERS[part]: num_rows} if _OF_USERS[part] else {}
     trained = read_parquet(spark, f"{folder_uri}/sequences").where(F.col("user_id") == user)
     manifest["num_users"] -= trained.count()
@@ -272,14 +270,14 @@ def _with_seen_before(rows: DataFrame, users: DataFrame, sightings: DataFrame, i
     return rows.join(seen, "user_id", "left").withColumn("seen_before", F.coalesce("seen_before", nothing))
 
 
-def _write_rows(rows: DataFrame, uri: str, about: int, row_group_rows: int) -> int:
+def _write_rows(rows: DataFrame, uri: str, about: int) -> int:
     """Write `rows`, about `about` of them, and return their number.
 
     Each file has one row group. The user ids alone decide the file of a row.
     """
-    num_tasks = max(1, math.ceil(about / (row_group_rows * _ROW_GROUPS_PER_TASK)))
+    num_tasks = max(1, math.ceil(about / (ROW_GROUP_ROWS * _ROW_GROUPS_PER_TASK)))
     tasks = rows.repartition(num_tasks, F.xxhash64("user_id")) if num_tasks > 1 else rows.repartition(1)
     # Spark's Parquet bounds a row group only by bytes; this many rows are far below that bound.
     writer = tasks.sortWithinPartitions("user_id").write.mode("overwrite")
-    writer.option("maxRecordsPerFile", row_group_rows).parquet(uri)
+    writer.option("maxRecordsPerFile", ROW_GROUP_ROWS).parquet(uri)
     return read_parquet(rows.sparkSession, uri, schema=rows.schema).count()

@@ -55,7 +55,7 @@ def with_items(bundle: Bundle, catalogue: pd.DataFrame, config: Config, llm: Fro
     Their texts are spoiled if the settings ask for it. Items of another shop replace the bundle's.
     """
     settings = config.evaluation
-    cache = cache_folder(config.llm)
+    cache = cache_folder(config.cache)
     if settings.text != "whole":
         catalogue = spoiled(catalogue, settings.text, settings.text_share, config.seed)
     encoder = TextEncoder.load(bundle.config.text_encoder, cache, bundle.text_encoder_folder)

@@ -43,9 +43,9 @@ def results(ranks: pd.DataFrame, items: pd.DataFrame, settings: EvaluationConfig
                 continue
             users = scenario_rows(target_classes, ranks_UM[:, 0], scenario)
             ranks_uM = ranks_UM[users]
-            figures = list(_figures(ranks_uM, list(by_model), settings.bootstrap_samples, seed))
+            figures = list(_figures(ranks_uM, list(by_model), metrics.BOOTSTRAP_SAMPLES, seed))
             if protocol == "retrieved":
-                figures.append(_recall(ranks_uM[:, 0], settings.bootstrap_samples, seed))
+                figures.append(_recall(ranks_uM[:, 0], metrics.BOOTSTRAP_SAMPLES, seed))
             rows += [(protocol, scenario, *row) for row in figures]
     return pd.DataFrame(rows, columns=COLUMNS).astype({"n": "int64"})
 
@@ -104,9 +104,7 @@ def _recall(ranks_U: np.ndarray, num_samples: int, seed: int) -> tuple[str, str,
     return "retrieval", "recall", metrics.mean(found_U), float(low), float(high), len(found_U)
 
 
-def comparisons(
-    ranks: pd.DataFrame, settings: EvaluationConfig, seed: int
-) -> list[tuple[str, str, str, str, Comparison]]:
+def comparisons(ranks: pd.DataFrame, seed: int) -> list[tuple[str, str, str, str, Comparison]]:
     """Return (protocol, scenario, metric, ranker, comparison) of the served order.
 
     It is compared with every other ranker. Under the protocol `retrieved` the users are all, and those whose
@@ -125,6 +123,6 @@ def comparisons(
                 per_user = metrics.PER_USER[HEADLINE]
                 first_N = per_user(target_ranks_of(of_model)[users])
                 second_N = per_user(served_N[users])
-                one = paired(first_N, second_N, settings.bootstrap_samples, seed)
+                one = paired(first_N, second_N, metrics.BOOTSTRAP_SAMPLES, seed)
                 found.append((protocol, scenario, HEADLINE, name, one))
     return found

@@ -50,15 +50,17 @@ class FrozenLLM:
         }
 
     @classmethod
-    def load(cls, settings: LLMConfig, report: Callable[[str], None] = lambda line: None) -> FrozenLLM:
-        """Load the LLM of `settings`.
+    def load(
+        cls, settings: LLMConfig, cache: Path, report: Callable[[str], None] = lambda line: None
+    ) -> FrozenLLM:
+        """Load the LLM of `settings`. `cache` is the folder of `allmrec.cache.cache_folder`.
 
         Raises SetupError where it is missing, has no safetensors, is incomplete, cannot be loaded, or does
         not score several answers in one pass exactly.
         """
-        folder = model_folder(settings, report)
+        folder = model_folder(settings, cache, report)
         name = settings.model
-        weight_hash = weight_hash_of(folder, settings)
+        weight_hash = weight_hash_of(folder, name, cache)
         device = device_of(settings)
         model, tokenizer = load_folder(folder, name, device, _dtype(settings.dtype, device), report)
         with refusing(name, "first use", "a model that scores several candidates in one pass", FAMILIES):
@@ -206,12 +208,14 @@ class FrozenLLM:
             return torch.full((self.vocab_size,), torch.inf, device=self.device)
 
 
-def llm_weight_hash(settings: LLMConfig, report: Callable[[str], None] = lambda line: None) -> str:
+def llm_weight_hash(
+    settings: LLMConfig, cache: Path, report: Callable[[str], None] = lambda line: None
+) -> str:
     """Return the hash of the LLM's weights without loading it. Downloads a missing LLM.
 
     Raises SetupError where the LLM is missing or has no safetensors.
     """
-    return weight_hash_of(model_folder(settings, report), settings)
+    return weight_hash_of(model_folder(settings, cache, report), settings.model, cache)
 
 
 def resolved_dtype(settings: LLMConfig, on_gpu: bool | None = None) -> str:

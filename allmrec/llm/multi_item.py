@@ -145,7 +145,7 @@ def item_priors(
     if scored.logprobs[0] is None:
         raise SetupError(
             f"llm.model: titles cannot be scored by {llm.name} ({scored.failures[0]}); "
-            "lower scoring.token_budget, or set llm.dtype=float32"
+            "lower llm.token_budget, or set llm.dtype=float32"
         )
     priors[is_item] = scored.logprobs[0]
     return priors

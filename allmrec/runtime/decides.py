@@ -15,6 +15,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from allmrec.config import Config, fingerprint
+from allmrec.config.former import FIXED
+from allmrec.config.renamed import RENAMED
 
 CODE_VERSIONS = {"sequences": 4, "candidates": 5, "score": 5, "publish": 2, "train": 6, "evaluate": 6}
 """Versions of the code. A change of a step's rows, or of a training's weights, raises the number."""
@@ -25,7 +27,6 @@ SETTINGS: dict[str, tuple[str, ...]] = {
         "tables.items",
         "tables.users",
         "sequences.*",
-        "importing.rating_range",
     ),
     "candidates": (
         "candidates.num_candidates",
@@ -51,7 +52,6 @@ SETTINGS: dict[str, tuple[str, ...]] = {
         "seed",
         "tables.interactions",
         "tables.items",
-        "importing.rating_range",
         "sequences.*",
         "candidates.num_candidates",
         "candidates.text_quota",
@@ -65,7 +65,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
         "training.held_back_share",
         "training.max_users",
         "training.processes",  # each process draws its own dropout
-        "training.row_group_rows",
+        "training.row_group_rows",  # a constant now
         "training.blend_users",
         "training.blend_llm_users",
         "training.blend_parts",
@@ -98,19 +98,16 @@ DECIDED_ELSEWHERE = {
     "tables.root": "the place of the tables, not their rows",
     "importing.*": "imports choose the rows",
     "llm.model": "the bundle contains the hash of its weights",
-    "scoring.bundle_id": "the bundle itself is in the fingerprint",
+    "bundle.id": "the bundle itself is in the fingerprint",
 }
 """Settings in no fingerprint although rows depend on them, with the reason."""
 
 DECIDES_NOTHING = (
     "tables.schema_name",
-    "candidates.chunk_users",
-    "candidates.block_items",
     "training.checkpoint_every",
     "training.num_threads",
     "llm.device",
-    "llm.cache",
-    "scoring.chunk_users_without_llm",
+    "cache.folder",
     "scoring.num_threads",
     "scoring.deadline",
     "gates.*",
@@ -120,12 +117,15 @@ DECIDES_NOTHING = (
 )
 """Settings of speed, rounding or reports. A deadline decides which users are late, not their right lists."""
 
-DECIDES_IN_16_BITS = ("scoring.chunk_users", "scoring.token_budget")
+DECIDES_IN_16_BITS = ("scoring.chunk_users", "llm.token_budget")
 """Settings that decide which users share a pass of the LLM.
 
 In 32 bits they change only the rounding (1e-5 nats). In 16 bits on a GPU they move a score by tenths of a
 nat, so that they decide the rows of `score` and `evaluate` there.
 """
+
+
+_FORMER_NAMES = {new: old for old, new in RENAMED.items()}
 
 
 def step_fingerprint(step: str, config: Config, run_date: date, **inputs: Any) -> str:
@@ -137,15 +137,21 @@ def step_fingerprint(step: str, config: Config, run_date: date, **inputs: Any) -
 
 
 def decisive_settings(step: str, config: Config) -> dict[str, Any]:
-    """Return the settings that decide the step's rows, by path."""
+    """Return the settings that decide the step's rows, by the path of their first name.
+
+    A constant that was a setting (`FIXED`) is among them.
+    """
     names = SETTINGS[step]
     if step in ("score", "evaluate") and config.llm.dtype in ("bfloat16", "float16"):
         names += DECIDES_IN_16_BITS
-    return {
+    decisive = {
         path: value
         for path, value in leaves(config).items()
         if is_named(path, names) and (value or path not in WITHOUT_EFFECT_IF_EMPTY)
     }
+    constants = {path: value for path, value in FIXED.items() if is_named(path, names)}
+    # Former names keep the fingerprints of nights and trainings that exist.
+    return constants | {_FORMER_NAMES.get(path, path): value for path, value in decisive.items()}
 
 
 def leaves(config: Config) -> dict[str, Any]:

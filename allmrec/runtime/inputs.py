@@ -175,7 +175,7 @@ class Inputs:
         repeats.
         """
         items, bad_items = self.catalogue()
-        rows = events.tagged(log, items, self.context.config.importing.rating_range)
+        rows = events.tagged(log, items, self.context.config.sequences.rating_range)
         rows = keep(rows if known is None else reject_known(rows, known, events.COLUMNS, "exact_duplicate"))
         good, bad = split_rejected(rows, "interactions", events.COLUMNS)
         return CheckedLog(rows, good, items, bad.unionByName(bad_items))

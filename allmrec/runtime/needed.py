@@ -63,7 +63,7 @@ class Needed:
         """
         context = self.context
         by_id = {manifest.bundle_id: manifest for manifest in known}
-        stay = {str(context.config.scoring.bundle_id)}
+        stay = {str(context.config.bundle.id)}
         for purpose in {manifest.purpose for manifest in known}:
             own = [one for one in known if one.purpose == purpose and one.parent_id is None]
             own.sort(key=lambda one: (one.trained_before, one.created_at), reverse=True)

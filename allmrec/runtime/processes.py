@@ -28,7 +28,7 @@ from pyspark.sql import SparkSession
 
 from allmrec import errors
 from allmrec.cache import cache_folder
-from allmrec.config import Config
+from allmrec.config import CacheConfig, Config
 from allmrec.errors import PassingError, SetupError, UserError
 from allmrec.reporting import Report
 from allmrec.runtime.workers import gpus, is_local
@@ -152,12 +152,12 @@ def _of_each_process(config: Config, on_this_machine: bool) -> Config:
 
     It is written to a file for each process, without `spark.settings`.
     """
-    llm = config.llm.model_copy(update={"cache": str(cache_folder(config.llm).resolve())})
+    cache = CacheConfig(folder=str(cache_folder(config.cache).resolve()))
     num_threads = config.training.num_threads
     if on_this_machine:
         num_threads = max(1, (num_threads or torch.get_num_threads()) // config.training.processes)
     training = config.training.model_copy(update={"num_threads": num_threads})
-    return config.without_secrets().model_copy(update={"llm": llm, "training": training})
+    return config.without_secrets().model_copy(update={"cache": cache, "training": training})
 
 
 @contextmanager
@@ -203,6 +203,6 @@ def _meaning(error: Exception, words: Path, output: str, num: int) -> Exception:
     if len(list(words.glob("*.txt"))) < num:
         return SetupError(
             f"training.processes: not all of {num} processes could write to {words}, expected a folder on "
-            "storage that all machines see (Spark's log has their output); set llm.cache to one"
+            "storage that all machines see (Spark's log has their output); set cache.folder to one"
         )
     return RuntimeError(f"the output of the processes:\n{output}") if output else error

@@ -37,6 +37,8 @@ CHUNKS_PER_SLOT = 8
 
 More chunks keep slots busier (at most 1/16 of a slot idles); fewer lose less work if the run is killed.
 """
+CHUNK_USERS_WITHOUT_LLM = 4096
+"""Users per chunk without the LLM. They cost far less than users with it (`scoring.chunk_users`)."""
 
 _SCHEMA = TABLES["recommendations"].schema
 STAGED = T.StructType([field for field in _SCHEMA if field.name not in ("run_date", "carried_from")])
@@ -71,7 +73,7 @@ class Waves:
         num_asked = asked.count()
         num_others = others.count()
         num_llm_chunks = number_of_chunks(num_asked, settings.chunk_users) if num_asked else 0
-        num_other_chunks = number_of_chunks(num_others, settings.chunk_users_without_llm) if num_others else 0
+        num_other_chunks = number_of_chunks(num_others, CHUNK_USERS_WITHOUT_LLM) if num_others else 0
         chunks = numbered_by_activity(asked, settings.chunk_users)
         chunks = chunks.unionByName(hashed(others, num_other_chunks or 1, first=num_llm_chunks))
         chunks = self.run.keep(chunks, StorageLevel.DISK_ONLY)

@@ -27,6 +27,7 @@ from pyspark.sql.types import StructType
 
 from allmrec.bundle import Bundle, load_bundle
 from allmrec.bundle.store import check_llm
+from allmrec.cache import cache_folder
 from allmrec.config import Config, LLMConfig
 from allmrec.llm.frozen import FrozenLLM, device_of
 from allmrec.scoring.retrieval import Retriever
@@ -84,7 +85,7 @@ class WorkerModel:
         self._set_threads()
         if not with_llm:
             return Scorer(self.bundle(), None, self.config)
-        llm = FrozenLLM.load(_on_task_gpu(self.config.llm))
+        llm = FrozenLLM.load(_on_task_gpu(self.config.llm), cache_folder(self.config.cache))
         check_llm(self.bundle().manifest, llm.name, llm.weight_hash)
         return Scorer(self.bundle(), llm, self.config)
 

@@ -20,6 +20,9 @@ from allmrec.scoring.nearest import Search, nearest
 from allmrec.scoring.signals import UNFITTED, Signals
 from allmrec.scoring.user_vectors import UserEncoder, UserVectors
 
+BLOCK_ITEMS = 8192
+"""Items per block of the matrix product: the products of a chunk with a block are 64 MiB."""
+
 
 class SeenPairs(NamedTuple):
     """What users have seen, where seen items are left out."""
@@ -80,7 +83,7 @@ class Assortment:
         if self.settings.text_quota:
             searches.append(Search(len(pairs), self.rare_items, wanted))
         (_, best), *others = nearest(
-            [*pairs.values(), *with_cf], searches, seen.rows, seen.items, self.settings.block_items
+            [*pairs.values(), *with_cf], searches, seen.rows, seen.items, BLOCK_ITEMS
         )
         return BestItems(best, others[0][1] if others else np.zeros((len(best), 0), dtype=np.int64))
 

@@ -21,6 +21,8 @@ from allmrec.scoring.sources.places import filled_lists
 from allmrec.scoring.user_vectors import UserEncoder, UserVectors, flattened
 
 Ids = Sequence[str]
+CHUNK_USERS = 2048
+"""Users whose candidates are retrieved together."""
 
 
 class Retriever:
@@ -82,11 +84,9 @@ class Retriever:
         return lists.with_parts({"cf": np.where(by_cf_BI, cf_BI, np.nan), "text": text_BI})
 
     def _in_chunks(self, num_users: int, work: Callable[[slice], CandidateLists]) -> CandidateLists:
-        """Return what `work` gives for `chunk_users` users at a time."""
-        size = self.settings.chunk_users
-        return CandidateLists.concatenated(
-            [work(slice(start, start + size)) for start in range(0, num_users, size)]
-        )
+        """Return what `work` gives for `CHUNK_USERS` users at a time."""
+        starts = range(0, num_users, CHUNK_USERS)
+        return CandidateLists.concatenated([work(slice(start, start + CHUNK_USERS)) for start in starts])
 
     def _score(self, users: Ids, histories: Sequence[Ids], candidates: Sequence[Ids]) -> CandidateLists:
         vectors = self.encoder.encode(histories)

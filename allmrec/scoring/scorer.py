@@ -175,7 +175,7 @@ class Scorer:
         O_u is [number of requests, H].
         """
         assert self.llm is not None
-        budget = self.config.scoring.token_budget
+        budget = self.config.llm.token_budget
         if self.config.scoring.mode == "rank":
             return score_requests(self.llm, requests, self.soft_items, users_BH, budget)
         if self.config.scoring.mode == "free":

@@ -20,6 +20,7 @@ from allmrec.runtime.night import Finished, Night
 from allmrec.runtime.progress import counting
 from allmrec.runtime.workers import WorkerModel
 from allmrec.scoring.inputs_hash import inputs_hashes
+from allmrec.scoring.retrieval import CHUNK_USERS
 from allmrec.tables.schemas import TABLES
 
 
@@ -51,7 +52,7 @@ def run_candidates(night: Night) -> None:
         with run.part("retrieve", "find every user's best items in the whole catalogue"):
             users = histories(sequences)
             num_users = users.count()
-            chunks = in_chunks(users, num_users, context.config.candidates.chunk_users)
+            chunks = in_chunks(users, num_users, CHUNK_USERS)
             with counting(context.spark, run.report, "retrieve", num_users, "users") as num_done:
                 retrieve = retrieving(model, sent, night.run_date, num_done)
                 rows = chunks.mapInPandas(retrieve, TABLES["candidates"].schema)

@@ -32,7 +32,6 @@ def compared_bundles(context: Context, first: str, second: str) -> str:
             f"{first} and {second} were evaluated on no user with the same held-out item under the same "
             "protocol; evaluate both at one cut-off"
         )
-    settings = context.config.evaluation
     seed = seeds.derive(context.config.seed, "bootstrap")
     per_user = metrics.PER_USER[HEADLINE]
     lines = [f"bundle {second} against bundle {first}, by the same users"]
@@ -41,7 +40,7 @@ def compared_bundles(context: Context, first: str, second: str) -> str:
             first_N, second_N = (
                 per_user(target_ranks_of(rows, f"target_rank_{which}")) for which in ("first", "second")
             )
-            words = in_words(HEADLINE, paired(first_N, second_N, settings.bootstrap_samples, seed))
+            words = in_words(HEADLINE, paired(first_N, second_N, metrics.BOOTSTRAP_SAMPLES, seed))
             lines.append(f"{TITLES[protocol]:<20}{label_of(model):<20}{words}")
     return "\n".join(lines) + "\n"
 
@@ -58,7 +57,7 @@ def _ranks(context: Context, name: str) -> pd.DataFrame:
         raise InputError(
             f"bundle {name}: not in evaluation_predictions, expected one of "
             f"{', '.join(known) or 'none yet'}; evaluate it (allmrec evaluate --set "
-            f"scoring.bundle_id={bundle_id})"
+            f"bundle.id={bundle_id})"
         )
     return rows
 

@@ -213,7 +213,7 @@ def _petastorm() -> Check:
 
 
 def _disk_checks(config: Config) -> list[Check]:
-    folders = {"cache": cache_folder(config.llm), "temporary files": Path(tempfile.gettempdir())}
+    folders = {"cache": cache_folder(config.cache), "temporary files": Path(tempfile.gettempdir())}
     if "://" not in config.tables.root:
         folders = {"tables": Path(config.tables.root).absolute(), **folders}
     return [_disk(name, folder) for name, folder in folders.items()]

@@ -18,7 +18,7 @@ from pyspark import Accumulator, Broadcast
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from allmrec import seeds
+from allmrec import metrics, seeds
 from allmrec.bundle import Bundle
 from allmrec.errors import InputError
 from allmrec.evaluation.comparison import Comparison
@@ -243,7 +243,7 @@ def measured(context: Context, rows: DataFrame, costs: Costs, bundle: Bundle, bu
     ranks: pd.DataFrame = rows.select(*RANKS).toPandas()
     lists = rows.where("is_sampled").toPandas()
     vectors = bundle.text_embeddings[1:].cpu().numpy()
-    of_lists = list_figures(lists, bundle.items, vectors, settings.bootstrap_samples, seed)
+    of_lists = list_figures(lists, bundle.items, vectors, metrics.BOOTSTRAP_SAMPLES, seed)
     parts = [results(ranks, bundle.items, settings, seed), of_lists]
     if "retrieved" in settings.protocols:
         parts.append(cost_figures(*costs.values(), ranks["model"].unique()))
@@ -251,7 +251,7 @@ def measured(context: Context, rows: DataFrame, costs: Costs, bundle: Bundle, bu
     condition = condition_of(context.config)
     scenarios = [scenario_of(condition, group) for group in figures["scenario"]]
     figures = figures.assign(scenario=scenarios, bundle_id=bundle_id)
-    return Measured(figures, comparisons(ranks, settings, seed), ranks, lists)
+    return Measured(figures, comparisons(ranks, seed), ranks, lists)
 
 
 def write_tables(context: Context, rows: DataFrame, bundle_id: str, figures: pd.DataFrame) -> None:

@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from allmrec.bundle import Bundle, Manifest, load_bundle
+from allmrec.cache import cache_folder
 from allmrec.config import Config
 from allmrec.data.interactions import counted
 from allmrec.data.snapshot import held_out_users, snapshot_uri
@@ -81,7 +82,8 @@ def bundle_in_use(subject: Evaluated, catalogue: pd.DataFrame, run: StepRun) -> 
     bundle = load_bundle(bundle_store.fetch_bundle(subject.home, bundle_id), None)
     if not changes_items(config):
         return bundle
-    return with_items(bundle, catalogue, config, FrozenLLM.load(config.llm, run.report))
+    llm = FrozenLLM.load(config.llm, cache_folder(config.cache), run.report)
+    return with_items(bundle, catalogue, config, llm)
 
 
 def catalogue_of(subject: Evaluated) -> pd.DataFrame:

@@ -160,7 +160,7 @@ def _record_anew(
 def _erase_copies(context: Context) -> list[str]:
     """Delete staged rows and this machine's copies of snapshots."""
     filesystem.delete(context.spark, f"{context.tables.root}/_staging")
-    copies = list((cache_folder(context.config.llm) / "training").glob("*/snapshot"))
+    copies = list((cache_folder(context.config.cache) / "training").glob("*/snapshot"))
     for folder in copies:
         shutil.rmtree(folder, ignore_errors=True)
     return [f"cache: {len(copies):,} copies of snapshots deleted"] if copies else []

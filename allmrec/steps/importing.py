@@ -31,7 +31,14 @@ def run_import(context: Context, importer: Importer, options: Mapping[str, str])
             context.spark, **given, config=settings, report=context.report, copies=copies
         )
         counts = import_into(
-            context.tables, interactions, items, settings, context.run_id, report=context.report, paths=paths
+            context.tables,
+            interactions,
+            items,
+            settings,
+            context.config.sequences.rating_range,
+            context.run_id,
+            report=context.report,
+            paths=paths,
         )
         for name in ("items_written", "interactions_written"):
             if name in counts:

@@ -126,7 +126,7 @@ def _delete_snapshots(context: Context, stay: set[str], removed: Removed) -> Non
         removed.count("deleted_snapshots", 1)
         if not removed.is_dry_run:
             filesystem.delete(context.spark, uri)
-            shutil.rmtree(training_folder(context.config.llm, root, name), ignore_errors=True)
+            shutil.rmtree(training_folder(context.config.cache, root, name), ignore_errors=True)
 
 
 def _delete_staged(context: Context, stay: set[date], removed: Removed) -> None:

@@ -19,7 +19,7 @@ from allmrec.runtime.carried import LastNight, carried_rows, last_night, with_ca
 from allmrec.runtime.decides import CODE_VERSIONS, decisive_settings
 from allmrec.runtime.inputs import Inputs
 from allmrec.runtime.night import Finished, Night, Step
-from allmrec.runtime.waves import STAGED, Waves
+from allmrec.runtime.waves import CHUNK_USERS_WITHOUT_LLM, STAGED, Waves
 from allmrec.runtime.workers import WorkerModel
 from allmrec.tables.schemas import TABLES
 from allmrec.tables.staging import Staging, staging_of_date
@@ -112,7 +112,7 @@ def staging_of(step: Step, last: LastNight | None) -> Staging:
     name = fingerprint(
         mark=step.fingerprint,
         kept=None if last is None else [str(last.run_date), last.digest],
-        chunk_users=[settings.chunk_users, settings.chunk_users_without_llm],
+        chunk_users=[settings.chunk_users, CHUNK_USERS_WITHOUT_LLM],
         forced_by=context.run_id if context.options.force else None,
     )
     folder = staging_of_date(context.tables.root, step.night.run_date)

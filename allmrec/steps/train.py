@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from allmrec.bundle import save_bundle
-from allmrec.cache import training_folder
+from allmrec.cache import cache_folder, training_folder
 from allmrec.data.interactions import counted
 from allmrec.data.rejection import merge_rejected
 from allmrec.data.snapshot import snapshot_uri, write_snapshot
@@ -55,7 +55,7 @@ def run_train(night: Night) -> str:
     processes = Processes.of(context.spark, config)
     torch.set_num_threads(config.training.num_threads or torch.get_num_threads())
     # The folder outlives a killed run, so that the next one resumes there.
-    folder = training_folder(config.llm, context.tables.root, step.fingerprint)
+    folder = training_folder(config.cache, context.tables.root, step.fingerprint)
     with alone_in(folder, context.run_id):
         with step.recorded(inputs.versions, inputs.table_ids) as run:
             if context.options.force:
@@ -76,7 +76,8 @@ def run_train(night: Night) -> str:
 
 def step_of_training(night: Night, inputs: Inputs) -> Step:
     """Return the step of a training. The hash of the LLM's weights is an input."""
-    weights = llm_weight_hash(night.context.config.llm, night.context.report)
+    config = night.context.config
+    weights = llm_weight_hash(config.llm, cache_folder(config.cache), night.context.report)
     return night.step("train", llm=weights, versions=dict(inputs.versions), table_ids=dict(inputs.table_ids))
 
 

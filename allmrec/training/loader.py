@@ -259,7 +259,7 @@ def _petastorm_url(path: Path) -> str:
     if not can_be_read_at(path):
         raise InputError(
             f"{path}: # or ? in the path of a training snapshot, which petastorm cannot read; "
-            "set llm.cache to another folder"
+            "set cache.folder to another folder"
         )
     return f"file://{path.resolve()}"
 

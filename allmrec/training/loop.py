@@ -153,7 +153,7 @@ def fit_elsewhere(
         if not _is_finished(training, checkpointer):
             raise SetupError(
                 f"{training.name}: the processes ended, but {checkpointer.folder} has no checkpoint of "
-                "theirs, expected a folder that all of them see; name one by llm.cache"
+                "theirs, expected a folder that all of them see; name one by cache.folder"
             )
     return fit(training, checkpointer, report)
 
@@ -182,7 +182,8 @@ class _Run(Generic[Batch]):
         if not self.group.agree(checkpoint.step if checkpoint else 0):
             raise SetupError(
                 f"{self.training.name}: the processes found different checkpoints in "
-                f"{self.checkpointer.folder}, expected a folder that all of them see; name one by llm.cache"
+                f"{self.checkpointer.folder}, expected a folder that all of them see; "
+                "name one by cache.folder"
             )
         if checkpoint is None:
             return

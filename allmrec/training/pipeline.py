@@ -67,9 +67,9 @@ def train_bundle(
         )
     items = snapshot.items()
     with report.part("llm", f"load the frozen LLM {config.llm.model}"):
-        llm = FrozenLLM.load(config.llm, report)
+        llm = FrozenLLM.load(config.llm, cache_folder(config.cache), report)
     with report.part("texts", f"embed {len(items):,} titles and descriptions"):
-        encoder = TextEncoder.load(config.text_encoder, cache_folder(config.llm))
+        encoder = TextEncoder.load(config.text_encoder, cache_folder(config.cache))
         text_embeddings = embed_catalogue(encoder, items)
     with report.part("cf", f"train {config.cf.model} on who had what"):
         features = {"text": torch.from_numpy(text_embeddings)}
@@ -145,4 +145,4 @@ def _priors(
     if config.prompt.layout != "no_list" or not config.prompt.subtract_prior:
         return None
     with report.part("priors", "ask the LLM how likely each title is by itself"):
-        return item_priors(llm, layout, titles, None, config.scoring.token_budget, report)
+        return item_priors(llm, layout, titles, None, config.llm.token_budget, report)

@@ -53,7 +53,7 @@ def _report(path: Path) -> Report:
     except OSError as error:
         raise SetupError(
             f"training.processes: {socket.gethostname()} cannot write to {path.parent} ({error}), expected "
-            "a folder on storage that all machines see; set llm.cache to one"
+            "a folder on storage that all machines see; set cache.folder to one"
         ) from error
 
     def write(line: str) -> None:

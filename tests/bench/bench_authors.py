@@ -134,7 +134,7 @@ def main(root: Path, num_epochs: int) -> None:
 def sentences(items: pd.DataFrame) -> str:
     """Return how far the authors' sentences and ours are apart: cosine, and items that keep their nearest."""
     config = load([])
-    encoder = TextEncoder.load(config.text_encoder, cache_folder(config.llm))
+    encoder = TextEncoder.load(config.text_encoder, cache_folder(config.cache))
     ours = [item_text(*row) for row in zip(items["title"], items["description"], strict=True)]
     authors = [
         f'"{title}, {description or "Empty description"}"'
@@ -159,7 +159,7 @@ def stage1_orders(cf: CFModel, snapshot: Snapshot, paper: Config) -> str:
     texts = load([]).text_encoder
     stage1 = paper.stage1.model_copy(update={"text_encoder": "frozen"})
     config = paper.model_copy(update={"text_encoder": texts, "stage1": stage1})
-    encoder = TextEncoder.load(texts, cache_folder(config.llm))
+    encoder = TextEncoder.load(texts, cache_folder(config.cache))
     embeddings = embed_catalogue(encoder, snapshot.items())
     parts = []
     for variant in (Variant("shuffled"), Variant("file", order="file")):

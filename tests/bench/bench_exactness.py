@@ -41,6 +41,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from allmrec.cache import cache_folder
 from allmrec.config import Config, load
 from allmrec.llm.frozen import FrozenLLM
 from allmrec.ranking.candidate_lists import CandidateLists
@@ -170,7 +171,7 @@ def _shorter(trained: Trained, config: Config, dtype: str) -> Scorer:
     """Return what scores with numbers of that type."""
     if dtype in BITS:
         config = config.model_copy(update={"llm": config.llm.model_copy(update={"dtype": dtype})})
-    llm = FrozenLLM.load(config.llm)
+    llm = FrozenLLM.load(config.llm, cache_folder(config.cache))
     if dtype not in BITS:
         round_to_8_bits(llm.model, inputs_too=dtype == "int8")
     return Scorer(trained.bundle, llm, config)

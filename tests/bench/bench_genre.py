@@ -54,7 +54,7 @@ def main(root: Path, config_path: str, num_users: int, overrides: list[str]) -> 
     }
     for label, soft_tokens in (("A-LLMRec", True), ("LLM-only", False)):
         said |= answers(trained, histories, genres, label, soft_tokens)
-    report(said, favourites, len(genres), config.evaluation.bootstrap_samples)
+    report(said, favourites, len(genres), metrics.BOOTSTRAP_SAMPLES)
 
 
 def most_frequent(count: Counter[str]) -> set[str]:

@@ -17,6 +17,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
+from allmrec.cache import default_cache_folder
 from allmrec.config import LLMConfig
 from allmrec.llm import multi_item
 from allmrec.llm.frozen import FrozenLLM
@@ -54,7 +55,7 @@ def packed(_: FrozenLLM, rows: list[Row], token_budget: int) -> list[list[Row]]:
 def main(dtype: str = "float32", num_users: str = "16") -> None:
     """Measure, and print a line for each budget."""
     torch.set_num_threads(1)
-    llm = FrozenLLM.load(LLMConfig(dtype=cast(Literal["float32", "bfloat16"], dtype)))
+    llm = FrozenLLM.load(LLMConfig(dtype=cast(Literal["float32", "bfloat16"], dtype)), default_cache_folder())
     shop = Shop.of(llm, int(num_users), NUM_CANDIDATES)
     requests = requests_of(llm, shop)
     seconds: dict[str, list[float]] = {name: [] for name in BUDGETS}

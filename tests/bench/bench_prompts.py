@@ -59,7 +59,7 @@ def main(root: Path, config_path: str, num_users: int, names: list[str], overrid
         found = ndcg_of(trained, config, VARIANTS[name], lists, targets)
         print(f"{name} ({time.monotonic() - started:.0f} s)")
         for ranker, values_N in found.items():
-            one = paired(first.setdefault(ranker, values_N), values_N, config.evaluation.bootstrap_samples, 0)
+            one = paired(first.setdefault(ranker, values_N), values_N, metrics.BOOTSTRAP_SAMPLES, 0)
             (low,), (high,) = metrics.bootstrap_intervals(values_N[:, None])
             print(
                 f"  {ranker:<8}{values_N.mean():.3f} [{low:.3f}, {high:.3f}]  {in_words('NDCG@10', one)}",
@@ -87,7 +87,7 @@ def ndcg_of(
         "llm": config.llm,
         "scoring": config.scoring,
     })  # fmt: skip
-    encoder = TextEncoder.load(old.config.text_encoder, cache_folder(config.llm), old.text_encoder_folder)
+    encoder = TextEncoder.load(old.config.text_encoder, cache_folder(config.cache), old.text_encoder_folder)
     parts = AlignedParts(old.rec.cf, old.rec.alignment, old.text_embeddings, old.text_encoder_folder)
     with tempfile.TemporaryDirectory() as folder:
         bundle, _ = train_on_aligned(

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, OPTConfig
 
+from allmrec.cache import default_cache_folder
 from allmrec.config import LLMConfig
 from allmrec.llm.frozen import FrozenLLM
 from allmrec.llm.multi_item import score_requests
@@ -293,7 +294,7 @@ def _compare(times: dict[str, list[float]], scores: dict[str, np.ndarray]) -> No
 
 
 def _loaded(model: str, dtype: str) -> FrozenLLM:
-    return FrozenLLM.load(LLMConfig.model_validate({"model": model, "dtype": dtype}))
+    return FrozenLLM.load(LLMConfig.model_validate({"model": model, "dtype": dtype}), default_cache_folder())
 
 
 def of_shape(name: str, dtype: str) -> FrozenLLM:

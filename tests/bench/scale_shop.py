@@ -76,7 +76,7 @@ def add_a_day(root: Path, num_users: int, num_items: int) -> None:
 
 def settings(root: Path) -> list[str]:
     """Return the settings of all commands on the shop below `root`, as they are given to `--set`."""
-    return [f"tables.root={root}", f"llm.cache={root.parent / 'cache'}", "scoring.order=blend_without_llm"]
+    return [f"tables.root={root}", f"cache.folder={root.parent / 'cache'}", "scoring.order=blend_without_llm"]
 
 
 def catalogue(num_items: int) -> pd.DataFrame:
@@ -119,7 +119,8 @@ def random_bundle(items: pd.DataFrame, config: Config) -> Bundle:
 
     `items` has item_idx, item_id, title, description and num_interactions.
     """
-    llm, encoder = FrozenLLM.load(config.llm), TextEncoder.load(config.text_encoder, cache_folder(config.llm))
+    cache = cache_folder(config.cache)
+    llm, encoder = FrozenLLM.load(config.llm, cache), TextEncoder.load(config.text_encoder, cache)
     known = torch.tensor([False, *(items["num_interactions"] > 0)])
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from allmrec.bundle import Bundle, load_bundle
 from allmrec.bundle.folder import MANIFEST
+from allmrec.cache import cache_folder
 from allmrec.config import CandidatesConfig, Config
 from allmrec.llm.frozen import FrozenLLM
 from allmrec.ranking.candidate_lists import CandidateLists
@@ -39,7 +40,7 @@ class Trained:
         if not found:
             raise ValueError(f"{root}: no bundle for evaluation; train one with training.purpose=evaluation")
         _, folder, fingerprint = max(found)
-        llm = FrozenLLM.load(config.llm)
+        llm = FrozenLLM.load(config.llm, cache_folder(config.cache))
         snapshot = Snapshot(root / "_snapshots" / fingerprint)
         users = users_of(snapshot, config.seed)
         return cls(load_bundle(folder, llm), snapshot, llm, users.head(num_users or len(users)))

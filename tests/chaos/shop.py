@@ -98,7 +98,7 @@ class Shop:
 
     def settings(self, root: Path) -> list[str]:
         """Return what `--set` is given for tables in `root`."""
-        shared = [f"llm.model={self.folder / 'tiny_llm'}", f"llm.cache={self.folder / 'cache'}"]
+        shared = [f"llm.model={self.folder / 'tiny_llm'}", f"cache.folder={self.folder / 'cache'}"]
         return [*SETTINGS, *self.overrides, f"tables.root={root}", *shared]
 
     def config(self, root: Path) -> Config:

@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from allmrec.config import ImportingConfig
+from allmrec.config import ImportingConfig, SequencesConfig
 from allmrec.data.importers.amazon import read_amazon
 from allmrec.data.importers.mapped import read_files
 from allmrec.data.importers.write import import_into
@@ -17,13 +17,14 @@ from allmrec.errors import InputError
 from allmrec.tables.delta import Tables
 
 DEFAULT = ImportingConfig()
+RATINGS = SequencesConfig().rating_range
 
 
 def imported(spark: SparkSession, tables: Tables, folder: Path) -> tuple[dict[str, int], list[str]]:
     lines: list[str] = []
     paths = str(folder / "interactions.csv.gz"), str(folder / "items.jsonl.gz")
     frames = read_files(spark, *paths, DEFAULT, lines.append)
-    return import_into(tables, *frames, DEFAULT, report=lines.append), lines
+    return import_into(tables, *frames, DEFAULT, RATINGS, report=lines.append), lines
 
 
 def test_amazon_beauty_is_imported_twice_without_a_second_commit(
@@ -78,7 +79,7 @@ def test_original_gift_cards_are_imported(spark: SparkSession, tables: Tables, r
     frames = read_amazon(
         spark, str(folder / "Gift_Cards_5.json.gz"), str(folder / "meta_Gift_Cards.json.gz"), DEFAULT
     )
-    counts = import_into(tables, *frames, DEFAULT, report=lambda line: None)
+    counts = import_into(tables, *frames, DEFAULT, RATINGS, report=lambda line: None)
     assert (counts["interactions_read"], counts["items_read"]) == (2_972, 1_547)
     assert counts["interactions_good"] > 2_500
     assert counts["items_good"] > 1_400
@@ -91,7 +92,7 @@ def test_dirty_magazine_titles_are_cleaned_or_rejected(
 ) -> None:
     path = real_data / "raw_amazon2018_magazine_meta_only" / "meta_Magazine_Subscriptions.json.gz"
     counts = import_into(
-        tables, *read_amazon(spark, None, str(path), DEFAULT), DEFAULT, report=lambda line: None
+        tables, *read_amazon(spark, None, str(path), DEFAULT), DEFAULT, RATINGS, report=lambda line: None
     )
     assert counts["items_read"] == 3_385
     assert counts["rejected_items_empty_title"] > 2_500

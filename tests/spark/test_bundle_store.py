@@ -21,7 +21,7 @@ from pyspark.sql import SparkSession
 
 from allmrec.bundle import changed_items, load_bundle, save_bundle, verify_bundle
 from allmrec.bundle.folder import MANIFEST
-from allmrec.config import load
+from allmrec.config import BundleConfig, load
 from allmrec.errors import BundleError, InputError
 from allmrec.reporting import Report
 from allmrec.runtime import bundle_store
@@ -94,7 +94,7 @@ def context(spark: SparkSession, tmp_path: Path) -> Context:
 
 
 def context_at(spark: SparkSession, root: str, cache: Path) -> Context:
-    return Context.open(spark, load([], [f"tables.root={root}", f"llm.cache={cache}"]), Report())
+    return Context.open(spark, load([], [f"tables.root={root}", f"cache.folder={cache}"]), Report())
 
 
 def remote_context(spark: SparkSession, tmp_path: Path) -> Context:
@@ -449,7 +449,7 @@ def test_a_damaged_bundle_that_no_night_uses_stops_none(
     (old / MANIFEST).write_text(json.dumps(change(values)), encoding="utf-8")
     assert [manifest.bundle_id for manifest in manifests(context)] == [bundle.name]
     assert [why in line and line.endswith("it is left out") for line in said] == [True]
-    named = context.config.scoring.model_copy(update={"bundle_id": "old"})
-    context = replace(context, config=context.config.model_copy(update={"scoring": named}))
+    named = context.config.model_copy(update={"bundle": BundleConfig(id="old")})
+    context = replace(context, config=named)
     with pytest.raises(BundleError, match=re.escape(why)):
         bundle_store.choose_bundle(Night(context, date(2026, 6, 1)))

@@ -397,7 +397,13 @@ def test_where_nothing_joins_the_ids_of_both_sides_are_shown(
     frames = read_files(spark, str(log), str(items), ImportingConfig(), quiet)
     with pytest.raises(InputError) as error:
         import_into(
-            tables, *frames, ImportingConfig(), now=NOW, report=quiet, paths={"interactions": str(log)}
+            tables,
+            *frames,
+            ImportingConfig(),
+            (0.0, 10.0),
+            now=NOW,
+            report=quiet,
+            paths={"interactions": str(log)},
         )
     assert str(error.value).startswith(
         f"interactions: no good row among 2 read (2 × item_not_in_catalogue) in {log}; item_not_in"

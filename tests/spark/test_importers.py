@@ -16,7 +16,7 @@ from deltalake import DeltaTable as IndependentTable
 from pyspark.sql import DataFrame, Row, SparkSession
 
 from allmrec.cli import import_group
-from allmrec.config import ImportingConfig
+from allmrec.config import ImportingConfig, SequencesConfig
 from allmrec.data.files.found import Copies
 from allmrec.data.importers import IMPORTERS, USERS, Importer, Option
 from allmrec.data.importers.amazon import read_amazon
@@ -29,6 +29,7 @@ from allmrec.tables.delta import Tables
 from tests.spark.splitting import validated, validated_items
 
 DEFAULT = ImportingConfig()
+RATINGS = SequencesConfig().rating_range
 NOW = dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc)
 
 
@@ -50,7 +51,7 @@ def import_files(
     spark: SparkSession, tables: Tables, interactions: str, items: str, config: ImportingConfig = DEFAULT
 ) -> dict[str, int]:
     return import_into(
-        tables, *read_files(spark, interactions, items, config, quiet), config, now=NOW, report=quiet
+        tables, *read_files(spark, interactions, items, config, quiet), config, RATINGS, now=NOW, report=quiet
     )
 
 
@@ -60,7 +61,7 @@ def checked(
     """Return the good events, the good items by id, and (table, reason) of rejected rows; write no table."""
     assert interactions is not None
     good_items, bad_items = validated_items(items)
-    events, bad_events = validated(interactions, good_items, rating_range=DEFAULT.rating_range, now=NOW)
+    events, bad_events = validated(interactions, good_items, rating_range=RATINGS, now=NOW)
     rows = events.orderBy("event_time", "user_id", "item_id").collect()
     bad = sorted((row.table, row.reason) for row in bad_items.union(bad_events).collect())
     return (
@@ -178,7 +179,7 @@ def test_an_order_without_times_becomes_one_minute_a_position_and_says_so(
     csv = put(tmp_path / "log.csv", "user_id,item_id,position\nu,007,0\nu,8,61\nu,9,first\n")
     lines: list[str] = []
     frames = read_files(spark, csv, put(tmp_path / "items.jsonl", ITEMS), DEFAULT, lines.append)
-    import_into(tables, *frames, DEFAULT, now=NOW, report=lines.append)
+    import_into(tables, *frames, DEFAULT, RATINGS, now=NOW, report=lines.append)
     assert [row[2] for row in log(tables)] == [dt.datetime(2000, 1, 1), dt.datetime(2000, 1, 1, 1, 1)]
     assert rejected(tables) == [("interactions", "unparsable_time")]
     assert any("synthetic times" in line for line in lines)
@@ -301,7 +302,7 @@ def test_amazon_2018_files_are_imported(spark: SparkSession, tables: Tables, tmp
     )
     paths = put(tmp_path / "Gift_Cards.json.gz", REVIEWS), put(tmp_path / "meta_Gift_Cards.json.gz", metadata)
     for _ in range(2):
-        import_into(tables, *read_amazon(spark, *paths, DEFAULT), DEFAULT, now=NOW, report=quiet)
+        import_into(tables, *read_amazon(spark, *paths, DEFAULT), DEFAULT, RATINGS, now=NOW, report=quiet)
     assert [(row[0], row[1], row[3]) for row in log(tables)] == [("A1", "0001", 5.0)]
     items = {row.item_id: row for row in tables.read("items").collect()}
     assert sorted(items) == ["0001", "0003"]

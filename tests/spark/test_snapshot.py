@@ -11,6 +11,7 @@ import pytest
 from pyspark.sql import DataFrame, Row, SparkSession
 
 from allmrec.config import Config, SequencesConfig
+from allmrec.data import snapshot
 from allmrec.data.snapshot import write_snapshot
 from allmrec.data.splits import split
 from allmrec.data.user_sequences import first_sightings, ordered_events
@@ -235,16 +236,15 @@ def test_few_shot_trains_on_a_seeded_sample_and_tests_everybody(
 
 
 def test_files_and_row_groups_do_not_depend_on_partitioning(
-    spark: SparkSession, catalogue: DataFrame, tmp_path: Path
+    spark: SparkSession, catalogue: DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(snapshot, "ROW_GROUP_ROWS", 5)
     log = events_of(spark, {f"u{n:03d}": ["a", "b", "c", "d"][: 1 + n % 4] for n in range(120)})
     nothing = sightings(spark).where("false")
     contents = []
     for partitions in (1, 6):
         folder = tmp_path / str(partitions)
-        write_snapshot(
-            log.repartition(partitions), catalogue, nothing, str(folder), config(row_group_rows=5), {}
-        )
+        write_snapshot(log.repartition(partitions), catalogue, nothing, str(folder), config(), {})
         files = sorted((folder / "sequences").glob("*.parquet"))
         contents.append([pq.ParquetFile(file).read().to_pylist() for file in files])
         groups = [

@@ -14,11 +14,13 @@ import pytest
 from filelock import FileLock
 from pyspark.sql import SparkSession
 
+from allmrec import metrics
 from allmrec.config import Config, load
 from allmrec.demo.generator import write_shop
 from allmrec.reporting import Report
 from allmrec.runtime.context import Context, RunOptions
 from allmrec.runtime.night import Night
+from allmrec.steps import candidates
 from allmrec.steps.demo import import_shop
 from allmrec.steps.nightly import run_nightly
 from allmrec.steps.train import run_train
@@ -42,11 +44,9 @@ SMALL = [
     "llm.dtype=float32",
     "prompt.history_items=3",
     "prompt.title_tokens=4",
-    "candidates.chunk_users=64",
     "scoring.chunk_users=16",
     "scoring.order=blend_with_llm",
     "evaluation.num_sampled_users=30",
-    "evaluation.bootstrap_samples=50",
     "spark.shuffle_partitions=2",
 ]
 
@@ -57,7 +57,7 @@ def settings(folder: Path) -> list[str]:
         *SMALL,
         f"tables.root={folder}",
         f"llm.model={folder.parent / 'tiny_llm'}",
-        f"llm.cache={folder.parent / 'cache'}",
+        f"cache.folder={folder.parent / 'cache'}",
     ]
 
 
@@ -78,6 +78,15 @@ def copied_shop(shop: Path, folder: Path) -> Path:
     for name in ("tables", "cache", "tiny_llm"):
         shutil.copytree(shop.parent / name, folder / name)
     return folder / "tables"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _small_constants() -> Iterator[None]:
+    """Constants for a shop of 160 users: several chunks of candidates, and few resamples."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(candidates, "CHUNK_USERS", 64)
+        patch.setattr(metrics, "BOOTSTRAP_SAMPLES", 50)
+        yield
 
 
 @pytest.fixture(scope="session")

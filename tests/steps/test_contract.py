@@ -464,13 +464,13 @@ def test_evaluations_of_two_bundles_stand_side_by_side_and_need_no_old_version_o
     spark.sql(f"OPTIMIZE delta.`{copy_of_shop / 'interactions'}`")
     vacuum(copy_of_shop, "interactions")
     for bundle_id in (first, second):
-        settings = (f"scoring.bundle_id={bundle_id}", "evaluation.protocols=[uniform]")
+        settings = (f"bundle.id={bundle_id}", "evaluation.protocols=[uniform]")
         run_evaluate(new_context(copy_of_shop, *settings), None)
     for table in ("evaluation_predictions", "evaluation_results"):
         assert set(rows(copy_of_shop, table)["bundle_id"]) == {first, second}
     shutil.rmtree(copy_of_shop / "_snapshots")
     with pytest.raises(TableError, match=r"^interactions: .*vacuumed"):
-        run_evaluate(new_context(copy_of_shop, f"scoring.bundle_id={first}"), None)
+        run_evaluate(new_context(copy_of_shop, f"bundle.id={first}"), None)
     assert set(rows(copy_of_shop, "evaluation_results")["bundle_id"]) == {first, second}
 
 

@@ -262,7 +262,7 @@ def test_two_bundles_are_compared_by_what_their_evaluations_left(
     second = run_train(Night(new_context(evaluated.tables, *weaker), RUN_DATE))
     with pytest.raises(InputError, match=f"bundle {second}: not in evaluation_predictions, .*{first}"):
         compared_bundles(evaluated.context, first, second)
-    settings = (f"scoring.bundle_id={second}", "evaluation.protocols=[catalogue]")
+    settings = (f"bundle.id={second}", "evaluation.protocols=[catalogue]")
     run_evaluate(new_context(evaluated.tables, *settings), None)
     text = run_evaluate(new_context(evaluated.tables, *settings, "evaluation.max_history=0"), None)
     assert "whole catalogue, all users; histories cut to 0 items (n = " in text
@@ -299,7 +299,7 @@ def test_without_texts_what_reads_texts_is_lost_and_what_does_not_is_as_it_was(
         rows(evaluated.tables, "evaluation_predictions").query("protocol == 'retrieved'")["bundle_id"]
     )
     settings = (
-        f"scoring.bundle_id={bundle_id}",
+        f"bundle.id={bundle_id}",
         "evaluation.protocols=[catalogue]",
         "evaluation.text=missing",
     )
@@ -325,7 +325,7 @@ def test_a_bundle_of_another_shop_knows_the_items_by_their_texts_alone(
         rows(evaluated.tables, "evaluation_predictions").query("protocol == 'retrieved'")["bundle_id"]
     )
     tables = copied_shop(shop, tmp_path)
-    settings = (f"evaluation.trained_on={evaluated.tables}", f"scoring.bundle_id={bundle_id}")
+    settings = (f"evaluation.trained_on={evaluated.tables}", f"bundle.id={bundle_id}")
     text = run_evaluate(new_context(tables, *settings), RUN_DATE)
     assert "a bundle of another shop, which knows the items by their texts alone" in text
     values, own = ndcg(tables, bundle_id), ndcg(evaluated.tables, bundle_id)

@@ -140,7 +140,7 @@ def judged(new_context: NewContext, folder: Path, *overrides: str) -> Judged:
     bundle_id = run_train(Night(shop, CUT_OFF))
     report = run_evaluate(shop, None, folder / "page.html")
     root = folder / "shop" / "night"
-    context = new_context(root, *settings, f"scoring.bundle_id={bundle_id}")
+    context = new_context(root, *settings, f"bundle.id={bundle_id}")
     kept, targets = before_the_last(log)
     write_shop(context, kept)
     shutil.copytree(folder / "shop" / "tables" / "_bundles", root / "_bundles")

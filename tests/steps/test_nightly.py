@@ -158,7 +158,7 @@ def test_the_same_night_again_writes_nothing(shop: Path, new_context: NewContext
 def test_another_chunking_of_spark_leaves_the_same_rows(
     copy_of_shop: Path, new_context: NewContext, recommendations: pd.DataFrame
 ) -> None:
-    context = new_context(copy_of_shop, "spark.shuffle_partitions=5", "scoring.token_budget=4096")
+    context = new_context(copy_of_shop, "spark.shuffle_partitions=5", "llm.token_budget=4096")
     context.spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "7")
     try:
         for table in ("user_sequences", "candidates", "recommendations"):

@@ -77,7 +77,7 @@ def trained_cf(
 def trained_stage2(folder: Path, work: Path, launch_of: Processes | None) -> tuple[Bundle, dict[str, float]]:
     """Train the projections on 120 users of four groups of items, over networks with random weights."""
     llm = tiny_llm(folder)
-    sets = [f"llm.model={folder / 'llm0'}", f"llm.cache={folder / 'cache'}", "llm.dtype=float32"]
+    sets = [f"llm.model={folder / 'llm0'}", f"cache.folder={folder / 'cache'}", "llm.dtype=float32"]
     config = load([], [*STAGE2, *sets])
     snapshot = Snapshot(folder / "snapshot")
     torch.manual_seed(0)

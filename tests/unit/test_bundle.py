@@ -249,7 +249,7 @@ def test_equal_content_has_one_id_wherever_and_whenever_it_is_saved(
 
 
 def test_a_bundle_knows_no_path_of_the_machine(root: Path, saved: Path) -> None:
-    assert load_bundle(saved, None).config.llm.cache is None
+    assert load_bundle(saved, None).config.cache.folder is None
     assert not any(str(root).encode() in path.read_bytes() for path in saved.glob("config.json"))
 
 

@@ -358,6 +358,16 @@ def test_what_bundles_of_before_lack_is_not_missed(name: str, saved: Path, tmp_p
     assert load_bundle(signed(folder, lambda one: (one / "decision.json").unlink()), None).decision is None
 
 
+def test_a_bundle_whose_configuration_has_keys_of_before_is_loaded(saved: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(saved, tmp_path / "bundle"))
+    signed(folder, setting("llm", cache="elsewhere"))
+    signed(folder, setting("stage2", warm_start_batch=32))
+    signed(folder, setting("scoring", token_budget=100, bundle_id=None, chunk_users_without_llm=9))
+    config = load_bundle(folder, None).config
+    assert config.llm.token_budget == 100
+    assert config.cache.folder == "elsewhere"
+
+
 def test_signing_anew_changes_nothing_that_is_loaded(saved: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(saved, tmp_path / "bundle"))
     loaded: Bundle = load_bundle(signed(folder, lambda one: None), None)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from allmrec.cache import training_folder
-from allmrec.config import LLMConfig
+from allmrec.config import CacheConfig
 
 
 def test_trainings_of_two_shops_with_the_same_versions_have_folders_of_their_own(tmp_path: Path) -> None:
-    settings = LLMConfig(cache=str(tmp_path))
+    settings = CacheConfig(folder=str(tmp_path))
     one, other = (
         training_folder(settings, root, "f" * 16) for root in ("s3://one/tables", "s3://two/tables")
     )

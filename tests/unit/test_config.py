@@ -32,7 +32,7 @@ pytestmark = pytest.mark.reported
             "candidates.text_quota: 30, expected at most candidates.num_candidates (20)",
         ),
         ("scoring.topk=3", "scoring.topk: unknown key, expected one of active_within_days"),
-        ("nothing.top_k=3", "nothing: unknown key, expected one of candidates, cf"),
+        ("nothing.top_k=3", "nothing: unknown key, expected one of bundle, cache, candidates, cf"),
         ("scoring=3", "scoring: 3, expected a mapping of settings"),
         ("scoring.order=titles", 'scoring.order: "titles", expected one of auto, blend_with_llm'),
         (
@@ -64,17 +64,17 @@ def test_a_bad_setting_is_refused_with_its_path(override: str, message: str) -> 
 
 
 def test_later_files_win_and_overrides_win_over_all(tmp_path: Path) -> None:
-    (tmp_path / "a.yaml").write_text("scoring: {top_k: 3, token_budget: 100}\n")
+    (tmp_path / "a.yaml").write_text("scoring: {top_k: 3}\nllm: {token_budget: 100}\n")
     (tmp_path / "b.yaml").write_text("scoring: {top_k: 4}\n")
     config = load([tmp_path / "a.yaml", tmp_path / "b.yaml"], ["cf.learning_rate=1e-4"])
-    assert (config.scoring.top_k, config.scoring.token_budget, config.cf.learning_rate) == (4, 100, 1e-4)
+    assert (config.scoring.top_k, config.llm.token_budget, config.cf.learning_rate) == (4, 100, 1e-4)
     assert load([tmp_path / "a.yaml", tmp_path / "b.yaml"], ["scoring.top_k=5"]).scoring.top_k == 5
 
 
 @pytest.mark.parametrize("name", ["1234567890123e45", "1234567890123456", "true", "0x12"])
 def test_a_text_that_looks_like_a_number_stays_the_text_that_was_set(name: str) -> None:
-    assert load([], [f"scoring.bundle_id={name}"]).scoring.bundle_id == name
-    assert load([], ["scoring.bundle_id=null"]).scoring.bundle_id is None
+    assert load([], [f"bundle.id={name}"]).bundle.id == name
+    assert load([], ["bundle.id=null"]).bundle.id is None
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_text_that_looks_like_a_number_stays_the_text_that_was_set(name: str) 
         ("tables.items.where", "{fn now()} > added"),
         ("importing.category_separator", " > "),
         ("importing.category_separator", "|"),
-        ("scoring.bundle_id", "0123456701234567"),
+        ("bundle.id", "0123456701234567"),
         ("scoring.deadline", "10:30"),
         ("llm.model", "@home"),
     ],
@@ -140,8 +140,8 @@ def test_a_shipped_file_is_what_another_reader_of_yaml_finds(path: Path) -> None
     [
         ("scoring: {deadline: 10:30}", "scoring.deadline", "10:30"),
         ("scoring: {deadline: 05:30}", "scoring.deadline", "05:30"),
-        ("scoring: {bundle_id: 0123456701234567}", "scoring.bundle_id", "0123456701234567"),
-        ("scoring: {bundle_id: 1234567890123e45}", "scoring.bundle_id", "1234567890123e45"),
+        ("bundle: {id: 0123456701234567}", "bundle.id", "0123456701234567"),
+        ("bundle: {id: 1234567890123e45}", "bundle.id", "1234567890123e45"),
         ("sequences: {event_types: [view, no, buy]}", "sequences.event_types", ("view", "no", "buy")),
         (
             "sequences:\n  event_types:\n  - on\n  - 1.0\n  - 2026-06-01\n  - 1:30",
@@ -159,8 +159,8 @@ def test_a_shipped_file_is_what_another_reader_of_yaml_finds(path: Path) -> None
             {"item_id": "17", "title": "yes"},
         ),
         ("importing: {columns: {rating: [5, no]}}", "importing.columns.rating", ("5", "no")),
-        ("scoring: {top_k: 012, deadline: ~, bundle_id: null}", "scoring.top_k", 12),
-        ("scoring: {token_budget: 10_000}", "scoring.token_budget", 10000),
+        ("scoring: {top_k: 012, deadline: ~, llm_candidates: null}", "scoring.top_k", 12),
+        ("llm: {token_budget: 10_000}", "llm.token_budget", 10000),
         ("candidates: {exclude_seen: False}", "candidates.exclude_seen", False),
         ("cf: {learning_rate: 1e-4}", "cf.learning_rate", 1e-4),
         ("training: {max_users: null}", "training.max_users", None),
@@ -196,7 +196,7 @@ def test_a_scalar_of_a_file_is_read_as_the_type_of_its_setting(
         ("seed: 1\0", "{}: not valid YAML (character 8: special characters are not allowed)"),
         ("tables:\n  root: /data/shop #2", "tables.root: the text is cut at a #"),
         ("tables: {items: {where: title <> 'Box #1'\n}}", "tables.items.where: the text is cut at a #"),
-        ("scoring: {bundle_id: #5\n}", "scoring.bundle_id: the text is cut at a #"),
+        ("bundle: {id: #5\n}", "bundle.id: the text is cut at a #"),
         ("candidates: {exclude_seen: no}", 'candidates.exclude_seen: "no", expected true or false'),
         ("scoring: {top_k: 1:30}", 'scoring.top_k: "1:30", expected an integer ≥ 1'),
         ("scoring: {top_k: '3'}", 'scoring.top_k: "3", expected an integer ≥ 1'),
@@ -211,11 +211,11 @@ def test_a_scalar_of_a_file_is_read_as_the_type_of_its_setting(
             "tables: {items: {columns: {item_id: [a]}}}",
             'tables.items.columns.item_id: ["a"], expected a text',
         ),
-        ("importing: {rating_range: [1, high]}", 'importing.rating_range[1]: "high", expected a number'),
-        ("importing: {rating_range: [5, 1]}", "importing.rating_range: [5.0, 1.0], expected the lowest"),
+        ("sequences: {rating_range: [1, high]}", 'sequences.rating_range[1]: "high", expected a number'),
+        ("sequences: {rating_range: [5, 1]}", "sequences.rating_range: [5.0, 1.0], expected the lowest"),
         ("cf: {learning_rate: 1e400}", "cf.learning_rate: Infinity, expected a number > 0"),
         ("seed: -1", "seed: -1, expected an integer ≥ 0"),
-        ("scoring.top_k: 3", "scoring.top_k: unknown key, expected one of candidates, cf,"),
+        ("scoring.top_k: 3", "scoring.top_k: unknown key, expected one of bundle, cache, candidates, cf,"),
         ("scoring:", "scoring: null, expected a mapping of settings"),
     ],
 )

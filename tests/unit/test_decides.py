@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from allmrec.config import Config, load
+from allmrec.config.former import FIXED
 from allmrec.runtime import decides
 from allmrec.runtime.decides import (
     DECIDED_ELSEWHERE,
@@ -54,7 +55,7 @@ def test_every_name_in_the_lists_is_a_setting() -> None:
         *DECIDES_IN_16_BITS,
     ]
     for name in names:
-        assert name in paths or (name.endswith(".*") and name[:-2] in sections), name
+        assert name in paths or name in FIXED or (name.endswith(".*") and name[:-2] in sections), name
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def test_every_name_in_the_lists_is_a_setting() -> None:
     [
         ("seed=7", {"score", "train", "evaluate"}),
         ("llm.dtype=float32", {"score", "train", "evaluate"}),
-        ("importing.rating_range=[1.0, 5.0]", {"sequences", "train"}),
+        ("sequences.rating_range=[1.0, 5.0]", {"sequences", "train"}),
         ("tables.items.where=price > 0", {"sequences", "train"}),
         ("tables.users.path=customers", {"sequences"}),
         ("training.processes=2", {"train"}),
@@ -101,7 +102,7 @@ def test_an_empty_list_of_rerankers_leaves_fingerprints_as_they_were_before_the_
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_who_shares_a_pass_decides_rows_in_16_bits(dtype: str) -> None:
-    for override in ("scoring.chunk_users=7", "scoring.token_budget=600"):
+    for override in ("scoring.chunk_users=7", "llm.token_budget=600"):
         before, after = marks(f"llm.dtype={dtype}"), marks(f"llm.dtype={dtype}", override)
         differ = {step for step in SETTINGS if before[step] != after[step]}
         assert differ == (set() if dtype == "float32" else {"score", "evaluate"})

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from allmrec import metrics
 from allmrec.config import Config, load
 from allmrec.evaluation.comparison import in_words, paired
 from allmrec.evaluation.condition import condition_and_group, condition_of, scenario_of
@@ -165,7 +166,7 @@ def content_of_ranked() -> Content:
     """The content of `ranked()`, without probabilities and examples."""
     frame, items = ranked()
     figures = results(frame, items, Config().evaluation, seed=0)
-    compared = comparisons(frame, Config().evaluation, seed=0)
+    compared = comparisons(frame, seed=0)
     about_lists = Lists(20, 10, True, num_users=4, num_seen_before=1, num_unavailable=0)
     lists = frame.assign(probabilities=None)
     titled = items.assign(title=items["item_id"])
@@ -190,10 +191,7 @@ def test_the_report_names_every_model_scenario_and_number_of_users() -> None:
 
 def test_the_served_order_is_compared_with_every_other_ranker_end_to_end_and_alone() -> None:
     frame, _ = ranked()
-    found = {
-        (protocol, scenario): one
-        for protocol, scenario, _, _, one in comparisons(frame, Config().evaluation, seed=0)
-    }
+    found = {(protocol, scenario): one for protocol, scenario, _, _, one in comparisons(frame, seed=0)}
     assert found["retrieved", "all"].n == 4
     assert found["retrieved", "found"].n == 3
     assert found["retrieved", "all"].difference == 0
@@ -387,7 +385,8 @@ def test_a_ranker_is_one_entry_of_the_table(tmp_path: Path, monkeypatch: pytest.
         for rows in predictions(protocol, users, retriever, scorer, bundle.config)
     )
     assert "newest" not in set(rows[rows["protocol"] == "catalogue"]["model"])
-    settings = bundle.config.evaluation.model_copy(update={"bootstrap_samples": 20})
+    monkeypatch.setattr(metrics, "BOOTSTRAP_SAMPLES", 20)
+    settings = bundle.config.evaluation
     vectors = bundle.text_embeddings[1:].numpy()
     costs = cost_figures({"lists": 1.0, "llm": 5.0}, {"lists": 4, "llm": 4}, rows["model"].unique())
     figures = pd.concat(
@@ -396,7 +395,7 @@ def test_a_ranker_is_one_entry_of_the_table(tmp_path: Path, monkeypatch: pytest.
     assert set(figures[figures["model"] == "newest"]["protocol"]) == {"retrieved", "catalogue", "uniform"}
     assert costs.set_index("model")["value"]["newest"] == 250
     lists = Lists(20, 10, True, num_users=4, num_seen_before=0, num_unavailable=0)
-    compared = comparisons(rows, settings, 0)
+    compared = comparisons(rows, 0)
     content = content_of("a title", figures, compared, rows, rows, bundle.items, {"u1": ["i001"]}, lists)
     assert markdown(content).count("the newest idea") >= 4
     assert page(content).count("the newest idea") >= 4

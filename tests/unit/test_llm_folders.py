@@ -50,8 +50,8 @@ INDEX = "model.safetensors.index.json"
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 123\n"
 
 
-def settings(model: object, cache: Path, **more: str) -> LLMConfig:
-    values = {"model": str(model), "device": "cpu", "cache": str(cache), "dtype": "float32"}
+def settings(model: object, **more: str) -> LLMConfig:
+    values = {"model": str(model), "device": "cpu", "dtype": "float32"}
     return LLMConfig.model_validate(values | more)
 
 
@@ -382,7 +382,7 @@ def test_a_folder_that_is_no_whole_llm_is_refused_in_one_line(
     change, words = REFUSED[case]
     change(folder)
     with pytest.raises(SetupError, match=words) as error:
-        FrozenLLM.load(settings(folder, tmp_path / "cache"))
+        FrozenLLM.load(settings(folder), tmp_path / "cache")
     message = str(error.value)
     assert message.startswith(f"llm.model: {folder}")
     assert "\n" not in message
@@ -397,24 +397,24 @@ def test_a_folder_without_tokenizer_files_is_refused_where_transformers_makes_an
     folder = make_tiny_llm(tmp_path / family, family)
     without("tokenizer.json", "tokenizer_config.json")(folder)
     with pytest.raises(SetupError, match=r"finds no tokens in a text.*tokenizer\.json"):
-        FrozenLLM.load(settings(folder, tmp_path / "cache"))
+        FrozenLLM.load(settings(folder), tmp_path / "cache")
 
 
 def test_numbers_that_16_bits_cannot_hold_are_told_with_the_type_that_can(
     folder: Path, tmp_path: Path
 ) -> None:
-    small = settings(folder, tmp_path / "cache", dtype="float16")
+    small = settings(folder, dtype="float16")
     large = Path(shutil.copytree(folder, tmp_path / "large"))
     tensors(lambda weights: weights | {NORM: weights[NORM] * 1e6})(folder)
     with pytest.raises(SetupError, match=rf"as float16: {NORM}\), .*; set llm.dtype=bfloat16"):
-        FrozenLLM.load(small)
+        FrozenLLM.load(small, tmp_path / "cache")
     tensors(
         lambda weights: {name: value * (1e3 if value.dim() > 1 else 1) for name, value in weights.items()}
     )(large)
     with pytest.raises(
         SetupError, match=r"its logits are NaN or infinite as float16.*set llm\.dtype=bfloat16"
     ):
-        FrozenLLM.load(small.model_copy(update={"model": str(large)}))
+        FrozenLLM.load(small.model_copy(update={"model": str(large)}), tmp_path / "cache")
 
 
 def adapter(folder: Path) -> None:
@@ -469,7 +469,7 @@ def test_what_belongs_to_a_folder_or_is_beside_the_model_changes_no_logit(
     case: str, untouched: Path, folder: Path, tmp_path: Path
 ) -> None:
     UNCHANGED[case](folder)
-    plain, changed = (FrozenLLM.load(settings(one, tmp_path / "cache")) for one in (untouched, folder))
+    plain, changed = (FrozenLLM.load(settings(one), tmp_path / "cache") for one in (untouched, folder))
     assert torch.equal(last_logits(plain), last_logits(changed))
     assert changed.eos_id == 2
 
@@ -477,7 +477,7 @@ def test_what_belongs_to_a_folder_or_is_beside_the_model_changes_no_logit(
 @pytest.mark.parametrize("prefix", ["transformer.", ""])
 def test_the_masks_of_older_gpt2_files_are_no_weights(prefix: str, tmp_path: Path) -> None:
     folder = make_tiny_llm(tmp_path / "gpt2", "gpt2")
-    plain = last_logits(FrozenLLM.load(settings(folder, tmp_path / "cache")))
+    plain = last_logits(FrozenLLM.load(settings(folder), tmp_path / "cache"))
     masks = {
         "h.0.attn.bias": torch.ones(1, 1, 4, 4, dtype=torch.uint8),
         "h.0.attn.masked_bias": torch.tensor(-1e4),
@@ -487,12 +487,12 @@ def test_the_masks_of_older_gpt2_files_are_no_weights(prefix: str, tmp_path: Pat
             f"{prefix}{name.removeprefix('transformer.')}": value for name, value in (weights | masks).items()
         }
     )(folder)
-    assert torch.equal(plain, last_logits(FrozenLLM.load(settings(folder, tmp_path / "cache"))))
+    assert torch.equal(plain, last_logits(FrozenLLM.load(settings(folder), tmp_path / "cache")))
 
 
 def test_the_constants_of_older_gpt_neox_files_are_no_weights(folder: Path, tmp_path: Path) -> None:
     model_of(GPTNeoXForCausalLM, GPTNeoXConfig(**SMALL, intermediate_size=64))(folder)
-    plain = last_logits(FrozenLLM.load(settings(folder, tmp_path / "cache")))
+    plain = last_logits(FrozenLLM.load(settings(folder), tmp_path / "cache"))
     inside = "gpt_neox.layers.0.attention"
     constants = {
         f"{inside}.bias": torch.ones(4, 4, dtype=torch.bool),
@@ -500,13 +500,13 @@ def test_the_constants_of_older_gpt_neox_files_are_no_weights(folder: Path, tmp_
     }
     constants[f"{inside}.rotary_emb.inv_freq"] = torch.ones(4)
     tensors(lambda weights: weights | constants)(folder)
-    assert torch.equal(plain, last_logits(FrozenLLM.load(settings(folder, tmp_path / "cache"))))
+    assert torch.equal(plain, last_logits(FrozenLLM.load(settings(folder), tmp_path / "cache")))
 
 
 def test_what_is_not_used_of_a_folder_is_said(folder: Path, tmp_path: Path) -> None:
     lines: list[str] = []
     both(holding(v_head__summary__weight=torch.ones(1, 32)), adapter)(folder)
-    FrozenLLM.load(settings(folder, tmp_path / "cache"), lines.append)
+    FrozenLLM.load(settings(folder), tmp_path / "cache", lines.append)
     assert len(lines) == 2
     assert "not used: v_head.summary.weight" in lines[0]
     assert "the adapter" in lines[1]
@@ -522,12 +522,12 @@ def test_an_adapter_that_peft_put_into_the_model_is_refused(
 
     monkeypatch.setattr(loading, "load_with_info", loaded_beside_peft)
     with pytest.raises(SetupError, match="merge the adapter into the model, or move it away"):
-        FrozenLLM.load(settings(folder, tmp_path / "cache"))
+        FrozenLLM.load(settings(folder), tmp_path / "cache")
 
 
 def test_the_hash_is_of_the_files_that_are_loaded(untouched: Path, folder: Path, tmp_path: Path) -> None:
     def hashed(path: Path) -> str:
-        return llm_weight_hash(settings(path, tmp_path / "cache"))
+        return llm_weight_hash(settings(path), tmp_path / "cache")
 
     expected = hashed(untouched)
     adapter(folder)
@@ -552,29 +552,29 @@ def test_the_hash_is_of_the_files_that_are_loaded(untouched: Path, folder: Path,
 def test_weights_that_take_the_place_of_others_with_their_time_and_size_are_hashed_anew(
     folder: Path, tmp_path: Path
 ) -> None:
-    asked = settings(folder, tmp_path / "cache")
+    asked = settings(folder)
     other = make_tiny_llm(tmp_path / "other", seed=1) / WEIGHTS
     weights = folder / WEIGHTS
-    before = llm_weight_hash(asked)
+    before = llm_weight_hash(asked, tmp_path / "cache")
     stamp = weights.stat()
     assert other.stat().st_size == stamp.st_size
     shutil.copy(other, weights)
     os.utime(weights, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
-    assert llm_weight_hash(asked) != before
+    assert llm_weight_hash(asked, tmp_path / "cache") != before
 
 
 def test_a_damaged_memory_of_hashes_is_made_again_and_one_that_cannot_be_kept_is_told(
     folder: Path, tmp_path: Path
 ) -> None:
-    asked = settings(folder, tmp_path / "cache")
-    before = llm_weight_hash(asked)
+    asked = settings(folder)
+    before = llm_weight_hash(asked, tmp_path / "cache")
     for content in ("", "[]", '{"weight_hash": 3}'):
         for path in (tmp_path / "cache" / "llm" / "weight_hashes").iterdir():
             path.write_text(content)
-        assert llm_weight_hash(asked) == before
+        assert llm_weight_hash(asked, tmp_path / "cache") == before
     (tmp_path / "file").write_text("")
-    with pytest.raises(SetupError, match=r"cannot be hashed .*set llm\.cache"):
-        llm_weight_hash(settings(folder, tmp_path / "file"))
+    with pytest.raises(SetupError, match=r"cannot be hashed .*set cache\.folder"):
+        llm_weight_hash(settings(folder), tmp_path / "file")
 
 
 @pytest.mark.parametrize(
@@ -593,7 +593,7 @@ def test_a_name_that_is_no_model_is_refused_in_one_line(
 ) -> None:
     monkeypatch.chdir(folder)  # a blank name must not mean the current folder
     with pytest.raises(SetupError, match=words.format(folder=folder)) as error:
-        FrozenLLM.load(settings(name.format(folder=folder), tmp_path / "cache"))
+        FrozenLLM.load(settings(name.format(folder=folder)), tmp_path / "cache")
     assert "\n" not in str(error.value)
 
 
@@ -607,7 +607,7 @@ def test_a_hub_that_is_gone_halfway_is_one_line(
     monkeypatch.setattr(model_folder.huggingface_hub, "snapshot_download", lambda name, **_: str(folder))
     monkeypatch.setattr(safetensors_conversion, "get_conversion_pr_reference", gone)
     with pytest.raises(SetupError, match=r"someone/model .* cannot be downloaded \(.*Connection refused"):
-        FrozenLLM.load(settings("someone/model", tmp_path / "cache"))
+        FrozenLLM.load(settings("someone/model"), tmp_path / "cache")
 
 
 GGUF_NAMES = {
@@ -657,7 +657,7 @@ def write_gguf(folder: Path, path: Path, architecture: str = "llama", lacking: s
 
 def test_a_gguf_is_loaded_whatever_the_case_of_its_ending(folder: Path, tmp_path: Path) -> None:
     hashes = [
-        FrozenLLM.load(settings(write_gguf(folder, tmp_path / name), tmp_path / "cache")).weight_hash
+        FrozenLLM.load(settings(write_gguf(folder, tmp_path / name)), tmp_path / "cache").weight_hash
         for name in ("tiny.gguf", "TINY.GGUF")
     ]
     assert hashes[0] == hashes[1]
@@ -676,7 +676,7 @@ def test_a_gguf_that_is_no_whole_llm_is_refused_and_leaves_nothing(
 ) -> None:
     path = write_gguf(folder, tmp_path / "tiny.gguf", **change)
     with pytest.raises(SetupError, match=words) as error:
-        FrozenLLM.load(settings(path, tmp_path / "cache"))
+        FrozenLLM.load(settings(path), tmp_path / "cache")
     assert "\n" not in str(error.value)
     assert "disk space" not in str(error.value)
     assert not list((tmp_path / "cache").rglob("*.safetensors"))
@@ -688,10 +688,10 @@ def test_a_gguf_that_is_cut_is_refused(kept: float, folder: Path, tmp_path: Path
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content))])
     with pytest.raises(SetupError, match=r"expected a whole file.*; copy it again"):
-        FrozenLLM.load(settings(path, tmp_path / "cache"))
+        FrozenLLM.load(settings(path), tmp_path / "cache")
     path.write_bytes(b"GGUF" + struct.pack("<I", 99) + bytes(64))
     with pytest.raises(SetupError, match="expected a whole file"):
-        FrozenLLM.load(settings(path, tmp_path / "cache"))
+        FrozenLLM.load(settings(path), tmp_path / "cache")
     path.write_text(POINTER)
     with pytest.raises(SetupError, match="git-lfs"):
-        FrozenLLM.load(settings(path, tmp_path / "cache"))
+        FrozenLLM.load(settings(path), tmp_path / "cache")

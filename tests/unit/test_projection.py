@@ -21,9 +21,7 @@ NUM_ITEMS, ADDED = 12, 3
 @pytest.fixture(scope="module")
 def llm(tmp_path_factory: pytest.TempPathFactory) -> FrozenLLM:
     folder: Path = tmp_path_factory.mktemp("llm")
-    return FrozenLLM.load(
-        LLMConfig(model=str(make_tiny_llm(folder)), dtype="float32", device="cpu", cache=str(folder))
-    )
+    return FrozenLLM.load(LLMConfig(model=str(make_tiny_llm(folder)), dtype="float32", device="cpu"), folder)
 
 
 def make_rec(llm: FrozenLLM, **settings: object) -> ALLMRec:

@@ -37,8 +37,8 @@ def load(folder: Path, family: str) -> FrozenLLM:
             model=str(make_tiny_llm(folder, family)),
             dtype="float32",
             device="cpu",
-            cache=str(folder / "cache"),
-        )
+        ),
+        folder / "cache",
     )
 
 

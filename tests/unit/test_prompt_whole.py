@@ -37,8 +37,8 @@ def llm(tmp_path_factory: pytest.TempPathFactory) -> FrozenLLM:
     """A tiny OPT with a tokenizer in which quotes join what is beside them."""
     folder = tmp_path_factory.mktemp("opt")
     make_tiny_llm(folder, "opt", max_positions=1024)
-    settings = LLMConfig(model=str(folder), dtype="float32", device="cpu", cache=str(folder))
-    plain = FrozenLLM.load(settings)
+    settings = LLMConfig(model=str(folder), dtype="float32", device="cpu")
+    plain = FrozenLLM.load(settings, folder)
     return FrozenLLM(plain.model, tokenizer(len(plain.tokenizer)), plain.name, plain.weight_hash)
 
 

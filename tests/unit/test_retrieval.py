@@ -15,6 +15,7 @@ from snapshot_fixture import write_snapshot
 from allmrec.bundle import Bundle
 from allmrec.errors import InputError
 from allmrec.ranking.blend import BlendWeights
+from allmrec.scoring import retrieval
 from allmrec.scoring.nearest import Search, nearest
 from allmrec.scoring.retrieval import Retriever
 from allmrec.scoring.scorer import Scorer
@@ -198,12 +199,16 @@ def test_no_user_and_no_available_item_are_no_error(bundle: Bundle) -> None:
     assert retrieve(retriever(bundle, set()), (["i001"], []), ([], []))["item_ids"].tolist() == [[], []]
 
 
-def test_candidates_do_not_depend_on_chunks_blocks_or_numpy_lists(bundle: Bundle) -> None:
+def test_candidates_do_not_depend_on_chunks_blocks_or_numpy_lists(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
     random = np.random.default_rng(1)
     histories = [[f"i{idx:03d}" for idx in random.integers(1, 31, random.integers(0, 15))] for _ in range(40)]
     once = retrieve(retriever(bundle), *((history, history) for history in histories))
     arrays = [(np.array(history, dtype=object), history) for history in histories]
-    again = retrieve(retriever(bundle, chunk_users=7, block_items=4), *arrays)  # type: ignore[arg-type]
+    monkeypatch.setattr(retrieval, "CHUNK_USERS", 7)
+    monkeypatch.setattr(retrieval, "BLOCK_ITEMS", 4)
+    again = retrieve(retriever(bundle), *arrays)  # type: ignore[arg-type]
     for column in ("item_ids", "sources"):
         assert once[column].tolist() == again[column].tolist()
 

@@ -153,9 +153,12 @@ def test_scores_do_not_depend_on_other_users_or_on_the_order_of_candidates(
 def test_in_16_bits_a_users_scores_depend_on_nobody_else(bundle: Bundle, folder: Path) -> None:
     """Of users who are scored together and each alone, in whatever company, every bit is the same."""
     settings = tiny_config().llm.model_copy(
-        update={"model": str(folder / "llm0"), "dtype": "bfloat16", "device": "cpu", "cache": str(folder)}
+        update={"model": str(folder / "llm0"), "dtype": "bfloat16", "device": "cpu"}
     )
-    scorer, lists = Scorer(bundle, FrozenLLM.load(settings), tiny_config()), users(12).asking_llm(True)
+    scorer, lists = (
+        Scorer(bundle, FrozenLLM.load(settings, folder), tiny_config()),
+        users(12).asking_llm(True),
+    )
     together = scorer.score(lists).part("llm_logprob")
     for row, count in enumerate(lists.counts.tolist()):
         for company in ([row], sorted({0, row, 11})):

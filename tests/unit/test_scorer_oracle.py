@@ -29,9 +29,7 @@ FAMILIES = ("llama", "opt", "qwen2", "gpt2")
 def llm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> FrozenLLM:
     folder = tmp_path_factory.mktemp(request.param)
     return FrozenLLM.load(
-        LLMConfig(
-            model=str(make_tiny_llm(folder, request.param)), dtype="float32", device="cpu", cache=str(folder)
-        )
+        LLMConfig(model=str(make_tiny_llm(folder, request.param)), dtype="float32", device="cpu"), folder
     )
 
 

@@ -20,7 +20,7 @@ from allmrec.models.cf import build_cf_model
 from allmrec.reporting import Report
 from allmrec.training.checkpoint import copied_weights
 from allmrec.training.loader import Snapshot
-from allmrec.training.stage2 import PromptParts, train_stage2
+from allmrec.training.stage2 import PromptParts, train_stage2, warm_start
 from allmrec.training.stage2.examples import Examples
 from allmrec.training.stage2.llm_objective import LLMObjective
 from allmrec.training.stage2.tokens import batch_tokens
@@ -30,7 +30,6 @@ from tests.tiny_models import make_tiny_llm
 NUM_ITEMS, LENGTH, GROUPS = 40, 8, 4
 SETTINGS = (
     "stage2.warm_start_steps=60",
-    "stage2.warm_start_batch=32",
     "stage2.epochs=1",
     "stage2.max_examples=24",
     "stage2.evaluate_every=3",
@@ -42,12 +41,16 @@ SETTINGS = (
 )
 
 
+@pytest.fixture(autouse=True)
+def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several steps of the warm start in an epoch of 40 users."""
+    monkeypatch.setattr(warm_start, "BATCH_USERS", 32)
+
+
 @pytest.fixture(scope="module")
 def llm(tmp_path_factory: pytest.TempPathFactory) -> FrozenLLM:
     folder = tmp_path_factory.mktemp("llm")
-    return FrozenLLM.load(
-        LLMConfig(model=str(make_tiny_llm(folder)), dtype="float32", device="cpu", cache=str(folder))
-    )
+    return FrozenLLM.load(LLMConfig(model=str(make_tiny_llm(folder)), dtype="float32", device="cpu"), folder)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import pytest
 from allmrec.config import TextEncoderConfig
 from allmrec.errors import SetupError
 from allmrec.item_text import item_text
+from allmrec.models import text_encoder
 from allmrec.models.text_encoder import TextEncoder
 
 TEXTS = ["Title: red shoe", "Title: blue tent, Description: for two", "Title: 🙂 \ud800 odd"]
@@ -62,8 +63,11 @@ def test_only_new_texts_are_computed(encoder: TextEncoder, monkeypatch: pytest.M
     assert encoder.encode([]).shape == (0, 384)
 
 
-def test_the_cache_belongs_to_the_encoders_content(encoder: TextEncoder, cache: Path) -> None:
-    same = TextEncoder.load(TextEncoderConfig(batch_size=2), cache)
+def test_the_cache_belongs_to_the_encoders_content(
+    encoder: TextEncoder, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_encoder, "BATCH_TEXTS", 2)
+    same = TextEncoder.load(TextEncoderConfig(), cache)
     shorter = TextEncoder.load(TextEncoderConfig(max_tokens=8), cache)
     assert same.content_hash == encoder.content_hash != shorter.content_hash
     assert (cache / "text_embeddings" / f"{encoder.content_hash}.sqlite").exists()
@@ -79,7 +83,7 @@ def test_a_damaged_cache_is_computed_anew(tmp_path: Path, encoder: TextEncoder) 
 
 def test_a_cache_that_cannot_be_written_is_a_clear_error(tmp_path: Path, encoder: TextEncoder) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(SetupError, match=r"set llm\.cache to another"):
+    with pytest.raises(SetupError, match=r"set cache\.folder to another"):
         TextEncoder(encoder.model, encoder.config, tmp_path / "file").encode(TEXTS)
 
 

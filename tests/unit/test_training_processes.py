@@ -94,7 +94,7 @@ def test_a_folder_that_not_all_processes_see_is_named(tmp_path: Path) -> None:
     meaning = _meaning(FAILED, told(tmp_path, num_heard=1), "", 2)
     assert isinstance(meaning, SetupError)
     assert str(tmp_path) in str(meaning)
-    assert "llm.cache" in str(meaning)
+    assert "cache.folder" in str(meaning)
 
 
 def test_a_cluster_without_room_for_all_is_named(tmp_path: Path) -> None:
@@ -116,4 +116,4 @@ def test_the_processes_of_a_machine_divide_its_threads(monkeypatch: pytest.Monke
     assert _of_each_process(TWO, True).training.num_threads == 4
     assert _of_each_process(many, True).training.num_threads == 2
     assert _of_each_process(many, False).training.num_threads == 4
-    assert _of_each_process(TWO, True).llm.cache is not None
+    assert _of_each_process(TWO, True).cache.folder is not None

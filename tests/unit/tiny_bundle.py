@@ -69,9 +69,8 @@ def tiny_llm(folder: Path, seed: int = 0) -> FrozenLLM:
     """A random two-layer Llama in float32, on the CPU."""
     place = make_tiny_llm(folder / f"llm{seed}", seed=seed)
     return FrozenLLM.load(
-        Config().llm.model_copy(
-            update={"model": str(place), "dtype": "float32", "device": "cpu", "cache": str(folder / "cache")}
-        )
+        Config().llm.model_copy(update={"model": str(place), "dtype": "float32", "device": "cpu"}),
+        folder / "cache",
     )
 
 
@@ -121,7 +120,7 @@ def tiny_bundle(folder: Path, num_items: int = 30, layout: str = "no_list") -> B
     titles = prompt_layout.tokenise_titles(items["title"].tolist(), config.prompt.title_tokens)
     priors = None
     if not prompt_layout.lists_candidates:
-        priors = item_priors(llm, prompt_layout, titles, None, config.scoring.token_budget)
+        priors = item_priors(llm, prompt_layout, titles, None, config.llm.token_budget)
     bundle = assemble_bundle(rec, config, items, titles, priors, llm, encoder)
     without = {part: weight for part, weight in PRIOR.items() if part != "llm"}
     bundle.decision = Decision("blend_with_llm", (), 0)

@@ -21,7 +21,3 @@ class CandidatesConfig(Section):
     """An item with fewer interactions than this in training is rare."""
     exclude_seen: bool = True
     """Leave out every item that the user has in the log before the cut-off."""
-    chunk_users: Count = 2048
-    """Users per chunk; candidates of a chunk are retrieved together."""
-    block_items: Count = 8192
-    """Items per block of the matrix product; bounds memory."""

@@ -40,7 +40,5 @@ class EvaluationConfig(Section):
     """Sampled items per user, beside the true one, that the user never had."""
     num_sampled_users: Count | None = 1000
     """How many of the evaluated users get sampled negatives, of whom the LLM reads every one; null: all."""
-    bootstrap_samples: Count = 1000
-    """Resamples per bootstrap interval."""
     tail_share: Fraction = 0.35
     """Share of items that are warm (most training interactions) and share that are cold (fewest)."""

@@ -11,13 +11,6 @@ from allmrec.config.sections.base import Section, Text
 from allmrec.config.sections.table_settings import ValueRules
 
 
-def _lowest_first(ratings: tuple[float, float]) -> tuple[float, float]:
-    """Raise ValueError if the first rating is higher than the second one."""
-    if ratings[0] > ratings[1]:
-        raise ValueError(f"importing.rating_range: {list(ratings)}, expected the lowest rating first")
-    return ratings
-
-
 def _encoding(value: str | None) -> str | None:
     """Check the name of an encoding."""
     if value is not None:
@@ -98,5 +91,3 @@ class ImportingConfig(ValueRules):
     """Keep only users and items with at least this many interactions, repeated until stable; 0: keep all."""
     min_rating: float | None = None
     """Lowest rating that is imported; null: all are."""
-    rating_range: Annotated[tuple[float, float], AfterValidator(_lowest_first)] = (0.0, 10.0)
-    """Lowest and highest valid rating; rows outside are rejected."""

@@ -16,9 +16,8 @@ class LLMConfig(Section):
     """`auto`: bfloat16 on a GPU or on a CPU with avx512_bf16 or AMX, else float32."""
     device: Text = "auto"
     """`auto`: the Spark task's GPU, else the first GPU, else the CPU."""
-    cache: Text | None = None
-    """Folder for converted models and computed embeddings; null: `$XDG_CACHE_HOME/allmrec`, or
-    `~/.cache/allmrec`."""
+    token_budget: Count = 4096
+    """Maximum number of tokens per forward pass, padding included."""
 
 
 class PromptConfig(Section):

@@ -7,6 +7,8 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from allmrec.config.sections.base import Section
+from allmrec.config.sections.bundle_settings import BundleConfig
+from allmrec.config.sections.cache_settings import CacheConfig
 from allmrec.config.sections.candidate_settings import CandidatesConfig
 from allmrec.config.sections.cf_settings import CFConfig
 from allmrec.config.sections.evaluation_settings import EvaluationConfig
@@ -48,6 +50,8 @@ class Config(Section):
     """Stage 2."""
     training: TrainingConfig = TrainingConfig()
     """All parts of a training."""
+    bundle: BundleConfig = BundleConfig()
+    """The bundle that is used."""
     llm: LLMConfig = LLMConfig()
     """The LLM."""
     prompt: PromptConfig = PromptConfig()
@@ -60,6 +64,8 @@ class Config(Section):
     """Publishing."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """Evaluation."""
+    cache: CacheConfig = CacheConfig()
+    """The cache."""
     maintenance: MaintenanceConfig = MaintenanceConfig()
     """Maintenance."""
     reporting: ReportingConfig = ReportingConfig()

@@ -52,8 +52,6 @@ class ScoringConfig(Section):
     """How many of a user's candidates the LLM reads, the best by the blend without it; null: all."""
     top_k: Count = 10
     """Recommendations per user."""
-    bundle_id: Text | None = None
-    """Bundle to use; null: the newest serving bundle with `trained_before` ≤ run_date."""
     active_within_days: Count | None = 7
     """The LLM reads only users with an interaction in this many days before the run date; null: all users."""
     deadline: Time | None = None
@@ -61,9 +59,5 @@ class ScoringConfig(Section):
     last is read first, the others get the order without it. Later days' runs of the date have none."""
     chunk_users: Count = 64
     """Users per chunk with the LLM; a finished chunk outlives a killed night."""
-    chunk_users_without_llm: Count = 4096
-    """Users per chunk without the LLM."""
-    token_budget: Count = 4096
-    """Maximum number of tokens per forward pass, padding included."""
     num_threads: Count = 1
     """Torch threads per worker."""

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
 
 from allmrec.config.sections.base import Count, Section
+
+
+def _lowest_first(ratings: tuple[float, float]) -> tuple[float, float]:
+    """Raise ValueError if the first rating is higher than the second one."""
+    if ratings[0] > ratings[1]:
+        raise ValueError(f"sequences.rating_range: {list(ratings)}, expected the lowest rating first")
+    return ratings
 
 
 class SequencesConfig(Section):
@@ -19,3 +28,5 @@ class SequencesConfig(Section):
     it."""
     repeats: Literal["keep", "fold"] = "keep"
     """`keep`: an item may occur again; `fold`: only its newest interaction is kept."""
+    rating_range: Annotated[tuple[float, float], AfterValidator(_lowest_first)] = (0.0, 10.0)
+    """Lowest and highest valid rating; rows outside are rejected, by nights and by imports."""

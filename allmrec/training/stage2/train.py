@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from allmrec.bundle import load_bundle
+from allmrec.cache import cache_folder
 from allmrec.config import Config, Stage2Config, fingerprint
 from allmrec.llm.frozen import FrozenLLM
 from allmrec.llm.prompt import PromptLayout
@@ -89,7 +90,7 @@ def train_stage2_share(
     snapshot: Snapshot, config: Config, folder: Path, report: Report, group: Group
 ) -> None:
     """Train, as one process of several, the projections of the bundle in `folder/start` through the LLM."""
-    llm = FrozenLLM.load(config.llm)
+    llm = FrozenLLM.load(config.llm, cache_folder(config.cache))
     [start] = (folder / START).glob("*")
     bundle = load_bundle(start, llm)
     rec, prompt = bundle.rec, PromptParts(PromptLayout.of(config.prompt, llm), bundle.titles, bundle.priors)

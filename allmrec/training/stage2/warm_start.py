@@ -28,6 +28,10 @@ EVALUATE_EVERY = 25
 PATIENCE = 6
 """Evaluations without a lower loss before the warm start stops."""
 WEIGHT_DECAY = 0.01
+BATCH_USERS = 128
+"""Users per step. All figures of tests/bench are of this size."""
+LEARNING_RATE = 3e-4
+"""AdamW's learning rate. All figures of tests/bench are with this one."""
 
 
 def warm_start(
@@ -55,10 +59,8 @@ def warm_start(
     training = Training(
         "stage2",
         {"projection": projection},
-        torch.optim.AdamW(
-            projection.parameters(), lr=settings.warm_start_learning_rate, weight_decay=WEIGHT_DECAY
-        ),
-        lambda epoch: _batches(len(train), settings.warm_start_batch, config.seed, epoch),
+        torch.optim.AdamW(projection.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY),
+        lambda epoch: _batches(len(train), BATCH_USERS, config.seed, epoch),
         lambda rows_B: cosine_loss(rec, item_inputs_IK, train, rows_B),
         total_steps=settings.warm_start_steps,
         seed=config.seed,

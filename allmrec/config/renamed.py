@@ -1,0 +1,9 @@
+"""Settings that were renamed: the former names stay accepted."""
+
+RENAMED: dict[str, str] = {
+    "importing.rating_range": "sequences.rating_range",
+    "llm.cache": "cache.folder",
+    "scoring.bundle_id": "bundle.id",
+    "scoring.token_budget": "llm.token_budget",
+}
+"""Former path of a setting → its path now."""

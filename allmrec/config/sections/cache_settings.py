@@ -1,0 +1,13 @@
+"""Settings of the cache."""
+
+from __future__ import annotations
+
+from allmrec.config.sections.base import Section, Text
+
+
+class CacheConfig(Section):
+    """What this machine computes or fetches once."""
+
+    folder: Text | None = None
+    """Folder for bundles, trainings at work, converted models and computed embeddings; null:
+    `$XDG_CACHE_HOME/allmrec`, or `~/.cache/allmrec`."""
