@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 
 GENERATED: dict[str, tuple[str, Callable[[], str]]] = {
     "configuration": ("conf/README.md", config.reference),
+    "rarely": ("conf/README.md", config.rare_reference),
     "tables": ("allmrec/tables/README.md", tables.reference),
     "values": ("jobs/README.md", rules.reference),
     "gates": ("jobs/README.md", gates.reference),

@@ -1,12 +1,13 @@
 """The whole configuration: one frozen tree of sections, every field documented and checked before a run.
 
 YAML files are overlays on the defaults (`load`): later ones win, and `--set section.key=value` wins over all.
-Unknown keys and bad values are refused by their path. `reference` writes the table of conf/README.md.
+Unknown keys and bad values are refused by their path. `reference` and `rare_reference` write the tables of
+conf/README.md.
 """
 
 from allmrec.config.fingerprints import fingerprint
 from allmrec.config.loading import asks_for_json, from_dict, from_stored, load
-from allmrec.config.reference import reference
+from allmrec.config.reference import rare_reference, reference
 from allmrec.config.sections.base import Section
 from allmrec.config.sections.bundle_settings import BundleConfig
 from allmrec.config.sections.cache_settings import CacheConfig
@@ -59,5 +60,6 @@ __all__ = [
     "from_dict",
     "from_stored",
     "load",
+    "rare_reference",
     "reference",
 ]

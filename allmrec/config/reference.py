@@ -21,12 +21,53 @@ WORDS = {
     "object": "a mapping",
 }
 """JSON Schema's types in plain English."""
+_VALUES = ("time_format", "category_separator", "null_words")
+"""How values are read (`ValueRules`)."""
+RARELY: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("tables.interactions", "tables.items", "tables.users"), _VALUES),
+    "importing": (*_VALUES, "columns", "csv"),
+    "candidates": ("text_quota", "rare_below"),
+    "text_encoder": ("max_tokens",),
+    "cf": ("num_negatives", "item_init", "num_heads", "network", "beta2", "evaluate_every"),
+    "stage1": (
+        *("networks", "matching", "temperature", "filter_threshold", "optimizer", "positions", "cf_dropout"),
+        *("item_reconstruction", "text_reconstruction", "recommendation", "recommendation_score"),
+    ),
+    "stage2": (
+        *("item_input", "user_input", "cf_dropout", "scale_soft_tokens", "warm_start_steps"),
+        *("unknown_dropout", "examples", "objective", "num_candidates", "beta2", "clip_norm"),
+        *("evaluate_every", "evaluation_users"),
+    ),
+    "training": ("checkpoint_every", "num_threads", "blend_users", "blend_llm_users"),
+    "prompt": ("tokenise", "soft_tokens", "user_token", "item_tokens", "subtract_prior"),
+    "scoring": ("match", "repetition_penalty", "soft_items", "num_threads"),
+    "evaluation": ("text_share", "num_negatives", "num_sampled_users", "tail_share"),
+    "maintenance": ("vacuum_hours",),
+}
+"""Section → keys that are rarely changed: variants of the method, odd files. A key may be a section."""
 
 
 def reference() -> str:
-    """Return the configuration reference: a Markdown table, one row per field, in the order of the code."""
+    """Return a Markdown table of the settings, one row each, without those that are rarely changed."""
+    return _table(rarely=False)
+
+
+def rare_reference() -> str:
+    """Return the same table of the settings that are rarely changed."""
+    return _table(rarely=True)
+
+
+def is_rare(path: str) -> bool:
+    """Return whether a setting is one of `RARELY`."""
+    names = (f"{section}.{key}" for section, keys in RARELY.items() for key in keys)
+    return any(path == name or path.startswith(f"{name}.") for name in names)
+
+
+def _table(rarely: bool) -> str:
     rows = ["| key | default | allowed | what it is |", "|---|---|---|---|"]
     for path, field in fields():
+        if is_rare(path) != rarely:
+            continue
         default = json.dumps(field.get_default(), default=list)
         description = (field.description or "").replace("\n", " ").replace("|", "\\|")
         allowed = expected(path.split("."))

@@ -8,7 +8,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from allmrec.config import Config, fingerprint, from_dict, load, reference
+from allmrec.config import Config, fingerprint, from_dict, load, rare_reference, reference
+from allmrec.config.reference import RARELY, fields, is_rare
 from allmrec.errors import ConfigError
 
 pytestmark = pytest.mark.reported
@@ -335,10 +336,20 @@ def test_a_fingerprint_follows_content_and_not_order() -> None:
 
 
 def test_the_reference_has_every_setting_once_and_in_words() -> None:
-    rows = [line.split(" | ") for line in reference().splitlines()[2:]]
+    lines = [*reference().splitlines()[2:], *rare_reference().splitlines()[2:]]
+    rows = [line.split(" | ") for line in lines]
     paths = [row[0].removeprefix("| ").strip("`") for row in rows]
     assert len(set(paths)) == len(paths) == len(rows)
     assert {"seed", "importing.columns.user_id", "training.blend_parts", "spark.settings"} <= set(paths)
     assert all(row[-1].removesuffix(" |").endswith(".") for row in rows)
     allowed = dict(zip(paths, (row[2] for row in rows), strict=True))
     assert allowed["scoring.active_within_days"] == "an integer ≥ 1 or null"
+
+
+def test_what_is_rarely_changed_is_named_once_and_is_a_setting_or_a_section() -> None:
+    paths = [path for path, _ in fields()]
+    names = [f"{section}.{key}" for section, keys in RARELY.items() for key in keys]
+    assert len(set(names)) == len(names)
+    for name in names:
+        assert any(path == name or path.startswith(f"{name}.") for path in paths), name
+    assert 0 < sum(is_rare(path) for path in paths) < len(paths)

@@ -19,11 +19,11 @@ from allmrec.errors import ConfigError
 from allmrec.models import text_encoder
 from allmrec.options import configured
 from allmrec.runtime import decides, waves
-from allmrec.scoring import retrieval
+from allmrec.scoring import assortment, retrieval
 from allmrec.training.stage2 import warm_start
 
 CONSTANTS = {
-    "candidates.block_items": retrieval.BLOCK_ITEMS,
+    "candidates.block_items": assortment.BLOCK_ITEMS,
     "candidates.chunk_users": retrieval.CHUNK_USERS,
     "evaluation.bootstrap_samples": metrics.BOOTSTRAP_SAMPLES,
     "scoring.chunk_users_without_llm": waves.CHUNK_USERS_WITHOUT_LLM,
