@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from allmrec.config.former import of_stored, renamed, renamed_path, without_fixed
+from allmrec.config.former import Say, of_stored, renamed, renamed_path, without_fixed
 from allmrec.config.mistakes import explained
 from allmrec.config.sections.root import Config
 from allmrec.config.typed import NULLS, is_scalar, setting_at, takes_text, typed
@@ -20,8 +20,6 @@ from allmrec.errors import ConfigError
 
 _KEY = re.compile(r"\s*([\w.-]+)")
 """The key of an override. Names of Spark's settings have no other characters."""
-
-Say = Callable[[str], None]
 
 
 def _silent(line: str) -> None:
