@@ -358,14 +358,24 @@ def test_what_bundles_of_before_lack_is_not_missed(name: str, saved: Path, tmp_p
     assert load_bundle(signed(folder, lambda one: (one / "decision.json").unlink()), None).decision is None
 
 
+def as_before(values: dict[str, Any]) -> dict[str, Any]:
+    """A configuration as it was stored when settings had their former names."""
+    moved = {section: dict(keys) for section, keys in values.items() if isinstance(keys, dict)}
+    moved["importing"]["rating_range"] = moved["sequences"].pop("rating_range")
+    moved["llm"]["cache"] = moved.pop("cache")["folder"]
+    moved["scoring"]["bundle_id"] = moved.pop("bundle")["id"]
+    del moved["llm"]["token_budget"]
+    moved["scoring"] |= {"token_budget": 100, "chunk_users_without_llm": 9}
+    moved["stage2"]["warm_start_batch"] = 32
+    return moved | {"seed": values["seed"]}
+
+
 def test_a_bundle_whose_configuration_has_keys_of_before_is_loaded(saved: Path, tmp_path: Path) -> None:
+    now = load_bundle(saved, None).config
     folder = Path(shutil.copytree(saved, tmp_path / "bundle"))
-    signed(folder, setting("llm", cache="elsewhere"))
-    signed(folder, setting("stage2", warm_start_batch=32))
-    signed(folder, setting("scoring", token_budget=100, bundle_id=None, chunk_users_without_llm=9))
-    config = load_bundle(folder, None).config
+    config = load_bundle(signed(folder, values_of("config.json", as_before)), None).config
     assert config.llm.token_budget == 100
-    assert config.cache.folder == "elsewhere"
+    assert config == now.model_copy(update={"llm": now.llm.model_copy(update={"token_budget": 100})})
 
 
 def test_signing_anew_changes_nothing_that_is_loaded(saved: Path, tmp_path: Path) -> None:
