@@ -15,7 +15,9 @@ CONF = sorted((Path(__file__).parents[1] / "conf").glob("*.yaml"))
 
 @pytest.mark.parametrize("path", CONF, ids=lambda path: path.name)
 def test_a_shipped_configuration_is_valid_and_opens_with_complete_launch_commands(path: Path) -> None:
-    load([path])
+    old_spellings: list[str] = []
+    load([path], warn=old_spellings.append)
+    assert old_spellings == []
     head = path.read_text(encoding="utf-8").split("\n\n")[0].splitlines()
     launch = "\n".join(line[1:] for line in head if line.startswith("#   "))
     assert f"conf/{path.name}" in launch
@@ -47,8 +49,8 @@ PAPER = {
     "cf.loss": "bce",
     "cf.width": 50,
     "cf.item_init": "random",
-    "cf.num_blocks": 2,
-    "cf.network": "authors",
+    "cf.sasrec.num_blocks": 2,
+    "cf.sasrec.network": "authors",
     "cf.beta2": 0.98,
     "cf.epochs": 200,
     "cf.patience": None,
@@ -121,7 +123,7 @@ def test_a_setting_that_names_the_paper_is_set_by_its_configuration() -> None:
 def test_what_the_paper_shares_with_the_defaults() -> None:
     paper = flat(load([CONF[0].parent / "paper.yaml", CONF[0].parent / "paper_movies.yaml"]))
     defaults = {
-        "cf.num_heads": 1,
+        "cf.sasrec.num_heads": 1,
         "cf.dropout": 0.5,
         "sequences.max_history": 50,
         "stage1.width": 128,

@@ -1,6 +1,9 @@
 """Settings that were renamed: the former names stay accepted."""
 
 RENAMED: dict[str, str] = {
+    "cf.network": "cf.sasrec.network",
+    "cf.num_blocks": "cf.sasrec.num_blocks",
+    "cf.num_heads": "cf.sasrec.num_heads",
     "importing.rating_range": "sequences.rating_range",
     "llm.cache": "cache.folder",
     "scoring.bundle_id": "bundle.id",

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from allmrec.config import Config, fingerprint
+from allmrec.config import CFConfig, Config, fingerprint
 from allmrec.config.former import FIXED
 from allmrec.config.renamed import RENAMED
 
@@ -155,11 +155,15 @@ def decisive_settings(step: str, config: Config) -> dict[str, Any]:
 
 
 def leaves(config: Config) -> dict[str, Any]:
-    """Return every setting by its path, such as `scoring.top_k`."""
+    """Return every setting of a configuration by its path, such as `scoring.top_k`.
+
+    Of the backbones those of the chosen one, as `cf.num_blocks` (`CFConfig.decisive`).
+    """
     found: dict[str, Any] = {}
     for section, value in config:
         if isinstance(value, BaseModel):
-            found |= {f"{section}.{key}": inner for key, inner in value}
+            settings = value.decisive() if isinstance(value, CFConfig) else dict(value)
+            found |= {f"{section}.{key}": inner for key, inner in settings.items()}
         else:
             found[section] = value
     return found

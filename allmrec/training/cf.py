@@ -8,7 +8,7 @@ among all trained items that a night may show them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from allmrec import metrics, seeds
 from allmrec.config import CFConfig, Config, fingerprint
-from allmrec.models.cf import CFModel, build_cf_model
+from allmrec.models.cf import BACKBONES, CFModel, build_cf_model
 from allmrec.models.item_features import ItemFeatures, principal_components
 from allmrec.reporting import Report
 from allmrec.training.batches import MIN_LENGTH, SequenceBatches
@@ -108,7 +108,7 @@ def _training(
         report(f"cf: no user is held back for early stopping, so it trains {epochs} epochs")
     inputs = fingerprint(
         part="cf",
-        settings=settings,
+        settings=settings.decisive(),
         seed=config.seed,
         snapshot=snapshot.manifest,
         epochs=epochs,
@@ -122,7 +122,7 @@ def _training(
             model.parameters(), lr=settings.learning_rate, betas=(0.9, settings.beta2), fused=True
         ),
         batches,
-        _loss(model, settings, group),
+        OBJECTIVES[BACKBONES[settings.model].objective](model, settings, group),
         total_steps=epochs * batches.steps_per_epoch,
         seed=config.seed,
         evaluation=_evaluation(model, users, config, batches.steps_per_epoch) if len(users) else None,
@@ -227,6 +227,12 @@ def _loss(model: CFModel, settings: CFConfig, group: Group) -> Callable[[Tensor]
         return mean * (len(positives_N) / int(real_BL.sum()))
 
     return loss
+
+
+OBJECTIVES: Mapping[str, Callable[[CFModel, CFConfig, Group], Callable[[Tensor], Tensor]]] = {
+    "next_item": _loss
+}
+"""What a backbone may learn, by the name of its `Backbone.objective`."""
 
 
 def _figures(history: History, steps_per_epoch: int) -> dict[str, float]:

@@ -61,7 +61,7 @@ class Variant:
 
 VARIANTS = (
     Variant("conf/paper.yaml"),
-    Variant("cf.network=pre_norm", "cf.network=pre_norm"),
+    Variant("cf.sasrec.network=pre_norm", "cf.sasrec.network=pre_norm"),
     Variant("50 inputs", num_inputs=INPUTS),
     Variant("users drawn with replacement", order="drawn"),
 )

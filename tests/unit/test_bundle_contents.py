@@ -208,7 +208,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
         values_of("manifest.json", lambda values: values | {"llm": values["llm"] | {"width": 10**9}}),
         "soft_items is",
     ),
-    "another number of heads": (setting("cf", num_heads=3), "config.json: "),
+    "another number of heads": (setting("cf", sasrec={"num_heads": 3}), "config.json: "),
     "a weight is missing": (
         lacking("final_norm.weight", "cf"),
         "cf.safetensors: final_norm.weight is missing",
@@ -308,6 +308,30 @@ def test_what_a_file_must_not_hold_is_refused_in_one_line_though_its_checksum_is
     assert "\n" not in message
     assert "again" in message or "use the" in message
     assert error.value.exit_code == 3
+
+
+def test_a_bundle_of_before_the_sections_of_backbones_gives_the_same_scores(
+    saved: Path, tmp_path: Path
+) -> None:
+    def old(values: dict[str, Any]) -> dict[str, Any]:
+        return values | {"cf": values["cf"] | values["cf"].pop("sasrec")}
+
+    folder = signed(Path(shutil.copytree(saved, tmp_path / "bundle")), values_of("config.json", old))
+    stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))["cf"]
+    assert {"num_blocks", "num_heads", "network"} <= stored.keys()
+    assert "sasrec" not in stored
+    before, after = load_bundle(folder, None), load_bundle(saved, None)
+    assert before.config == after.config
+    histories, candidates = torch.tensor([[0, 3, 5, 7], [1, 2, 29, 4]]), torch.tensor([[1, 2, 9], [5, 6, 30]])
+    scores = after.rec.cf.score(histories, candidates)
+    assert scores.any()
+    assert torch.equal(before.rec.cf.score(histories, candidates), scores)
+
+
+def test_a_configuration_nested_without_end_is_refused(saved: Path, tmp_path: Path) -> None:
+    change = written("config.json", b"[" * 100_000)
+    with pytest.raises(BundleError, match=r"config\.json does not fit this allmrec"):
+        load_bundle(signed(Path(shutil.copytree(saved, tmp_path / "bundle")), change), None)
 
 
 def test_a_manifest_with_nan_or_nested_without_end_is_refused(saved: Path, tmp_path: Path) -> None:

@@ -90,6 +90,17 @@ def test_a_bad_setting_is_one_line_and_exit_code_2() -> None:
     assert done.stderr.strip() == "error: scoring.top_k: 0, expected an integer ≥ 1"
 
 
+def test_an_old_spelling_of_a_setting_is_one_line_that_names_the_new_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("allmrec.cli.create_session", refuse)
+    result = CliRunner().invoke(cli, ["train", "--set", "cf.num_blocks=2"])
+    assert result.stderr.splitlines() == [
+        "warning: cf.num_blocks is the old spelling of cf.sasrec.num_blocks; write cf.sasrec.num_blocks",
+        "error: no Java found",
+    ]
+
+
 def test_a_night_needs_its_date() -> None:
     result = CliRunner().invoke(cli, ["nightly"])
     assert result.exit_code == 2

@@ -67,6 +67,9 @@ def test_every_name_in_the_lists_is_a_setting() -> None:
         ("tables.items.where=price > 0", {"sequences", "train"}),
         ("tables.users.path=customers", {"sequences"}),
         ("training.processes=2", {"train"}),
+        ("cf.width=64", {"train"}),
+        ("cf.sasrec.num_blocks=2", {"train"}),
+        ("cf.num_heads=2", {"train"}),
         ("training.num_threads=2", set()),
         ("tables.root=elsewhere", set()),
         ("tables.schema_name=lists", set()),
@@ -98,6 +101,28 @@ def test_an_empty_list_of_rerankers_leaves_fingerprints_as_they_were_before_the_
             **decides.decisive_settings(step, Config()),
             "scoring.llm_candidates": None,
         }
+
+
+def test_a_training_of_before_the_sections_of_backbones_is_known_again() -> None:
+    settings = decides.decisive_settings("train", load([], ["cf.sasrec.num_blocks=2"]))
+    own = {path: value for path, value in settings.items() if path.startswith("cf.")}
+    assert own == {
+        "cf.model": "sasrec",
+        "cf.loss": "sampled_softmax",
+        "cf.num_negatives": 1024,
+        "cf.width": 128,
+        "cf.item_init": "text",
+        "cf.num_blocks": 2,
+        "cf.num_heads": 1,
+        "cf.network": "pre_norm",
+        "cf.dropout": 0.5,
+        "cf.learning_rate": 1e-3,
+        "cf.beta2": 0.999,
+        "cf.batch_size": 128,
+        "cf.epochs": 60,
+        "cf.patience": 5,
+        "cf.evaluate_every": 2,
+    }
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])

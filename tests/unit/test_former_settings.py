@@ -33,6 +33,9 @@ CONSTANTS = {
     "training.row_group_rows": snapshot.ROW_GROUP_ROWS,
 }
 SECTIONS = (
+    ("cf", "{network: authors}", "cf.sasrec.network=authors"),
+    ("cf", "{num_blocks: 2}", "cf.sasrec.num_blocks=2"),
+    ("cf", "{num_heads: 4}", "cf.sasrec.num_heads=4"),
     ("importing", "{rating_range: [1, 5]}", "sequences.rating_range=[1, 5]"),
     ("llm", "{cache: 007}", "cache.folder=007"),
     ("scoring", "{bundle_id: 1234567890123e45}", "bundle.id=1234567890123e45"),

@@ -26,16 +26,17 @@ SMALL = {
 }
 
 
-def settings(checkpoint_every: int = 7, **cf: object) -> Config:
-    return Config.model_validate(
-        {"cf": {**SMALL, **cf}, "training": {"checkpoint_every": checkpoint_every, "num_threads": 1}}
-    )
+def settings(checkpoint_every: int = 7, sasrec: dict[str, object] | None = None, **cf: object) -> Config:
+    return Config.model_validate({
+        "cf": {**SMALL, **cf, "sasrec": sasrec or {}},
+        "training": {"checkpoint_every": checkpoint_every, "num_threads": 1},
+    })  # fmt: skip
 
 
 @pytest.fixture(params=["pre_norm", "authors"])
 def model(request: pytest.FixtureRequest) -> CFModel:
     torch.manual_seed(2)
-    return build_cf_model(settings(network=request.param).cf, num_items=9, max_history=6).eval()
+    return build_cf_model(settings(sasrec={"network": request.param}).cf, num_items=9, max_history=6).eval()
 
 
 def test_padding_never_changes_a_representation(model: CFModel) -> None:
@@ -93,8 +94,8 @@ def test_scores_are_the_dot_products_with_the_item_matrix(model: CFModel) -> Non
 
 
 def test_heads_must_divide_the_width() -> None:
-    with pytest.raises(ValueError, match=r"cf\.num_heads: 3, expected a divisor of cf.width"):
-        build_cf_model(settings(num_heads=3).cf, 5, 5)
+    with pytest.raises(ValueError, match=r"cf\.sasrec\.num_heads: 3, expected a divisor of cf.width"):
+        build_cf_model(settings(sasrec={"num_heads": 3}).cf, 5, 5)
 
 
 @pytest.mark.parametrize("network", ["pre_norm", "authors"])
@@ -102,7 +103,7 @@ def test_heads_must_divide_the_width() -> None:
 def test_training_learns_what_follows_what(tmp_path: Path, loss: str, network: str) -> None:
     snapshot = Snapshot(chain_snapshot(tmp_path / "s", num_users=120))
     lines: list[str] = []
-    config = settings(loss=loss, network=network, epochs=30)
+    config = settings(loss=loss, sasrec={"network": network}, epochs=30)
     model, figures = train_cf(snapshot, {}, config, tmp_path / "work", Report(lines.append))
     assert figures["Hit@1"] > 0.7
     assert any("Hit@1" in line and "HR@10" in line and "NDCG@10" in line and "loss" in line for line in lines)

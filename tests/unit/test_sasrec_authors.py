@@ -42,7 +42,7 @@ def our_name(theirs: str) -> str:
 
 def with_their_weights(network: str) -> CFModel:
     """Return the model of the case; positions are counted from the newest item, theirs from the oldest."""
-    config = CFConfig.model_validate({"width": 8, "num_blocks": 2, "network": network})
+    config = CFConfig.model_validate({"width": 8, "sasrec": {"num_blocks": 2, "network": network}})
     model = build_cf_model(config, num_items=10, max_history=6)
     weights = {our_name(name): torch.tensor(values) for name, values in CASE["weights"].items()}
     weights["position_embedding.weight"] = weights["position_embedding.weight"].flip(0)
@@ -133,7 +133,7 @@ def test_dropout_is_on_the_attention_weights_and_not_on_what_attention_returns()
 
 def test_every_matrix_starts_xavier_normal_and_attention_without_biases() -> None:
     torch.manual_seed(0)
-    config = CFConfig(width=40, num_blocks=2, network="authors")
+    config = CFConfig.model_validate({"width": 40, "sasrec": {"num_blocks": 2, "network": "authors"}})
     model = build_cf_model(config, num_items=3000, max_history=50)
     for name, value in model.named_parameters():
         if value.dim() > 1:

@@ -1,17 +1,35 @@
-"""Settings of the collaborative-filtering model."""
+"""Settings of the collaborative-filtering model: those of every backbone, and a section for each of them."""
 
 from __future__ import annotations
 
-from typing import Literal
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
 
 from allmrec.config.sections.base import Count, Fraction, Momentum, Positive, Section
 
 
-class CFConfig(Section):
-    """The collaborative-filtering model."""
+class SASRecConfig(Section):
+    """SASRec alone."""
 
-    model: Literal["sasrec"] = "sasrec"
-    """The backbone."""
+    num_blocks: Count = 1
+    """Attention blocks (2 in the SASRec paper)."""
+    num_heads: Count = 1
+    """Attention heads."""
+    network: Literal["pre_norm", "authors"] = "pre_norm"
+    """Form of the attention blocks: `pre_norm`, or `authors`, that of the paper's code (keys and values of
+    un-normed states, residuals around normed ones, padding attended to, dropout on attention weights,
+    Xavier-normal initial weights)."""
+
+
+class CFConfig(Section):
+    """The collaborative-filtering model. Every section in it is a backbone, which `model` may name."""
+
+    model: Annotated[
+        str, Field(json_schema_extra=lambda schema: schema.update(enum=CFConfig.backbones()))
+    ] = "sasrec"
+    """The backbone; the section of this name has the settings that it alone has."""
     loss: Literal["sampled_softmax", "bce"] = "sampled_softmax"
     """`sampled_softmax`, or `bce` with one negative per position (the paper)."""
     num_negatives: Count = 1024
@@ -22,14 +40,6 @@ class CFConfig(Section):
     """Start of the item embeddings: the principal components of the sentence encoder's embeddings
     (`text`), those of the frozen LLM's own states of the titles (`states`), or random numbers (the papers).
     """
-    num_blocks: Count = 1
-    """Attention blocks (2 in the SASRec paper)."""
-    num_heads: Count = 1
-    """Attention heads."""
-    network: Literal["pre_norm", "authors"] = "pre_norm"
-    """Form of the attention blocks: `pre_norm`, or `authors`, that of the paper's code (keys and values of
-    un-normed states, residuals around normed ones, padding attended to, dropout on attention weights,
-    Xavier-normal initial weights)."""
     dropout: Fraction = 0.5
     """Dropout rate; long, dense histories need less, such as 0.2."""
     learning_rate: Positive = 1e-3
@@ -45,3 +55,28 @@ class CFConfig(Section):
     all epochs are trained, and the last weights are the result."""
     evaluate_every: Count = 2
     """Epochs between two evaluations."""
+    sasrec: SASRecConfig = SASRecConfig()
+    """SASRec alone."""
+
+    @classmethod
+    def backbones(cls) -> list[str]:
+        """Return the names that `model` may have: those of the sections."""
+        kinds = {name: field.annotation for name, field in cls.model_fields.items()}
+        return [name for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Section)]
+
+    def decisive(self) -> dict[str, Any]:
+        """Return the settings that decide the model, by name: the shared ones and its backbone's own.
+
+        The sections of other backbones decide nothing. Names without a section keep the fingerprints of
+        trainings from when SASRec's settings had none.
+        """
+        shared = {name: value for name, value in self if not isinstance(value, Section)}
+        return shared | dict(getattr(self, self.model))
+
+    @field_validator("model")
+    @classmethod
+    def _check_model(cls, name: str) -> str:
+        if name not in cls.backbones():
+            found = json.dumps(name, ensure_ascii=False)
+            raise ValueError(f"cf.model: {found}, expected one of {', '.join(cls.backbones())}")
+        return name

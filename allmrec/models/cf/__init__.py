@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from allmrec.config import CFConfig
-from allmrec.models.cf.base import CFModel
+from allmrec.models.cf.base import Backbone, Catalogue, CFModel
 from allmrec.models.cf.sasrec import SASRec
 
-__all__ = ["CFModel", "SASRec", "build_cf_model"]
+__all__ = ["BACKBONES", "Backbone", "CFModel", "Catalogue", "SASRec", "build_cf_model"]
+
+BACKBONES: dict[str, Backbone] = {
+    name: import_module(f"{__name__}.{name}").BACKBONE for name in CFConfig.backbones()
+}
+"""The backbones by name. A section of `CFConfig` names one, and the file of that name here has it."""
 
 
 def build_cf_model(config: CFConfig, num_items: int, max_history: int) -> CFModel:
@@ -14,12 +21,4 @@ def build_cf_model(config: CFConfig, num_items: int, max_history: int) -> CFMode
 
     Histories hold at most `max_history` items.
     """
-    return SASRec(
-        num_items,
-        max_history,
-        config.width,
-        config.num_blocks,
-        config.num_heads,
-        config.dropout,
-        config.network,
-    )
+    return BACKBONES[config.model].build(config, Catalogue(num_items, max_history))

@@ -8,9 +8,14 @@ Histories are [B, L] int64 item_idx, oldest first, LEFT-padded with 0. Items the
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+from allmrec.config import CFConfig
 
 
 class CFModel(nn.Module, ABC):
@@ -74,3 +79,23 @@ class CFModel(nn.Module, ABC):
         """[B, C]: x_u · E_c; 0 for padding and for items the model does not know."""
         candidates_BCD = self.item_matrix()[self.visible(candidates_BC)]
         return torch.einsum("bd,bcd->bc", self.user_representation(histories_BL), candidates_BCD)
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Sizes that a backbone is built for."""
+
+    num_items: int
+    """Items are 1..num_items."""
+    max_history: int
+    """Histories hold at most so many items."""
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """How a CF model is built, and what it learns. Its file has one, named BACKBONE."""
+
+    build: Callable[[CFConfig, Catalogue], CFModel]
+    """Returns the untrained model; its own settings are the section of its name."""
+    objective: Literal["next_item"] = "next_item"
+    """The loss, by its name in `allmrec.training.cf.OBJECTIVES`."""

@@ -27,7 +27,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from allmrec.models.cf.base import CFModel
+from allmrec.config import CFConfig
+from allmrec.models.cf.base import Backbone, Catalogue, CFModel
 
 
 class RealItems(NamedTuple):
@@ -60,7 +61,7 @@ class SASRec(CFModel):
     ) -> None:
         super().__init__(num_items, width)
         if width % num_heads:
-            raise ValueError(f"cf.num_heads: {num_heads}, expected a divisor of cf.width ({width})")
+            raise ValueError(f"cf.sasrec.num_heads: {num_heads}, expected a divisor of cf.width ({width})")
         self.max_history = max_history
         self.is_authors = network == "authors"
         block = AuthorsBlock if self.is_authors else Block
@@ -76,6 +77,20 @@ class SASRec(CFModel):
                 nn.init.normal_(table.weight, std=0.02)
         with torch.no_grad():
             self.item_embedding.weight[0] = 0
+
+    @classmethod
+    def of(cls, settings: CFConfig, catalogue: Catalogue) -> SASRec:
+        """Return the untrained model of `cf` and `cf.sasrec`."""
+        own = settings.sasrec
+        return cls(
+            catalogue.num_items,
+            catalogue.max_history,
+            settings.width,
+            own.num_blocks,
+            own.num_heads,
+            settings.dropout,
+            own.network,
+        )
 
     def with_items(self, matrix: Tensor) -> SASRec:
         """Return the same trained network over other items, all known: E = `matrix` [I+1, D], row 0 zeros."""
@@ -248,3 +263,6 @@ def _real_items(items_BL: Tensor, sees_padding: bool) -> RealItems:
     itself_LL = torch.eye(length, dtype=torch.bool, device=items_BL.device)
     mask_B1LL = ((causal_LL & real_BL[:, None, :]) | itself_LL)[:, None]
     return RealItems(row_N, column_N, column_N, from_newest_N, mask_B1LL)
+
+
+BACKBONE = Backbone(SASRec.of)
