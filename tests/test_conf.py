@@ -16,7 +16,7 @@ CONF = sorted((Path(__file__).parents[1] / "conf").glob("*.yaml"))
 @pytest.mark.parametrize("path", CONF, ids=lambda path: path.name)
 def test_a_shipped_configuration_is_valid_and_opens_with_complete_launch_commands(path: Path) -> None:
     old_spellings: list[str] = []
-    load([path], warn=old_spellings.append)
+    load([path], report=old_spellings.append)
     assert old_spellings == []
     head = path.read_text(encoding="utf-8").split("\n\n")[0].splitlines()
     launch = "\n".join(line[1:] for line in head if line.startswith("#   "))

@@ -96,7 +96,7 @@ def test_an_old_spelling_of_a_setting_is_one_line_that_names_the_new_one(
     monkeypatch.setattr("allmrec.cli.create_session", refuse)
     result = CliRunner().invoke(cli, ["train", "--set", "cf.num_blocks=2"])
     assert result.stderr.splitlines() == [
-        "warning: cf.num_blocks is the old spelling of cf.sasrec.num_blocks; write cf.sasrec.num_blocks",
+        "warning: cf.num_blocks is called cf.sasrec.num_blocks now; rename it",
         "error: no Java found",
     ]
 
