@@ -21,6 +21,8 @@ pytestmark = pytest.mark.reported
         ("scoring.top_k=0", "scoring.top_k: 0, expected an integer ≥ 1"),
         ("scoring.top_k=true", "scoring.top_k: true, expected an integer ≥ 1"),
         ("scoring.top_k=2.5", "scoring.top_k: 2.5, expected an integer ≥ 1"),
+        ("cf.model=lightgcn", 'cf.model: "lightgcn", expected one of sasrec'),
+        ("cf.num_heads=0", "cf.sasrec.num_heads: 0, expected an integer ≥ 1"),
         ("cf.dropout=1.5", "cf.dropout: 1.5, expected a number from 0 to 1"),
         ("cf.learning_rate=fast", 'cf.learning_rate: "fast", expected a number > 0'),
         (

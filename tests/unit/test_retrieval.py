@@ -15,7 +15,7 @@ from snapshot_fixture import write_snapshot
 from allmrec.bundle import Bundle
 from allmrec.errors import InputError
 from allmrec.ranking.blend import BlendWeights
-from allmrec.scoring import retrieval
+from allmrec.scoring import assortment, retrieval
 from allmrec.scoring.nearest import Search, nearest
 from allmrec.scoring.retrieval import Retriever
 from allmrec.scoring.scorer import Scorer
@@ -207,7 +207,7 @@ def test_candidates_do_not_depend_on_chunks_blocks_or_numpy_lists(
     once = retrieve(retriever(bundle), *((history, history) for history in histories))
     arrays = [(np.array(history, dtype=object), history) for history in histories]
     monkeypatch.setattr(retrieval, "CHUNK_USERS", 7)
-    monkeypatch.setattr(retrieval, "BLOCK_ITEMS", 4)
+    monkeypatch.setattr(assortment, "BLOCK_ITEMS", 4)
     again = retrieve(retriever(bundle), *arrays)  # type: ignore[arg-type]
     for column in ("item_ids", "sources"):
         assert once[column].tolist() == again[column].tolist()
