@@ -281,6 +281,10 @@ def test_missing_and_foreign_files_are_named_and_hadoops_checksums_are_not_forei
     with pytest.raises(BundleError, match=r"extra.bin is not one of its files"):
         verify_bundle(copy)
     (copy / "extra.bin").unlink()
+    (copy / "link.bin").symlink_to(copy / "nowhere")
+    with pytest.raises(BundleError, match=r"link.bin is not one of its files"):
+        verify_bundle(copy)
+    (copy / "link.bin").unlink()
     (copy / "config.json").unlink()
     with pytest.raises(BundleError, match=r"config.json is missing"):
         verify_bundle(copy)
