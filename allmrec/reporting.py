@@ -157,7 +157,7 @@ class Progress:
         if fresh > 0 and seconds > 0 and done < self.total:
             rate = fresh / seconds
             left = seconds * (self.total - done) / fresh
-            words += [f"{rate:,.{0 if rate > 10 else 1}f} per second", f"at most {duration(left)} left"]
+            words += [speed(rate), f"at most {duration(left)} left"]
         return words
 
     def close(self) -> None:
@@ -219,6 +219,13 @@ class Screen:
                 if not self._bars.tasks:
                     self._bars.stop()
                     self._bars = None
+
+
+def speed(rate: float) -> str:
+    """Return a rate per second, such as `18 per second`; below one the seconds of a unit, `2.5 s each`."""
+    if rate < 1:
+        return f"{1 / rate:,.1f} s each"
+    return f"{rate:,.{0 if rate > 10 else 1}f} per second"
 
 
 def duration(seconds: float) -> str:

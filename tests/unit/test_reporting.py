@@ -79,7 +79,7 @@ def test_the_rate_after_a_resume_counts_only_what_was_done_since(clock: Clock) -
         for step in (901, 911):
             clock.now += 10
             progress.update(step)
-    assert lines[-1] == "cf: 911 / 1,000 steps, 0.6 per second, at most 2 min 42 s left"
+    assert lines[-1] == "cf: 911 / 1,000 steps, 1.8 s each, at most 2 min 42 s left"
 
 
 def test_a_silent_report_says_nothing_and_keeps_durations(capfd: pytest.CaptureFixture[str]) -> None:
