@@ -17,13 +17,15 @@ from allmrec.bundle.bundle import Bundle, assemble_bundle
 from allmrec.bundle.extension import changed_items, child_of, extend_bundle
 from allmrec.bundle.folder import verify_bundle
 from allmrec.bundle.manifest import EncoderIdentity, LLMIdentity, Manifest
-from allmrec.bundle.store import check_llm, decision_of, load_bundle, save_bundle, select_bundle
+from allmrec.bundle.states.order_state import FittedOrder, decision_of
+from allmrec.bundle.store import check_llm, load_bundle, save_bundle, select_bundle
 from allmrec.bundle.transfer import transferred_bundle
 from allmrec.item_text import text_hash
 
 __all__ = [
     "Bundle",
     "EncoderIdentity",
+    "FittedOrder",
     "LLMIdentity",
     "Manifest",
     "assemble_bundle",

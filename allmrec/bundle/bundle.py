@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from allmrec.bundle.contents import ITEM_COLUMNS
 from allmrec.bundle.manifest import EncoderIdentity, LLMIdentity, Manifest
+from allmrec.bundle.states.order_state import FittedOrder
 from allmrec.config import Config
 from allmrec.item_text import text_hash
 from allmrec.llm.frozen import FrozenLLM
@@ -20,11 +23,10 @@ from allmrec.models.a_llmrec import ALLMRec
 from allmrec.models.text_encoder import TextEncoder
 from allmrec.ranking.blend import BlendWeights
 from allmrec.ranking.decision import Decision
+from allmrec.ranking.search_weights import SearchWeights
 
-ITEM_COLUMNS = ["item_idx", "item_id", "title", "text_hash", "num_interactions"]
 
-
-@dataclass
+@dataclass(frozen=True)
 class Bundle:
     """A bundle in memory.
 
@@ -45,10 +47,8 @@ class Bundle:
     """Mean q of the items of the training, float32 [J]: likeness by text is the cosine around it. A child has
     its parent's, so that new items move no score of the others. None: the mean of the bundle's own items
     (bundles of earlier versions)."""
-    blends: dict[str, BlendWeights] = field(default_factory=dict)
-    """`retrieval`, `with_llm` and `without_llm`."""
-    decision: Decision | None = None
-    """Whether the LLM is asked under `scoring.order: auto`; None: it is (bundles of earlier versions)."""
+    order: FittedOrder = field(default_factory=FittedOrder)
+    """What it retrieves and orders by."""
     folder: Path = Path()
     """Where it was loaded from; empty before it was saved."""
     text_encoder_folder: Path | None = None
@@ -58,6 +58,25 @@ class Bundle:
     def bundle_id(self) -> str:
         """Hash of the content; empty for a bundle that was not saved yet."""
         return self.manifest.bundle_id
+
+    @property
+    def search(self) -> SearchWeights | None:
+        """The weights of the search; None where they were not fitted."""
+        return self.order.search
+
+    @property
+    def blends(self) -> Mapping[str, BlendWeights]:
+        """`with_llm` and `without_llm`, as far as they were fitted."""
+        return self.order.blends
+
+    @property
+    def decision(self) -> Decision | None:
+        """Whether the LLM is asked under `scoring.order: auto`; None: it is."""
+        return self.order.decision
+
+    def with_order(self, order: FittedOrder) -> Bundle:
+        """Return the bundle with other weights; it is not saved yet."""
+        return replace(self, order=order)
 
     @property
     def num_items(self) -> int:

@@ -19,16 +19,18 @@ from pyarrow import ArrowException
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from allmrec.bundle.bundle import ITEM_COLUMNS
 from allmrec.bundle.manifest import Manifest
 from allmrec.errors import BundleError
 from allmrec.llm.refusal import one_line
 from allmrec.parts import PARTS
 from allmrec.ranking.blend import BlendWeights
 from allmrec.ranking.decision import IN_WORDS, Decision
+from allmrec.ranking.search_weights import SearchWeights
 
+ITEM_COLUMNS = ["item_idx", "item_id", "title", "text_hash", "num_interactions"]
+"""Of items.parquet."""
 FITTED = frozenset(("with_llm", "without_llm"))
-"""Blends that every bundle has; those of version 0.1.0 lack the third one, `retrieval`."""
+"""Blends that every finished bundle has."""
 FLOATS, INTEGERS, BOOLS = (torch.float32,), (torch.int32, torch.int64), (torch.bool,)
 TYPES = {torch.float32: "F32", torch.int64: "I64", torch.bool: "BOOL"}
 """How a safetensors header names the types of networks."""
@@ -138,8 +140,8 @@ def check_finite(tensors: Mapping[str, Tensor]) -> None:
 
 def check_blends(blends: Mapping[str, BlendWeights]) -> None:
     """Raise ValueError where a blend is missing, weighs what is no part, or is not made of such numbers."""
-    if not FITTED <= set(blends) <= FITTED | {"retrieval"}:
-        raise ValueError(f"blends {sorted(blends)}, expected with_llm, without_llm and retrieval")
+    if set(blends) != FITTED:
+        raise ValueError(f"blends {sorted(blends)}, expected with_llm and without_llm")
     for name, blend in blends.items():
         parts = {*blend.weights, *blend.part_temperatures}
         if not blend.weights or not parts <= PARTS.keys():
@@ -150,6 +152,15 @@ def check_blends(blends: Mapping[str, BlendWeights]) -> None:
         _check_numbers(f"{name}.recall", [blend.recall], 0.0, 1.0)
         temperatures = [blend.temperature, *blend.part_temperatures.values()]
         _check_numbers(f"{name}.temperature", temperatures, math.ulp(0.0))
+
+
+def check_search(search: SearchWeights) -> None:
+    """Raise ValueError where the search names a wrong signal or holds a wrong number."""
+    if not search.weights or not search.weights.keys() <= PARTS.keys():
+        raise ValueError(f"retrieval weighs {sorted(search.weights)}, expected parts of {sorted(PARTS)}")
+    _check_numbers("retrieval.weights", search.weights.values(), 0.0)
+    _check_numbers("retrieval.unknown_offset", [search.unknown_offset])
+    _check_numbers("retrieval.num_users", [search.num_users], 0.0)
 
 
 def check_decision(decision: Decision) -> None:

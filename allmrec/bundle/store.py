@@ -15,10 +15,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from allmrec.bundle.bundle import ITEM_COLUMNS, Bundle
+from allmrec.bundle.bundle import Bundle
 from allmrec.bundle.contents import (
-    check_blends,
-    check_decision,
+    ITEM_COLUMNS,
     check_finite,
     check_items,
     check_network,
@@ -28,6 +27,7 @@ from allmrec.bundle.contents import (
 )
 from allmrec.bundle.folder import verify_bundle, write_folder
 from allmrec.bundle.manifest import Manifest
+from allmrec.bundle.states.order_state import FittedOrder
 from allmrec.config import Config, from_stored
 from allmrec.errors import BundleError, ConfigError
 from allmrec.llm.frozen import FrozenLLM
@@ -36,8 +36,6 @@ from allmrec.models.a_llmrec import ALLMRec
 from allmrec.models.alignment import AlignmentNetworks
 from allmrec.models.cf import CFModel, build_cf_model
 from allmrec.models.projection import Projection, item_input_width
-from allmrec.ranking.blend import BlendWeights
-from allmrec.ranking.decision import Decision
 
 
 def save_bundle(root: Path, bundle: Bundle, origin: Mapping[str, Any]) -> str:
@@ -84,25 +82,10 @@ def load_bundle(folder: Path, llm: FrozenLLM | None) -> Bundle:
         priors=tensors["priors"].numpy() if "priors" in tensors else None,
         soft_items=tensors["soft_items"],
         text_centre=tensors.get("text_centre"),
-        blends=_load_blends(folder, is_finished=bool(manifest.purpose)),
-        decision=decision_of(folder),
+        order=FittedOrder.load(folder, is_finished=bool(manifest.purpose)),
         folder=folder,
         text_encoder_folder=encoder if encoder.is_dir() else None,
     )
-
-
-def decision_of(folder: Path) -> Decision | None:
-    """Return a bundle's decision about the LLM, without loading the bundle; None where it has none.
-
-    Raises BundleError where the file does not hold a decision.
-    """
-    path = folder / "decision.json"
-    if not path.exists():
-        return None
-    with reading(folder, path.name):
-        decision = Decision.from_json(json.loads(path.read_text(encoding="utf-8")))
-        check_decision(decision)
-    return decision
 
 
 def select_bundle(manifests: Sequence[Manifest], run_date: date) -> Manifest:
@@ -138,12 +121,7 @@ def check_llm(manifest: Manifest, name: str, weight_hash: str) -> None:
 def write_parts(folder: Path, bundle: Bundle) -> None:
     """Write every file of the bundle but the manifest into an empty folder."""
     (folder / "config.json").write_text(bundle.config.model_dump_json(indent=1), encoding="utf-8")
-    blends = {name: blend.to_json() for name, blend in bundle.blends.items()}
-    (folder / "blend.json").write_text(json.dumps(blends, indent=1, sort_keys=True), encoding="utf-8")
-    if bundle.decision is not None:
-        (folder / "decision.json").write_text(
-            json.dumps(bundle.decision.to_json(), indent=1), encoding="utf-8"
-        )
+    bundle.order.save(folder)
     types = {"item_idx": "int32", "num_interactions": "int64"}
     bundle.items[ITEM_COLUMNS].astype(types).to_parquet(folder / "items.parquet", index=False)
     tensors = {
@@ -192,16 +170,6 @@ def _load_config(folder: Path) -> Config:
         raise BundleError(
             f"bundle {folder}: config.json does not fit this allmrec ({error}); use the one that wrote it"
         ) from error
-
-
-def _load_blends(folder: Path, is_finished: bool) -> dict[str, BlendWeights]:
-    """Return the weights of a bundle, by the name of the blend; none where its training is not finished."""
-    with reading(folder, "blend.json"):
-        values = json.loads((folder / "blend.json").read_text(encoding="utf-8"))
-        blends = {name: BlendWeights.from_json(fields) for name, fields in values.items()}
-        if is_finished:
-            check_blends(blends)
-    return blends
 
 
 def _load_models(folder: Path, config: Config, manifest: Manifest, tensors: dict[str, Tensor]) -> ALLMRec:

@@ -11,7 +11,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from allmrec.bundle.bundle import ITEM_COLUMNS, Bundle, text_hashes, texts_of
+from allmrec.bundle.bundle import Bundle, text_hashes, texts_of
+from allmrec.bundle.contents import ITEM_COLUMNS
 from allmrec.bundle.extension import cached_child, check_encoder
 from allmrec.bundle.folder import write_folder
 from allmrec.bundle.store import check_llm, load_bundle, write_parts

@@ -71,7 +71,7 @@ class Assortment:
         self.items = np.flatnonzero(available)
         self.rare_items = np.flatnonzero(available & (self.num_interactions < settings.rare_below))
         self._signals = Signals(encoder)
-        self._weights = bundle.blends.get("retrieval", UNFITTED)
+        self._weights = bundle.search or UNFITTED
 
     def search(self, vectors: UserVectors, seen: SeenPairs) -> BestItems:
         """Return the best unseen items of every user, found in one pass over the items."""

@@ -14,13 +14,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from allmrec.ranking.blend import BlendWeights
+from allmrec.ranking.search_weights import SearchWeights
 from allmrec.scoring.user_vectors import UserEncoder, UserVectors
 
 SIGNALS = ("cf", "alignment", "text")
 PRIOR = {"cf": 1.0, "alignment": 0.5, "text": 0.1}
 """Weights before any user was looked at: about what was fitted on two logs (tests/bench/README.md)."""
-UNFITTED = BlendWeights(PRIOR, 0.0, 1.0, 0)
+UNFITTED = SearchWeights(PRIOR, 0.0, 0)
 """What bundles search with that were trained before there were such weights."""
 
 Pair = tuple[Tensor, Tensor]
@@ -51,7 +51,7 @@ class Signals:
         variance_B = ((values_BK @ self._covariances[name]) * values_BK).sum(dim=1)
         return values_BK * variance_B.clamp(min=1e-12).rsqrt()[:, None] * (variance_B > 1e-12)[:, None]
 
-    def weighted(self, vectors: UserVectors, weights: BlendWeights) -> dict[str, Pair]:
+    def weighted(self, vectors: UserVectors, weights: SearchWeights) -> dict[str, Pair]:
         """Return pairs whose products add up to the score of every item, by signal.
 
         `unknown` is the offset of what the CF model does not know. Without it and `cf` every item is judged

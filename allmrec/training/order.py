@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from allmrec.bundle import Bundle
+from allmrec.bundle import Bundle, FittedOrder
 from allmrec.config import Config
 from allmrec.llm.frozen import FrozenLLM
 from allmrec.ranking.candidate_lists import CandidateLists
@@ -28,33 +28,34 @@ USERS_WITH_LLM, USERS_WITHOUT_LLM = 64, 4096
 
 def fit_order(
     bundle: Bundle, snapshot: Snapshot, llm: FrozenLLM, config: Config, report: Report
-) -> dict[str, float]:
-    """Fit `bundle.blends` and `bundle.decision` in place; return all figures on the users of the fit.
+) -> tuple[FittedOrder, dict[str, float]]:
+    """Return the order of a bundle that has none yet, and all figures on the users of the fit.
 
     The weights of retrieval come first, then the blend without the LLM on the lists that are retrieved by
     them, of at most `training.blend_users`; the LLM reads at most `training.blend_llm_users` of these lists.
     """
-    retrieval = fit_retrieval(bundle, snapshot, config)
-    bundle.blends = {"retrieval": retrieval}
-    lists, targets, recall = blend_lists(bundle, snapshot, config)
+    search = fit_retrieval(bundle, snapshot, config)
+    searching = bundle.with_order(FittedOrder(search))
+    lists, targets, recall = blend_lists(searching, snapshot, config)
     parts = config.training.blend_parts
-    aligned = _scored(Scorer(bundle, None, config), lists, USERS_WITHOUT_LLM, report)
-    without, figures = fit_blend(aligned, targets, without_llm(parts), seed=config.seed)
-    bundle.blends["without_llm"] = without
+    aligned = _scored(Scorer(searching, None, config), lists, USERS_WITHOUT_LLM, report)
+    fitted, figures = fit_blend(aligned, targets, without_llm(parts), seed=config.seed)
+    without = replace(fitted, recall=recall)
     num_read = min(len(lists), config.training.blend_llm_users)
     asked = lists.take(np.arange(num_read)).asking_llm(True)
-    read = _scored(Scorer(bundle, llm, config), asked, USERS_WITH_LLM, report)
+    asking = bundle.with_order(FittedOrder(search, {"without_llm": without}))
+    read = _scored(Scorer(asking, llm, config), asked, USERS_WITH_LLM, report)
     # Few users are read by the LLM: the weights with it are shrunk towards those found on all users without
     # it.
-    with_llm, figures_with_llm = fit_blend(read, targets[:num_read], parts, without, config.seed)
-    bundle.blends["with_llm"] = with_llm
-    bundle.blends = {name: replace(blend, recall=recall) for name, blend in bundle.blends.items()}
-    bundle.decision = decide(read, targets[:num_read], bundle, llm, config)
-    report(f"blend: {bundle.decision}")
+    fitted, figures_with_llm = fit_blend(read, targets[:num_read], parts, without, config.seed)
+    blends = {"without_llm": without, "with_llm": replace(fitted, recall=recall)}
+    decision = decide(read, targets[:num_read], bundle, llm, config)
+    report(f"blend: {decision}")
     named = {f"blend_without_llm_{name}": value for name, value in figures.items()}
     named |= {f"blend_with_llm_{name}": value for name, value in figures_with_llm.items()}
-    named |= {f"retrieval_weight_{name}": weight for name, weight in retrieval.weights.items()}
-    return named | {"blend_recall": recall, "retrieval_num_users": float(retrieval.num_users)}
+    named |= {f"retrieval_weight_{name}": weight for name, weight in search.weights.items()}
+    named |= {"blend_recall": recall, "retrieval_num_users": float(search.num_users)}
+    return FittedOrder(search, blends, decision), named
 
 
 def blend_lists(

@@ -120,8 +120,10 @@ def train_on_aligned(
         )
     bundle = assemble()
     with report.part("blend", "fit the served order on held-back items"):
-        blend_figures = fit_order(bundle, snapshot, llm, config, report)
-    return bundle, {f"stage2_{name}": value for name, value in stage2_figures.items()} | blend_figures
+        order, blend_figures = fit_order(bundle, snapshot, llm, config, report)
+    return bundle.with_order(order), {
+        f"stage2_{name}": value for name, value in stage2_figures.items()
+    } | blend_figures
 
 
 def _launch_stage2(

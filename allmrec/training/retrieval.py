@@ -14,7 +14,7 @@ import torch
 from allmrec import seeds
 from allmrec.bundle import Bundle
 from allmrec.config import Config
-from allmrec.ranking.blend import BlendWeights
+from allmrec.ranking.search_weights import SearchWeights
 from allmrec.scoring.signals import PRIOR, SIGNALS, Signals
 from allmrec.scoring.user_vectors import UserEncoder, UserVectors
 from allmrec.training.held_back import by_item_id, comes_again, held_back_users
@@ -27,7 +27,7 @@ LOWEST_TEXT = 0.05
 """Least weight of the text, as a share of the CF model's: it searches for histories new to the CF model."""
 
 
-def fit_retrieval(bundle: Bundle, snapshot: Snapshot, config: Config) -> BlendWeights:
+def fit_retrieval(bundle: Bundle, snapshot: Snapshot, config: Config) -> SearchWeights:
     """Return the weights of `SIGNALS`, which sum to 1, with the offset of items unknown to the CF model.
 
     At most `training.blend_users` users are looked at; without any the prior is returned. Users whose
@@ -46,7 +46,7 @@ def fit_retrieval(bundle: Bundle, snapshot: Snapshot, config: Config) -> BlendWe
     by_name["text"] = max(by_name["text"], LOWEST_TEXT * (by_name["cf"] or 1.0))
     total = sum(by_name.values())
     scaled = {name: weight / total for name, weight in by_name.items()}
-    return BlendWeights(scaled, float(weights_P[-1]) / total, 1.0 / total, len(rows))
+    return SearchWeights(scaled, float(weights_P[-1]) / total, len(rows))
 
 
 def _features(

@@ -22,6 +22,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 from unittest import mock
 
 import numpy as np
@@ -32,20 +33,22 @@ import torch
 from torch import nn
 
 from allmrec import metrics, seeds
-from allmrec.bundle import Bundle
+from allmrec.bundle import Bundle, FittedOrder
 from allmrec.config import Config, load
 from allmrec.ranking.blend import BlendWeights, blend_features
 from allmrec.ranking.candidate_lists import CandidateLists
+from allmrec.ranking.search_weights import SearchWeights
 from allmrec.ranking.served import log_softmax
 from allmrec.reporting import Report
 from allmrec.scoring.retrieval import Retriever
 from allmrec.scoring.scorer import Scorer
+from allmrec.scoring.signals import PRIOR, SIGNALS
 from allmrec.scoring.user_vectors import UserEncoder, UserVectors
 from allmrec.training import retrieval as retrieval_fit
 from allmrec.training.blend import fit_blend, without_llm
 from allmrec.training.held_back import held_back_users
 from allmrec.training.loader import Snapshot
-from allmrec.training.logit import SHRINK
+from allmrec.training.logit import SHRINK, fit_logit
 from allmrec.training.order import blend_lists
 from allmrec.training.pipeline import train_bundle
 from tests.bench.bench_candidates import WITHOUT_LLM, Figures, in_words
@@ -55,6 +58,7 @@ HIDDEN_SHARE, PRETENDED_SHARE = 0.1, 0.15
 OFFSETS = np.linspace(-6.0, 6.0, 241)
 """Grid of the unknown offset, temperature included."""
 CHUNK_USERS = 1024
+Weights = TypeVar("Weights", SearchWeights, BlendWeights)
 Ranks = np.ndarray
 """The next item's rank in each user's list, [N] float64; infinite: it is not there."""
 
@@ -67,13 +71,11 @@ def main(root: Path, config_path: str, overrides: list[str]) -> None:
         bundle, _ = train_bundle(snapshot, config, Path(folder) / "checkpoints", Report(print))
         users = users_of(snapshot, config.seed).head(config.evaluation.num_users)
         is_new = users["is_new"].to_numpy(dtype=bool)
-        trained, first = bundle.blends, dict[str, Figures]()
+        first = dict[str, Figures]()
         for name, fit in FITS.items():
-            bundle.blends = trained
-            if fit is not None:
-                bundle.blends = fit(bundle, snapshot, config)
-            ranks = ranks_of(bundle, snapshot.available_items(), users, config)
-            print(f"{name}: {_weights(bundle)}")
+            order = fit(bundle, snapshot, config) if fit else bundle.order
+            ranks = ranks_of(bundle.with_order(order), snapshot.available_items(), users, config)
+            print(f"{name}: {_weights(order)}")
             for group, chosen in (("new", is_new), ("known", ~is_new)):
                 found = figures_of(ranks[chosen])
                 print(f"  {group}, n = {chosen.sum():,}: {in_words(found, first.setdefault(group, found))}")
@@ -173,10 +175,14 @@ class Pretended:
         items = bundle.items.assign(num_interactions=counts)
         return cls(replace(bundle, items=items), AsIfUnknown(bundle, pretended_I1))
 
-    def lists(self, snapshot: Snapshot, config: Config) -> tuple[CandidateLists, list[str], float]:
+    def lists(
+        self, search: SearchWeights, snapshot: Snapshot, config: Config
+    ) -> tuple[CandidateLists, list[str], float]:
         """Return validation lists that hold the held-back item, with `alignment`; the items; the recall."""
         with mock.patch("allmrec.scoring.retrieval.UserEncoder", return_value=self.encoder):
-            lists, targets, recall = blend_lists(self.bundle, snapshot, config)
+            lists, targets, recall = blend_lists(
+                self.bundle.with_order(FittedOrder(search)), snapshot, config
+            )
         users_BH = self.encoder.encode(lists.histories).alignment
         rows = np.repeat(np.arange(len(lists)), lists.counts)
         items = self.encoder.item_ids.get_indexer(lists.ids[lists.present]) + 1
@@ -184,55 +190,62 @@ class Pretended:
         return lists.with_parts({"alignment": lists.spread(cosine_N.double().cpu().numpy())}), targets, recall
 
 
-def fit_all(bundle: Bundle, snapshot: Snapshot, config: Config) -> dict[str, BlendWeights]:
-    """Return blends whose every weight was fitted where some items pass for unknown."""
+def fit_all(bundle: Bundle, snapshot: Snapshot, config: Config) -> FittedOrder:
+    """Return an order whose every weight was fitted where some items pass for unknown."""
     pretended, parts = Pretended.of(bundle, config.seed), without_llm(config.training.blend_parts)
     with mock.patch.object(retrieval_fit, "UserEncoder", return_value=pretended.encoder):
         weights = retrieval_fit.fit_retrieval(pretended.bundle, snapshot, config)
-    pretended.bundle.blends = {"retrieval": weights}
-    lists, targets, recall = pretended.lists(snapshot, config)
+    lists, targets, recall = pretended.lists(weights, snapshot, config)
     blend, _ = fit_blend(lists, targets, parts, seed=config.seed)
-    return _blends(weights, replace(blend, recall=recall))
+    return _order(weights, replace(blend, recall=recall))
 
 
-def fit_offset(bundle: Bundle, snapshot: Snapshot, config: Config) -> dict[str, BlendWeights]:
-    """Return the bundle's blends with offsets that were fitted where some items pass for unknown."""
+def fit_offset(bundle: Bundle, snapshot: Snapshot, config: Config) -> FittedOrder:
+    """Return the bundle's order with offsets that were fitted where some items pass for unknown."""
     pretended = Pretended.of(bundle, config.seed)
     rows = held_back_users(snapshot, config)
     with mock.patch.object(retrieval_fit, "UserEncoder", return_value=pretended.encoder):
         features_BCP, present_BC = retrieval_fit._features(
             pretended.bundle, rows, snapshot.available_items(), config
         )
-    weights = _with_offset(
-        bundle.blends["retrieval"], features_BCP, present_BC, np.zeros(len(rows), dtype=np.int64)
-    )
-    pretended.bundle.blends = {"retrieval": weights}
-    lists, targets, recall = pretended.lists(snapshot, config)
+    if bundle.search is None:
+        raise ValueError("the bundle's search was not fitted, expected a trained one")
+    columns_B = np.zeros(len(rows), dtype=np.int64)
+    prior_P = np.array([*(PRIOR[name] for name in SIGNALS), 0.0])
+    # The weights of the search sum to 1: their scale is that of a fit on the same items.
+    temperature = 1.0 / float(fit_logit(features_BCP, present_BC, columns_B, prior_P)[:-1].sum())
+    weights = _with_offset(bundle.search, temperature, features_BCP, present_BC, columns_B)
+    lists, targets, recall = pretended.lists(weights, snapshot, config)
     blend = bundle.blends["without_llm"]
     features_BCP = blend_features(lists, tuple(blend.weights))
-    blend = _with_offset(blend, features_BCP, lists.present, lists.columns_of(targets))
-    return _blends(weights, replace(blend, recall=recall))
+    columns_B = lists.columns_of(targets)
+    blend = _with_offset(blend, blend.temperature, features_BCP, lists.present, columns_B)
+    return _order(weights, replace(blend, recall=recall))
 
 
-def _blends(retrieval: BlendWeights, blend: BlendWeights) -> dict[str, BlendWeights]:
-    return {"retrieval": retrieval, "without_llm": blend, "with_llm": blend}
+def _order(search: SearchWeights, blend: BlendWeights) -> FittedOrder:
+    return FittedOrder(search, {"without_llm": blend, "with_llm": blend})
 
 
 def _with_offset(
-    blend: BlendWeights, features_BCP: np.ndarray, present_BC: np.ndarray, columns_B: np.ndarray
-) -> BlendWeights:
-    """Return the blend with the likeliest offset, shrunk towards 0 as `fit_logit` does it."""
-    rows_B, weights_P = np.arange(len(columns_B)), np.array([*blend.weights.values()]) / blend.temperature
+    weights: Weights,
+    temperature: float,
+    features_BCP: np.ndarray,
+    present_BC: np.ndarray,
+    columns_B: np.ndarray,
+) -> Weights:
+    """Return the weights with the likeliest offset, shrunk towards 0 as `fit_logit` does it."""
+    rows_B, weights_P = np.arange(len(columns_B)), np.array([*weights.weights.values()]) / temperature
     scores_BC = np.where(present_BC, features_BCP[..., :-1] @ weights_P, -np.inf)
     losses = [
         -log_softmax(scores_BC + offset * features_BCP[..., -1])[rows_B, columns_B].sum()
         + SHRINK / 2 * offset**2
         for offset in OFFSETS
     ]
-    return replace(blend, unknown_offset=float(OFFSETS[int(np.argmin(losses))]) * blend.temperature)
+    return replace(weights, unknown_offset=float(OFFSETS[int(np.argmin(losses))]) * temperature)
 
 
-FITS: dict[str, Callable[[Bundle, Snapshot, Config], dict[str, BlendWeights]] | None] = {
+FITS: dict[str, Callable[[Bundle, Snapshot, Config], FittedOrder] | None] = {
     "as trained": None,
     "all": fit_all,
     "offset": fit_offset,
@@ -259,14 +272,19 @@ def ranks_of(bundle: Bundle, available: np.ndarray, users: pd.DataFrame, config:
     return np.concatenate(found)
 
 
-def _weights(bundle: Bundle) -> str:
-    """Return the weights of retrieval and of the blend, temperature included, in words."""
+def _weights(order: FittedOrder) -> str:
+    """Return the weights of the search, and of the blend with its temperature included, in words."""
+    if order.search is None:
+        return "not fitted"
+    blend = order.blends["without_llm"]
     words = []
-    for name in ("retrieval", "without_llm"):
-        blend = bundle.blends[name]
-        own = {**blend.weights, "unknown": blend.unknown_offset}
+    for name, weights, temperature in (
+        ("retrieval", order.search, 1.0),
+        ("without_llm", blend, blend.temperature),
+    ):
+        own = {**weights.weights, "unknown": weights.unknown_offset}
         words.append(
-            f"{name} " + " ".join(f"{part} {value / blend.temperature:+.2f}" for part, value in own.items())
+            f"{name} " + " ".join(f"{part} {value / temperature:+.2f}" for part, value in own.items())
         )
     return "; ".join(words)
 

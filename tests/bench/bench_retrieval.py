@@ -18,7 +18,7 @@ import torch
 
 from allmrec.bundle import Bundle, load_bundle
 from allmrec.config import CandidatesConfig
-from allmrec.ranking.blend import BlendWeights
+from allmrec.ranking.search_weights import SearchWeights
 from allmrec.scoring.retrieval import Retriever
 
 NUM_USERS, HISTORY, RUNS = 2048, 10, 2
@@ -29,13 +29,13 @@ def main(root: Path) -> None:
     torch.set_num_threads(1)
     [folder] = (root / "_bundles").iterdir()
     bundle, settings = load_bundle(folder, None), CandidatesConfig()
-    by_cf = {**bundle.blends, "retrieval": BlendWeights({"cf": 1.0}, 0.0, 1.0, 0)}
+    by_cf = replace(bundle.order, search=SearchWeights({"cf": 1.0}, 0.0, 0))
     no_quota = settings.model_copy(update={"text_quota": 0})
     histories = random_histories(bundle)
     for name, retriever in (
         ("the defaults", Retriever(bundle, None, settings)),
         ("no places for rare items", Retriever(bundle, None, no_quota)),
-        ("the CF model alone", Retriever(replace(bundle, blends=by_cf), None, no_quota)),
+        ("the CF model alone", Retriever(bundle.with_order(by_cf), None, no_quota)),
     ):
         seconds = [cpu_seconds(retriever, histories) for _ in range(RUNS + 1)][1:]  # the first warms up
         figures = ", ".join(f"{1000 * taken / NUM_USERS:.2f}" for taken in seconds)

@@ -21,7 +21,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from allmrec.bundle import Bundle, assemble_bundle, save_bundle
+from allmrec.bundle import Bundle, FittedOrder, assemble_bundle, save_bundle
 from allmrec.cache import cache_folder
 from allmrec.config import Config, load
 from allmrec.data.columns import midnight
@@ -136,8 +136,8 @@ def random_bundle(items: pd.DataFrame, config: Config) -> Bundle:
     priors = np.zeros(len(items) + 1, dtype=np.float32)
     bundle = assemble_bundle(rec, config, items, titles, priors, llm, encoder)
     blend = BlendWeights({"cf": 0.6, "text": 0.1, "alignment": 0.3}, 0.0, 0.5, 0)
-    bundle.blends = {"with_llm": blend, "without_llm": blend}  # nobody asks the LLM
-    return bundle
+    # Nobody asks the LLM.
+    return bundle.with_order(FittedOrder(None, {"with_llm": blend, "without_llm": blend}))
 
 
 def save(bundle: Bundle, root: Path) -> None:

@@ -80,8 +80,7 @@ class VanishingFileSystem:
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The local folder of a whole bundle, with a folder inside, as a fine-tuned text encoder has one."""
     folder = tmp_path_factory.mktemp("bundle")
-    tiny = tiny_bundle(folder)
-    tiny.text_encoder_folder = folder / "encoder"
+    tiny = replace(tiny_bundle(folder), text_encoder_folder=folder / "encoder")
     (folder / "encoder" / "1_Pooling").mkdir(parents=True)
     (folder / "encoder" / "1_Pooling" / "config.json").write_text("{}")
     return folder / "saved" / save_bundle(folder / "saved", tiny, {"purpose": "serving"})

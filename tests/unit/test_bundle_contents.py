@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -35,7 +36,8 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("bundles")
     bundle = tiny_bundle(root)
     order = ComparedOrder("blend_without_llm", 0.0, 0.4, 0.0, 0.0)
-    bundle.decision = Decision("blend_without_llm", (order,), 5)
+    decision = Decision("blend_without_llm", (order,), 5)
+    bundle = bundle.with_order(replace(bundle.order, decision=decision))
     origin = {"purpose": "serving", "trained_before": "2026-01-05", "fingerprint": "f" * 16}
     return root / save_bundle(root, bundle, origin)
 

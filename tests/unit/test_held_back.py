@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from allmrec.bundle import Bundle
+from allmrec.bundle import Bundle, FittedOrder
 from allmrec.config import Config
 from allmrec.scoring.retrieval import Retriever
 from allmrec.training.cf import _early_stopping_users
@@ -24,7 +23,7 @@ NUM_USERS, UNAVAILABLE = 120, (2, 11)
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return replace(tiny_bundle(tmp_path_factory.mktemp("bundle")), blends={})
+    return tiny_bundle(tmp_path_factory.mktemp("bundle")).with_order(FittedOrder())
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ import pytest
 import torch
 from snapshot_fixture import write_snapshot
 
-from allmrec.bundle import Bundle
+from allmrec.bundle import Bundle, FittedOrder
 from allmrec.errors import InputError
-from allmrec.ranking.blend import BlendWeights
+from allmrec.ranking.search_weights import SearchWeights
 from allmrec.scoring import assortment, retrieval
 from allmrec.scoring.nearest import Search, nearest
 from allmrec.scoring.retrieval import Retriever
@@ -109,7 +109,7 @@ def test_candidates_are_distinct_unseen_and_available_and_the_quota_goes_to_rare
 
 def test_candidates_are_the_best_by_the_weighted_z_scores_of_all_signals(bundle: Bundle) -> None:
     weights = {"cf": 0.5, "alignment": 0.3, "text": 0.2}
-    searched = replace(bundle, blends={"retrieval": BlendWeights(weights, 0.4, 1.0, 0)})
+    searched = bundle.with_order(FittedOrder(SearchWeights(weights, 0.4, 0)))
     history = ["i001", "i002", "i028"]  # the last one is new to the CF model
     found = retriever(searched, text_quota=0).retrieve(["u"], [history], [history])
     lists = Scorer(bundle, None, bundle.config).fill_catalogue(retriever(bundle).score_all(["u"], [history]))
@@ -127,10 +127,9 @@ def test_candidates_are_the_best_by_the_weighted_z_scores_of_all_signals(bundle:
 
 def test_a_bundle_from_before_there_were_weights_is_searched_by_their_prior(bundle: Bundle) -> None:
     old = retrieve(retriever(bundle), (["i001"], ["i001"]))
-    new = retrieve(
-        retriever(replace(bundle, blends={**bundle.blends, "retrieval": UNFITTED})), (["i001"], ["i001"])
-    )
-    assert "retrieval" not in bundle.blends
+    unfitted = bundle.with_order(replace(bundle.order, search=UNFITTED))
+    new = retrieve(retriever(unfitted), (["i001"], ["i001"]))
+    assert bundle.search is None
     assert old["item_ids"].tolist() == new["item_ids"].tolist()
 
 
@@ -248,7 +247,7 @@ def test_weights_follow_what_told_the_held_back_items(bundle: Bundle, tmp_path: 
     rows = held_back_users(snapshot, bundle.config)
     recall = {}
     for name, weights in {"unfitted": UNFITTED, "fitted": many}.items():
-        searched = retriever(replace(bundle, blends={"retrieval": weights}), num_candidates=3, text_quota=0)
+        searched = retriever(bundle.with_order(FittedOrder(weights)), num_candidates=3, text_quota=0)
         ids = bundle.items["item_id"].tolist()
         histories = [[ids[idx - 1] for idx in row if idx] for row in rows["item_idx"]]
         lists = searched.retrieve(rows["user_id"].tolist(), histories, histories)
@@ -260,5 +259,5 @@ def test_weights_follow_what_told_the_held_back_items(bundle: Bundle, tmp_path: 
 def test_without_users_the_weights_of_the_signals_are_their_prior(bundle: Bundle, tmp_path: Path) -> None:
     snapshot = Snapshot(write_snapshot(tmp_path / "s", {"u": [1, 2]}, bundle.items["title"].tolist()))
     nobody = fit_retrieval(bundle, snapshot, bundle.config)
-    scaled = {name: weight / nobody.temperature for name, weight in nobody.weights.items()}
-    assert scaled == pytest.approx(PRIOR)
+    total = sum(PRIOR.values())
+    assert nobody.weights == pytest.approx({name: weight / total for name, weight in PRIOR.items()})

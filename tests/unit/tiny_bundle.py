@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from allmrec.bundle import Bundle, assemble_bundle
+from allmrec.bundle import Bundle, FittedOrder, assemble_bundle
 from allmrec.config import Config
 from allmrec.item_text import item_text
 from allmrec.llm.frozen import FrozenLLM
@@ -123,6 +123,5 @@ def tiny_bundle(folder: Path, num_items: int = 30, layout: str = "no_list") -> B
         priors = item_priors(llm, prompt_layout, titles, None, config.llm.token_budget)
     bundle = assemble_bundle(rec, config, items, titles, priors, llm, encoder)
     without = {part: weight for part, weight in PRIOR.items() if part != "llm"}
-    bundle.decision = Decision("blend_with_llm", (), 0)
-    bundle.blends = {"with_llm": blend(PRIOR), "without_llm": blend(without)}
-    return bundle
+    blends = {"with_llm": blend(PRIOR), "without_llm": blend(without)}
+    return bundle.with_order(FittedOrder(None, blends, Decision("blend_with_llm", (), 0)))

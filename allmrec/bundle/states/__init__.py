@@ -1,0 +1,1 @@
+"""What a bundle keeps of each trained part."""

@@ -1,0 +1,70 @@
+"""What a night retrieves and orders by: weights of the search, blends, the decision about the LLM."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from allmrec.bundle.contents import check_blends, check_decision, check_search, reading
+from allmrec.ranking.blend import BlendWeights
+from allmrec.ranking.decision import Decision
+from allmrec.ranking.search_weights import SearchWeights
+
+BLENDS = "blend.json"
+DECISION = "decision.json"
+SEARCH = "retrieval"
+"""Key of the search's weights in `BLENDS`, beside the blends by name."""
+
+
+@dataclass(frozen=True)
+class FittedOrder:
+    """The weights that were fitted on held-back items."""
+
+    search: SearchWeights | None = None
+    """None: the catalogue is searched by the weights' prior (bundles of earlier versions)."""
+    blends: Mapping[str, BlendWeights] = field(default_factory=dict)
+    """`with_llm` and `without_llm`."""
+    decision: Decision | None = None
+    """Whether the LLM is asked under `scoring.order: auto`; None: it is (bundles of earlier versions)."""
+
+    def save(self, folder: Path) -> None:
+        """Write the files into a bundle's folder."""
+        values = {name: blend.to_json() for name, blend in self.blends.items()}
+        if self.search is not None:
+            values[SEARCH] = self.search.to_json()
+        (folder / BLENDS).write_text(json.dumps(values, indent=1, sort_keys=True), encoding="utf-8")
+        if self.decision is not None:
+            text = json.dumps(self.decision.to_json(), indent=1)
+            (folder / DECISION).write_text(text, encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path, is_finished: bool) -> FittedOrder:
+        """Return the weights of a bundle; the blends may be missing where its training is not finished.
+
+        Raises BundleError where a file holds something else.
+        """
+        with reading(folder, BLENDS):
+            values = json.loads((folder / BLENDS).read_text(encoding="utf-8"))
+            search = SearchWeights.from_json(values.pop(SEARCH)) if SEARCH in values else None
+            blends = {name: BlendWeights.from_json(fields) for name, fields in values.items()}
+            if search is not None:
+                check_search(search)
+            if is_finished:
+                check_blends(blends)
+        return cls(search, blends, decision_of(folder))
+
+
+def decision_of(folder: Path) -> Decision | None:
+    """Return a bundle's decision about the LLM, without loading the bundle; None where it has none.
+
+    Raises BundleError where the file does not hold a decision.
+    """
+    path = folder / DECISION
+    if not path.exists():
+        return None
+    with reading(folder, path.name):
+        decision = Decision.from_json(json.loads(path.read_text(encoding="utf-8")))
+        check_decision(decision)
+    return decision
