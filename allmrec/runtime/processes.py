@@ -32,8 +32,8 @@ from allmrec.config import CacheConfig, Config
 from allmrec.errors import PassingError, SetupError, UserError
 from allmrec.reporting import Report
 from allmrec.runtime.workers import gpus, is_local
-from allmrec.training.loader import Snapshot
 from allmrec.training.process import WORDS, train_in_process
+from allmrec.training.work import Work
 
 TIMEOUT_SECONDS = 1800
 """How long a process waits for the others before all of them end.
@@ -53,7 +53,7 @@ REFUSED = re.compile(r"\[SPARK-\d+\]: (Barrier [^\n]+)")
 
 @dataclass(frozen=True)
 class Processes:
-    """The launcher of the processes that train a part together (`allmrec.training.group.Launch`)."""
+    """The launcher of the processes that train a part together (`allmrec.training.work.Launch`)."""
 
     session: SparkSession
     timeout_seconds: float = TIMEOUT_SECONDS
@@ -69,12 +69,14 @@ class Processes:
         _check(session, config)
         return cls(session)
 
-    def __call__(self, part: str, folder: Path, snapshot: Snapshot, config: Config, report: Report) -> None:
+    def __call__(self, part: str, work: Work) -> None:
         """Train a part, and relay the first process's report.
 
         All processes have ended when it returns. Raises the error of a process, PassingError where a process
         hung or was killed.
         """
+        config = work.config
+        report = work.report
         on_this_machine = is_local(self.session)
         num = config.training.processes
         where = "this machine" if on_this_machine else "the cluster"
@@ -86,13 +88,13 @@ class Processes:
         distributor.logger.setLevel("WARNING")
         settings = _of_each_process(config, on_this_machine).model_dump_json()
         os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(SHUTDOWN_SECONDS)
-        words = folder / WORDS
+        words = work.folder / WORDS
         output = _Overheard(sys.stdout)
         shutil.rmtree(words, ignore_errors=True)
         words.mkdir(parents=True)
         try:
             with _relayed(words / "0.txt", report), redirect_stdout(cast(TextIO, output)):
-                places = [str(place.resolve()) for place in (folder, snapshot.folder)]
+                places = [str(place.resolve()) for place in (work.folder, work.snapshot.folder)]
                 distributor.run(train_in_process, part, *places, settings, self.timeout_seconds)
         except (RuntimeError, Py4JError, PySparkException) as error:
             raise _meaning(error, words, output.kept.getvalue(), num) from error

@@ -27,6 +27,7 @@ from allmrec.runtime.processes import Processes
 from allmrec.tables import filesystem
 from allmrec.training.loader import Snapshot, can_be_read_at, petastorm_reader
 from allmrec.training.pipeline import train_bundle
+from allmrec.training.work import Work
 
 CHECKPOINTS = "checkpoints"
 """Folder of a training's checkpoints, in its folder in the cache."""
@@ -62,7 +63,8 @@ def run_train(night: Night) -> str:
                 shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
             with run.part("snapshot", "write the training data, pinned to the versions it came from"):
                 snapshot = make_snapshot(inputs, step, run, folder)
-            bundle, run.figures = train_bundle(snapshot, config, folder / CHECKPOINTS, run.report, processes)
+            work = Work(snapshot, config, folder / CHECKPOINTS, run.report, processes)
+            bundle, run.figures = train_bundle(work)
             with run.part("save", "write the bundle with a checksum for every file"):
                 origin = bundle_origin(inputs, step, run.figures)
                 run.bundle_id = save_bundle(folder / "bundle", bundle, origin)

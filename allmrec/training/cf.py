@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ from allmrec.models.item_features import ItemFeatures, principal_components
 from allmrec.reporting import Report
 from allmrec.training.batches import MIN_LENGTH, SequenceBatches
 from allmrec.training.checkpoint import Checkpointer
-from allmrec.training.group import ALONE, Group, Launch
+from allmrec.training.group import ALONE, Group
 from allmrec.training.held_back import comes_again
 from allmrec.training.loader import Snapshot
 from allmrec.training.loop import Evaluation, History, Training, fit, fit_elsewhere
@@ -36,6 +36,7 @@ from allmrec.training.torch_settings import (
     torch_threads,
     training_device,
 )
+from allmrec.training.work import Work
 from allmrec.weights import hash_parameters
 
 EPOCHS_WITHOUT_EARLY_STOPPING = 20
@@ -49,63 +50,49 @@ START = "start.safetensors"
 FIGURES = ("Hit@1", "HR@10", "NDCG@10")
 
 
-def train_cf(
-    snapshot: Snapshot,
-    features: ItemFeatures,
-    config: Config,
-    folder: Path,
-    report: Report,
-    launch: Launch | None = None,
-) -> tuple[CFModel, dict[str, float]]:
+def train_cf(work: Work, features: ItemFeatures) -> tuple[CFModel, dict[str, float]]:
     """Train the model of `config.cf` and return it (eval mode, on the CPU) with its figures.
 
     Item embeddings start from the one of `features` that `cf.item_init` names.
 
-    Checkpoints lie in `folder/checkpoints`; a training that was killed goes on from the newest one. Figures:
+    Checkpoints lie in `work.folder/checkpoints`; a killed training goes on from the newest one. Figures:
     steps, epochs, loss, seconds, and Hit@1, HR@10, NDCG@10 of the early-stopping users with the best weights,
-    over all trained items (absent where nobody was held back). With `launch` several processes train, each by
-    `train_cf_share`. Raises InputError where no user has two interactions.
+    over all trained items (absent where nobody was held back). With `work.launch` several processes train,
+    each by `train_cf_share`. Raises InputError where no user has two interactions.
     """
+    settings, launch = work.config.cf, work.launch
     with torch_threads(THREADS_FOR_SMALL_MATRICES):
-        model = _new_model(snapshot, features, config.cf, config.seed)
-        training, checkpointer = _training(model, snapshot, config, folder, report)
+        model = _new_model(work.snapshot, features, settings, work.config.seed)
+        training, checkpointer = _training(model, work)
         if launch is None:
-            history = fit(training, checkpointer, report)
+            history = fit(training, checkpointer, work.report)
         else:
-            folder.mkdir(parents=True, exist_ok=True)
-            save_file({name: one.clone() for name, one in model.state_dict().items()}, folder / START)
-            history = fit_elsewhere(
-                training, checkpointer, report, lambda: launch("cf", folder, snapshot, config, report)
-            )
+            work.folder.mkdir(parents=True, exist_ok=True)
+            save_file({name: one.clone() for name, one in model.state_dict().items()}, work.folder / START)
+            history = fit_elsewhere(training, checkpointer, work.report, lambda: launch("cf", work))
     model.to("cpu").requires_grad_(False)
-    return model.eval(), _figures(history, snapshot.num_batches(config.cf.batch_size, MIN_LENGTH))
+    return model.eval(), _figures(history, work.snapshot.num_batches(settings.batch_size, MIN_LENGTH))
 
 
-def train_cf_share(snapshot: Snapshot, config: Config, folder: Path, report: Report, group: Group) -> None:
-    """Train, as one process of several, the model that `train_cf` left in `folder`, up to its checkpoint."""
+def train_cf_share(work: Work, group: Group) -> None:
+    """Train, as one process of several, the model that `train_cf` left, up to its checkpoint."""
     with torch_threads(THREADS_FOR_SMALL_MATRICES):
-        model = build_cf_model(config.cf, snapshot.num_items, snapshot.max_history)
-        model.load_state_dict(load_file(folder / START))
-        training, checkpointer = _training(model, snapshot, config, folder, Report(), group)
-        fit(training, checkpointer, report, group)
+        model = build_cf_model(work.config.cf, work.snapshot.num_items, work.snapshot.max_history)
+        model.load_state_dict(load_file(work.folder / START))
+        training, checkpointer = _training(model, replace(work, report=Report()), group)
+        fit(training, checkpointer, work.report, group)
 
 
-def _training(
-    model: CFModel,
-    snapshot: Snapshot,
-    config: Config,
-    folder: Path,
-    report: Report,
-    group: Group = ALONE,
-) -> tuple[Training[Tensor], Checkpointer]:
+def _training(model: CFModel, work: Work, group: Group = ALONE) -> tuple[Training[Tensor], Checkpointer]:
     """Return the training of `model`, which moves to its device, and where its checkpoints lie."""
+    snapshot, config = work.snapshot, work.config
     settings, device = config.cf, training_device()
     batches = SequenceBatches(snapshot, settings.batch_size, config.seed, device, "to learn an order from")
     users = _early_stopping_users(snapshot, config)
     epochs = settings.epochs
     if not len(users) and settings.patience is not None:
         epochs = min(epochs, EPOCHS_WITHOUT_EARLY_STOPPING)
-        report(f"cf: no user is held back for early stopping, so it trains {epochs} epochs")
+        work.report(f"cf: no user is held back for early stopping, so it trains {epochs} epochs")
     inputs = fingerprint(
         part="cf",
         settings=settings.decisive(),
@@ -127,7 +114,7 @@ def _training(
         seed=config.seed,
         evaluation=_evaluation(model, users, config, batches.steps_per_epoch) if len(users) else None,
     )
-    return training, Checkpointer(folder / "checkpoints", config.training.checkpoint_every, inputs)
+    return training, Checkpointer(work.folder / "checkpoints", config.training.checkpoint_every, inputs)
 
 
 def evaluate_full_ranking(model: CFModel, users: pd.DataFrame, exclude_seen: bool = True) -> dict[str, float]:

@@ -17,22 +17,15 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import TypeVar
 
 import torch
 from torch import Tensor, distributed
 
 from allmrec import seeds
-from allmrec.config import Config
 from allmrec.errors import PassingError
-from allmrec.reporting import Report
-from allmrec.training.loader import Snapshot
 
 Figures = TypeVar("Figures")
-Launch = Callable[[str, Path, Snapshot, Config, Report], None]
-"""`launch(part, folder, snapshot, config, report)` trains a part, `cf` or `stage2`, in several processes
-(`allmrec.training.process`) on what its folder holds; there they leave a finished checkpoint."""
 DIES_WITH_PARENT = 1
 """Linux's PR_SET_PDEATHSIG."""
 

@@ -21,19 +21,19 @@ from allmrec.training.decision import decide
 from allmrec.training.held_back import by_item_id, held_back_users
 from allmrec.training.loader import Snapshot
 from allmrec.training.retrieval import fit_retrieval
+from allmrec.training.work import Work
 
 USERS_WITH_LLM, USERS_WITHOUT_LLM = 64, 4096
 """Users scored together."""
 
 
-def fit_order(
-    bundle: Bundle, snapshot: Snapshot, llm: FrozenLLM, config: Config, report: Report
-) -> tuple[FittedOrder, dict[str, float]]:
+def fit_order(work: Work, bundle: Bundle, llm: FrozenLLM) -> tuple[FittedOrder, dict[str, float]]:
     """Return the order of a bundle that has none yet, and all figures on the users of the fit.
 
     The weights of retrieval come first, then the blend without the LLM on the lists that are retrieved by
     them, of at most `training.blend_users`; the LLM reads at most `training.blend_llm_users` of these lists.
     """
+    snapshot, config, report = work.snapshot, work.config, work.report
     search = fit_retrieval(bundle, snapshot, config)
     searching = bundle.with_order(FittedOrder(search))
     lists, targets, recall = blend_lists(searching, snapshot, config)

@@ -29,11 +29,10 @@ from allmrec.models.text_encoder import TextEncoder
 from allmrec.reporting import Report
 from allmrec.training.catalogue import embed_catalogue
 from allmrec.training.cf import train_cf
-from allmrec.training.group import Launch
-from allmrec.training.loader import Snapshot
 from allmrec.training.order import fit_order
 from allmrec.training.stage1 import train_stage1
 from allmrec.training.stage2 import START, PromptParts, train_stage2
+from allmrec.training.work import Launch, Work
 
 
 @dataclass(frozen=True)
@@ -48,19 +47,18 @@ class AlignedParts:
     """The fine-tuned sentence encoder; None: the one that config names."""
 
 
-def train_bundle(
-    snapshot: Snapshot, config: Config, folder: Path, report: Report, launch: Launch | None = None
-) -> tuple[Bundle, dict[str, float]]:
+def train_bundle(work: Work) -> tuple[Bundle, dict[str, float]]:
     """Train every part on a snapshot and return the bundle (not saved yet) and its figures.
 
-    With `launch` several processes train the CF model, and the projections through the LLM.
+    With `work.launch` several processes train the CF model, and the projections through the LLM.
 
-    Checkpoints lie in `folder`: called again after a kill, with the same snapshot and settings, the training
-    goes on from them. Figures are named by their part: `cf_…`, `stage1_…`, `stage2_…`, `blend_…`. Raises
-    InputError where no user has two interactions, SetupError where a model or petastorm cannot be loaded,
-    ConfigError where several processes are asked for and there is no `launch`.
+    Checkpoints lie in `work.folder`: called again after a kill, with the same snapshot and settings, the
+    training goes on from them. Figures are named by their part: `cf_…`, `stage1_…`, `stage2_…`, `blend_…`.
+    Raises InputError where no user has two interactions, SetupError where a model or petastorm cannot be
+    loaded, ConfigError where several processes are asked for and there is no `launch`.
     """
-    if launch is None and config.training.processes > 1:
+    snapshot, config, report = work.snapshot, work.config, work.report
+    if work.launch is None and config.training.processes > 1:
         raise ConfigError(
             f"training.processes: {config.training.processes}, but Spark starts them, and here is none; "
             "expected 1"
@@ -76,27 +74,21 @@ def train_bundle(
         if config.cf.item_init == "states":
             states = title_states(llm, items["title"].tolist(), config.prompt.title_tokens, report)
             features["states"] = standardised(states)
-        cf, cf_figures = train_cf(snapshot, features, config, folder / "cf", report, launch)
+        cf, cf_figures = train_cf(work.part("cf"), features)
     with report.part("stage 1", "align what users did with what titles say"):
-        stage1 = train_stage1(snapshot, cf, encoder, text_embeddings, config, folder / "stage1", report)
+        stage1 = train_stage1(work.part("stage1"), cf, encoder, text_embeddings)
     parts = AlignedParts(cf, stage1.networks, torch.from_numpy(stage1.text_embeddings), stage1.encoder_folder)
-    bundle, later_figures = train_on_aligned(snapshot, parts, encoder, llm, config, folder, report, launch)
+    bundle, later_figures = train_on_aligned(work, parts, encoder, llm)
     figures = {"cf": cf_figures, "stage1": stage1.figures}
     named = {f"{part}_{name}": value for part, own in figures.items() for name, value in own.items()}
     return bundle, named | later_figures
 
 
 def train_on_aligned(
-    snapshot: Snapshot,
-    parts: AlignedParts,
-    encoder: TextEncoder,
-    llm: FrozenLLM,
-    config: Config,
-    folder: Path,
-    report: Report,
-    launch: Launch | None = None,
+    work: Work, parts: AlignedParts, encoder: TextEncoder, llm: FrozenLLM
 ) -> tuple[Bundle, dict[str, float]]:
     """Train what comes after stage 1, which is all that the prompt decides; else as `train_bundle`."""
+    snapshot, config, report = work.snapshot, work.config, work.report
     items, layout = snapshot.items(), PromptLayout.of(config.prompt, llm)
     titles = layout.tokenise_titles(items["title"].tolist(), config.prompt.title_tokens)
     priors = _priors(llm, layout, titles, config, report)
@@ -108,36 +100,22 @@ def train_on_aligned(
         assemble = partial(
             assemble_bundle, rec, config, items, titles, priors, llm, encoder, parts.encoder_folder
         )
-        stage2_figures = train_stage2(
-            snapshot,
-            rec,
-            llm,
-            PromptParts(layout, titles, priors),
-            config,
-            folder / "stage2",
-            report,
-            launch and partial(_launch_stage2, launch, assemble, snapshot, config, folder / "stage2", report),
-        )
+        own = work.part("stage2")
+        launch = own.launch and partial(_launch_stage2, own.launch, assemble, own)
+        stage2_figures = train_stage2(own, rec, llm, PromptParts(layout, titles, priors), launch)
     bundle = assemble()
     with report.part("blend", "fit the served order on held-back items"):
-        order, blend_figures = fit_order(bundle, snapshot, llm, config, report)
+        order, blend_figures = fit_order(work, bundle, llm)
     return bundle.with_order(order), {
         f"stage2_{name}": value for name, value in stage2_figures.items()
     } | blend_figures
 
 
-def _launch_stage2(
-    launch: Launch,
-    assemble: Callable[[], Bundle],
-    snapshot: Snapshot,
-    config: Config,
-    folder: Path,
-    report: Report,
-) -> None:
-    """Leave the bundle as it is now, after the warm start, in `folder`, and let processes train it."""
-    shutil.rmtree(folder / START, ignore_errors=True)
-    save_bundle(folder / START, assemble(), {})
-    launch("stage2", folder, snapshot, config, report)
+def _launch_stage2(launch: Launch, assemble: Callable[[], Bundle], work: Work) -> None:
+    """Leave the bundle as it is now, after the warm start, in the folder, and let processes train it."""
+    shutil.rmtree(work.folder / START, ignore_errors=True)
+    save_bundle(work.folder / START, assemble(), {})
+    launch("stage2", work)
 
 
 def _priors(

@@ -20,6 +20,7 @@ from allmrec.training.cf import train_cf_share
 from allmrec.training.group import joined
 from allmrec.training.loader import Snapshot
 from allmrec.training.stage2 import train_stage2_share
+from allmrec.training.work import Work
 
 WORDS = "processes"
 """In the part's folder, what processes say to the one that waits for them: `<rank>.txt` the lines of their
@@ -34,7 +35,7 @@ def train_in_process(part: str, folder: str, snapshot: str, config: str, timeout
         report = _report(words.with_suffix(".txt"))
         with joined(timeout_seconds) as group:
             settings = _on_own_gpu(Config.model_validate_json(config))
-            TRAINS[part](Snapshot(Path(snapshot)), settings, Path(folder), report, group)
+            TRAINS[part](Work(Snapshot(Path(snapshot)), settings, Path(folder), report), group)
     except UserError as error:
         print(f"error: {error}", flush=True)
         if words.parent.is_dir():

@@ -37,6 +37,7 @@ from allmrec.training.catalogue import embed_catalogue
 from allmrec.training.cf import train_cf
 from allmrec.training.loader import HELD_BACK_COLUMNS, Rows, Snapshot
 from allmrec.training.stage1 import train_stage1
+from allmrec.training.work import Work
 from tests.bench.trained import only_snapshot, users_of
 
 INPUTS = 50
@@ -150,7 +151,7 @@ def sentences(items: pd.DataFrame) -> str:
 def trained(folder: Path, variant: Variant, config: Config) -> CFModel:
     """Return the trained CF model."""
     with tempfile.TemporaryDirectory() as work:
-        model, _ = train_cf(TrainingRows(folder, variant), {}, config, Path(work), Report())
+        model, _ = train_cf(Work(TrainingRows(folder, variant), config, Path(work), Report()), {})
     return model
 
 
@@ -165,7 +166,8 @@ def stage1_orders(cf: CFModel, snapshot: Snapshot, paper: Config) -> str:
     for variant in (Variant("shuffled"), Variant("file", order="file")):
         rows = TrainingRows(snapshot.folder, variant)
         with tempfile.TemporaryDirectory() as work:
-            figures = train_stage1(rows, cf, encoder, embeddings, config, Path(work), Report()).figures
+            own = Work(rows, config, Path(work), Report())
+            figures = train_stage1(own, cf, encoder, embeddings).figures
         named = (f"{name} {figures[name]:.4f}" for name in STAGE1_FIGURES)
         parts.append(f"{variant.name}: {', '.join(named)}")
     return f"  stage 1, {'; '.join(parts)}"

@@ -29,6 +29,7 @@ from allmrec.scoring.scorer import Scorer
 from allmrec.training.held_back import by_item_id, held_back_users
 from allmrec.training.loader import Snapshot
 from allmrec.training.pipeline import train_bundle
+from allmrec.training.work import Work
 from tests.bench.trained import only_snapshot, users_of
 
 WITHOUT_LLM = [
@@ -48,7 +49,7 @@ def main(root: Path, config_path: str, variants: list[str]) -> None:
     for variant in variants:
         config = load([config_path], [f"tables.root={root}", *WITHOUT_LLM, *variant.split()])
         with tempfile.TemporaryDirectory() as folder:
-            bundle, figures = train_bundle(snapshot, config, Path(folder), Report())
+            bundle, figures = train_bundle(Work(snapshot, config, Path(folder), Report()))
             print(f"{variant or 'as configured'}: {_trained(figures)}")
             for group, users in groups_of(snapshot, config).items():
                 if users.empty:  # nobody holds anything back, say

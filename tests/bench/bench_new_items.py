@@ -51,6 +51,7 @@ from allmrec.training.loader import Snapshot
 from allmrec.training.logit import SHRINK, fit_logit
 from allmrec.training.order import blend_lists
 from allmrec.training.pipeline import train_bundle
+from allmrec.training.work import Work
 from tests.bench.bench_candidates import WITHOUT_LLM, Figures, in_words
 from tests.bench.trained import only_snapshot, users_of
 
@@ -68,7 +69,7 @@ def main(root: Path, config_path: str, overrides: list[str]) -> None:
     config = load([config_path], [f"tables.root={root}", *WITHOUT_LLM, *overrides])
     with tempfile.TemporaryDirectory() as folder:
         snapshot = without_items(only_snapshot(root), Path(folder) / "snapshot", config.seed)
-        bundle, _ = train_bundle(snapshot, config, Path(folder) / "checkpoints", Report(print))
+        bundle, _ = train_bundle(Work(snapshot, config, Path(folder) / "checkpoints", Report(print)))
         users = users_of(snapshot, config.seed).head(config.evaluation.num_users)
         is_new = users["is_new"].to_numpy(dtype=bool)
         first = dict[str, Figures]()

@@ -23,6 +23,7 @@ from allmrec.runtime.processes import Processes
 from allmrec.tables.session import create_session
 from allmrec.training.loader import Snapshot
 from allmrec.training.pipeline import train_bundle
+from allmrec.training.work import Work
 from tests.bench.trained import only_snapshot
 
 FIGURES = ("cf_steps", "cf_NDCG@10", "stage2_steps", "stage2_loss_before", "stage2_loss_after")
@@ -56,7 +57,7 @@ def figures(snapshot: Snapshot, config: Config, launch: Processes | None) -> dic
     """Return seconds and figures of one training, named by their part."""
     report = Report(lambda line: print(line, file=sys.stderr))
     with tempfile.TemporaryDirectory() as folder:
-        _, found = train_bundle(snapshot, config, Path(folder), report, launch)
+        _, found = train_bundle(Work(snapshot, config, Path(folder), report, launch))
     return found | {"cf_all": report.seconds["cf"], "stage2_all": report.seconds["stage 2"]}
 
 

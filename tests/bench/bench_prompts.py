@@ -29,6 +29,7 @@ from allmrec.ranking.rankers import rankers
 from allmrec.reporting import Report
 from allmrec.scoring.scorer import Scorer
 from allmrec.training.pipeline import AlignedParts, train_on_aligned
+from allmrec.training.work import Work
 from tests.bench.trained import Trained
 
 VARIANTS: dict[str, dict[str, object]] = {
@@ -91,7 +92,7 @@ def ndcg_of(
     parts = AlignedParts(old.rec.cf, old.rec.alignment, old.text_embeddings, old.text_encoder_folder)
     with tempfile.TemporaryDirectory() as folder:
         bundle, _ = train_on_aligned(
-            trained.snapshot, parts, encoder, trained.llm, settings, Path(folder), Report(lambda line: None)
+            Work(trained.snapshot, settings, Path(folder), Report()), parts, encoder, trained.llm
         )
     scored = Scorer(bundle, trained.llm, settings).score(lists)
     candidates = scored.listed(scored.ids)

@@ -16,6 +16,7 @@ from allmrec.config import load
 from allmrec.llm.frozen import resolved_dtype
 from allmrec.reporting import Report
 from allmrec.training.pipeline import train_bundle
+from allmrec.training.work import Work
 from tests.bench.trained import only_snapshot
 
 
@@ -31,7 +32,7 @@ def main(root: Path, config_path: str, overrides: list[str]) -> None:
             f"sequences.max_history: {config.sequences.max_history}, expected {snapshot.max_history}, "
             "as the snapshot has it"
         )
-    bundle, figures = train_bundle(snapshot, config, root / "_checkpoints", Report(print))
+    bundle, figures = train_bundle(Work(snapshot, config, root / "_checkpoints", Report(print)))
     origin = {
         "purpose": manifest["purpose"],
         "trained_before": manifest["cut_off"],

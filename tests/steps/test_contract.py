@@ -24,6 +24,7 @@ from allmrec.steps.publish import run_publish
 from allmrec.steps.score import run_score
 from allmrec.steps.train import run_train
 from allmrec.tables.staging import Staging
+from allmrec.training.work import Work
 from tests.steps.conftest import RUN_DATE, TRAINED_BEFORE, NewContext, asked
 from tests.steps.reading import comparable, rows, version
 
@@ -153,11 +154,11 @@ def test_a_killed_training_goes_on_whatever_was_appended_since(
 ) -> None:
     folders, real = [], train.train_bundle
 
-    def killed(snapshot: Any, config: Any, folder: Path, report: Any, launch: Any) -> Any:
-        folders.append(folder)
+    def killed(work: Work) -> Any:
+        folders.append(work.folder)
         if len(folders) == 1:
             raise KeyboardInterrupt
-        return real(snapshot, config, folder, report, launch)
+        return real(work)
 
     monkeypatch.setattr(train, "train_bundle", killed)
     day = TRAINED_BEFORE - timedelta(days=1)

@@ -27,9 +27,9 @@ from allmrec.models.cf import build_cf_model
 from allmrec.reporting import Report
 from allmrec.runtime.processes import Processes
 from allmrec.training.cf import train_cf
-from allmrec.training.group import Launch
 from allmrec.training.loader import Snapshot
 from allmrec.training.pipeline import AlignedParts, train_on_aligned
+from allmrec.training.work import Launch, Work
 from tests.chaos.cluster import ROOT, cluster, submit
 from tests.steps.conftest import TRAINED_BEFORE, settings
 from tests.unit.snapshot_fixture import chain_snapshot, group_snapshot
@@ -70,7 +70,7 @@ def trained_cf(
 ) -> tuple[Tensor, dict[str, float], list[str]]:
     """Return the trained item matrix, the figures but for the seconds, and the lines that were reported."""
     lines: list[str] = []
-    model, figures = train_cf(snapshot, {}, config, work, Report(lines.append), launch)
+    model, figures = train_cf(Work(snapshot, config, work, Report(lines.append), launch), {})
     return model.item_matrix(), {**figures, "seconds": 0.0}, lines
 
 
@@ -84,7 +84,9 @@ def trained_stage2(folder: Path, work: Path, launch_of: Processes | None) -> tup
     cf = build_cf_model(config.cf, snapshot.num_items, snapshot.max_history)
     texts = torch.randn(snapshot.num_items + 1, 10)
     parts = AlignedParts(cf, AlignmentNetworks(8, 10, config.stage1), texts)
-    return train_on_aligned(snapshot, parts, tiny_encoder(folder), llm, config, work, Report(), launch_of)
+    return train_on_aligned(
+        Work(snapshot, config, work, Report(), launch_of), parts, tiny_encoder(folder), llm
+    )
 
 
 def difference(found: Tensor, expected: Tensor, start: Tensor) -> float:

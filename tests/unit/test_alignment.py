@@ -20,6 +20,7 @@ from allmrec.training.catalogue import embed_catalogue
 from allmrec.training.cf import train_cf
 from allmrec.training.loader import Snapshot
 from allmrec.training.stage1 import Stage1Objective, Stage1Result, train_stage1
+from allmrec.training.work import Work
 from allmrec.weights import hash_parameters
 
 CF = {
@@ -44,22 +45,15 @@ class Parts:
 
     def __init__(self, folder: Path) -> None:
         self.snapshot = Snapshot(chain_snapshot(folder / "s", num_users=60))
-        self.cf: CFModel = train_cf(self.snapshot, {}, settings(), folder / "cf", Report())[0]
+        self.cf: CFModel = train_cf(Work(self.snapshot, settings(), folder / "cf", Report()), {})[0]
         self.encoder = TextEncoder.load(
             TextEncoderConfig(model=str(tiny_encoder(folder / "sbert"))), folder / "cache"
         )
         self.text_embeddings = embed_catalogue(self.encoder, self.snapshot.items())
 
     def train(self, work: Path, **stage1: object) -> Stage1Result:
-        return train_stage1(
-            self.snapshot,
-            self.cf,
-            self.encoder,
-            self.text_embeddings,
-            settings(**stage1),
-            work,
-            Report(),
-        )
+        own = Work(self.snapshot, settings(**stage1), work, Report())
+        return train_stage1(own, self.cf, self.encoder, self.text_embeddings)
 
 
 def tiny_encoder(folder: Path) -> Path:
@@ -284,16 +278,10 @@ def test_a_killed_stage_1_resumes_to_the_same_weights(
             raise KeyboardInterrupt
 
     config = settings(text_encoder=text_encoder)
+    report = Report(killed, every_seconds=0)
+    work = Work(parts.snapshot, config, tmp_path / "killed", report)
     with pytest.raises(KeyboardInterrupt):
-        train_stage1(
-            parts.snapshot,
-            parts.cf,
-            parts.encoder,
-            parts.text_embeddings,
-            config,
-            tmp_path / "killed",
-            Report(killed, every_seconds=0),
-        )
+        train_stage1(work, parts.cf, parts.encoder, parts.text_embeddings)
     resumed = parts.train(tmp_path / "killed", text_encoder=text_encoder)
     for left, right in zip(whole.networks.parameters(), resumed.networks.parameters(), strict=True):
         assert torch.allclose(left, right, atol=1e-5)

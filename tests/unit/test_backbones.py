@@ -15,6 +15,7 @@ from allmrec.models.cf import BACKBONES, Backbone, Catalogue, CFModel, build_cf_
 from allmrec.reporting import Report
 from allmrec.training.cf import OBJECTIVES, train_cf
 from allmrec.training.loader import Snapshot
+from allmrec.training.work import Work
 
 NUM_ITEMS, MAX_HISTORY, WIDTH = 9, 6, 16
 
@@ -181,7 +182,7 @@ def test_stored_weights_give_the_same_scores(cf: CFConfig, model: CFModel) -> No
 def test_the_training_teaches_it_what_follows_what(cf: CFConfig, tmp_path: Path) -> None:
     snapshot = Snapshot(chain_snapshot(tmp_path / "s", num_users=120))
     config = Config().model_copy(update={"cf": cf})
-    model, figures = train_cf(snapshot, {}, config, tmp_path / "work", Report())
+    model, figures = train_cf(Work(snapshot, config, tmp_path / "work", Report()), {})
     assert figures["Hit@1"] > 0.7
     assert not model.training
 
@@ -191,5 +192,5 @@ def test_the_training_starts_item_vectors_from_features(cf: CFConfig, tmp_path: 
     texts = torch.tensor([[0.0, 0.0], [3.0, 1.0], [-3.0, 1.0], [3.0, -1.0], [2.9, 1.0]])
     start = cf.model_copy(update={"item_init": "text", "epochs": 1, "learning_rate": 1e-9})
     config = Config().model_copy(update={"cf": start})
-    items = train_cf(snapshot, {"text": texts}, config, tmp_path / "work", Report())[0].item_matrix()
+    items = train_cf(Work(snapshot, config, tmp_path / "work", Report()), {"text": texts})[0].item_matrix()
     assert (items[1, :2] - items[4, :2]).norm() < 0.1 * (items[1, :2] - items[2, :2]).norm()

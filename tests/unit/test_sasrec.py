@@ -14,6 +14,7 @@ from allmrec.models.item_features import principal_components, standardised
 from allmrec.reporting import Report
 from allmrec.training.cf import INITIAL_STD, evaluate_full_ranking, train_cf
 from allmrec.training.loader import Snapshot
+from allmrec.training.work import Work
 
 SMALL = {
     "width": 16,
@@ -104,7 +105,7 @@ def test_training_learns_what_follows_what(tmp_path: Path, loss: str, network: s
     snapshot = Snapshot(chain_snapshot(tmp_path / "s", num_users=120))
     lines: list[str] = []
     config = settings(loss=loss, sasrec={"network": network}, epochs=30)
-    model, figures = train_cf(snapshot, {}, config, tmp_path / "work", Report(lines.append))
+    model, figures = train_cf(Work(snapshot, config, tmp_path / "work", Report(lines.append)), {})
     assert figures["Hit@1"] > 0.7
     assert any("Hit@1" in line and "HR@10" in line and "NDCG@10" in line and "loss" in line for line in lines)
     assert not model.training
@@ -113,16 +114,16 @@ def test_training_learns_what_follows_what(tmp_path: Path, loss: str, network: s
 
 def test_a_training_killed_midway_resumes_with_equal_losses(tmp_path: Path) -> None:
     snapshot, config = Snapshot(chain_snapshot(tmp_path / "s")), settings()
-    whole, figures = train_cf(snapshot, {}, config, tmp_path / "whole", Report())
+    whole, figures = train_cf(Work(snapshot, config, tmp_path / "whole", Report()), {})
 
     def killed(line: str) -> None:
         if line.startswith("cf: 30 / "):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_cf(snapshot, {}, config, tmp_path / "killed", Report(killed, every_seconds=0))
+        train_cf(Work(snapshot, config, tmp_path / "killed", Report(killed, every_seconds=0)), {})
     lines: list[str] = []
-    resumed, again = train_cf(snapshot, {}, config, tmp_path / "killed", Report(lines.append))
+    resumed, again = train_cf(Work(snapshot, config, tmp_path / "killed", Report(lines.append)), {})
     assert lines[0].startswith("cf: resumes at step 28/")
     assert {**again, "seconds": 0} == pytest.approx({**figures, "seconds": 0}, abs=1e-5)
     assert torch.allclose(whole.item_matrix(), resumed.item_matrix(), atol=1e-5)
@@ -132,11 +133,13 @@ def test_three_items_and_five_users_are_enough(tmp_path: Path) -> None:
     sequences = {"a": [1, 2], "b": [2, 3], "c": [3], "d": [1, 2, 3, 1], "e": [2, 2]}
     lines: list[str] = []
     model, figures = train_cf(
-        Snapshot(write_snapshot(tmp_path / "s", sequences, ["x", "y", "z"])),
+        Work(
+            Snapshot(write_snapshot(tmp_path / "s", sequences, ["x", "y", "z"])),
+            settings(epochs=60),
+            tmp_path / "work",
+            Report(lines.append),
+        ),
         {},
-        settings(epochs=60),
-        tmp_path / "work",
-        Report(lines.append),
     )
     assert figures["epochs"] == 20
     assert any("no user is held back for early stopping" in line for line in lines)
@@ -146,13 +149,13 @@ def test_three_items_and_five_users_are_enough(tmp_path: Path) -> None:
 def test_users_with_one_interaction_each_are_refused(tmp_path: Path) -> None:
     snapshot = Snapshot(write_snapshot(tmp_path / "s", {"a": [1], "b": [2]}, ["x", "y"]))
     with pytest.raises(InputError, match="no user has two interactions"):
-        train_cf(snapshot, {}, settings(), tmp_path / "work", Report())
+        train_cf(Work(snapshot, settings(), tmp_path / "work", Report()), {})
 
 
 def test_items_without_interactions_are_never_trained(tmp_path: Path) -> None:
     snapshot = Snapshot(write_snapshot(tmp_path / "s", {"a": [1, 2], "b": [2, 3, 1]}, ["x", "y", "z", "new"]))
     models = [
-        train_cf(snapshot, {}, settings(epochs=epochs), tmp_path / f"{epochs}", Report())[0]
+        train_cf(Work(snapshot, settings(epochs=epochs), tmp_path / f"{epochs}", Report()), {})[0]
         for epochs in (1, 5)
     ]
     assert torch.equal(models[0].item_matrix()[4], models[1].item_matrix()[4])
@@ -191,7 +194,7 @@ def test_item_embeddings_start_from_the_components_of_their_features(tmp_path: P
     snapshot = Snapshot(write_snapshot(tmp_path / "s", {"a": [1, 2], "b": [2, 3, 1]}, ["x", "y", "z", "new"]))
     texts = torch.tensor([[0.0, 0.0], [3.0, 1.0], [-3.0, 1.0], [3.0, -1.0], [2.9, 1.0]])
     config = settings(item_init="text", epochs=1, learning_rate=1e-9)
-    items = train_cf(snapshot, {"text": texts}, config, tmp_path / "work", Report())[0].item_matrix()
+    items = train_cf(Work(snapshot, config, tmp_path / "work", Report()), {"text": texts})[0].item_matrix()
     near, far = (items[1, :2] - items[4, :2]).norm(), (items[1, :2] - items[2, :2]).norm()
     assert near < 0.1 * far
     assert items[1:, :2].square().mean().sqrt() == pytest.approx(INITIAL_STD, rel=1e-3)

@@ -24,6 +24,7 @@ from allmrec.training.stage2 import PromptParts, train_stage2, warm_start
 from allmrec.training.stage2.examples import Examples
 from allmrec.training.stage2.llm_objective import LLMObjective
 from allmrec.training.stage2.tokens import batch_tokens
+from allmrec.training.work import Work
 from allmrec.weights import hash_parameters
 from tests.tiny_models import make_tiny_llm
 
@@ -86,7 +87,7 @@ def trained(
     config = load([], [*SETTINGS, *settings])
     rec = rec or make_rec(llm, config)
     prompt, lines = prompt_parts(snapshot, llm, config), list[str]()
-    return rec, train_stage2(snapshot, rec, llm, prompt, config, work, Report(lines.append)), lines
+    return rec, train_stage2(Work(snapshot, config, work, Report(lines.append)), rec, llm, prompt), lines
 
 
 def test_the_warm_start_learns_and_only_the_projections_change(
@@ -203,7 +204,7 @@ def test_a_training_that_was_cut_off_ends_with_the_same_weights(
 
     rec, prompt = make_rec(llm, config), prompt_parts(snapshot, llm, config)
     with pytest.raises(Killed):
-        train_stage2(snapshot, rec, llm, prompt, config, tmp_path / "cut", Report(cut, every_seconds=0))
+        train_stage2(Work(snapshot, config, tmp_path / "cut", Report(cut, every_seconds=0)), rec, llm, prompt)
     resumed, _, lines = trained(snapshot, llm, tmp_path / "cut", own)
     assert any("resumes at step 2" in line for line in lines)
     for name, value in whole.projection.state_dict().items():

@@ -12,11 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from allmrec import metrics, seeds
-from allmrec.config import Config, Stage1Config, fingerprint
+from allmrec.config import Stage1Config, fingerprint
 from allmrec.models.alignment import AlignmentNetworks
 from allmrec.models.cf import CFModel
 from allmrec.models.text_encoder import TextEncoder
-from allmrec.reporting import Report
 from allmrec.training.batches import SequenceBatches
 from allmrec.training.catalogue import catalogue_texts, embed_catalogue
 from allmrec.training.checkpoint import Checkpointer
@@ -30,6 +29,7 @@ from allmrec.training.torch_settings import (
     torch_threads,
     training_device,
 )
+from allmrec.training.work import Work
 from allmrec.weights import check_frozen, hash_parameters
 
 BETAS = (0.9, 0.98)
@@ -52,22 +52,16 @@ class Stage1Result:
     """steps, loss, seconds, each loss over the trained items, and retrieval of e_i by q_i."""
 
 
-def train_stage1(
-    snapshot: Snapshot,
-    cf: CFModel,
-    encoder: TextEncoder,
-    text_embeddings: np.ndarray,
-    config: Config,
-    folder: Path,
-    report: Report,
-) -> Stage1Result:
+def train_stage1(work: Work, cf: CFModel, encoder: TextEncoder, text_embeddings: np.ndarray) -> Stage1Result:
     """Train the alignment networks, and a copy of `encoder` where `stage1.text_encoder` is `finetuned`.
 
-    `text_embeddings` Q [I+1, S] float32 are the untuned encoder's. Checkpoints lie in `folder/checkpoints`,
-    from which a training that was killed goes on; the tuned encoder is written to `folder/text_encoder`.
+    `text_embeddings` Q [I+1, S] float32 are the untuned encoder's. Checkpoints lie in
+    `work.folder/checkpoints`, from which a training that was killed goes on; the tuned encoder is written to
+    `work.folder/text_encoder`.
     Raises InputError where no user has two interactions, NotFrozenError where the CF model changed.
     """
-    settings = config.stage1
+    snapshot, config = work.snapshot, work.config
+    settings, tuned_folder = config.stage1, work.folder / "text_encoder"
     cf_hash = hash_parameters(cf)
     inputs = fingerprint(
         part="stage1",
@@ -77,23 +71,24 @@ def train_stage1(
         cf=cf_hash,
         text_encoder=encoder.content_hash,
     )
-    checkpointer = Checkpointer(folder / "checkpoints", config.training.checkpoint_every, inputs)
+    checkpointer = Checkpointer(work.folder / "checkpoints", config.training.checkpoint_every, inputs)
     with torch_threads(THREADS_FOR_SMALL_MATRICES):
         with seeded_initial_weights(config.seed, "stage1"):
             networks = AlignmentNetworks(cf.width, text_embeddings.shape[1], settings)
         tuned = copy.deepcopy(encoder) if settings.text_encoder == "finetuned" else None
-        history = fit(_training(networks, cf, tuned, text_embeddings, snapshot, config), checkpointer, report)
+        training = _training(networks, cf, tuned, text_embeddings, work)
+        history = fit(training, checkpointer, work.report)
         check_frozen(cf, cf_hash, "cf")
         for module in (networks, cf):
             module.to("cpu").eval()
         networks.requires_grad_(False)
         if tuned is not None:
-            report("stage1: encoding the catalogue again with the tuned encoder")
-            text_embeddings = _encoded_again(tuned, folder / "text_encoder", snapshot)
+            work.report("stage1: encoding the catalogue again with the tuned encoder")
+            text_embeddings = _encoded_again(tuned, tuned_folder, snapshot)
         evaluated = _evaluated(networks, cf, torch.from_numpy(text_embeddings), settings, config.seed)
-    report("stage1: " + ", ".join(f"{name} {value:.4f}" for name, value in evaluated.items()))
+    work.report("stage1: " + ", ".join(f"{name} {value:.4f}" for name, value in evaluated.items()))
     figures = {"steps": float(history.step), "loss": history.recent_loss, "seconds": history.seconds}
-    encoder_folder = folder / "text_encoder" if tuned is not None else None
+    encoder_folder = tuned_folder if tuned is not None else None
     return Stage1Result(networks, text_embeddings, encoder_folder, figures | evaluated)
 
 
@@ -102,14 +97,14 @@ def _training(
     cf: CFModel,
     tuned: TextEncoder | None,
     text_embeddings: np.ndarray,
-    snapshot: Snapshot,
-    config: Config,
+    work: Work,
 ) -> Training[Tensor]:
     """Return the training of `networks` and, where there is one, of `tuned`; modules move to its device.
 
     `text_embeddings` Q [I+1, S] float32 are used where no encoder is tuned. Raises InputError where no user
     has two interactions.
     """
+    snapshot, config = work.snapshot, work.config
     settings, device = config.stage1, training_device()
     batches = SequenceBatches(snapshot, settings.batch_size, config.seed, device, "to align items on")
     modules: dict[str, nn.Module] = {"networks": networks.to(device)}

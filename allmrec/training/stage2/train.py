@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pandas as pd
 import torch
@@ -30,6 +29,7 @@ from allmrec.training.stage2.llm_objective import LLMObjective, PromptParts
 from allmrec.training.stage2.through_llm import llm_training, train_through_llm
 from allmrec.training.stage2.warm_start import cosine_measure, warm_start
 from allmrec.training.torch_settings import THREADS_FOR_SMALL_MATRICES, torch_threads
+from allmrec.training.work import Work
 from allmrec.weights import check_frozen, hash_parameters
 
 MAX_EARLY_STOPPING_USERS = 2000
@@ -38,24 +38,22 @@ LLM_CHECKPOINTS, START = "llm", "start"
 
 
 def train_stage2(
-    snapshot: Snapshot,
+    work: Work,
     rec: ALLMRec,
     llm: FrozenLLM,
     prompt: PromptParts,
-    config: Config,
-    folder: Path,
-    report: Report,
     launch: Callable[[], None] | None = None,
 ) -> dict[str, float]:
     """Train `rec.projection` in place and return figures.
 
-    Checkpoints lie in `folder`; a training that was killed goes on from them. Figures: users, examples
+    Checkpoints lie in `work.folder`; a training that was killed goes on from them. Figures: users, examples
     through the LLM, seconds, the early-stopping users' loss and Hit@1 through the LLM before and after it,
     and theirs by cosine after the warm start. Without stage-2 users the projections stay as they are, which
     is reported. What goes through the LLM is trained by several processes (`train_stage2_share`) where
     `launch` starts them. Raises NotFrozenError where a frozen part changed.
     """
     started, device = time.monotonic(), rec.known.device
+    snapshot, config, folder, report = work.snapshot, work.config, work.folder, work.report
     frozen: dict[str, nn.Module] = {"llm": llm.model, "cf": rec.cf, "stage1": rec.alignment}
     hashes = {name: hash_parameters(module) for name, module in frozen.items()}
     with torch_threads(config.training.num_threads):
@@ -86,10 +84,9 @@ def train_stage2(
     return figures | {"seconds": time.monotonic() - started}
 
 
-def train_stage2_share(
-    snapshot: Snapshot, config: Config, folder: Path, report: Report, group: Group
-) -> None:
+def train_stage2_share(work: Work, group: Group) -> None:
     """Train, as one process of several, the projections of the bundle in `folder/start` through the LLM."""
+    snapshot, config, folder = work.snapshot, work.config, work.folder
     llm = FrozenLLM.load(config.llm, cache_folder(config.cache))
     [start] = (folder / START).glob("*")
     bundle = load_bundle(start, llm)
@@ -100,7 +97,7 @@ def train_stage2_share(
         objective = LLMObjective(rec, llm, prompt, config)
         training = llm_training(objective, train, early_stopping, config, Report(), group)
         checkpointer = Checkpointer(folder / LLM_CHECKPOINTS, config.training.checkpoint_every, inputs)
-        fit(training, checkpointer, report, group)
+        fit(training, checkpointer, work.report, group)
 
 
 def _examples(snapshot: Snapshot, rec: ALLMRec, llm: FrozenLLM, config: Config) -> tuple[Examples, Examples]:
