@@ -17,17 +17,36 @@ from allmrec.bundle.bundle import Bundle, assemble_bundle
 from allmrec.bundle.extension import changed_items, child_of, extend_bundle
 from allmrec.bundle.folder import verify_bundle
 from allmrec.bundle.manifest import EncoderIdentity, LLMIdentity, Manifest
-from allmrec.bundle.states.order_state import FittedOrder, decision_of
+from allmrec.bundle.states import (
+    STATES,
+    AlignmentState,
+    CFState,
+    FittedOrder,
+    NewItems,
+    ProjectionState,
+    State,
+    Stored,
+    TitleState,
+)
+from allmrec.bundle.states.order_state import decision_of
 from allmrec.bundle.store import check_llm, load_bundle, save_bundle, select_bundle
 from allmrec.bundle.transfer import transferred_bundle
 from allmrec.item_text import text_hash
 
 __all__ = [
+    "STATES",
+    "AlignmentState",
     "Bundle",
+    "CFState",
     "EncoderIdentity",
     "FittedOrder",
     "LLMIdentity",
     "Manifest",
+    "NewItems",
+    "ProjectionState",
+    "State",
+    "Stored",
+    "TitleState",
     "assemble_bundle",
     "changed_items",
     "check_llm",

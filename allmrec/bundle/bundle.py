@@ -1,20 +1,24 @@
-"""A bundle in memory: trained parts, the item index, and what scoring would otherwise compute per user."""
+"""A bundle in memory: the item index, and the states of the trained parts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor
 
 from allmrec.bundle.contents import ITEM_COLUMNS
 from allmrec.bundle.manifest import EncoderIdentity, LLMIdentity, Manifest
+from allmrec.bundle.states.alignment_state import AlignmentState
+from allmrec.bundle.states.cf_state import CFState
 from allmrec.bundle.states.order_state import FittedOrder
+from allmrec.bundle.states.projection_state import ProjectionState, composed
+from allmrec.bundle.states.state import S, State, state_of
+from allmrec.bundle.states.title_state import TitleState
 from allmrec.config import Config
 from allmrec.item_text import text_hash
 from allmrec.llm.frozen import FrozenLLM
@@ -37,46 +41,27 @@ class Bundle:
     config: Config
     items: pd.DataFrame
     """Columns of items.parquet, sorted by item_idx."""
-    rec: ALLMRec
-    titles: TitleTokens
-    priors: np.ndarray | None
-    """Float32 [I+1], nats; None where the layout subtracts none."""
-    soft_items: Tensor
-    """O_i, float32 [I+1, H]; row 0 zeros."""
-    text_centre: Tensor | None = None
-    """Mean q of the items of the training, float32 [J]: likeness by text is the cosine around it. A child has
-    its parent's, so that new items move no score of the others. None: the mean of the bundle's own items
-    (bundles of earlier versions)."""
-    order: FittedOrder = field(default_factory=FittedOrder)
-    """What it retrieves and orders by."""
+    states: Mapping[str, State]
+    """What is kept of the trained parts, by the names of `STATES`."""
     folder: Path = Path()
     """Where it was loaded from; empty before it was saved."""
-    text_encoder_folder: Path | None = None
-    """The fine-tuned sentence encoder; None: the one that config names."""
+
+    def state(self, kind: type[S]) -> S:
+        """Return the state of a kind; raises KeyError where the bundle has none."""
+        return state_of(self.states, kind)
+
+    def with_state(self, state: State) -> Bundle:
+        """Return the bundle with another state of its kind; it is not saved yet."""
+        return replace(self, states={**self.states, state.name: state})
+
+    def with_order(self, order: FittedOrder) -> Bundle:
+        """Return the bundle with other weights of retrieval and order; it is not saved yet."""
+        return self.with_state(order)
 
     @property
     def bundle_id(self) -> str:
         """Hash of the content; empty for a bundle that was not saved yet."""
         return self.manifest.bundle_id
-
-    @property
-    def search(self) -> SearchWeights | None:
-        """The weights of the search; None where they were not fitted."""
-        return self.order.search
-
-    @property
-    def blends(self) -> Mapping[str, BlendWeights]:
-        """`with_llm` and `without_llm`, as far as they were fitted."""
-        return self.order.blends
-
-    @property
-    def decision(self) -> Decision | None:
-        """Whether the LLM is asked under `scoring.order: auto`; None: it is."""
-        return self.order.decision
-
-    def with_order(self, order: FittedOrder) -> Bundle:
-        """Return the bundle with other weights; it is not saved yet."""
-        return replace(self, order=order)
 
     @property
     def num_items(self) -> int:
@@ -93,6 +78,11 @@ class Bundle:
         """item_id → `text_hash` of its title and description."""
         return dict(zip(self.items["item_id"], self.items["text_hash"], strict=True))
 
+    @cached_property
+    def rec(self) -> ALLMRec:
+        """A-LLMRec, composed of the states of the CF model and of both stages."""
+        return composed(self.states, self.state(ProjectionState).projection, self.config.stage2)
+
     @property
     def known(self) -> np.ndarray:
         """Bool [I+1]: items the CF model was trained on."""
@@ -101,23 +91,64 @@ class Bundle:
     @property
     def text_embeddings(self) -> Tensor:
         """Q, float32 [I+1, S]."""
-        return self.rec.text_embeddings
+        return self.state(AlignmentState).text_embeddings
+
+    @property
+    def text_centre(self) -> Tensor | None:
+        """Mean q of the items of the training, float32 [J]; None in bundles of earlier versions."""
+        return self.state(AlignmentState).text_centre
+
+    @property
+    def text_encoder_folder(self) -> Path | None:
+        """The fine-tuned sentence encoder; None: the one that config names."""
+        return self.state(AlignmentState).encoder_folder
+
+    @property
+    def titles(self) -> TitleTokens:
+        """The titles' tokens."""
+        return self.state(TitleState).titles
+
+    @property
+    def priors(self) -> np.ndarray | None:
+        """Float32 [I+1], nats; None where the layout subtracts none."""
+        return self.state(TitleState).priors
+
+    @property
+    def soft_items(self) -> Tensor:
+        """O_i, float32 [I+1, H]; row 0 zeros."""
+        return self.state(ProjectionState).soft_items
+
+    @property
+    def order(self) -> FittedOrder:
+        """What it retrieves and orders by; without any weights before they are fitted."""
+        return self.state(FittedOrder) if FittedOrder.name in self.states else FittedOrder()
+
+    @property
+    def search(self) -> SearchWeights | None:
+        """The weights of the search; None where they were not fitted."""
+        return self.order.search
+
+    @property
+    def blends(self) -> Mapping[str, BlendWeights]:
+        """`with_llm` and `without_llm`, as far as they were fitted."""
+        return self.order.blends
+
+    @property
+    def decision(self) -> Decision | None:
+        """Whether the LLM is asked under `scoring.order: auto`; None: it is."""
+        return self.order.decision
 
 
 def assemble_bundle(
-    rec: ALLMRec,
+    states: Mapping[str, State],
     config: Config,
     items: pd.DataFrame,
-    titles: TitleTokens,
-    priors: np.ndarray | None,
     llm: FrozenLLM,
     encoder: TextEncoder,
-    encoder_folder: Path | None = None,
 ) -> Bundle:
-    """Return a bundle of trained parts, not saved yet and without blends.
+    """Return a bundle of trained parts, not saved yet.
 
-    `items` has item_idx (1..I, sorted), item_id, title, description, num_interactions; `encoder_folder` is a
-    fine-tuned encoder's.
+    `items` has item_idx (1..I, sorted), item_id, title, description, num_interactions.
     """
     table = items.assign(text_hash=text_hashes(items))[ITEM_COLUMNS].reset_index(drop=True)
     # Where tables lie and which device computes is no part of a model: the same training elsewhere has the
@@ -126,28 +157,16 @@ def assemble_bundle(
     portable = config.model_copy(update={name: fields[name].default for name in everywhere})
     llm_anywhere = config.llm.model_copy(update={"device": "auto"})
     portable = portable.model_copy(update={"llm": llm_anywhere})
-    if encoder_folder is not None:  # what was tuned has another content than what it began as
-        encoder = TextEncoder.load(config.text_encoder, encoder.cache, encoder_folder)
+    tuned = state_of(states, AlignmentState).encoder_folder
+    if tuned is not None:  # what was tuned has another content than what it began as
+        encoder = TextEncoder.load(config.text_encoder, encoder.cache, tuned)
     manifest = Manifest(
         llm=LLMIdentity(llm.name, llm.weight_hash, llm.width),
         text_encoder=EncoderIdentity(config.text_encoder.model, encoder.content_hash),
         num_items=len(table),
-        cf_num_items=rec.cf.num_items,
+        cf_num_items=state_of(states, CFState).model.num_items,
     )
-    with torch.no_grad():
-        soft_items = rec.soft_items().detach().float()
-        text_centre = rec.text_centre()
-    return Bundle(
-        manifest,
-        portable,
-        table,
-        rec,
-        titles,
-        priors,
-        soft_items,
-        text_centre,
-        text_encoder_folder=encoder_folder,
-    )
+    return Bundle(manifest, portable, table, states)
 
 
 def texts_of(items: pd.DataFrame) -> list[tuple[str, str]]:

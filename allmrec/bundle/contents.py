@@ -19,7 +19,6 @@ from pyarrow import ArrowException
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from allmrec.bundle.manifest import Manifest
 from allmrec.errors import BundleError
 from allmrec.llm.refusal import one_line
 from allmrec.parts import PARTS
@@ -73,37 +72,27 @@ def check_items(items: pd.DataFrame, num_items: int) -> None:
         raise ValueError("num_interactions is negative for an item, expected counts")
 
 
-def check_tensors(
-    tensors: Mapping[str, Tensor], manifest: Manifest, joint_width: int, has_priors: bool
+def check_tensor(
+    tensors: Mapping[str, Tensor], name: str, dtypes: tuple[torch.dtype, ...], shape: tuple[int, ...]
 ) -> None:
-    """Raise ValueError where the tensors of items.safetensors are not those of I items.
+    """Raise ValueError where a tensor is missing, or of another type or shape; −1 stands for any length."""
+    if name not in tensors:
+        raise ValueError(f"no tensor {name}, expected one of {list(shape)}")
+    tensor = tensors[name]
+    fits = tensor.dim() == len(shape) and all(
+        length in (-1, found) for length, found in zip(shape, tensor.shape, strict=True)
+    )
+    if tensor.dtype not in dtypes or not fits:
+        lengths = ", ".join("any" if length < 0 else str(length) for length in shape)
+        raise ValueError(f"{name} is {tensor.dtype} {list(tensor.shape)}, expected {dtypes[0]} [{lengths}]")
 
-    `has_priors`: the layout subtracts priors, so there must be some.
-    """
-    rows, any_length = manifest.num_items + 1, -1
-    expected: dict[str, tuple[tuple[torch.dtype, ...], tuple[int, ...]]] = {
-        "text_embeddings": (FLOATS, (rows, any_length)),
-        "known": (BOOLS, (rows,)),
-        "title_tokens": (INTEGERS, (any_length,)),
-        "title_offsets": (INTEGERS, (rows + 1,)),
-        "soft_items": (FLOATS, (rows, manifest.llm.width)),
-        "title_is_cut": (BOOLS, (rows,)),
-        "priors": (FLOATS, (rows,)),
-        "text_centre": (FLOATS, (joint_width,)),
-    }
-    optional = {"title_is_cut", "text_centre", *(() if has_priors else ("priors",))}
-    for name, (dtypes, shape) in expected.items():
-        if name in tensors:
-            _check_tensor(name, tensors[name], dtypes, shape)
-        elif name not in optional:
-            raise ValueError(f"no tensor {name}, expected one of {list(shape)}")
-    known = tensors["known"]
-    if known[0] or known[manifest.cf_num_items + 1 :].any():
-        raise ValueError(f"known names items beyond the {manifest.cf_num_items:,} of the CF model")
-    offsets, num_tokens = tensors["title_offsets"], len(tensors["title_tokens"])
+
+def check_titles(tokens: Tensor, offsets: Tensor) -> None:
+    """Raise ValueError where offsets [I+2] do not split token ids [T], or an id is negative."""
+    num_tokens = len(tokens)
     if offsets[0] != 0 or offsets[-1] != num_tokens or (offsets.diff() < 0).any():
         raise ValueError(f"title_offsets do not split the {num_tokens:,} title_tokens by item")
-    if num_tokens and int(tensors["title_tokens"].min()) < 0:
+    if num_tokens and int(tokens.min()) < 0:
         raise ValueError("title_tokens has negative token ids, expected those of a vocabulary")
 
 
@@ -176,16 +165,6 @@ def check_decision(decision: Decision) -> None:
         _check_numbers(f"{order.name}.ndcg", [order.ndcg], 0.0, 1.0)
         _check_numbers(f"{order.name}.tokens_per_user", [order.tokens_per_user], 0.0)
         _check_numbers(f"{order.name}, interval", [order.low, order.high])
-
-
-def _check_tensor(name: str, tensor: Tensor, dtypes: tuple[torch.dtype, ...], shape: tuple[int, ...]) -> None:
-    """Raise ValueError where a tensor has another type or shape; −1 stands for any length."""
-    fits = tensor.dim() == len(shape) and all(
-        length in (-1, found) for length, found in zip(shape, tensor.shape, strict=True)
-    )
-    if tensor.dtype not in dtypes or not fits:
-        lengths = ", ".join("any" if length < 0 else str(length) for length in shape)
-        raise ValueError(f"{name} is {tensor.dtype} {list(tensor.shape)}, expected {dtypes[0]} [{lengths}]")
 
 
 def _check_numbers(what: str, values: Iterable[Any], low: float = -math.inf, high: float = math.inf) -> None:

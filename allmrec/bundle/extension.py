@@ -5,25 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from allmrec.bundle.bundle import Bundle, text_hashes, texts_of
 from allmrec.bundle.contents import ITEM_COLUMNS
 from allmrec.bundle.folder import write_folder
+from allmrec.bundle.states import NewItems, child_states
 from allmrec.bundle.store import check_llm, load_bundle, write_parts
 from allmrec.errors import BundleError
 from allmrec.item_text import item_text
 from allmrec.llm.frozen import FrozenLLM
-from allmrec.llm.multi_item import item_priors
-from allmrec.llm.prompt import PromptLayout
-from allmrec.llm.tokens import TitleTokens
-from allmrec.models.a_llmrec import ALLMRec
 from allmrec.models.text_encoder import TextEncoder
 
 
@@ -133,28 +128,12 @@ def _child(bundle: Bundle, changed: pd.DataFrame, encoder: TextEncoder, llm: Fro
     items = _grown_items(bundle, changed)
     index = dict(zip(items["item_id"], items["item_idx"].tolist(), strict=True))
     changed_idx = [index[item] for item in changed["item_id"]]
-    embeddings = _grown(bundle.text_embeddings, len(items) + 1)
     texts = [item_text(*text) for text in texts_of(changed)]
-    embeddings[changed_idx] = torch.from_numpy(encoder.encode(texts))
-    old = bundle.rec
-    known = _grown(old.known, len(items) + 1)
-    rec = ALLMRec(old.cf, old.alignment, old.projection, embeddings, known, old.settings)
-    soft_items = _grown(bundle.soft_items, len(items) + 1)
-    with torch.no_grad():
-        soft_items[changed_idx] = rec.soft_items(torch.tensor(changed_idx)).detach().float()
-    titles, priors = _grown_titles(bundle, changed, changed_idx, len(items), llm)
-    text_centre = old.text_centre() if bundle.text_centre is None else bundle.text_centre
-    return replace(
-        bundle,
-        manifest=bundle.manifest.of_child(len(items)),
-        items=items,
-        rec=rec,
-        titles=titles,
-        priors=priors,
-        soft_items=soft_items,
-        text_centre=text_centre,
-        folder=Path(),
-    )
+    embeddings = torch.from_numpy(encoder.encode(texts))
+    new = NewItems(items, changed_idx, embeddings, bundle.config, llm, bundle.states, {})
+    states = child_states(new, lambda state, new: state.extended(new))
+    manifest = bundle.manifest.of_child(len(items))
+    return Bundle(manifest, bundle.config, items, states)
 
 
 def _grown_items(bundle: Bundle, changed: pd.DataFrame) -> pd.DataFrame:
@@ -169,34 +148,3 @@ def _grown_items(bundle: Bundle, changed: pd.DataFrame) -> pd.DataFrame:
     for column in ("title", "text_hash"):
         items.loc[rows, column] = changed[column].to_numpy()
     return items
-
-
-def _grown_titles(
-    bundle: Bundle, changed: pd.DataFrame, changed_idx: list[int], num_items: int, llm: FrozenLLM
-) -> tuple[TitleTokens, np.ndarray | None]:
-    """Return all items' title tokens, and their priors ([I+1] float32 nats; None: there are none)."""
-    layout = PromptLayout.of(bundle.config.prompt, llm)
-    read = layout.tokenise_titles(changed["title"].tolist(), bundle.config.prompt.title_tokens)
-    rows = [bundle.titles.of(idx) if idx <= bundle.num_items else [] for idx in range(num_items + 1)]
-    is_cut = None
-    if bundle.titles.is_cut is not None:  # else the answers of the children end as their parent's do
-        is_cut = np.zeros(num_items + 1, dtype=bool)
-        is_cut[: bundle.num_items + 1] = bundle.titles.is_cut
-    for number, idx in enumerate(changed_idx, start=1):
-        rows[idx] = read.of(number)
-        if is_cut is not None:
-            is_cut[idx] = not read.is_whole(number)
-    titles = TitleTokens.from_lists(rows, is_cut)
-    if bundle.priors is None:
-        return titles, None
-    priors = np.zeros(num_items + 1, dtype=np.float32)
-    priors[: len(bundle.priors)] = bundle.priors
-    priors[changed_idx] = item_priors(llm, layout, titles, changed_idx, bundle.config.llm.token_budget)
-    return titles, priors
-
-
-def _grown(rows: Tensor, num_rows: int) -> Tensor:
-    """Return `rows` [n, …] with zeros below them, [num_rows, …]."""
-    grown = rows.new_zeros((num_rows, *rows.shape[1:]))
-    grown[: len(rows)] = rows
-    return grown

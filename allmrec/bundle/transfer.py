@@ -9,18 +9,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from allmrec.bundle.bundle import Bundle, text_hashes, texts_of
 from allmrec.bundle.contents import ITEM_COLUMNS
 from allmrec.bundle.extension import cached_child, check_encoder
 from allmrec.bundle.folder import write_folder
+from allmrec.bundle.states import NewItems, child_states
 from allmrec.bundle.store import check_llm, load_bundle, write_parts
 from allmrec.item_text import item_text
 from allmrec.llm.frozen import FrozenLLM
-from allmrec.llm.multi_item import item_priors
-from allmrec.llm.prompt import PromptLayout
-from allmrec.models.a_llmrec import ALLMRec
 from allmrec.models.text_encoder import TextEncoder
 
 
@@ -47,38 +44,12 @@ def transferred_bundle(
     cached = cached_child(folder, llm)
     if cached is not None:
         return cached
-    embeddings = bundle.text_embeddings.new_zeros((len(items) + 1, bundle.text_embeddings.shape[1]))
-    embeddings[1:] = torch.from_numpy(encoder.encode([item_text(*text) for text in texts_of(items)]))
-    rec = _transferred(bundle.rec, embeddings)
-    layout = PromptLayout.of(bundle.config.prompt, llm)
-    titles = layout.tokenise_titles(items["title"].tolist(), bundle.config.prompt.title_tokens)
-    priors = None
-    if bundle.priors is not None:
-        priors = item_priors(llm, layout, titles, None, bundle.config.llm.token_budget)
-    with torch.no_grad():
-        soft_items = rec.soft_items().detach().float()
-    manifest = replace(bundle.manifest.of_child(len(items)), cf_num_items=len(items))
+    embeddings = torch.from_numpy(encoder.encode([item_text(*text) for text in texts_of(items)]))
     typed = items[ITEM_COLUMNS].astype(bundle.items.dtypes.to_dict())
-    child = replace(
-        bundle,
-        manifest=manifest,
-        items=typed,
-        rec=rec,
-        titles=titles,
-        priors=priors,
-        soft_items=soft_items,
-        text_centre=rec.text_centre(),
-        folder=Path(),
-    )
+    everything = typed["item_idx"].tolist()
+    new = NewItems(typed, everything, embeddings, bundle.config, llm, bundle.states, {})
+    states = child_states(new, lambda state, new: state.transferred(new))
+    manifest = replace(bundle.manifest.of_child(len(items)), cf_num_items=len(items))
+    child = Bundle(manifest, bundle.config, typed, states)
     write_folder(cache_root, folder.name, lambda partial: write_parts(partial, child), manifest)
     return load_bundle(folder, llm)
-
-
-@torch.no_grad()
-def _transferred(old: ALLMRec, embeddings_IS: Tensor) -> ALLMRec:
-    """Return the trained parts with other items, whose text embeddings are given ([I+1, S], row 0 zeros)."""
-    matrix_ID = old.alignment.item_decoder(old.alignment.text_projector(embeddings_IS))
-    matrix_ID[0] = 0.0
-    nobody = torch.zeros(len(embeddings_IS), dtype=torch.bool)
-    cf = old.cf.with_items(matrix_ID)
-    return ALLMRec(cf, old.alignment, old.projection, embeddings_IS, nobody, old.settings).eval()

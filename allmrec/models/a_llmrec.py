@@ -94,11 +94,6 @@ class ALLMRec(nn.Module):
         e[0], q[0] = 0.0, 0.0
         return e, q
 
-    def text_centre(self) -> Tensor:
-        """Return the mean q_i of all items, [J] float32 on the CPU."""
-        _, q_IJ = self.joint()
-        return q_IJ[1:].float().mean(dim=0).cpu()
-
     @torch.no_grad()
     def item_inputs(self) -> Tensor:
         """Return what F_I reads by `stage2.item_input`, [I+1, K].

@@ -12,7 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from allmrec.bundle import Bundle, assemble_bundle, save_bundle
+from allmrec.bundle import (
+    AlignmentState,
+    Bundle,
+    CFState,
+    ProjectionState,
+    State,
+    TitleState,
+    assemble_bundle,
+    save_bundle,
+)
 from allmrec.cache import cache_folder
 from allmrec.config import Config
 from allmrec.errors import ConfigError
@@ -97,9 +106,16 @@ def train_on_aligned(
         rec = ALLMRec.create(
             parts.cf, parts.networks, parts.text_embeddings, known, llm, config.stage2, config.seed
         )
-        assemble = partial(
-            assemble_bundle, rec, config, items, titles, priors, llm, encoder, parts.encoder_folder
-        )
+        aligned: dict[str, State] = {
+            "cf": CFState(parts.cf, known),
+            "stage1": AlignmentState.of(parts.networks, parts.text_embeddings, parts.encoder_folder),
+            "titles": TitleState(titles, priors),
+        }
+
+        def assemble() -> Bundle:
+            states = {**aligned, "stage2": ProjectionState.of(rec)}
+            return assemble_bundle(states, config, items, llm, encoder)
+
         own = work.part("stage2")
         launch = own.launch and partial(_launch_stage2, own.launch, assemble, own)
         stage2_figures = train_stage2(own, rec, llm, PromptParts(layout, titles, priors), launch)

@@ -35,6 +35,7 @@ from allmrec.ranking.blend import BlendWeights
 from allmrec.tables.delta import Tables
 from allmrec.tables.schemas import TABLES
 from allmrec.tables.session import create_session
+from tests.unit.tiny_bundle import states_of
 
 RUN_DATE = date(2026, 6, 1)
 EVENTS, DAYS, SECONDS = 10, 60, 86_400
@@ -134,7 +135,7 @@ def random_bundle(items: pd.DataFrame, config: Config) -> Bundle:
     layout = PromptLayout.of(config.prompt, llm)
     titles = layout.tokenise_titles(items["title"].tolist(), config.prompt.title_tokens)
     priors = np.zeros(len(items) + 1, dtype=np.float32)
-    bundle = assemble_bundle(rec, config, items, titles, priors, llm, encoder)
+    bundle = assemble_bundle(states_of(rec, titles, priors), config, items, llm, encoder)
     blend = BlendWeights({"cf": 0.6, "text": 0.1, "alignment": 0.3}, 0.0, 0.5, 0)
     # Nobody asks the LLM.
     return bundle.with_order(FittedOrder(None, {"with_llm": blend, "without_llm": blend}))

@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
-from allmrec.bundle import changed_items, load_bundle, save_bundle, verify_bundle
+from allmrec.bundle import AlignmentState, changed_items, load_bundle, save_bundle, verify_bundle
 from allmrec.bundle.folder import MANIFEST
 from allmrec.config import BundleConfig, load
 from allmrec.errors import BundleError, InputError
@@ -80,7 +80,8 @@ class VanishingFileSystem:
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The local folder of a whole bundle, with a folder inside, as a fine-tuned text encoder has one."""
     folder = tmp_path_factory.mktemp("bundle")
-    tiny = replace(tiny_bundle(folder), text_encoder_folder=folder / "encoder")
+    tiny = tiny_bundle(folder)
+    tiny = tiny.with_state(replace(tiny.state(AlignmentState), encoder_folder=folder / "encoder"))
     (folder / "encoder" / "1_Pooling").mkdir(parents=True)
     (folder / "encoder" / "1_Pooling" / "config.json").write_text("{}")
     return folder / "saved" / save_bundle(folder / "saved", tiny, {"purpose": "serving"})

@@ -15,10 +15,13 @@ import pytest
 import torch
 
 from allmrec.bundle import (
+    AlignmentState,
     Bundle,
+    CFState,
     EncoderIdentity,
     LLMIdentity,
     Manifest,
+    TitleState,
     changed_items,
     child_of,
     extend_bundle,
@@ -35,7 +38,6 @@ from allmrec.errors import BundleError, SetupError
 from allmrec.llm.multi_item import item_priors
 from allmrec.llm.prompt import PromptLayout
 from allmrec.llm.tokens import TitleTokens
-from allmrec.models.a_llmrec import ALLMRec
 from allmrec.models.cf import build_cf_model
 from allmrec.models.text_encoder import TextEncoder
 from allmrec.scoring.retrieval import Retriever
@@ -68,6 +70,11 @@ def saved(root: Path, fresh: Bundle) -> Path:
 @pytest.fixture
 def copy(saved: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(saved, tmp_path / saved.name))
+
+
+def without_centre(bundle: Bundle) -> Bundle:
+    """Return the bundle as earlier versions wrote it."""
+    return bundle.with_state(replace(bundle.state(AlignmentState), text_centre=None))
 
 
 def catalogue() -> pd.DataFrame:
@@ -114,9 +121,8 @@ def test_a_bundle_keeps_the_form_of_its_cf_model_and_one_of_before_has_the_defau
     config = fresh.config.model_copy(update={"cf": cf_config})
     cf = build_cf_model(cf_config, fresh.num_items, config.sequences.max_history)
     cf.set_known(fresh.rec.known)
-    old = fresh.rec
-    rec = ALLMRec(cf, old.alignment, old.projection, old.text_embeddings, old.known, old.settings)
-    name = save_bundle(tmp_path, replace(fresh, config=config, rec=rec), EXTRA)
+    other_form = replace(fresh, config=config).with_state(CFState(cf, fresh.rec.known))
+    name = save_bundle(tmp_path, other_form, EXTRA)
     loaded = load_bundle(tmp_path / name, tiny_llm(root))
     items = pd.concat([catalogue(), pd.DataFrame({"item_id": ["new"], "title": ["a new tent"]})])
     child = extend_bundle(loaded, items, tiny_encoder(root), tiny_llm(root), tmp_path / "children")
@@ -133,7 +139,8 @@ def test_a_bundle_keeps_the_form_of_its_cf_model_and_one_of_before_has_the_defau
 def test_a_bundle_of_before_does_not_know_which_titles_are_cut_and_neither_do_its_children(
     root: Path, fresh: Bundle, tmp_path: Path
 ) -> None:
-    of_before = replace(fresh, titles=TitleTokens(fresh.titles.flat, fresh.titles.offsets))
+    titles = TitleTokens(fresh.titles.flat, fresh.titles.offsets)
+    of_before = fresh.with_state(replace(fresh.state(TitleState), titles=titles))
     old = load_bundle(tmp_path / save_bundle(tmp_path, of_before, EXTRA), tiny_llm(root))
     assert old.titles.is_cut is None
     items = pd.concat([catalogue(), pd.DataFrame({"item_id": ["new"], "title": ["a new tent " * 9]})])
@@ -147,7 +154,7 @@ def test_new_and_reworded_items_move_no_score_of_the_others(
     root: Path, fresh: Bundle, tmp_path: Path, is_of_before: bool
 ) -> None:
     """Likeness by text is taken around the centre of the training's items, in every child."""
-    saved_bundle = replace(fresh, text_centre=None) if is_of_before else fresh
+    saved_bundle = without_centre(fresh) if is_of_before else fresh
     parent = load_bundle(tmp_path / save_bundle(tmp_path, saved_bundle, EXTRA), tiny_llm(root))
     new = pd.DataFrame(
         {"item_id": [f"new{n}" for n in range(12)], "title": [f"milk chocolate {n}" for n in range(12)]}
@@ -174,7 +181,7 @@ def test_a_cached_child_whose_texts_have_a_centre_of_their_own_is_made_again(
     changed = changed_items(parent, items)
     with mock.patch(
         "allmrec.bundle.extension._child",
-        side_effect=lambda *parts: replace(_child(*parts), text_centre=None),
+        side_effect=lambda *parts: without_centre(_child(*parts)),
     ):
         old = child_of(parent, changed, tiny_encoder(root), tiny_llm(root), tmp_path)
     assert old.text_centre is None
@@ -327,7 +334,8 @@ def test_a_disk_that_does_not_take_it_is_one_clear_line_and_leaves_nothing(
 
 def test_the_fine_tuned_encoder_travels_with_the_bundle(root: Path, fresh: Bundle, tmp_path: Path) -> None:
     tiny_encoder(root).save(tmp_path / "tuned")
-    tuned = replace(fresh, text_encoder_folder=tmp_path / "tuned")
+    alignment = replace(fresh.state(AlignmentState), encoder_folder=tmp_path / "tuned")
+    tuned = fresh.with_state(alignment)
     loaded = load_bundle(tmp_path / save_bundle(tmp_path, tuned, EXTRA), None)
     encoder = TextEncoder.load(Config().text_encoder, tmp_path / "cache", loaded.text_encoder_folder)
     assert encoder.content_hash == tiny_encoder(root).content_hash

@@ -9,12 +9,22 @@ import numpy as np
 import pandas as pd
 import torch
 
-from allmrec.bundle import Bundle, FittedOrder, assemble_bundle
+from allmrec.bundle import (
+    AlignmentState,
+    Bundle,
+    CFState,
+    FittedOrder,
+    ProjectionState,
+    State,
+    TitleState,
+    assemble_bundle,
+)
 from allmrec.config import Config
 from allmrec.item_text import item_text
 from allmrec.llm.frozen import FrozenLLM
 from allmrec.llm.multi_item import item_priors
 from allmrec.llm.prompt import PromptLayout
+from allmrec.llm.tokens import TitleTokens
 from allmrec.models.a_llmrec import ALLMRec
 from allmrec.models.alignment import AlignmentNetworks
 from allmrec.models.cf import build_cf_model
@@ -92,6 +102,17 @@ def tiny_config(layout: str = "no_list") -> Config:
     })  # fmt: skip
 
 
+def states_of(rec: ALLMRec, titles: TitleTokens, priors: np.ndarray | None) -> dict[str, State]:
+    """Return the states of A-LLMRec's parts, by name."""
+    states = (
+        CFState(rec.cf, rec.known),
+        AlignmentState.of(rec.alignment, rec.text_embeddings),
+        TitleState(titles, priors),
+        ProjectionState.of(rec),
+    )
+    return {state.name: state for state in states}
+
+
 def tiny_bundle(folder: Path, num_items: int = 30, layout: str = "no_list") -> Bundle:
     """A bundle that was not saved yet; `folder` keeps the LLM and the caches."""
     config, items, llm, encoder = (
@@ -121,7 +142,7 @@ def tiny_bundle(folder: Path, num_items: int = 30, layout: str = "no_list") -> B
     priors = None
     if not prompt_layout.lists_candidates:
         priors = item_priors(llm, prompt_layout, titles, None, config.llm.token_budget)
-    bundle = assemble_bundle(rec, config, items, titles, priors, llm, encoder)
+    bundle = assemble_bundle(states_of(rec, titles, priors), config, items, llm, encoder)
     without = {part: weight for part, weight in PRIOR.items() if part != "llm"}
     blends = {"with_llm": blend(PRIOR), "without_llm": blend(without)}
     return bundle.with_order(FittedOrder(None, blends, Decision("blend_with_llm", (), 0)))

@@ -1,1 +1,62 @@
-"""What a bundle keeps of each trained part."""
+"""What a bundle keeps of its trained parts: a class for each, and the table of all.
+
+To save, load, extend and transfer a bundle is to go over `STATES`, which names them for the whole program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from allmrec.bundle.states.alignment_state import AlignmentState
+from allmrec.bundle.states.cf_state import CFState
+from allmrec.bundle.states.order_state import FittedOrder
+from allmrec.bundle.states.projection_state import ProjectionState
+from allmrec.bundle.states.state import NewItems, State, Stored, state_of
+from allmrec.bundle.states.title_state import TitleState
+
+__all__ = [
+    "STATES",
+    "AlignmentState",
+    "CFState",
+    "FittedOrder",
+    "NewItems",
+    "ProjectionState",
+    "State",
+    "Stored",
+    "TitleState",
+    "child_states",
+    "loaded_states",
+    "state_of",
+]
+
+STATES: dict[str, type[State]] = {
+    kind.name: kind
+    for kind in (
+        CFState,
+        AlignmentState,
+        TitleState,
+        ProjectionState,
+        FittedOrder,
+    )
+}
+"""States by name. A state reads those before it."""
+
+
+def loaded_states(stored: Stored) -> dict[str, State]:
+    """Return the states of a stored bundle; raises BundleError where a file does not hold what it must."""
+    states: dict[str, State] = {}
+    for name, kind in STATES.items():
+        state = kind.load(replace(stored, states=states))
+        if state is not None:
+            states[name] = state
+    return states
+
+
+def child_states(new: NewItems, change: Callable[[State, NewItems], State]) -> dict[str, State]:
+    """Return the states of a child: its parent's, changed by `State.extended` or `State.transferred`."""
+    states: dict[str, State] = {}
+    for name in STATES:
+        if name in new.parent:
+            states[name] = change(new.parent[name], replace(new, states=states))
+    return states

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from allmrec.bundle.contents import check_blends, check_decision, check_search, reading
+from allmrec.bundle.states.state import NewItems, State, Stored
 from allmrec.ranking.blend import BlendWeights
 from allmrec.ranking.decision import Decision
 from allmrec.ranking.search_weights import SearchWeights
@@ -19,8 +20,11 @@ SEARCH = "retrieval"
 
 
 @dataclass(frozen=True)
-class FittedOrder:
+class FittedOrder(State):
     """The weights that were fitted on held-back items."""
+
+    name = "order"
+    files = (BLENDS, DECISION)
 
     search: SearchWeights | None = None
     """None: the catalogue is searched by the weights' prior (bundles of earlier versions)."""
@@ -30,7 +34,7 @@ class FittedOrder:
     """Whether the LLM is asked under `scoring.order: auto`; None: it is (bundles of earlier versions)."""
 
     def save(self, folder: Path) -> None:
-        """Write the files into a bundle's folder."""
+        """Write the weights and, where there is one, the decision."""
         values = {name: blend.to_json() for name, blend in self.blends.items()}
         if self.search is not None:
             values[SEARCH] = self.search.to_json()
@@ -40,11 +44,14 @@ class FittedOrder:
             (folder / DECISION).write_text(text, encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path, is_finished: bool) -> FittedOrder:
-        """Return the weights of a bundle; the blends may be missing where its training is not finished.
+    def load(cls, stored: Stored) -> FittedOrder | None:
+        """Return the state of a stored bundle; None where its training is not finished.
 
-        Raises BundleError where a file holds something else.
+        Raises BundleError where a file does not hold it.
         """
+        folder, is_finished = stored.folder, bool(stored.manifest.purpose)
+        if not is_finished and not (folder / BLENDS).exists():
+            return None
         with reading(folder, BLENDS):
             values = json.loads((folder / BLENDS).read_text(encoding="utf-8"))
             search = SearchWeights.from_json(values.pop(SEARCH)) if SEARCH in values else None
@@ -54,6 +61,14 @@ class FittedOrder:
             if is_finished:
                 check_blends(blends)
         return cls(search, blends, decision_of(folder))
+
+    def extended(self, new: NewItems) -> FittedOrder:
+        """Return the weights: new items change none."""
+        return self
+
+    def transferred(self, new: NewItems) -> FittedOrder:
+        """Return the weights: another shop's items change none."""
+        return self
 
 
 def decision_of(folder: Path) -> Decision | None:

@@ -1,0 +1,85 @@
+"""What a bundle keeps of stage 1: the alignment networks, and the texts' embeddings that they read."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from allmrec.bundle.contents import FLOATS
+from allmrec.bundle.states.state import NewItems, State, Stored, grown, save_tensors
+from allmrec.models.alignment import AlignmentNetworks
+
+
+@dataclass(frozen=True)
+class AlignmentState(State):
+    """Stage 1."""
+
+    name = "stage1"
+    files = ("stage1.safetensors", "text_encoder")
+
+    networks: AlignmentNetworks
+    text_embeddings: Tensor
+    """Q, float32 [I+1, S], row 0 zeros."""
+    text_centre: Tensor | None
+    """Mean q of the items of the training, float32 [J]: likeness by text is the cosine around it. A child has
+    its parent's, so that new items move no score of the others. None: the mean of the bundle's own items
+    (bundles of earlier versions)."""
+    encoder_folder: Path | None = None
+    """The fine-tuned sentence encoder; None: the one that config names."""
+
+    @classmethod
+    def of(
+        cls, networks: AlignmentNetworks, text_embeddings: Tensor, encoder_folder: Path | None = None
+    ) -> AlignmentState:
+        """Return the state of trained networks; the text embeddings Q are float32 [I+1, S], row 0 zeros."""
+        networks.eval()
+        return cls(networks, text_embeddings, _centre(networks, text_embeddings), encoder_folder)
+
+    def item_tensors(self) -> dict[str, Tensor]:
+        """Return Q [I+1, S] float32 and, where there is one, the centre [J] float32."""
+        tensors = {"text_embeddings": self.text_embeddings.float()}
+        return tensors if self.text_centre is None else {**tensors, "text_centre": self.text_centre}
+
+    def save(self, folder: Path) -> None:
+        """Write the networks and, where there is one, the fine-tuned encoder."""
+        save_tensors(self.networks.state_dict(), folder / "stage1.safetensors")
+        if self.encoder_folder is not None:
+            shutil.copytree(self.encoder_folder, folder / "text_encoder")
+
+    @classmethod
+    def load(cls, stored: Stored) -> AlignmentState:
+        """Return the state of a stored bundle; raises BundleError where a file does not hold it."""
+        config, encoder, centre = stored.config, stored.folder / "text_encoder", None
+        embeddings = stored.tensor("text_embeddings", FLOATS, stored.num_rows, -1)
+        if "text_centre" in stored.tensors:
+            centre = stored.tensor("text_centre", FLOATS, config.stage1.width)
+        networks = stored.network(
+            "stage1.safetensors",
+            lambda: AlignmentNetworks(config.cf.width, embeddings.shape[1], config.stage1),
+        )
+        return cls(networks, embeddings, centre, encoder if encoder.is_dir() else None)
+
+    def extended(self, new: NewItems) -> AlignmentState:
+        """Return the state with the changed items' embeddings; the centre stays."""
+        embeddings = grown(self.text_embeddings, new.num_rows)
+        embeddings[new.changed_idx] = new.embeddings
+        centre = self.text_centre
+        if centre is None:
+            centre = _centre(self.networks, self.text_embeddings)
+        return replace(self, text_embeddings=embeddings, text_centre=centre)
+
+    def transferred(self, new: NewItems) -> AlignmentState:
+        """Return the state with the other shop's embeddings, and their centre."""
+        embeddings = self.text_embeddings.new_zeros((new.num_rows, self.text_embeddings.shape[1]))
+        embeddings[new.changed_idx] = new.embeddings
+        return AlignmentState.of(self.networks, embeddings, self.encoder_folder)
+
+
+@torch.no_grad()
+def _centre(networks: AlignmentNetworks, embeddings_IS: Tensor) -> Tensor:
+    """Return the mean q of all items, [J] float32; `embeddings_IS` [I+1, S] float32 has row 0 for padding."""
+    return networks.text_projector(embeddings_IS)[1:].float().mean(dim=0).cpu()

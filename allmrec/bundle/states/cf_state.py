@@ -1,0 +1,73 @@
+"""What a bundle keeps of the CF model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from allmrec.bundle.contents import BOOLS, reading
+from allmrec.bundle.states.alignment_state import AlignmentState
+from allmrec.bundle.states.state import (
+    ITEM_TENSORS,
+    NewItems,
+    State,
+    Stored,
+    grown,
+    save_tensors,
+    state_of,
+)
+from allmrec.models.cf import CFModel, build_cf_model
+
+
+@dataclass(frozen=True)
+class CFState(State):
+    """The CF model."""
+
+    name = "cf"
+    files = ("cf.safetensors",)
+
+    model: CFModel
+    known: Tensor
+    """Bool [I+1]: items that it was trained on."""
+
+    def item_tensors(self) -> dict[str, Tensor]:
+        """Return which items are known, [I+1] bool."""
+        return {"known": self.known}
+
+    def save(self, folder: Path) -> None:
+        """Write the model."""
+        save_tensors(self.model.state_dict(), folder / "cf.safetensors")
+
+    @classmethod
+    def load(cls, stored: Stored) -> CFState:
+        """Return the state of a stored bundle; raises BundleError where a file does not hold it."""
+        config, num_items = stored.config, stored.manifest.cf_num_items
+        known = stored.tensor("known", BOOLS, stored.num_rows)
+        with reading(stored.folder, ITEM_TENSORS):
+            if known[0] or known[num_items + 1 :].any():
+                raise ValueError(f"known names items beyond the {num_items:,} of the CF model")
+        model = stored.network(
+            "cf.safetensors",
+            lambda: build_cf_model(config.cf, num_items, config.sequences.max_history),
+        )
+        return cls(model, known)
+
+    def extended(self, new: NewItems) -> CFState:
+        """Return the state with new items, which the model does not know."""
+        return replace(self, known=grown(self.known, new.num_rows))
+
+    @torch.no_grad()
+    def transferred(self, new: NewItems) -> CFState:
+        """Return the model with vectors that the alignment decodes from the texts of the other shop's items.
+
+        They are read in histories. As candidates the model knows none of them.
+        """
+        networks = state_of(new.parent, AlignmentState).networks
+        embeddings_IS = new.embeddings.new_zeros((new.num_rows, new.embeddings.shape[1]))
+        embeddings_IS[new.changed_idx] = new.embeddings
+        matrix_ID = networks.item_decoder(networks.text_projector(embeddings_IS))
+        matrix_ID[0] = 0.0
+        return CFState(self.model.with_items(matrix_ID), torch.zeros(new.num_rows, dtype=torch.bool))
