@@ -1,7 +1,7 @@
 """One of the processes that train a part together: what `torchrun` runs in each of them.
 
 A process reads what the training left in the part's folder: the CF model as it was before training
-(`allmrec.training.cf`), or a bundle whose projections are still to be trained (`allmrec.training.pipeline`).
+(`allmrec.training.cf`), or a bundle whose projections are still to be trained (`allmrec.training.trainers`).
 """
 
 from __future__ import annotations
@@ -16,16 +16,14 @@ import torch
 from allmrec.config import Config
 from allmrec.errors import SetupError, UserError
 from allmrec.reporting import Report
-from allmrec.training.cf import train_cf_share
 from allmrec.training.group import joined
 from allmrec.training.loader import Snapshot
-from allmrec.training.stage2 import train_stage2_share
+from allmrec.training.trainers import TRAINERS
 from allmrec.training.work import Work
 
 WORDS = "processes"
 """In the part's folder, what processes say to the one that waits for them: `<rank>.txt` the lines of their
 reports, empty but for the first, and `<rank>.json` the error by which one ended."""
-TRAINS = {"cf": train_cf_share, "stage2": train_stage2_share}
 
 
 def train_in_process(part: str, folder: str, snapshot: str, config: str, timeout_seconds: float) -> None:
@@ -35,7 +33,10 @@ def train_in_process(part: str, folder: str, snapshot: str, config: str, timeout
         report = _report(words.with_suffix(".txt"))
         with joined(timeout_seconds) as group:
             settings = _on_own_gpu(Config.model_validate_json(config))
-            TRAINS[part](Work(Snapshot(Path(snapshot)), settings, Path(folder), report), group)
+            share = TRAINERS[part].share
+            if share is None:
+                raise ValueError(f"{part} is trained by one process, expected a trainer with a share")
+            share(Work(Snapshot(Path(snapshot)), settings, Path(folder), report), group)
     except UserError as error:
         print(f"error: {error}", flush=True)
         if words.parent.is_dir():

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from allmrec import metrics
+from allmrec.bundle import AlignmentState, CFState, State
 from allmrec.cache import cache_folder
 from allmrec.config import Config, load
 from allmrec.evaluation.comparison import in_words, paired
@@ -28,7 +29,8 @@ from allmrec.ranking.decision import resolved
 from allmrec.ranking.rankers import rankers
 from allmrec.reporting import Report
 from allmrec.scoring.scorer import Scorer
-from allmrec.training.pipeline import AlignedParts, train_on_aligned
+from allmrec.training.pipeline import train_states
+from allmrec.training.trainers import FrozenModels
 from allmrec.training.work import Work
 from tests.bench.trained import Trained
 
@@ -89,11 +91,10 @@ def ndcg_of(
         "scoring": config.scoring,
     })  # fmt: skip
     encoder = TextEncoder.load(old.config.text_encoder, cache_folder(config.cache), old.text_encoder_folder)
-    parts = AlignedParts(old.rec.cf, old.rec.alignment, old.text_embeddings, old.text_encoder_folder)
+    aligned: dict[str, State] = {kind.name: old.state(kind) for kind in (CFState, AlignmentState)}
+    models = FrozenModels(trained.llm, encoder, old.text_embeddings.numpy())
     with tempfile.TemporaryDirectory() as folder:
-        bundle, _ = train_on_aligned(
-            Work(trained.snapshot, settings, Path(folder), Report()), parts, encoder, trained.llm
-        )
+        bundle, _ = train_states(Work(trained.snapshot, settings, Path(folder), Report()), models, aligned)
     scored = Scorer(bundle, trained.llm, settings).score(lists)
     candidates = scored.listed(scored.ids)
     found = {}

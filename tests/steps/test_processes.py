@@ -19,7 +19,7 @@ from pyspark.sql import SparkSession
 from safetensors.torch import load_file
 from torch import Tensor
 
-from allmrec.bundle import Bundle
+from allmrec.bundle import AlignmentState, Bundle, CFState, State
 from allmrec.config import Config, load
 from allmrec.errors import PassingError
 from allmrec.models.alignment import AlignmentNetworks
@@ -28,7 +28,8 @@ from allmrec.reporting import Report
 from allmrec.runtime.processes import Processes
 from allmrec.training.cf import train_cf
 from allmrec.training.loader import Snapshot
-from allmrec.training.pipeline import AlignedParts, train_on_aligned
+from allmrec.training.pipeline import train_states
+from allmrec.training.trainers import FrozenModels
 from allmrec.training.work import Launch, Work
 from tests.chaos.cluster import ROOT, cluster, submit
 from tests.steps.conftest import TRAINED_BEFORE, settings
@@ -83,10 +84,12 @@ def trained_stage2(folder: Path, work: Path, launch_of: Processes | None) -> tup
     torch.manual_seed(0)
     cf = build_cf_model(config.cf, snapshot.num_items, snapshot.max_history)
     texts = torch.randn(snapshot.num_items + 1, 10)
-    parts = AlignedParts(cf, AlignmentNetworks(8, 10, config.stage1), texts)
-    return train_on_aligned(
-        Work(snapshot, config, work, Report(), launch_of), parts, tiny_encoder(folder), llm
-    )
+    aligned: dict[str, State] = {
+        "cf": CFState(cf, torch.from_numpy(snapshot.known_items())),
+        "stage1": AlignmentState.of(AlignmentNetworks(8, 10, config.stage1), texts),
+    }
+    models = FrozenModels(llm, tiny_encoder(folder), texts.numpy())
+    return train_states(Work(snapshot, config, work, Report(), launch_of), models, aligned)
 
 
 def difference(found: Tensor, expected: Tensor, start: Tensor) -> float:

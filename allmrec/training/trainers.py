@@ -1,0 +1,173 @@
+"""The trainers of a bundle's parts: for each what it needs, and how it is trained.
+
+The order of the trainings follows from what they need. A trainer returns the state that the bundle keeps
+(`allmrec.bundle.states`) and figures under the names that they have in the manifest.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from allmrec.bundle import (
+    AlignmentState,
+    Bundle,
+    CFState,
+    FittedOrder,
+    ProjectionState,
+    State,
+    TitleState,
+    assemble_bundle,
+    save_bundle,
+)
+from allmrec.bundle.states import state_of
+from allmrec.llm.frozen import FrozenLLM
+from allmrec.llm.multi_item import item_priors
+from allmrec.llm.prompt import PromptLayout
+from allmrec.llm.title_states import title_states
+from allmrec.models.a_llmrec import ALLMRec
+from allmrec.models.item_features import standardised
+from allmrec.models.text_encoder import TextEncoder
+from allmrec.training.cf import train_cf, train_cf_share
+from allmrec.training.group import Group
+from allmrec.training.order import fit_order
+from allmrec.training.stage1 import train_stage1
+from allmrec.training.stage2 import START, PromptParts, train_stage2, train_stage2_share
+from allmrec.training.work import Launch, Work
+
+States = Mapping[str, State]
+
+
+@dataclass(frozen=True)
+class FrozenModels:
+    """What no training changes: the LLM, the sentence encoder, and its embeddings of the catalogue."""
+
+    llm: FrozenLLM
+    encoder: TextEncoder
+    text_embeddings: np.ndarray
+    """Q, [I+1, S] float32, row 0 zeros."""
+
+    def assembled(self, work: Work, states: States) -> Bundle:
+        """Return a bundle of states, not saved yet."""
+        return assemble_bundle(states, work.config, work.snapshot.items(), self.llm, self.encoder)
+
+
+Train = Callable[[Work, FrozenModels, States], tuple[State, dict[str, float]]]
+"""`train(work, models, states)` returns the state and the figures; `states` are those trained so far, and
+`work` has the folder of the part."""
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """How a part is trained."""
+
+    train: Train
+    needs: tuple[str, ...] = ()
+    """States that it reads, by name; they are trained before it."""
+    is_last: bool = False
+    """It reads a whole bundle: all others are trained before it."""
+    share: Callable[[Work, Group], None] | None = None
+    """What one of several processes does that train together (`allmrec.training.process`)."""
+
+
+def _cf(work: Work, models: FrozenModels, states: States) -> tuple[State, dict[str, float]]:
+    """Train the CF model."""
+    config, report = work.config, work.report
+    with report.part("cf", f"train {config.cf.model} on who had what"):
+        features: dict[str, Tensor] = {"text": torch.from_numpy(models.text_embeddings)}
+        if config.cf.item_init == "states":
+            titles = work.snapshot.items()["title"].tolist()
+            features["states"] = standardised(
+                title_states(models.llm, titles, config.prompt.title_tokens, report)
+            )
+        model, figures = train_cf(work, features)
+    return CFState(model, torch.from_numpy(work.snapshot.known_items())), _named("cf", figures)
+
+
+def _stage1(work: Work, models: FrozenModels, states: States) -> tuple[State, dict[str, float]]:
+    """Train the alignment networks, and the sentence encoder where it is tuned."""
+    cf = state_of(states, CFState).model
+    with work.report.part("stage 1", "align what users did with what titles say"):
+        found = train_stage1(work, cf, models.encoder, models.text_embeddings)
+    embeddings = torch.from_numpy(found.text_embeddings)
+    state = AlignmentState.of(found.networks, embeddings, found.encoder_folder)
+    return state, _named("stage1", found.figures)
+
+
+def _titles(work: Work, models: FrozenModels, states: States) -> tuple[State, dict[str, float]]:
+    """Tokenise the titles; where priors are subtracted, let the LLM read each title by itself."""
+    prompt, llm = work.config.prompt, models.llm
+    layout = PromptLayout.of(prompt, llm)
+    titles = layout.tokenise_titles(work.snapshot.items()["title"].tolist(), prompt.title_tokens)
+    if prompt.layout != "no_list" or not prompt.subtract_prior:
+        return TitleState(titles, None), {}
+    with work.report.part("priors", "ask the LLM how likely each title is by itself"):
+        priors = item_priors(llm, layout, titles, None, work.config.llm.token_budget, work.report)
+    return TitleState(titles, priors), {}
+
+
+def _stage2(work: Work, models: FrozenModels, states: States) -> tuple[State, dict[str, float]]:
+    """Train the projections."""
+    config, llm = work.config, models.llm
+    cf, alignment = state_of(states, CFState), state_of(states, AlignmentState)
+    titles = state_of(states, TitleState)
+    prompt = PromptParts(PromptLayout.of(config.prompt, llm), titles.titles, titles.priors)
+    with work.report.part("stage 2", "teach the projections to speak to the LLM"):
+        texts = alignment.text_embeddings
+        rec = ALLMRec.create(cf.model, alignment.networks, texts, cf.known, llm, config.stage2, config.seed)
+        launch = work.launch and partial(_launch_stage2, work.launch, work, models, states, rec)
+        figures = train_stage2(work, rec, llm, prompt, launch)
+    return ProjectionState.of(rec), _named("stage2", figures)
+
+
+def _launch_stage2(launch: Launch, work: Work, models: FrozenModels, states: States, rec: ALLMRec) -> None:
+    """Leave the bundle as it is now, after the warm start, in the folder, and let processes train it."""
+    start = work.folder / START
+    shutil.rmtree(start, ignore_errors=True)
+    now = {**states, ProjectionState.name: ProjectionState.of(rec)}
+    save_bundle(start, models.assembled(work, now), {})
+    launch(ProjectionState.name, work)
+
+
+def _order(work: Work, models: FrozenModels, states: States) -> tuple[State, dict[str, float]]:
+    """Fit what a night retrieves and orders by."""
+    bundle = models.assembled(work, states)
+    with work.report.part("blend", "fit the served order on held-back items"):
+        return fit_order(work, bundle, models.llm)
+
+
+def _named(part: str, figures: Mapping[str, float]) -> dict[str, float]:
+    """Return a part's figures under the names that they have beside those of others."""
+    return {f"{part}_{name}": value for name, value in figures.items()}
+
+
+TRAINERS: dict[str, Trainer] = {
+    CFState.name: Trainer(_cf, share=train_cf_share),
+    AlignmentState.name: Trainer(_stage1, needs=("cf",)),
+    TitleState.name: Trainer(_titles),
+    ProjectionState.name: Trainer(_stage2, needs=("cf", "stage1", "titles"), share=train_stage2_share),
+    FittedOrder.name: Trainer(_order, is_last=True),
+}
+"""Trainers by the names of their states."""
+
+
+def training_order() -> list[str]:
+    """Return the names of `TRAINERS` such that each follows all that it needs; else as the table has them.
+
+    Raises ValueError where one needs what nobody trains, or two need each other.
+    """
+    names: list[str] = []
+    left = sorted(TRAINERS, key=lambda name: TRAINERS[name].is_last)
+    while left:
+        ready = [name for name in left if set(TRAINERS[name].needs) <= set(names)]
+        if not ready:
+            raise ValueError(f"trainers {', '.join(left)} need what is not trained before them")
+        names.append(ready[0])
+        left.remove(ready[0])
+    return names
