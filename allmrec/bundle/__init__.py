@@ -9,8 +9,9 @@
     decision.json      whether the LLM is worth its cost
     text_encoder/      where it was fine-tuned
 
-No pickle anywhere. Items added or reworded since training make a child bundle with `parent_id`
-(`extend_bundle`).
+The trained parts are the table `STATES` (`allmrec.bundle.states`): a class each, which saves, loads and
+checks its files. No pickle anywhere. Items added or reworded since training make a child bundle with
+`parent_id` (`extend_bundle`).
 """
 
 from allmrec.bundle.bundle import Bundle, assemble_bundle

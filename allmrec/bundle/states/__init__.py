@@ -31,14 +31,11 @@ __all__ = [
 ]
 
 STATES: dict[str, type[State]] = {
-    kind.name: kind
-    for kind in (
-        CFState,
-        AlignmentState,
-        TitleState,
-        ProjectionState,
-        FittedOrder,
-    )
+    CFState.name: CFState,
+    AlignmentState.name: AlignmentState,
+    TitleState.name: TitleState,
+    ProjectionState.name: ProjectionState,
+    FittedOrder.name: FittedOrder,
 }
 """States by name. A state reads those before it."""
 

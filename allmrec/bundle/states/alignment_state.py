@@ -53,7 +53,9 @@ class AlignmentState(State):
     @classmethod
     def load(cls, stored: Stored) -> AlignmentState:
         """Return the state of a stored bundle; raises BundleError where a file does not hold it."""
-        config, encoder, centre = stored.config, stored.folder / "text_encoder", None
+        config = stored.config
+        encoder = stored.folder / "text_encoder"
+        centre: Tensor | None = None
         embeddings = stored.tensor("text_embeddings", FLOATS, stored.num_rows, -1)
         if "text_centre" in stored.tensors:
             centre = stored.tensor("text_centre", FLOATS, config.stage1.width)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from allmrec.bundle.contents import check_blends, check_decision, check_search, reading
 from allmrec.bundle.states.state import NewItems, State, Stored
@@ -35,7 +36,7 @@ class FittedOrder(State):
 
     def save(self, folder: Path) -> None:
         """Write the weights and, where there is one, the decision."""
-        values = {name: blend.to_json() for name, blend in self.blends.items()}
+        values: dict[str, Any] = {name: blend.to_json() for name, blend in self.blends.items()}
         if self.search is not None:
             values[SEARCH] = self.search.to_json()
         (folder / BLENDS).write_text(json.dumps(values, indent=1, sort_keys=True), encoding="utf-8")

@@ -46,7 +46,8 @@ class TitleState(State):
         """Return the state of a stored bundle; raises BundleError where its tensors are others."""
         tokens = stored.tensor("title_tokens", INTEGERS, -1)
         offsets = stored.tensor("title_offsets", INTEGERS, stored.num_rows + 1)
-        is_cut = priors = None
+        is_cut: np.ndarray | None = None
+        priors: np.ndarray | None = None
         if "title_is_cut" in stored.tensors:
             is_cut = stored.tensor("title_is_cut", BOOLS, stored.num_rows).numpy()
         if "priors" in stored.tensors or stored.config.prompt.layout == "no_list":
