@@ -17,6 +17,7 @@ from allmrec.bundle import (
     NewItems,
     State,
     Stored,
+    TitleState,
     extend_bundle,
     load_bundle,
     save_bundle,
@@ -101,7 +102,7 @@ def with_recency(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def config_of(root: Path) -> Config:
-    return load([], [*SETTINGS, f"llm.model={root / 'llm0'}", f"llm.cache={root / 'cache'}"])
+    return load([], [*SETTINGS, f"llm.model={root / 'llm0'}", f"cache.folder={root / 'cache'}"])
 
 
 @pytest.mark.usefixtures("with_recency")
@@ -148,6 +149,19 @@ def test_a_tensor_of_ones_own_is_checked_as_all_are(root: Path, tmp_path: Path) 
     saved = tmp_path / save_bundle(tmp_path, wrong, FINISHED)
     with pytest.raises(BundleError, match=r"items\.safetensors: recency holds NaN"):
         load_bundle(saved, None)
+
+
+def test_a_bundle_whose_prompt_subtracts_no_prior_is_saved_and_loaded_without_priors(
+    root: Path, tmp_path: Path
+) -> None:
+    fresh = tiny_bundle(root)
+    prompt = fresh.config.prompt.model_copy(update={"subtract_prior": False})
+    config = fresh.config.model_copy(update={"prompt": prompt})
+    without = replace(fresh, config=config).with_state(TitleState(fresh.titles, None))
+    assert load_bundle(tmp_path / save_bundle(tmp_path, without, FINISHED), None).priors is None
+    wrong = fresh.with_state(TitleState(fresh.titles, None))
+    with pytest.raises(BundleError, match="priors"):
+        load_bundle(tmp_path / save_bundle(tmp_path, wrong, FINISHED), None)
 
 
 def test_the_files_of_a_bundle_are_its_own_and_those_of_its_states(root: Path, tmp_path: Path) -> None:

@@ -50,7 +50,8 @@ class TitleState(State):
         priors: np.ndarray | None = None
         if "title_is_cut" in stored.tensors:
             is_cut = stored.tensor("title_is_cut", BOOLS, stored.num_rows).numpy()
-        if "priors" in stored.tensors or stored.config.prompt.layout == "no_list":
+        prompt = stored.config.prompt
+        if "priors" in stored.tensors or (prompt.layout == "no_list" and prompt.subtract_prior):
             priors = stored.tensor("priors", FLOATS, stored.num_rows).numpy()
         with reading(stored.folder, ITEM_TENSORS):
             check_titles(tokens, offsets)
