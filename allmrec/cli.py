@@ -20,7 +20,7 @@ from allmrec.json_lines import JsonStream
 from allmrec.options import asked_for_json, configured, run_date_option, run_options
 from allmrec.packages import missing_package
 from allmrec.reporting import Report, Screen
-from allmrec.tables.spark_log import end_of, spark_log
+from allmrec.spark.spark_log import end_of, spark_log
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -111,7 +111,7 @@ def _as_user_error(error: Exception) -> UserError | None:
         return missing_package(error)
     # Without pyspark no error is Spark's.
     with suppress(ModuleNotFoundError):
-        from allmrec.tables.troubles import as_user_error
+        from allmrec.spark.troubles import as_user_error
 
         return as_user_error(error)
     return None
@@ -127,7 +127,7 @@ def _end(line: str, exit_code: int) -> NoReturn:
 
 
 def _show_spark_log(report: Report) -> None:
-    """Show the end of Spark's log (see `allmrec.tables.spark_log`)."""
+    """Show the end of Spark's log (see `allmrec.spark.spark_log`)."""
     path = spark_log()
     if path is not None and path.is_file():
         report(f"the end of Spark's log, {path}:")
@@ -146,9 +146,9 @@ def _report() -> Report:
 
 
 def create_session(config: SparkConfig, app_name: str) -> SparkSession:
-    """Return the running Spark session, or start one; see `allmrec.tables.session`."""
+    """Return the running Spark session, or start one; see `allmrec.spark.session`."""
     # Imported here, because `--help` does not need Spark.
-    from allmrec.tables import session
+    from allmrec.spark import session
 
     return session.create_session(config, app_name)
 
@@ -296,7 +296,7 @@ def forget(config: Config, user: str) -> None:
 @click.option("--last", type=click.IntRange(min=1), default=10, show_default=True, help="Number of nights.")
 def show_runs(config: Config, run_date: date | None, last: int) -> None:
     """Print the nights: counts, sources, fallbacks, gates and durations."""
-    from allmrec.steps.history import nights
+    from allmrec.views.nights import nights
 
     with _context(config, "runs") as context:
         OUT.print(nights(context, run_date, last))
@@ -328,7 +328,7 @@ def compare(config: Config, first: str, second: str) -> None:
 
     A bundle is an id, or id/condition, such as 0123456789abcdef/missing_text.
     """
-    from allmrec.steps.compare import compared_bundles
+    from allmrec.views.compared_bundles import compared_bundles
 
     with _context(config, "compare") as context:
         click.echo(compared_bundles(context, first, second))
@@ -344,7 +344,7 @@ def show(config: Config, user: str, run_date: date | None) -> None:
     Default date: the newest night.
     """
     from allmrec.runtime.night import Night
-    from allmrec.steps.show import latest_run_date, user_night
+    from allmrec.views.user_night import latest_run_date, user_night
 
     with _context(config, "show") as context:
         OUT.print(user_night(Night(context, run_date or latest_run_date(context)), user))
@@ -354,7 +354,7 @@ def show(config: Config, user: str, run_date: date | None) -> None:
 @configured
 def doctor(config: Config) -> None:
     """Check Java, Spark, Delta, Python workers, GPU and model folders, with remedies."""
-    from allmrec.steps.doctor import checks
+    from allmrec.views.doctor import checks
 
     results = checks(config)
     for check in results:

@@ -59,7 +59,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def spark() -> Iterator[SparkSession]:
     """The one Spark session of the whole test run: two threads, few partitions."""
     from allmrec.config import SparkConfig
-    from allmrec.tables.session import create_session
+    from allmrec.spark.session import create_session
 
     is_quick, makes_archive = not os.environ.get(PRODUCTION), not ARCHIVE.exists()
     # It works long enough for the second compiler: nights take a fifth less than with the quick one alone.

@@ -30,7 +30,7 @@ JOB_IMPORTS = (
     "allmrec.config",
     "allmrec.errors",
     "allmrec.steps",
-    "allmrec.tables.session",
+    "allmrec.spark.session",
     "click",
     "__future__",
     "sys",

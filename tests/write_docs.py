@@ -8,8 +8,8 @@ from pathlib import Path
 
 from allmrec import config
 from allmrec.data import rules
-from allmrec.runtime import gates
-from allmrec.tables import reference as tables
+from allmrec.night import gates
+from allmrec.tables import schema_reference as tables
 
 ROOT = Path(__file__).parents[1]
 

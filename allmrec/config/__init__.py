@@ -6,9 +6,8 @@ conf/README.md.
 """
 
 from allmrec.config.fingerprints import fingerprint
-from allmrec.config.loading import asks_for_json, from_dict, from_stored, load
+from allmrec.config.overlays import asks_for_json, from_dict, from_stored, load
 from allmrec.config.reference import rare_reference, reference
-from allmrec.config.sections.base import Section
 from allmrec.config.sections.bundle_settings import BundleConfig
 from allmrec.config.sections.cache_settings import CacheConfig
 from allmrec.config.sections.candidate_settings import CandidatesConfig
@@ -21,6 +20,7 @@ from allmrec.config.sections.publish_settings import PublishConfig
 from allmrec.config.sections.root import Config
 from allmrec.config.sections.run_settings import MaintenanceConfig, ReportingConfig, SparkConfig
 from allmrec.config.sections.scoring_settings import ScoringConfig
+from allmrec.config.sections.section import Section
 from allmrec.config.sections.sequence_settings import SequencesConfig
 from allmrec.config.sections.stage1_settings import Stage1Config
 from allmrec.config.sections.stage2_settings import Stage2Config

@@ -15,9 +15,9 @@ from allmrec.data.rules import EXPECTED, RULES
 from allmrec.data.times import may_be_before, may_be_since
 from allmrec.data.values import as_raw, can_read, typed
 from allmrec.errors import ConfigError, TableError
+from allmrec.spark.troubles import first_line
 from allmrec.tables.schemas import TABLES
 from allmrec.tables.sources import Source
-from allmrec.tables.troubles import first_line
 
 MAX_NAMES = 40
 """How many columns of a table an error names."""

@@ -15,7 +15,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from allmrec.data.columns import json_object
-from allmrec.tables.cached_frames import CachedFrames
+from allmrec.spark.cached_frames import CachedFrames
 from allmrec.tables.delta import Tables
 
 

@@ -59,10 +59,10 @@ from pyspark.sql import functions as F
 from allmrec.config import Config
 from allmrec.data.splits import split
 from allmrec.errors import InputError
-from allmrec.tables import filesystem
-from allmrec.tables.cached_frames import CachedFrames
+from allmrec.spark import filesystem
+from allmrec.spark.cached_frames import CachedFrames
+from allmrec.spark.literal_paths import read_parquet
 from allmrec.tables.delta import row_digest
-from allmrec.tables.literal_paths import read_parquet
 
 ROW_GROUP_ROWS = 20_000
 """Rows per file, which is one row group: the loader has a few of them in memory at once."""

@@ -15,6 +15,8 @@ from allmrec.evaluation.spoiled_text import spoiled
 from allmrec.llm.frozen import FrozenLLM
 from allmrec.models.text_encoder import TextEncoder
 
+LEAVE_ONE_OUT = "leave_one_out"
+"""The stored name of the plain evaluation: every user's last item."""
 WORDS = {
     "other_shop": "a bundle of another shop, which knows the items by their texts alone",
     "noisy_text": "texts with lost and misspelled words",

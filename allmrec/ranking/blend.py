@@ -1,6 +1,6 @@
 """The blend: a weighted sum of parts, z-scored within each user's candidates.
 
-`allmrec.training.blend` fits the weights.
+`allmrec.training.order.fit_blend` fits the weights.
 
 Each part is z-scored over the candidates that have it (a part without spread is 0 for all); a candidate that
 the CF model has not seen has z = 0 there and a fitted offset instead:

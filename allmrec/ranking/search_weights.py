@@ -1,6 +1,6 @@
 """The weights of the signals that the catalogue is searched by.
 
-`allmrec.training.retrieval` fits them, `allmrec.scoring.signals` searches with them.
+`allmrec.training.order.fit_retrieval` fits them, `allmrec.scoring.signals` searches with them.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ from allmrec.reporting import Report
 from allmrec.runtime.context import Context
 from allmrec.runtime.inputs import Inputs
 from allmrec.runtime.night import Night
-from allmrec.tables import filesystem
-from allmrec.tables.literal_paths import read_parquet
+from allmrec.spark import filesystem
+from allmrec.spark.literal_paths import read_parquet
 
 _OF_ROWS = ("rating_range",)
 """Keys of `sequences` that decide which rows are good. A bundle knows the histories of any of them."""

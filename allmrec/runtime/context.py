@@ -18,7 +18,7 @@ from allmrec.ranking.rerankers import require_known
 from allmrec.reporting import Report
 from allmrec.runtime.listeners import check_listeners
 from allmrec.runtime.workers import executors_have_gpus
-from allmrec.tables.cached_frames import CachedFrames
+from allmrec.spark.cached_frames import CachedFrames
 from allmrec.tables.delta import Tables
 
 

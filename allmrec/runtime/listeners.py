@@ -13,7 +13,7 @@ from typing import Protocol
 from allmrec.errors import ConfigError
 from allmrec.reporting import Report
 from allmrec.runtime.runs import RunRow
-from allmrec.tables.secret_settings import without_secrets
+from allmrec.spark.secret_settings import without_secrets
 
 
 class RunListener(Protocol):

@@ -13,7 +13,7 @@ from allmrec.runtime.context import Context
 from allmrec.runtime.inputs import NAMES
 from allmrec.runtime.night import Night
 from allmrec.runtime.runs import NIGHT, RunRow, as_run_row, erased_versions, sort_key
-from allmrec.tables import filesystem
+from allmrec.spark import filesystem
 from allmrec.tables.maintenance import run_dates
 from allmrec.tables.schemas import TABLES
 

@@ -27,10 +27,10 @@ from allmrec.runtime.context import Context
 from allmrec.runtime.decides import step_fingerprint
 from allmrec.runtime.listeners import Listeners
 from allmrec.runtime.runs import MAX_MESSAGE, NIGHT, NULL, RunRow, as_run_row, sort_key, versions_with_rows
-from allmrec.tables.cached_frames import CachedFrames
+from allmrec.spark.cached_frames import CachedFrames
+from allmrec.spark.secret_settings import without_secrets
+from allmrec.spark.troubles import as_user_error
 from allmrec.tables.delta import Written
-from allmrec.tables.secret_settings import without_secrets
-from allmrec.tables.troubles import as_user_error
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@
     text       cosine of the mean text of the history with the item's
 
 The scores of one signal are brought to a standard deviation of 1 over each user's catalogue, so that signals
-of any scale can be added: `allmrec.training.retrieval` fits their weights. A user's deviation follows from
-the covariance of the items, without a users × items matrix: Var_i(u · v_i) = uᵀ Cov(v) u.
+of any scale can be added: `allmrec.training.order.fit_retrieval` fits their weights. A user's deviation
+follows from the covariance of the items, without a users × items matrix: Var_i(u · v_i) = uᵀ Cov(v) u.
 """
 
 from __future__ import annotations

@@ -14,13 +14,13 @@ from pyspark.sql import functions as F
 from allmrec.bundle import Manifest
 from allmrec.errors import InputError
 from allmrec.runtime import bundle_store
-from allmrec.runtime.chunks import by_chunk, in_chunks
 from allmrec.runtime.inputs import Inputs
 from allmrec.runtime.night import Finished, Night
-from allmrec.runtime.progress import counting
 from allmrec.runtime.workers import WorkerModel
 from allmrec.scoring.inputs_hash import inputs_hashes
 from allmrec.scoring.retrieval import CHUNK_USERS
+from allmrec.spark.chunks import by_chunk, in_chunks
+from allmrec.spark.progress import counting
 from allmrec.tables.schemas import TABLES
 
 

@@ -14,8 +14,8 @@ from allmrec.runtime.context import Context
 from allmrec.runtime.night import Night
 from allmrec.steps.importing import run_import
 from allmrec.steps.nightly import run_nightly
-from allmrec.steps.show import user_night
 from allmrec.steps.train import run_train
+from allmrec.views.user_night import user_night
 
 LAST_DAY = date(2026, 5, 31)
 """The shop's last day with events, fixed so that every demo is the same."""

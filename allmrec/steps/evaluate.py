@@ -22,7 +22,7 @@ from allmrec import metrics, seeds
 from allmrec.bundle import Bundle
 from allmrec.errors import InputError
 from allmrec.evaluation.comparison import Comparison
-from allmrec.evaluation.condition import condition_of, scenario_of
+from allmrec.evaluation.condition import LEAVE_ONE_OUT, condition_of, scenario_of
 from allmrec.evaluation.content import Content, content_of
 from allmrec.evaluation.list_figures import SCENARIO as OF_LISTS
 from allmrec.evaluation.list_figures import cost_figures, list_figures
@@ -32,11 +32,11 @@ from allmrec.evaluation.protocols import ranked
 from allmrec.evaluation.report import comparisons, results
 from allmrec.evaluation.scenarios import SCENARIOS
 from allmrec.evaluation.words import Lists
-from allmrec.runtime.chunks import by_chunk, in_chunks
 from allmrec.runtime.context import Context
 from allmrec.runtime.night import Night, StepRun
-from allmrec.runtime.progress import counting
 from allmrec.runtime.workers import WorkerModel, with_llm
+from allmrec.spark.chunks import by_chunk, in_chunks
+from allmrec.spark.progress import counting
 from allmrec.steps.evaluated import (
     Evaluated,
     available_in,
@@ -57,8 +57,6 @@ RANKS = ("protocol", "model", "user_id", "target", "target_rank")
 """Columns for the figures of ranks."""
 NUM_EXAMPLES = 8
 """Number of users whose lists are shown."""
-LEAVE_ONE_OUT = "leave_one_out"
-"""Scenario of the plain condition: every user's last item is held out."""
 
 
 @dataclass(frozen=True)

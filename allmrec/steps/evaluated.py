@@ -24,8 +24,8 @@ from allmrec.runtime import bundle_store
 from allmrec.runtime.context import Context
 from allmrec.runtime.inputs import Inputs, day_after_last_event
 from allmrec.runtime.night import StepRun
-from allmrec.tables import filesystem
-from allmrec.tables.literal_paths import read_parquet
+from allmrec.spark import filesystem
+from allmrec.spark.literal_paths import read_parquet
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from allmrec.runtime.inputs import Inputs, sources_of
 from allmrec.runtime.needed import STEPS, Needed, all_rows, at_work, in_words
 from allmrec.runtime.night import Night, Step, StepRun
 from allmrec.runtime.runs import RunRow, sort_key
-from allmrec.tables import filesystem, maintenance
+from allmrec.spark import filesystem
+from allmrec.tables import maintenance
 from allmrec.tables.delta import Written
 from allmrec.tables.schemas import TABLES
 from allmrec.tables.sources import Source

@@ -13,7 +13,7 @@ from allmrec.data.importers.write import import_into
 from allmrec.errors import ConfigError
 from allmrec.runtime.context import Context
 from allmrec.runtime.inputs import source_of
-from allmrec.tables.cached_frames import CachedFrames
+from allmrec.spark.cached_frames import CachedFrames
 
 
 def run_import(context: Context, importer: Importer, options: Mapping[str, str]) -> None:

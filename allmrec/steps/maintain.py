@@ -17,7 +17,8 @@ from allmrec.runtime import bundle_store
 from allmrec.runtime.context import Context
 from allmrec.runtime.needed import Needed, at_work, in_words, nightly_dates
 from allmrec.runtime.night import Night, Step
-from allmrec.tables import filesystem, maintenance
+from allmrec.spark import filesystem
+from allmrec.tables import maintenance
 from allmrec.tables.schemas import TABLES
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from allmrec.runtime import gates
+from allmrec.night import gates
+from allmrec.night.waves import STAGED
 from allmrec.runtime.inputs import Inputs
 from allmrec.runtime.night import Night
-from allmrec.runtime.waves import STAGED
 from allmrec.tables.staging import Staging, staging_of_date
 
 

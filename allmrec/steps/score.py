@@ -12,14 +12,15 @@ from pyspark.sql import functions as F
 from allmrec.bundle import decision_of
 from allmrec.config import Config, ScoringConfig, fingerprint
 from allmrec.data.columns import midnight
+from allmrec.night import gates
+from allmrec.night.kept_lists import LastNight, carried_rows, last_night, with_carried
+from allmrec.night.waves import CHUNK_USERS_WITHOUT_LLM, STAGED, Waves
 from allmrec.parts import reads_llm
 from allmrec.ranking.decision import resolved
-from allmrec.runtime import bundle_store, gates
-from allmrec.runtime.carried import LastNight, carried_rows, last_night, with_carried
+from allmrec.runtime import bundle_store
 from allmrec.runtime.decides import CODE_VERSIONS, decisive_settings
 from allmrec.runtime.inputs import Inputs
 from allmrec.runtime.night import Finished, Night, Step
-from allmrec.runtime.waves import CHUNK_USERS_WITHOUT_LLM, STAGED, Waves
 from allmrec.runtime.workers import WorkerModel
 from allmrec.tables.schemas import TABLES
 from allmrec.tables.staging import Staging, staging_of_date

@@ -10,7 +10,7 @@ from allmrec.data import interactions as events
 from allmrec.data.interactions import counted
 from allmrec.data.rejection import merge_rejected, split_rejected
 from allmrec.data.user_sequences import num_tied, user_sequences
-from allmrec.runtime.advance import CannotAdvance, New, whats_new
+from allmrec.night.new_events import CannotAdvance, New, whats_new
 from allmrec.runtime.inputs import CheckedLog, Inputs, step_of_sequences
 from allmrec.runtime.night import Night, StepRun
 

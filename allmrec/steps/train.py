@@ -24,7 +24,7 @@ from allmrec.runtime.bundle_store import manifests, store_bundle
 from allmrec.runtime.inputs import Inputs
 from allmrec.runtime.night import Night, Step, StepRun
 from allmrec.runtime.processes import Processes
-from allmrec.tables import filesystem
+from allmrec.spark import filesystem
 from allmrec.training.loader import Snapshot, can_be_read_at, petastorm_reader
 from allmrec.training.pipeline import train_bundle
 from allmrec.training.work import Work

@@ -8,7 +8,7 @@ from delta.tables import DeltaTable
 from pyspark.sql import SparkSession
 from pyspark.sql import types as T
 
-from allmrec.tables import filesystem
+from allmrec.spark import filesystem
 from allmrec.tables.delta_log import newest_version
 from allmrec.tables.specification import TableSpec
 

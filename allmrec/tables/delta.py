@@ -23,8 +23,10 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from allmrec.errors import ConfigError, SupersededError, TableError
-from allmrec.tables import delta_log, filesystem
-from allmrec.tables.cached_frames import CachedFrames
+from allmrec.spark import filesystem
+from allmrec.spark.cached_frames import CachedFrames
+from allmrec.spark.troubles import explained, is_conflict
+from allmrec.tables import delta_log
 from allmrec.tables.changes import changed_rows, same_key
 from allmrec.tables.conforming import as_read, to_write
 from allmrec.tables.creation import create_table
@@ -32,7 +34,6 @@ from allmrec.tables.migration import migrate
 from allmrec.tables.schemas import TABLES
 from allmrec.tables.specification import TableSpec
 from allmrec.tables.sql_text import quoted
-from allmrec.tables.troubles import explained, is_conflict
 
 Result = TypeVar("Result")
 

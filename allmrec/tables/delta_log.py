@@ -12,8 +12,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from allmrec.errors import TableError
-from allmrec.tables import filesystem
-from allmrec.tables.session import java_class
+from allmrec.spark import filesystem
+from allmrec.spark.session import java_class
 
 
 def newest_version(spark: SparkSession, name: str, path: str) -> int | None:

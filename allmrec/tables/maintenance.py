@@ -11,11 +11,11 @@ import pandas as pd
 from delta.tables import DeltaTable
 from pyspark.sql import functions as F
 
-from allmrec.tables import filesystem
+from allmrec.spark import filesystem
+from allmrec.spark.troubles import explained
 from allmrec.tables.delta import Tables
 from allmrec.tables.schemas import TABLES
 from allmrec.tables.sql_text import delta_at
-from allmrec.tables.troubles import explained
 
 SMALL_FILE_BYTES = 32 * 2**20
 """Files below this size are compacted.

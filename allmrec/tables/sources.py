@@ -14,10 +14,10 @@ from pyspark.sql import functions as F
 
 from allmrec.config import SourceConfig
 from allmrec.errors import TableError
-from allmrec.tables import filesystem
+from allmrec.spark import filesystem
+from allmrec.spark.troubles import explained, first_line
 from allmrec.tables.delta import Tables, has_files
 from allmrec.tables.delta_log import added_rows, names_of_columns, version_at
-from allmrec.tables.troubles import explained, first_line
 
 
 class Changes(NamedTuple):

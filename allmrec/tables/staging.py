@@ -12,8 +12,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from allmrec.tables import filesystem
-from allmrec.tables.literal_paths import read_parquet
+from allmrec.spark import filesystem
+from allmrec.spark.literal_paths import read_parquet
 
 
 def staging_of_date(root: str, run_date: date) -> str:

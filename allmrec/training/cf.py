@@ -25,17 +25,17 @@ from allmrec.reporting import Report
 from allmrec.training.batches import MIN_LENGTH, SequenceBatches
 from allmrec.training.checkpoint import Checkpointer
 from allmrec.training.group import ALONE, Group
-from allmrec.training.held_back import comes_again
 from allmrec.training.loader import Snapshot
 from allmrec.training.loop import Evaluation, History, Training, fit, fit_elsewhere
 from allmrec.training.losses import bce_loss, sampled_softmax_loss
-from allmrec.training.negatives import drawn, never_had
+from allmrec.training.order.held_back import comes_again
 from allmrec.training.torch_settings import (
     THREADS_FOR_SMALL_MATRICES,
     seeded_initial_weights,
     torch_threads,
     training_device,
 )
+from allmrec.training.uniform_negatives import drawn, never_had
 from allmrec.training.work import Work
 from allmrec.weights import hash_parameters
 

@@ -9,7 +9,7 @@ from allmrec.cache import cache_folder
 from allmrec.errors import ConfigError
 from allmrec.llm.frozen import FrozenLLM
 from allmrec.models.text_encoder import TextEncoder
-from allmrec.training.catalogue import embed_catalogue
+from allmrec.training.item_texts import embed_catalogue
 from allmrec.training.trainers import TRAINERS, FrozenModels, training_order
 from allmrec.training.work import Work
 

@@ -36,7 +36,7 @@ from allmrec.models.item_features import standardised
 from allmrec.models.text_encoder import TextEncoder
 from allmrec.training.cf import train_cf, train_cf_share
 from allmrec.training.group import Group
-from allmrec.training.order import fit_order
+from allmrec.training.order.fit_order import fit_order
 from allmrec.training.stage1 import train_stage1
 from allmrec.training.stage2 import START, PromptParts, train_stage2, train_stage2_share
 from allmrec.training.work import Launch, Work

@@ -33,8 +33,8 @@ from allmrec.models.cf import CFModel
 from allmrec.models.text_encoder import TextEncoder
 from allmrec.reporting import Report
 from allmrec.training.batches import MIN_LENGTH
-from allmrec.training.catalogue import embed_catalogue
 from allmrec.training.cf import train_cf
+from allmrec.training.item_texts import embed_catalogue
 from allmrec.training.loader import HELD_BACK_COLUMNS, Rows, Snapshot
 from allmrec.training.stage1 import train_stage1
 from allmrec.training.work import Work

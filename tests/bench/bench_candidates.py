@@ -26,8 +26,8 @@ from allmrec.evaluation.report import target_ranks_of
 from allmrec.reporting import Report
 from allmrec.scoring.retrieval import Retriever
 from allmrec.scoring.scorer import Scorer
-from allmrec.training.held_back import by_item_id, held_back_users
 from allmrec.training.loader import Snapshot
+from allmrec.training.order.held_back import by_item_id, held_back_users
 from allmrec.training.pipeline import train_bundle
 from allmrec.training.work import Work
 from tests.bench.trained import only_snapshot, users_of

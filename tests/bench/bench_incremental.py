@@ -24,7 +24,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from allmrec.config import SparkConfig
-from allmrec.tables.session import create_session
+from allmrec.spark.session import create_session
 from tests.steps.reading import rows
 
 CHANGED_SHARE = 0.1

@@ -20,11 +20,11 @@ from allmrec.demo.generator import write_shop
 from allmrec.reporting import Report
 from allmrec.runtime.context import Context, RunOptions
 from allmrec.runtime.night import Night
+from allmrec.spark.session import create_session
 from allmrec.steps.demo import import_shop
 from allmrec.steps.maintain import run_maintain
 from allmrec.steps.nightly import run_nightly
 from allmrec.steps.train import run_train
-from allmrec.tables.session import create_session
 from tests.conftest import QUICK_SQL
 from tests.steps.conftest import small_config
 from tests.steps.test_contract import NIGHTLY, content

@@ -44,12 +44,12 @@ from allmrec.scoring.retrieval import Retriever
 from allmrec.scoring.scorer import Scorer
 from allmrec.scoring.signals import PRIOR, SIGNALS
 from allmrec.scoring.user_vectors import UserEncoder, UserVectors
-from allmrec.training import retrieval as retrieval_fit
-from allmrec.training.blend import fit_blend, without_llm
-from allmrec.training.held_back import held_back_users
 from allmrec.training.loader import Snapshot
-from allmrec.training.logit import SHRINK, fit_logit
-from allmrec.training.order import blend_lists
+from allmrec.training.order import fit_retrieval as retrieval_fit
+from allmrec.training.order.fit_blend import fit_blend, without_llm
+from allmrec.training.order.fit_order import blend_lists
+from allmrec.training.order.held_back import held_back_users
+from allmrec.training.order.logit import SHRINK, fit_logit
 from allmrec.training.pipeline import train_bundle
 from allmrec.training.work import Work
 from tests.bench.bench_candidates import WITHOUT_LLM, Figures, in_words

@@ -20,7 +20,7 @@ from allmrec.config import Config, load
 from allmrec.llm.frozen import resolved_dtype
 from allmrec.reporting import Report
 from allmrec.runtime.processes import Processes
-from allmrec.tables.session import create_session
+from allmrec.spark.session import create_session
 from allmrec.training.loader import Snapshot
 from allmrec.training.pipeline import train_bundle
 from allmrec.training.work import Work

@@ -40,8 +40,8 @@ from allmrec.config import load
 from allmrec.evaluation.comparison import paired
 from allmrec.scoring.signals import SIGNALS, Signals
 from allmrec.scoring.user_vectors import UserEncoder
-from allmrec.training.held_back import by_item_id, held_back_users
-from allmrec.training.logit import fit_logit
+from allmrec.training.order.held_back import by_item_id, held_back_users
+from allmrec.training.order.logit import fit_logit
 from tests.bench.trained import Trained
 
 HISTORY, WIDTH, SMALL_WIDTH, NEGATIVES, BATCH, PATIENCE = 10, 128, 128, 1024, 128, 3

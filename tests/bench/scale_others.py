@@ -24,7 +24,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from allmrec.config import Config, load
-from allmrec.tables.session import create_session
+from allmrec.spark.session import create_session
 from tests.bench.scale_shop import settings
 
 QUERY = """

@@ -32,9 +32,9 @@ from allmrec.models.alignment import AlignmentNetworks
 from allmrec.models.cf import build_cf_model
 from allmrec.models.text_encoder import TextEncoder
 from allmrec.ranking.blend import BlendWeights
+from allmrec.spark.session import create_session
 from allmrec.tables.delta import Tables
 from allmrec.tables.schemas import TABLES
-from allmrec.tables.session import create_session
 from tests.unit.tiny_bundle import states_of
 
 RUN_DATE = date(2026, 6, 1)

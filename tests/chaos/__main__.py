@@ -26,7 +26,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from allmrec.config import SparkConfig
-from allmrec.tables.session import create_session
+from allmrec.spark.session import create_session
 from tests.chaos.cases import Case, Outcome, run_case, summary
 from tests.chaos.cluster import lost_executors
 from tests.chaos.injected import injected_kills

@@ -16,7 +16,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from allmrec.errors import UserError
-from allmrec.tables import filesystem
+from allmrec.spark import filesystem
 from allmrec.tables.delta import Tables
 from allmrec.tables.staging import Staging
 

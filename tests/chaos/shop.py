@@ -18,8 +18,8 @@ from pyspark.sql import SparkSession
 
 from allmrec.config import Config, load
 from allmrec.demo.generator import write_shop
+from allmrec.night import waves
 from allmrec.reporting import Report
-from allmrec.runtime import waves
 from allmrec.runtime.context import Context, RunOptions
 from allmrec.runtime.night import Night
 from allmrec.steps.demo import import_shop

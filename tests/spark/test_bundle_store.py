@@ -29,10 +29,10 @@ from allmrec.runtime.bundle_store import fetch_bundle, manifests, store_bundle
 from allmrec.runtime.context import Context
 from allmrec.runtime.inputs import Inputs
 from allmrec.runtime.night import Night
+from allmrec.spark import filesystem
+from allmrec.spark.session import java_class
 from allmrec.steps.candidates import available_items
-from allmrec.tables import filesystem
 from allmrec.tables.schemas import TABLES
-from allmrec.tables.session import java_class
 from tests.unit.tiny_bundle import tiny_bundle, tiny_catalogue
 
 ROUNDS = 20

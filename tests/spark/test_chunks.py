@@ -7,8 +7,8 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from allmrec.runtime import chunks
-from allmrec.runtime.chunks import by_chunk, in_chunks
+from allmrec.spark import chunks
+from allmrec.spark.chunks import by_chunk, in_chunks
 
 
 def with_partition(chunked: DataFrame) -> pd.DataFrame:

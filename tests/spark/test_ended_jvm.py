@@ -8,14 +8,14 @@ import sys
 import pytest
 from py4j.protocol import Py4JError
 
-from allmrec.tables.troubles import as_user_error
+from allmrec.spark.troubles import as_user_error
 from tests.conftest import SHORT_RUNS
 
 PROGRAM = f"""
 import logging, sys, threading, time
 from allmrec.config import SparkConfig
-from allmrec.tables.session import create_session
-from allmrec.tables.troubles import as_user_error
+from allmrec.spark.session import create_session
+from allmrec.spark.troubles import as_user_error
 from pyspark.sql import functions as F
 
 settings = {{"spark.driver.extraJavaOptions": "{SHORT_RUNS}"}}

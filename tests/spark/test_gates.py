@@ -14,16 +14,16 @@ from pyspark.sql import DataFrame, SparkSession
 
 from allmrec.config import GatesConfig, load
 from allmrec.errors import GateError
+from allmrec.night import gates
+from allmrec.night.gates import RULES, FilledSlots, Measured, ScoredNight, registry
 from allmrec.reporting import Report
-from allmrec.runtime import gates
 from allmrec.runtime.context import Context, RunOptions
-from allmrec.runtime.gates import RULES, FilledSlots, Measured, ScoredNight, registry
 from allmrec.runtime.night import Night, Step, StepRun
-from allmrec.runtime.night_records import NightRecord
 from allmrec.runtime.runs import MAX_MESSAGE, RunRow
-from allmrec.tables.cached_frames import CachedFrames
+from allmrec.spark.cached_frames import CachedFrames
 from allmrec.tables.delta import Tables
 from allmrec.tables.schemas import TABLES
+from allmrec.views.night_records import NightRecord
 
 DAY = date(2026, 6, 1)
 

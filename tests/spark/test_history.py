@@ -18,10 +18,10 @@ from allmrec.reporting import Report
 from allmrec.runtime import runs
 from allmrec.runtime.context import Context
 from allmrec.runtime.night import Night
-from allmrec.runtime.night_records import NightRecord
-from allmrec.steps.history import nights
 from allmrec.tables.delta import Tables
 from allmrec.tables.schemas import TABLES
+from allmrec.views.night_records import NightRecord
+from allmrec.views.nights import nights
 
 OLD, DONE, FAILED, KILLED = (dt.date(2026, 5, 30) + dt.timedelta(days=number) for number in range(4))
 Rows = list[dict[str, Any]]

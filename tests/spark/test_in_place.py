@@ -19,11 +19,11 @@ from allmrec.data.in_place import read_in_place
 from allmrec.errors import ConfigError, TableError, UserError
 from allmrec.reporting import Report
 from allmrec.runtime.context import Context
+from allmrec.spark import filesystem
+from allmrec.spark.troubles import as_user_error
 from allmrec.steps.importing import run_import
-from allmrec.tables import filesystem
 from allmrec.tables.delta import Tables
 from allmrec.tables.sources import Source
-from allmrec.tables.troubles import as_user_error
 
 UTC = dt.timezone.utc
 AT = dt.datetime(2026, 5, 1, 10, 30)

@@ -10,10 +10,10 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import types as T
 
+from allmrec.spark.literal_paths import read_parquet
 from allmrec.tables import maintenance
 from allmrec.tables.delta import Tables
 from allmrec.tables.delta_log import added_rows
-from allmrec.tables.literal_paths import read_parquet
 from allmrec.tables.schemas import TABLES
 from allmrec.tables.sql_text import delta_at
 from allmrec.tables.staging import Staging
@@ -100,4 +100,4 @@ def test_every_plain_read_of_parquet_is_the_one_that_takes_no_patterns() -> None
             is_call = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
             if is_call and node.func.attr == "parquet" and "write" not in ast.unparse(node.func):  # type: ignore[attr-defined]
                 readers.append(str(path.relative_to(SOURCES)))
-    assert set(readers) == {"tables/literal_paths.py"}
+    assert set(readers) == {"spark/literal_paths.py"}

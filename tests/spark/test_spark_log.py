@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import pandas as pd
 from pyspark.sql import SparkSession
 
-from allmrec.tables.spark_log import spark_log
+from allmrec.spark.spark_log import spark_log
 
 
 def test_what_a_python_worker_writes_goes_into_the_log(spark: SparkSession) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 from allmrec.config import SparkConfig
-from allmrec.tables.java import use_java
-from allmrec.tables.session import create_session
+from allmrec.spark.java import use_java
+from allmrec.spark.session import create_session
 from tests.conftest import SHORT_RUNS
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +20,7 @@ PRINT_SETTINGS = """
 import json
 import sys
 from allmrec.config import SparkConfig
-from allmrec.tables.session import create_session
+from allmrec.spark.session import create_session
 ours = {"spark.sql.shuffle.partitions": "6", "spark.sql.files.maxPartitionBytes": "1048576"}
 session = create_session(SparkConfig(master="local[2]", shuffle_partitions=5, settings=ours), "ours")
 print(json.dumps({name: session.conf.get(name) for name in sys.argv[1:]}))

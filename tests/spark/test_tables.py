@@ -16,10 +16,10 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from allmrec.errors import ConfigError, TableError
-from allmrec.tables import filesystem
+from allmrec.spark import filesystem
+from allmrec.spark.troubles import as_user_error
 from allmrec.tables.delta import Tables
 from allmrec.tables.schemas import TABLES
-from allmrec.tables.troubles import as_user_error
 
 DAY, NEXT_DAY = dt.date(2014, 7, 21), dt.date(2014, 7, 22)
 NOW = dt.datetime(2014, 7, 21, 12)

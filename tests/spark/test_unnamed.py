@@ -23,7 +23,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from allmrec.errors import UserError
-from allmrec.tables.troubles import as_user_error
+from allmrec.spark.troubles import as_user_error
 
 Attempt = Callable[[SparkSession, Path], Any]
 

@@ -20,10 +20,10 @@ from allmrec.reporting import Report
 from allmrec.runtime.context import Context
 from allmrec.runtime.inputs import Inputs, source_of
 from allmrec.runtime.night import Night
-from allmrec.steps import doctor
+from allmrec.spark.session import create_session
 from allmrec.steps.nightly import run_nightly
 from allmrec.steps.sequences import run_sequences
-from allmrec.tables.session import create_session
+from allmrec.views import doctor
 from tests.conftest import QUICK_SQL, SHORT_RUNS
 from tests.steps.conftest import RUN_DATE, asked, small_config
 

@@ -15,7 +15,7 @@ from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 from allmrec.errors import ConfigError, GateError, SupersededError, TableError
-from allmrec.runtime.gates import RULES, Measured, registry
+from allmrec.night.gates import RULES, Measured, registry
 from allmrec.runtime.night import Night
 from allmrec.steps import nightly, train
 from allmrec.steps.evaluate import run_evaluate
@@ -340,7 +340,7 @@ def test_a_killed_scoring_goes_on_after_its_last_finished_wave(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     spark.sql(f"DELETE FROM delta.`{copy_of_shop / 'recommendations'}`")
-    monkeypatch.setattr("allmrec.runtime.waves.CHUNKS_PER_SLOT", 1)
+    monkeypatch.setattr("allmrec.night.waves.CHUNKS_PER_SLOT", 1)
     pieces: list[str] = []
     add = Staging.add
 
@@ -443,7 +443,7 @@ def test_who_is_late_gets_the_order_without_the_llm_and_the_llm_another_night(
 def test_a_deadline_is_on_the_run_date_and_none_for_later_runs_of_it(
     shop: Path, new_context: NewContext, day: int, applies: bool
 ) -> None:
-    from allmrec.runtime.waves import deadline_of
+    from allmrec.night.waves import deadline_of
 
     context = new_context(shop, "scoring.deadline=05:30")
     run_date = context.started_at.date() + timedelta(days=day)

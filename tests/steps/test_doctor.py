@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from allmrec.config import Config, LLMConfig, SparkConfig, TablesConfig, TextEncoderConfig
-from allmrec.steps import doctor
+from allmrec.views import doctor
 
 SPARK = SparkConfig(master="local[1]", driver_memory="1g", shuffle_partitions=1)
 

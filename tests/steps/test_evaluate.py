@@ -22,9 +22,9 @@ from allmrec.evaluation.protocols import PROTOCOLS
 from allmrec.ranking.rankers import entries, label_of
 from allmrec.runtime.context import Context
 from allmrec.runtime.night import Night
-from allmrec.steps.compare import compared_bundles
 from allmrec.steps.evaluate import NUM_EXAMPLES, run_evaluate
 from allmrec.steps.train import run_train
+from allmrec.views.compared_bundles import compared_bundles
 from tests.bench import bench_genre, bench_prompts, bench_scenarios, train_snapshot
 from tests.steps.conftest import RUN_DATE, NewContext, copied_shop, settings
 from tests.steps.reading import rows

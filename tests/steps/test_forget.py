@@ -13,7 +13,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from allmrec.errors import InputError, PassingError
-from allmrec.runtime.carried import last_night
+from allmrec.night.kept_lists import last_night
 from allmrec.runtime.night import Night, Step
 from allmrec.steps.forget import run_forget
 from allmrec.steps.nightly import run_nightly

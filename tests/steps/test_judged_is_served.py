@@ -16,16 +16,16 @@ from typing import NamedTuple
 import pandas as pd
 import pytest
 
-from allmrec.runtime import waves
+from allmrec.night import waves
 from allmrec.runtime.context import Context
 from allmrec.runtime.night import Night
 from allmrec.steps import candidates, evaluate
 from allmrec.steps.candidates import run_candidates
-from allmrec.steps.compare import compared_bundles
 from allmrec.steps.evaluate import run_evaluate
 from allmrec.steps.score import run_score
 from allmrec.steps.sequences import run_sequences
 from allmrec.steps.train import run_train
+from allmrec.views.compared_bundles import compared_bundles
 from tests.steps.additions import Heard, register, registering, unregister
 from tests.steps.conftest import NewContext
 

@@ -16,8 +16,8 @@ from allmrec.models.alignment import AlignmentNetworks
 from allmrec.models.cf import CFModel
 from allmrec.models.text_encoder import TextEncoder
 from allmrec.reporting import Report
-from allmrec.training.catalogue import embed_catalogue
 from allmrec.training.cf import train_cf
+from allmrec.training.item_texts import embed_catalogue
 from allmrec.training.loader import Snapshot
 from allmrec.training.stage1 import Stage1Objective, Stage1Result, train_stage1
 from allmrec.training.work import Work

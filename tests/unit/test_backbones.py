@@ -10,7 +10,7 @@ from snapshot_fixture import chain_snapshot, write_snapshot
 from torch import Tensor, nn
 
 from allmrec.config import CFConfig, Config, Section, load
-from allmrec.config.sections.base import Count
+from allmrec.config.sections.section import Count
 from allmrec.models.cf import BACKBONES, Backbone, Catalogue, CFModel, build_cf_model
 from allmrec.reporting import Report
 from allmrec.training.cf import OBJECTIVES, train_cf

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from allmrec import parts as parts_of_score
 from allmrec.ranking.blend import BlendWeights, zscores
 from allmrec.ranking.candidate_lists import CandidateLists
-from allmrec.training.blend import fit_blend
-from allmrec.training.decision import compared_crosswise
+from allmrec.training.order.fit_blend import fit_blend
+from allmrec.training.order.fit_decision import compared_crosswise
 
 NUM_CANDIDATES = 10
 PARTS = ("cf", "text", "alignment", "llm")

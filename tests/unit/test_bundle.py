@@ -119,7 +119,7 @@ def test_a_bundle_keeps_the_form_of_its_cf_model_and_one_of_before_has_the_defau
     sasrec = fresh.config.cf.sasrec.model_copy(update={"network": "authors"})
     cf_config = fresh.config.cf.model_copy(update={"sasrec": sasrec})
     config = fresh.config.model_copy(update={"cf": cf_config})
-    cf = build_cf_model(cf_config, fresh.num_items, config.sequences.max_history)
+    cf = build_cf_model(cf_config, fresh.num_items, config.sequences.max_history).eval()
     cf.set_known(fresh.rec.known)
     other_form = replace(fresh, config=config).with_state(CFState(cf, fresh.rec.known))
     name = save_bundle(tmp_path, other_form, EXTRA)

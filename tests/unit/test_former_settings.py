@@ -17,8 +17,9 @@ from allmrec.config.renamed import RENAMED
 from allmrec.data import snapshot
 from allmrec.errors import ConfigError
 from allmrec.models import text_encoder
+from allmrec.night import waves
 from allmrec.options import configured
-from allmrec.runtime import decides, waves
+from allmrec.runtime import decides
 from allmrec.scoring import assortment, retrieval
 from allmrec.training.stage2 import warm_start
 

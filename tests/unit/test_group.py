@@ -19,8 +19,8 @@ from allmrec.training.cf import _loss
 from allmrec.training.group import ALONE, Group
 from allmrec.training.loader import Snapshot
 from allmrec.training.stage2 import PromptParts
-from allmrec.training.stage2.examples import Examples
 from allmrec.training.stage2.llm_objective import LLMObjective
+from allmrec.training.stage2.training_examples import Examples
 from tests.unit.tiny_bundle import tiny_llm
 
 STEP_SEED = 5

@@ -11,10 +11,10 @@ from allmrec.bundle import Bundle, FittedOrder
 from allmrec.config import Config
 from allmrec.scoring.retrieval import Retriever
 from allmrec.training.cf import _early_stopping_users
-from allmrec.training.held_back import comes_again, held_back_users
 from allmrec.training.loader import Snapshot
-from allmrec.training.order import blend_lists
-from allmrec.training.retrieval import fit_retrieval
+from allmrec.training.order.fit_order import blend_lists
+from allmrec.training.order.fit_retrieval import fit_retrieval
+from allmrec.training.order.held_back import comes_again, held_back_users
 from tests.unit.snapshot_fixture import write_snapshot
 from tests.unit.tiny_bundle import tiny_bundle
 

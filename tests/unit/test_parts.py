@@ -16,7 +16,7 @@ from allmrec.ranking.served import ranked_rows
 from allmrec.scoring.fillers import FILLERS, Filler, Users
 from allmrec.scoring.retrieval import Retriever
 from allmrec.scoring.scorer import Scorer
-from allmrec.training.blend import fit_blend
+from allmrec.training.order.fit_blend import fit_blend
 from tests.unit.tiny_bundle import tiny_bundle
 
 

@@ -22,7 +22,7 @@ from allmrec.scoring.scorer import Scorer
 from allmrec.scoring.signals import PRIOR, UNFITTED
 from allmrec.scoring.user_vectors import left_padded
 from allmrec.training.loader import Snapshot
-from allmrec.training.retrieval import fit_retrieval, held_back_users
+from allmrec.training.order.fit_retrieval import fit_retrieval, held_back_users
 from tests.unit.tiny_bundle import NUM_UNKNOWN, tiny_bundle
 
 History = tuple[Sequence[str], Sequence[str] | None]

@@ -20,14 +20,15 @@ import allmrec
 from allmrec.config import Config, fingerprint, load
 from allmrec.errors import ConfigError, InputError, SetupError, TableError
 from allmrec.reporting import Report
-from allmrec.runtime import listeners, progress
+from allmrec.runtime import listeners
 from allmrec.runtime.context import Context
 from allmrec.runtime.night import Night, Step
 from allmrec.runtime.processes import _of_each_process
 from allmrec.runtime.runs import MAPS, NIGHT, RunRow, as_run_row
-from allmrec.tables.cached_frames import CachedFrames
+from allmrec.spark import progress
+from allmrec.spark.cached_frames import CachedFrames
+from allmrec.spark.secret_settings import keep_secret, without_secrets
 from allmrec.tables.delta import Tables
-from allmrec.tables.secret_settings import keep_secret, without_secrets
 
 DAY = date(2026, 6, 1)
 

@@ -15,8 +15,8 @@ import pytest
 
 from allmrec.config import SparkConfig
 from allmrec.errors import SetupError
-from allmrec.tables.java import find_java, java_version, use_java
-from allmrec.tables.session import _delta_jars, create_session, settings_left_open
+from allmrec.spark.java import find_java, java_version, use_java
+from allmrec.spark.session import _delta_jars, create_session, settings_left_open
 
 FORCED = {
     "spark.sql.session.timeZone": "UTC",
@@ -27,7 +27,7 @@ FORCED = {
 START = """
 from allmrec.config import SparkConfig
 from allmrec.errors import SetupError
-from allmrec.tables.session import create_session
+from allmrec.spark.session import create_session
 try:
     create_session(SparkConfig(master="local[1]"))
 except SetupError as error:
@@ -149,7 +149,7 @@ TELL_ALL = f"""
 import sys
 from allmrec import cli
 from allmrec.errors import SetupError
-from allmrec.tables.spark_log import end_of, spark_log
+from allmrec.spark.spark_log import end_of, spark_log
 sets = [part for name, value in {SECRETS}.items() for part in ("--set", f"spark.settings.{{name}}={{value}}")]
 sys.argv = ["allmrec", *sys.argv[1:], *sets]
 try:

@@ -21,9 +21,9 @@ from allmrec.reporting import Report
 from allmrec.training.checkpoint import copied_weights
 from allmrec.training.loader import Snapshot
 from allmrec.training.stage2 import PromptParts, train_stage2, warm_start
-from allmrec.training.stage2.examples import Examples
 from allmrec.training.stage2.llm_objective import LLMObjective
-from allmrec.training.stage2.tokens import batch_tokens
+from allmrec.training.stage2.soft_tokens import batch_tokens
+from allmrec.training.stage2.training_examples import Examples
 from allmrec.training.work import Work
 from allmrec.weights import hash_parameters
 from tests.tiny_models import make_tiny_llm

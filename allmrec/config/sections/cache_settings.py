@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from allmrec.config.sections.base import Section, Text
+from allmrec.config.sections.section import Section, Text
 
 
 class CacheConfig(Section):

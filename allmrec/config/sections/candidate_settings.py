@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from allmrec.config.sections.base import Count, Section
+from allmrec.config.sections.section import Count, Section
 
 
 class CandidatesConfig(Section):

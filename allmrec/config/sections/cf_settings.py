@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from allmrec.config.sections.base import Count, Fraction, Momentum, Positive, Section
+from allmrec.config.sections.section import Count, Fraction, Momentum, Positive, Section
 
 
 class SASRecConfig(Section):

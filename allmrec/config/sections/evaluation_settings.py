@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from allmrec.config.sections.base import Count, Fraction, Section, Text, without_repetition
+from allmrec.config.sections.section import Count, Fraction, Section, Text, without_repetition
 
 Protocols = Annotated[
     tuple[Literal["retrieved", "catalogue", "uniform", "popular"], ...],

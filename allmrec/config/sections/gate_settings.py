@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from allmrec.config.sections.base import Fraction, NonNegative, Section
+from allmrec.config.sections.section import Fraction, NonNegative, Section
 
 
 class GatesConfig(Section):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from allmrec.config.sections.base import Section, Text
+from allmrec.config.sections.section import Section, Text
 from allmrec.config.sections.table_settings import ValueRules
 
 

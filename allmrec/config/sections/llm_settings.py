@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from allmrec.config.sections.base import Count, Section, Text
+from allmrec.config.sections.section import Count, Section, Text
 
 
 class LLMConfig(Section):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from allmrec.config.sections.base import Count, Section
+from allmrec.config.sections.section import Count, Section
 
 
 class PublishConfig(Section):

@@ -6,7 +6,6 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from allmrec.config.sections.base import Section
 from allmrec.config.sections.bundle_settings import BundleConfig
 from allmrec.config.sections.cache_settings import CacheConfig
 from allmrec.config.sections.candidate_settings import CandidatesConfig
@@ -18,6 +17,7 @@ from allmrec.config.sections.llm_settings import LLMConfig, PromptConfig
 from allmrec.config.sections.publish_settings import PublishConfig
 from allmrec.config.sections.run_settings import MaintenanceConfig, ReportingConfig, SparkConfig
 from allmrec.config.sections.scoring_settings import ScoringConfig
+from allmrec.config.sections.section import Section
 from allmrec.config.sections.sequence_settings import SequencesConfig
 from allmrec.config.sections.stage1_settings import Stage1Config
 from allmrec.config.sections.stage2_settings import Stage2Config

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from allmrec.config.sections.base import Count, Section, Text, without_repetition
+from allmrec.config.sections.section import Count, Section, Text, without_repetition
 
 
 class MaintenanceConfig(Section):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from allmrec.config.sections.base import Count, Section, Text, without_repetition
+from allmrec.config.sections.section import Count, Section, Text, without_repetition
 from allmrec.parts import BLEND_WITH_LLM, BLEND_WITHOUT_LLM, OLD_ORDERS, served_parts
 
 ORDERS = ("auto", BLEND_WITH_LLM, BLEND_WITHOUT_LLM, *served_parts())

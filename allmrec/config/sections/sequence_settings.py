@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
-from allmrec.config.sections.base import Count, Section
+from allmrec.config.sections.section import Count, Section
 
 
 def _lowest_first(ratings: tuple[float, float]) -> tuple[float, float]:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from allmrec.config.sections.base import Count, NonNegative, Positive, Section
+from allmrec.config.sections.section import Count, NonNegative, Positive, Section
 
 
 class Stage1Config(Section):

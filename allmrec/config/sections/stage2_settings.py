@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from allmrec.config.sections.base import Count, Fraction, Momentum, Positive, Section
+from allmrec.config.sections.section import Count, Fraction, Momentum, Positive, Section
 
 
 class Stage2Config(Section):

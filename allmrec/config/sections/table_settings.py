@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from allmrec.config.sections.base import Section, Text
+from allmrec.config.sections.section import Section, Text
 
 
 def _time_format(value: str | None) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from allmrec.config.sections.base import Count, Section, Text
+from allmrec.config.sections.section import Count, Section, Text
 
 
 class TextEncoderConfig(Section):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from allmrec.config.sections.base import Count, Fraction, Section, without_repetition
+from allmrec.config.sections.section import Count, Fraction, Section, without_repetition
 from allmrec.parts import PARTS
 
 if TYPE_CHECKING:

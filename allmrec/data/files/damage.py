@@ -9,7 +9,7 @@ from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 
 from allmrec.errors import InputError
-from allmrec.tables.troubles import as_user_error
+from allmrec.spark.troubles import as_user_error
 
 _SIGNS_OF_DAMAGE = ("EOFException", "Unexpected end", "ZipException", "ZLIB", "not a gzip", "incorrect")
 """Parts of Spark's message about a truncated or damaged compressed file."""

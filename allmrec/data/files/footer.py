@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
 from allmrec.errors import InputError
-from allmrec.tables.file_bytes import FileStatus, last_bytes
+from allmrec.spark.file_bytes import FileStatus, last_bytes
 
 _MAGIC = b"PAR1"
 _LENGTH_AND_MAGIC = 8

@@ -18,8 +18,8 @@ from pyspark.sql import SparkSession
 
 from allmrec.data.files.form import ZIP, Asked, Form, form_of
 from allmrec.errors import InputError
-from allmrec.tables import file_bytes, filesystem
-from allmrec.tables.file_bytes import FileStatus
+from allmrec.spark import file_bytes, filesystem
+from allmrec.spark.file_bytes import FileStatus
 
 COPIES = "import-"
 """How names of folders of copies below `tables.root` begin."""

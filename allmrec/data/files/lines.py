@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from allmrec.data.files.found import FoundFile
-from allmrec.tables.literal_paths import literal
+from allmrec.spark.literal_paths import literal
 
 SPLIT_BYTES = 4 << 20
 """Spark reads a smaller file in one task (`spark.sql.files.openCostInBytes`)."""

@@ -23,8 +23,8 @@ from allmrec.data.files.lines import Row, in_order, lines_of, mapped, numbered
 from allmrec.data.files.objects import Parsed, Wanted, of_document, of_line
 from allmrec.data.values import as_raw
 from allmrec.errors import InputError
-from allmrec.tables.literal_paths import read_parquet
-from allmrec.tables.troubles import first_line
+from allmrec.spark.literal_paths import read_parquet
+from allmrec.spark.troubles import first_line
 
 _PARTITION = re.compile(r"/([^/=]+)=([^/]*)(?=/)")
 _NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"

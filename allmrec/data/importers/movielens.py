@@ -12,7 +12,7 @@ from allmrec.data.files.form import ZIP
 from allmrec.data.files.found import HEAD, Copies
 from allmrec.data.importers.reading import Task, fields_of, read_table
 from allmrec.errors import InputError
-from allmrec.tables import file_bytes, filesystem
+from allmrec.spark import file_bytes, filesystem
 
 GENRES = tuple(
     "unknown|Action|Adventure|Animation|Children's|Comedy|Crime|Documentary|Drama|Fantasy|"

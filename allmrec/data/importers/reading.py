@@ -21,9 +21,9 @@ from allmrec.data.importers.positions import SAID
 from allmrec.data.rules import EXPECTED, RULES, TYPES, reason_of
 from allmrec.data.values import Conversion, Read, can_read, read_columns
 from allmrec.errors import InputError
-from allmrec.tables import file_bytes, filesystem
+from allmrec.spark import file_bytes, filesystem
+from allmrec.spark.file_bytes import FileStatus
 from allmrec.tables.delta import read_delta_folder
-from allmrec.tables.file_bytes import FileStatus
 from allmrec.tables.schemas import TABLES
 
 REQUIRED = {"interactions": ("user_id", "item_id", "event_time"), "items": ("item_id", "title")} | {

@@ -19,7 +19,7 @@ from allmrec.data.importers.kcore import k_core
 from allmrec.data.importers.outcome import Outcome, said_of_ids, said_of_times
 from allmrec.data.rejection import merge_rejected, reject_repeats, split_rejected
 from allmrec.errors import InputError
-from allmrec.tables.cached_frames import CachedFrames
+from allmrec.spark.cached_frames import CachedFrames
 from allmrec.tables.delta import Tables
 from allmrec.tables.schemas import TABLES
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from allmrec.scoring.assortment import Assortment
-from allmrec.scoring.sources.base import Source
 from allmrec.scoring.sources.popular import PopularItems
 from allmrec.scoring.sources.search import BestByAllSignals, BestRare, BestWithoutCF
+from allmrec.scoring.sources.source import Source
 
 SOURCES: dict[str, Callable[[Assortment], Source]] = {
     "cf": BestByAllSignals,

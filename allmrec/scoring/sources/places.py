@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from allmrec.scoring.assortment import AskedUsers
-from allmrec.scoring.sources.base import Source
+from allmrec.scoring.sources.source import Source
 
 Chosen = dict[int, str]
 """item_idx → name of the source, in the order of the list."""

@@ -21,8 +21,8 @@ from allmrec.config import Stage1Config
 from allmrec.models.alignment import AlignmentNetworks
 from allmrec.models.cf import CFModel
 from allmrec.training.losses import info_nce, mse_of_both, recommendation_loss
-from allmrec.training.negatives import never_had
 from allmrec.training.torch_settings import with_dropout
+from allmrec.training.uniform_negatives import never_had
 
 
 class Pairs(NamedTuple):

@@ -26,8 +26,8 @@ from allmrec.llm.tokens import TitleTokens
 from allmrec.models.a_llmrec import ALLMRec
 from allmrec.training.group import ALONE, Group
 from allmrec.training.losses import listwise_loss
-from allmrec.training.stage2.examples import Examples
-from allmrec.training.stage2.tokens import batch_tokens
+from allmrec.training.stage2.soft_tokens import batch_tokens
+from allmrec.training.stage2.training_examples import Examples
 
 LOG_TEMPERATURES = [step / 10 for step in range(-30, 51)]
 """Where the listwise temperature may start: 0.05 to 150 nats."""

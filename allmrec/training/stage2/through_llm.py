@@ -13,8 +13,8 @@ from allmrec.reporting import Report
 from allmrec.training.checkpoint import Checkpointer, copied_weights
 from allmrec.training.group import ALONE, Group
 from allmrec.training.loop import Evaluation, History, Training, fit, fit_elsewhere
-from allmrec.training.stage2.examples import Examples
 from allmrec.training.stage2.llm_objective import LLMObjective, UserBatch
+from allmrec.training.stage2.training_examples import Examples
 
 
 def train_through_llm(

@@ -17,8 +17,8 @@ from allmrec.models.a_llmrec import ALLMRec
 from allmrec.reporting import Report
 from allmrec.training.checkpoint import Checkpointer
 from allmrec.training.loop import Evaluation, History, Training, fit
-from allmrec.training.stage2.examples import Examples
-from allmrec.training.stage2.tokens import batch_tokens
+from allmrec.training.stage2.soft_tokens import batch_tokens
+from allmrec.training.stage2.training_examples import Examples
 
 NUM_NEGATIVES = 256
 """Uniform negatives, shared by a batch. Other users' targets are none: that would punish popular items."""

@@ -24,9 +24,9 @@ from allmrec.training.checkpoint import Checkpointer
 from allmrec.training.group import Group
 from allmrec.training.loader import Snapshot
 from allmrec.training.loop import fit
-from allmrec.training.stage2.examples import Examples
 from allmrec.training.stage2.llm_objective import LLMObjective, PromptParts
 from allmrec.training.stage2.through_llm import llm_training, train_through_llm
+from allmrec.training.stage2.training_examples import Examples
 from allmrec.training.stage2.warm_start import cosine_measure, warm_start
 from allmrec.training.torch_settings import THREADS_FOR_SMALL_MATRICES, torch_threads
 from allmrec.training.work import Work

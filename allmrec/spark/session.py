@@ -20,10 +20,10 @@ from pyspark.sql.utils import is_remote
 
 from allmrec.config import SparkConfig
 from allmrec.errors import SetupError
-from allmrec.tables.ended_jvm import say_it_once
-from allmrec.tables.java import use_java
-from allmrec.tables.secret_settings import keep_secret
-from allmrec.tables.spark_log import causes, new_spark_log, remove_at_exit
+from allmrec.spark.java import use_java
+from allmrec.spark.quiet import say_it_once
+from allmrec.spark.secret_settings import keep_secret
+from allmrec.spark.spark_log import causes, new_spark_log, remove_at_exit
 
 DELTA_PACKAGE = "io.delta:delta-spark_2.13:4.0.1"
 DELTA_VERSION = "4.0."

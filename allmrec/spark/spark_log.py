@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from allmrec.tables.secret_settings import without_secrets
+from allmrec.spark.secret_settings import without_secrets
 
 NUM_CAUSES = 3
 """How many lines of the log an error quotes."""

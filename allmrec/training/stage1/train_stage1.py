@@ -17,8 +17,8 @@ from allmrec.models.alignment import AlignmentNetworks
 from allmrec.models.cf import CFModel
 from allmrec.models.text_encoder import TextEncoder
 from allmrec.training.batches import SequenceBatches
-from allmrec.training.catalogue import catalogue_texts, embed_catalogue
 from allmrec.training.checkpoint import Checkpointer
+from allmrec.training.item_texts import catalogue_texts, embed_catalogue
 from allmrec.training.loader import Snapshot
 from allmrec.training.loop import Training, fit
 from allmrec.training.losses import info_nce

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from allmrec.llm.packing import Request
 from allmrec.models.a_llmrec import ALLMRec
-from allmrec.training.stage2.examples import Examples
+from allmrec.training.stage2.training_examples import Examples
 from allmrec.training.torch_settings import with_dropout
 
 

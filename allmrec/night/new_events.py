@@ -23,8 +23,8 @@ from allmrec.errors import UserError
 from allmrec.runtime.inputs import Inputs, source_of, step_of_sequences
 from allmrec.runtime.night import Finished, Night, StepRun
 from allmrec.runtime.runs import RunRow
+from allmrec.spark.troubles import first_line
 from allmrec.tables.sources import Changes
-from allmrec.tables.troubles import first_line
 
 
 class CannotAdvance(Exception):

@@ -3,10 +3,10 @@
 A rule is a function with the decorator `rule`, in the file of the table that it guards.
 """
 
-from allmrec.runtime.gates import recommendations
-from allmrec.runtime.gates.registry import RULES, Measured, check, measure, reference, rule
-from allmrec.runtime.gates.scored_night import ScoredNight, last_published
-from allmrec.runtime.gates.slots import FilledSlots
+from allmrec.night.gates import recommendations
+from allmrec.night.gates.registry import RULES, Measured, check, measure, reference, rule
+from allmrec.night.gates.scored_night import ScoredNight, last_published
+from allmrec.night.gates.slots import FilledSlots
 
 __all__ = [
     "RULES",

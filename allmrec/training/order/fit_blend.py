@@ -4,7 +4,7 @@ It is fitted on retrieved candidates, of the users whose held-back item is among
 hard to tell apart, and they are what an evaluation judges first. The weights v (temperature included)
 maximise the likelihood of the true item under softmax(score) over the candidates, are never negative (a part
 that misleads is left out), and are shrunk towards a prior, so that few users hardly move it
-(`allmrec.training.logit`).
+(`allmrec.training.order.logit`).
 
 v is then split into weights that sum to 1 and a temperature. The temperature is set on users that the weights
 were not fitted on (two halves, crosswise), so that the probabilities are calibrated and not as sure as the
@@ -23,7 +23,7 @@ from allmrec.ranking import ties
 from allmrec.ranking.blend import BlendWeights, blend_features
 from allmrec.ranking.candidate_lists import CandidateLists, filled
 from allmrec.ranking.served import log_softmax
-from allmrec.training.logit import SHRINK, fit_logit
+from allmrec.training.order.logit import SHRINK, fit_logit
 
 TEMPERATURES = np.exp(np.linspace(-4.0, 4.0, 801))
 """Grid on which a temperature is sought."""

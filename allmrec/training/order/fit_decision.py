@@ -17,7 +17,7 @@ from allmrec.ranking import ties
 from allmrec.ranking.candidate_lists import CandidateLists
 from allmrec.ranking.decision import ComparedOrder, Decision, cheapest_unbeaten
 from allmrec.ranking.served import AmongRead
-from allmrec.training.blend import fit_blend, halves_of, without_llm
+from allmrec.training.order.fit_blend import fit_blend, halves_of, without_llm
 
 NUM_RESAMPLES = 1000
 """Bootstrap samples of every comparison."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from allmrec.runtime.gates.registry import Measured, rule, share
+from allmrec.night.gates.registry import Measured, rule, share
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from pyspark.errors import PySparkException
 
 from allmrec import errors
 from allmrec.errors import InputError, PassingError, SetupError, TableError, UserError
-from allmrec.tables.secret_settings import without_secrets
-from allmrec.tables.unnamed import is_passing, judged, telling_line
+from allmrec.spark.secret_settings import without_secrets
+from allmrec.spark.unnamed import is_passing, judged, telling_line
 
 MAX_LINE_CHARACTERS = 300
 """How much of Delta's or Spark's own line an error quotes."""
@@ -136,7 +136,7 @@ def is_conflict(error: BaseException) -> bool:
 def as_user_error(error: BaseException) -> UserError | None:
     """Return an error of Spark, Delta or the disk as one line.
 
-    Errors without an entry here are judged by Spark's own fields (`allmrec.tables.unnamed`).
+    Errors without an entry here are judged by Spark's own fields (`allmrec.spark.unnamed`).
     """
     if isinstance(error, UserError):
         return error

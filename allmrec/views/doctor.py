@@ -28,10 +28,10 @@ from allmrec.llm.model_folder import INSTALL, PACKAGED, packaged_file
 from allmrec.reporting import Report
 from allmrec.runtime.context import Context
 from allmrec.runtime.inputs import sources_of
-from allmrec.tables import filesystem
-from allmrec.tables.java import JAVA_VERSIONS, find_java, java_version
-from allmrec.tables.session import create_session
-from allmrec.tables.troubles import as_user_error, first_line
+from allmrec.spark import filesystem
+from allmrec.spark.java import JAVA_VERSIONS, find_java, java_version
+from allmrec.spark.session import create_session
+from allmrec.spark.troubles import as_user_error, first_line
 
 FREE_GIB = 2.0
 """Disk space for a first run: Delta's JARs, the converted LLM, and tables."""

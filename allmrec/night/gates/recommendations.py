@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pyspark.sql import functions as F
 
-from allmrec.runtime.gates.registry import Measured, rule, share
-from allmrec.runtime.gates.scored_night import ScoredNight
+from allmrec.night.gates.registry import Measured, rule, share
+from allmrec.night.gates.scored_night import ScoredNight
 
 FAILURES = ("prompt_too_long", "out_of_memory", "non_finite_score", "no_candidate")
 """Fallback reasons that count as failures of the LLM. Deadlines and users without history do not."""

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
-from allmrec.tables.filesystem import _open
-from allmrec.tables.session import java_class
+from allmrec.spark.filesystem import _open
+from allmrec.spark.session import java_class
 
 _HAS_SCHEME = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*:/")
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from allmrec.runtime.gates.registry import share
+from allmrec.night.gates.registry import share
 from allmrec.runtime.night import Night
 
 

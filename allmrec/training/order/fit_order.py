@@ -16,11 +16,11 @@ from allmrec.ranking.candidate_lists import CandidateLists
 from allmrec.reporting import Report
 from allmrec.scoring.retrieval import Retriever
 from allmrec.scoring.scorer import Scorer
-from allmrec.training.blend import fit_blend, without_llm
-from allmrec.training.decision import decide
-from allmrec.training.held_back import by_item_id, held_back_users
 from allmrec.training.loader import Snapshot
-from allmrec.training.retrieval import fit_retrieval
+from allmrec.training.order.fit_blend import fit_blend, without_llm
+from allmrec.training.order.fit_decision import decide
+from allmrec.training.order.fit_retrieval import fit_retrieval
+from allmrec.training.order.held_back import by_item_id, held_back_users
 from allmrec.training.work import Work
 
 USERS_WITH_LLM, USERS_WITHOUT_LLM = 64, 4096

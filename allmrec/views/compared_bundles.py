@@ -8,12 +8,12 @@ from pyspark.sql import functions as F
 from allmrec import metrics, seeds
 from allmrec.errors import InputError
 from allmrec.evaluation.comparison import in_words, paired
+from allmrec.evaluation.condition import LEAVE_ONE_OUT
 from allmrec.evaluation.report import HEADLINE, by_protocol, target_ranks_of
 from allmrec.evaluation.words import TITLES
 from allmrec.parts import OLD_RANKERS
 from allmrec.ranking.rankers import label_of
 from allmrec.runtime.context import Context
-from allmrec.steps.evaluate import LEAVE_ONE_OUT
 
 KEYS = ["protocol", "model", "user_id", "target"]
 

@@ -15,7 +15,7 @@ from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 from allmrec.errors import InputError
-from allmrec.tables.session import java_class
+from allmrec.spark.session import java_class
 
 
 def exists(spark: SparkSession, uri: str) -> bool:

@@ -23,12 +23,12 @@ from pyspark.sql import types as T
 from allmrec.ranking.candidate_lists import CandidateLists
 from allmrec.ranking.rankers import served_order
 from allmrec.ranking.served import ranked_rows
-from allmrec.runtime.chunks import by_chunk, hashed, number_of_chunks, numbered_by_activity, partitioned
 from allmrec.runtime.context import Context
 from allmrec.runtime.night import Night, StepRun
-from allmrec.runtime.progress import counting
 from allmrec.runtime.workers import WorkerModel, with_llm
 from allmrec.scoring.text_vectors import text_vectors
+from allmrec.spark.chunks import by_chunk, hashed, number_of_chunks, numbered_by_activity, partitioned
+from allmrec.spark.progress import counting
 from allmrec.tables.schemas import TABLES
 from allmrec.tables.staging import Staging
 

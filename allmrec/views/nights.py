@@ -11,9 +11,9 @@ from rich.console import Group
 from rich.text import Text
 
 from allmrec.runtime.context import Context
-from allmrec.runtime.night_records import NightRecord, read_nights
 from allmrec.runtime.runs import NIGHT, RunRow
-from allmrec.steps.stacked_table import STYLES, Column, StackedTable
+from allmrec.views.night_records import NightRecord, read_nights
+from allmrec.views.stacked_table import STYLES, Column, StackedTable
 
 NUM_FIGURES = 3
 """Number of a training's figures that are shown, those of `FIGURES` first."""

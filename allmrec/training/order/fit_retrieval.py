@@ -1,8 +1,8 @@
 """Fitting the weights of retrieval's signals, on held-back items that no signal has learned.
 
 The held-back item is told from sampled items of the catalogue by softmax(Σ weight · z_signal)
-(`allmrec.training.logit`). Uniform samples leave the weights what they would be over the whole catalogue
-(McFadden 1978), and a likelihood uses every user, where recall at some cut would use those near it.
+(`allmrec.training.order.logit`). Uniform samples leave the weights what they would be over the whole
+catalogue (McFadden 1978), and a likelihood uses every user, where recall at some cut would use those near it.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from allmrec.config import Config
 from allmrec.ranking.search_weights import SearchWeights
 from allmrec.scoring.signals import PRIOR, SIGNALS, Signals
 from allmrec.scoring.user_vectors import UserEncoder, UserVectors
-from allmrec.training.held_back import by_item_id, comes_again, held_back_users
 from allmrec.training.loader import Snapshot
-from allmrec.training.logit import fit_logit
+from allmrec.training.order.held_back import by_item_id, comes_again, held_back_users
+from allmrec.training.order.logit import fit_logit
 
 NUM_SAMPLED = 1000
 """Items that a held-back one is told from."""

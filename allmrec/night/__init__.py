@@ -1,0 +1,1 @@
+"""What single steps of a night use: new events, kept lists, scoring in waves, gates."""

@@ -1,0 +1,1 @@
+"""Running Spark: Java, the session, files, logs, errors, chunks of rows."""

@@ -1,0 +1,1 @@
+"""The fit of the orders: weights of retrieval, the blends, and the decision about the LLM."""
