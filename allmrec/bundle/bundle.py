@@ -153,7 +153,8 @@ def assemble_bundle(
     table = items.assign(text_hash=text_hashes(items))[ITEM_COLUMNS].reset_index(drop=True)
     # Where tables lie and which device computes is no part of a model: the same training elsewhere has the
     # same bundle_id.
-    fields, everywhere = Config.model_fields, ("tables", "importing", "publish", "bundle", "cache", "spark")
+    fields = Config.model_fields
+    everywhere = ("tables", "importing", "publish", "bundle", "cache", "spark")
     portable = config.model_copy(update={name: fields[name].default for name in everywhere})
     llm_anywhere = config.llm.model_copy(update={"device": "auto"})
     portable = portable.model_copy(update={"llm": llm_anywhere})

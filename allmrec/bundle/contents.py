@@ -30,7 +30,9 @@ ITEM_COLUMNS = ["item_idx", "item_id", "title", "text_hash", "num_interactions"]
 """Of items.parquet."""
 FITTED = frozenset(("with_llm", "without_llm"))
 """Blends that every finished bundle has."""
-FLOATS, INTEGERS, BOOLS = (torch.float32,), (torch.int32, torch.int64), (torch.bool,)
+FLOATS = (torch.float32,)
+INTEGERS = (torch.int32, torch.int64)
+BOOLS = (torch.bool,)
 TYPES = {torch.float32: "F32", torch.int64: "I64", torch.bool: "BOOL"}
 """How a safetensors header names the types of networks."""
 WRONG: tuple[type[Exception], ...] = (

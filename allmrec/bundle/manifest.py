@@ -101,7 +101,8 @@ class Manifest:
 
     def _check(self) -> None:
         """Raise TypeError or ValueError where a field is not what the rest of the program takes it for."""
-        llm, encoder = self.llm, self.text_encoder
+        llm = self.llm
+        encoder = self.text_encoder
         names = {"bundle_id": self.bundle_id, "fingerprint": self.fingerprint, "parent_id": self.parent_id}
         texts = {"purpose": self.purpose, "created_at": self.created_at, "llm.name": llm.name}
         texts |= {"llm.weight_hash": llm.weight_hash, "text_encoder.model": encoder.model}

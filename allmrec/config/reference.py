@@ -120,7 +120,9 @@ def _allowed(schema: Mapping[str, Any]) -> str:
         return f"{words} such as {schema['examples'][0]}"
     if "prefixItems" in schema:
         return f"{words} of {len(schema['prefixItems'])}: {', '.join(map(_allowed, schema['prefixItems']))}"
-    low, high, above = schema.get("minimum"), schema.get("maximum"), schema.get("exclusiveMinimum")
+    low = schema.get("minimum")
+    high = schema.get("maximum")
+    above = schema.get("exclusiveMinimum")
     if low is not None and high is not None:
         return f"{words} from {low:g} to {high:g}"
     if low is not None:

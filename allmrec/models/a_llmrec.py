@@ -46,7 +46,10 @@ class ALLMRec(nn.Module):
         settings: Stage2Config,
     ) -> None:
         super().__init__()
-        self.cf, self.alignment, self.projection, self.settings = cf, alignment, projection, settings
+        self.cf = cf
+        self.alignment = alignment
+        self.projection = projection
+        self.settings = settings
         self.register_buffer("text_embeddings", text_embeddings, persistent=False)
         self.register_buffer("known", known, persistent=False)
         self.cf.eval().requires_grad_(False)
@@ -91,7 +94,8 @@ class ALLMRec(nn.Module):
         """
         e = self.alignment.item_encoder(self.cf_items())
         q = self.alignment.text_projector(self.text_embeddings)
-        e[0], q[0] = 0.0, 0.0
+        e[0] = 0.0
+        q[0] = 0.0
         return e, q
 
     @torch.no_grad()

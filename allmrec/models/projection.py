@@ -46,7 +46,8 @@ class Projection(nn.Module):
         self, cf_width: int, item_input_width: int, llm_width: int, token_norm: float, settings: Stage2Config
     ) -> None:
         super().__init__()
-        self.settings, self.llm_width = settings, llm_width
+        self.settings = settings
+        self.llm_width = llm_width
         self.user_projector = _mlp(cf_width, llm_width, nn.LeakyReLU())
         self.item_projector = _mlp(item_input_width, llm_width, nn.GELU())
         self.history_weight = nn.Parameter(torch.ones(()))
@@ -81,7 +82,8 @@ class Projection(nn.Module):
         """
         if self.training and self._num_droppable and self.settings.unknown_dropout:
             kept_N1 = torch.rand(len(inputs_NK), 1, device=inputs_NK.device) >= self.settings.unknown_dropout
-            e, q = inputs_NK[:, : self._num_droppable], inputs_NK[:, self._num_droppable :]
+            e = inputs_NK[:, : self._num_droppable]
+            q = inputs_NK[:, self._num_droppable :]
             inputs_NK = torch.cat([e * kept_N1, q], dim=1)
         return self._scaled(self.item_projector(inputs_NK))
 

@@ -18,7 +18,8 @@ def inputs_hashes(lists: CandidateLists, bundle: Bundle) -> list[str]:
     """
     trained = bundle.manifest.parent_id or bundle.bundle_id
     text_of = bundle.text_hash_of_item
-    ids, sources = lists.listed(lists.ids), lists.listed(lists.sources)
+    ids = lists.listed(lists.ids)
+    sources = lists.listed(lists.sources)
     hashes = []
     for history, candidates, found_by in zip(lists.histories, ids, sources, strict=True):
         items = [*history, *candidates]

@@ -40,7 +40,8 @@ def nearest(
     Returns (scores float32, item_idx int64) of every search, both [B, wanted], best first, equal scores by
     item_idx; −inf and 0 where a row has fewer.
     """
-    num_rows, device = len(pairs[0][0]), pairs[0][0].device
+    num_rows = len(pairs[0][0])
+    device = pairs[0][0].device
     tops = [
         (
             torch.full((num_rows, search.wanted), -torch.inf, device=device),
@@ -55,7 +56,8 @@ def nearest(
         item_N = torch.from_numpy(block_N).to(device)
         scores_BN = torch.zeros((num_rows, len(block_N)), device=device)
         low, high = np.searchsorted(hidden_columns, [start, start + len(block_N)])
-        rows, columns = hidden_rows[low:high], hidden_columns[low:high] - start
+        rows = hidden_rows[low:high]
+        columns = hidden_columns[low:high] - start
         scores_BN[torch.from_numpy(rows).to(device), torch.from_numpy(columns).to(device)] = -torch.inf
         for num_pairs, (rows_BK, items_IK) in enumerate(pairs, start=1):
             scores_BN.addmm_(rows_BK, items_IK[item_N].T)
@@ -79,7 +81,8 @@ def _with_more(
         return top
     if not is_searched_N.all():
         columns_M = torch.from_numpy(np.flatnonzero(is_searched_N)).to(item_N.device)
-        scores_BN, item_N = scores_BN[:, columns_M], item_N[columns_M]
+        scores_BN = scores_BN[:, columns_M]
+        item_N = item_N[columns_M]
     values, columns = _stable_top(scores_BN, wanted)
     both = torch.cat([best, values], dim=1).sort(dim=1, descending=True, stable=True)
     best, order = (part[:, :wanted] for part in both)
@@ -112,10 +115,12 @@ def _stable_top(scores_BN: Tensor, wanted: int) -> tuple[Tensor, Tensor]:
     values, columns = scores_BN.topk(min(wanted + 1, num_items), dim=1)
     last = values[:, wanted - 1]
     crowded_B = (values[:, -1] == last) & torch.isfinite(last) & (num_items > wanted)
-    values, columns = values[:, :wanted], columns[:, :wanted]
+    values = values[:, :wanted]
+    columns = columns[:, :wanted]
     if crowded_B.any():
         sorted_values, sorted_columns = scores_BN[crowded_B].sort(dim=1, descending=True, stable=True)
-        values[crowded_B], columns[crowded_B] = sorted_values[:, :wanted], sorted_columns[:, :wanted]
+        values[crowded_B] = sorted_values[:, :wanted]
+        columns[crowded_B] = sorted_columns[:, :wanted]
     columns, order = columns.sort(dim=1)
     values, order = values.gather(1, order).sort(dim=1, descending=True, stable=True)
     return values, columns.gather(1, order)

@@ -35,7 +35,9 @@ class Scorer:
     """
 
     def __init__(self, bundle: Bundle, llm: FrozenLLM | None, config: Config) -> None:
-        self.bundle, self.llm, self.config = bundle, llm, config
+        self.bundle = bundle
+        self.llm = llm
+        self.config = config
         self.device = bundle.soft_items.device if llm is None else llm.device
         # Others compute with the bundle where it is: what goes to another device is a copy.
         is_there = self.device == bundle.soft_items.device
@@ -63,7 +65,8 @@ class Scorer:
         candidates = [self._indexed(items) for items in lists.listed(lists.ids)]
         users = self._users(histories)
         lists = lists.with_parts(filled_parts(users, candidates, lists))
-        logprobs_BC, choices_BC = np.full(lists.ids.shape, np.nan), np.full(lists.ids.shape, np.nan)
+        logprobs_BC = np.full(lists.ids.shape, np.nan)
+        choices_BC = np.full(lists.ids.shape, np.nan)
         read_BC = np.where(lists.present, 0.0, np.nan)
         failures_B = np.full(len(lists), None, dtype=object)
         is_asked_B = lists.use_llm & (lists.counts > 0)

@@ -25,7 +25,10 @@ class SequenceBatches:
     def __init__(
         self, snapshot: Snapshot, batch_size: int, seed: int, device: torch.device, purpose: str
     ) -> None:
-        self.snapshot, self.batch_size, self.seed, self.device = snapshot, batch_size, seed, device
+        self.snapshot = snapshot
+        self.batch_size = batch_size
+        self.seed = seed
+        self.device = device
         self.steps_per_epoch = snapshot.num_batches(batch_size, MIN_LENGTH)
         if self.steps_per_epoch == 0:
             raise InputError(

@@ -60,7 +60,8 @@ def train_cf(work: Work, features: ItemFeatures) -> tuple[CFModel, dict[str, flo
     over all trained items (absent where nobody was held back). With `work.launch` several processes train,
     each by `train_cf_share`. Raises InputError where no user has two interactions.
     """
-    settings, launch = work.config.cf, work.launch
+    settings = work.config.cf
+    launch = work.launch
     with torch_threads(THREADS_FOR_SMALL_MATRICES):
         model = _new_model(work.snapshot, features, settings, work.config.seed)
         training, checkpointer = _training(model, work)
@@ -85,8 +86,10 @@ def train_cf_share(work: Work, group: Group) -> None:
 
 def _training(model: CFModel, work: Work, group: Group = ALONE) -> tuple[Training[Tensor], Checkpointer]:
     """Return the training of `model`, which moves to its device, and where its checkpoints lie."""
-    snapshot, config = work.snapshot, work.config
-    settings, device = config.cf, training_device()
+    snapshot = work.snapshot
+    config = work.config
+    settings = config.cf
+    device = training_device()
     batches = SequenceBatches(snapshot, settings.batch_size, config.seed, device, "to learn an order from")
     users = _early_stopping_users(snapshot, config)
     epochs = settings.epochs
@@ -137,7 +140,8 @@ def _ranks_of_block(model: CFModel, items_ID: Tensor, users: pd.DataFrame, exclu
     histories_BL = torch.from_numpy(np.stack(users["item_idx"].to_list()).astype(np.int64))
     vectors_BD = model.user_representation(histories_BL.to(model.known.device))
     scores_BI = (vectors_BD @ items_ID.T).masked_fill(~model.known, -math.inf).cpu().numpy()
-    targets_B, rows_B = users["held_back"].to_numpy(dtype=np.int64), np.arange(len(users))
+    targets_B = users["held_back"].to_numpy(dtype=np.int64)
+    rows_B = np.arange(len(users))
     if exclude_seen:
         target_scores_B = scores_BI[rows_B, targets_B]
         lengths = [len(items) for items in users["seen_before"]]
@@ -197,12 +201,16 @@ def _loss(model: CFModel, settings: CFConfig, group: Group) -> Callable[[Tensor]
             return never_had(sequences_BL[rows], known_items_K)[(rows >= own.start) & (rows < own.stop)]
 
     def loss(sequences_BL: Tensor) -> Tensor:
-        own, real_BL = group.share(len(sequences_BL)), sequences_BL[:, :-1] > 0
-        inputs_SL, next_SL, real_SL = sequences_BL[own, :-1], sequences_BL[own, 1:], real_BL[own]
+        own = group.share(len(sequences_BL))
+        real_BL = sequences_BL[:, :-1] > 0
+        inputs_SL = sequences_BL[own, :-1]
+        next_SL = sequences_BL[own, 1:]
+        real_SL = real_BL[own]
         items_ID = model.item_matrix()
         if not len(inputs_SL):  # fewer sequences than processes
             return items_ID.sum() * 0.0
-        states_ND, positives_N = model.position_representations(inputs_SL)[real_SL], next_SL[real_SL]
+        states_ND = model.position_representations(inputs_SL)[real_SL]
+        positives_N = next_SL[real_SL]
         positive_scores_N = (states_ND * items_ID[positives_N]).sum(dim=1)
         negatives_M = negatives(sequences_BL, real_BL, own)
         if settings.loss == "bce":  # M is N: one negative for each position

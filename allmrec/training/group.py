@@ -34,7 +34,9 @@ class Group:
     """The processes at work, as one of them sees them: it is number `rank` of `size`, from 0."""
 
     def __init__(self, rank: int = 0, size: int = 1, timeout_seconds: float = 0.0) -> None:
-        self.rank, self.size, self.timeout_seconds = rank, size, timeout_seconds
+        self.rank = rank
+        self.size = size
+        self.timeout_seconds = timeout_seconds
         self._step_seed = 0
 
     def share(self, num_rows: int) -> slice:

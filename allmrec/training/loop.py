@@ -169,12 +169,16 @@ class _Run(Generic[Batch]):
     def __init__(
         self, training: Training[Batch], checkpointer: Checkpointer, report: Report, group: Group
     ) -> None:
-        self.training, self.checkpointer, self.report, self.group = training, checkpointer, report, group
+        self.training = training
+        self.checkpointer = checkpointer
+        self.report = report
+        self.group = group
         self.parameters = [p for kind in training.optimizer.param_groups for p in kind["params"]]
         self.label = training.label or training.name
         self.history = History()
         self.best_weights: Weights | None = None
-        self.started, self.seconds_before = time.monotonic(), 0.0
+        self.started = time.monotonic()
+        self.seconds_before = 0.0
 
     def resume(self) -> None:
         """Go on from the newest checkpoint, where there is one."""
@@ -195,7 +199,8 @@ class _Run(Generic[Batch]):
 
     def train(self, progress: Progress) -> None:
         """Take steps until there are enough, or until training stops early."""
-        history, training = self.history, self.training
+        history = self.history
+        training = self.training
         while history.step < training.total_steps and not history.stopped_early:
             epoch_had_batches = history.batch > 0
             for batch in itertools.islice(training.batches(history.epoch), history.batch, None):
@@ -209,11 +214,13 @@ class _Run(Generic[Batch]):
                     f"{training.name}: epoch {history.epoch + 1} had no batches, "
                     "expected at least one training example"
                 )
-            history.epoch, history.batch = history.epoch + 1, 0
+            history.epoch = history.epoch + 1
+            history.batch = 0
 
     def one_step(self, batch: Batch) -> None:
         """Learn from one batch, then evaluate and write a checkpoint where they are due."""
-        history, training = self.history, self.training
+        history = self.history
+        training = self.training
         for module in training.modules.values():
             module.train()
         self.group.seed_step(seeds.derive(training.seed, training.name, history.step))
@@ -237,7 +244,8 @@ class _Run(Generic[Batch]):
 
     def evaluate_where_due(self) -> None:
         """Evaluate after every `every_steps`-th and the last step; keep the best weights, or stop early."""
-        history, evaluation = self.history, self.training.evaluation
+        history = self.history
+        evaluation = self.training.evaluation
         if evaluation is None:
             return
         if history.step % evaluation.every_steps and history.step != self.training.total_steps:
@@ -254,7 +262,8 @@ class _Run(Generic[Batch]):
         if evaluation.patience is None:
             history.best = figures
         elif evaluation.is_better(figures[evaluation.select], best):
-            history.best, history.since_best = figures, 0
+            history.best = figures
+            history.since_best = 0
             self.best_weights = copied_weights(self.training.modules)
         else:
             history.since_best += 1

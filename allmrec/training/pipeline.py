@@ -24,7 +24,8 @@ def train_bundle(work: Work) -> tuple[Bundle, dict[str, float]]:
     Raises InputError where no user has two interactions, SetupError where a model or petastorm cannot be
     loaded, ConfigError where several processes are asked for and there is no `launch`.
     """
-    config, report = work.config, work.report
+    config = work.config
+    report = work.report
     if work.launch is None and config.training.processes > 1:
         raise ConfigError(
             f"training.processes: {config.training.processes}, but Spark starts them, and here is none; "

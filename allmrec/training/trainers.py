@@ -78,7 +78,8 @@ class Trainer:
 
 def _cf(work: Work, models: FrozenModels, states: States) -> tuple[State, dict[str, float]]:
     """Train the CF model."""
-    config, report = work.config, work.report
+    config = work.config
+    report = work.report
     with report.part("cf", f"train {config.cf.model} on who had what"):
         features: dict[str, Tensor] = {"text": torch.from_numpy(models.text_embeddings)}
         if config.cf.item_init == "states":
@@ -102,7 +103,8 @@ def _stage1(work: Work, models: FrozenModels, states: States) -> tuple[State, di
 
 def _titles(work: Work, models: FrozenModels, states: States) -> tuple[State, dict[str, float]]:
     """Tokenise the titles; where priors are subtracted, let the LLM read each title by itself."""
-    prompt, llm = work.config.prompt, models.llm
+    prompt = work.config.prompt
+    llm = models.llm
     layout = PromptLayout.of(prompt, llm)
     titles = layout.tokenise_titles(work.snapshot.items()["title"].tolist(), prompt.title_tokens)
     if prompt.layout != "no_list" or not prompt.subtract_prior:
@@ -114,8 +116,10 @@ def _titles(work: Work, models: FrozenModels, states: States) -> tuple[State, di
 
 def _stage2(work: Work, models: FrozenModels, states: States) -> tuple[State, dict[str, float]]:
     """Train the projections."""
-    config, llm = work.config, models.llm
-    cf, alignment = state_of(states, CFState), state_of(states, AlignmentState)
+    config = work.config
+    llm = models.llm
+    cf = state_of(states, CFState)
+    alignment = state_of(states, AlignmentState)
     titles = state_of(states, TitleState)
     prompt = PromptParts(PromptLayout.of(config.prompt, llm), titles.titles, titles.priors)
     with work.report.part("stage 2", "teach the projections to speak to the LLM"):

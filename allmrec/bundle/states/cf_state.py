@@ -44,7 +44,8 @@ class CFState(State):
     @classmethod
     def load(cls, stored: Stored) -> CFState:
         """Return the state of a stored bundle; raises BundleError where a file does not hold it."""
-        config, num_items = stored.config, stored.manifest.cf_num_items
+        config = stored.config
+        num_items = stored.manifest.cf_num_items
         known = stored.tensor("known", BOOLS, stored.num_rows)
         with reading(stored.folder, ITEM_TENSORS):
             if known[0] or known[num_items + 1 :].any():

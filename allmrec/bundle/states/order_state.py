@@ -50,7 +50,8 @@ class FittedOrder(State):
 
         Raises BundleError where a file does not hold it.
         """
-        folder, is_finished = stored.folder, bool(stored.manifest.purpose)
+        folder = stored.folder
+        is_finished = bool(stored.manifest.purpose)
         if not is_finished and not (folder / BLENDS).exists():
             return None
         with reading(folder, BLENDS):

@@ -46,7 +46,8 @@ class ProjectionState(State):
     @classmethod
     def load(cls, stored: Stored) -> ProjectionState:
         """Return the state of a stored bundle; raises BundleError where a file does not hold it."""
-        config, width = stored.config, stored.manifest.llm.width
+        config = stored.config
+        width = stored.manifest.llm.width
         soft_items = stored.tensor("soft_items", FLOATS, stored.num_rows, width)
         inputs = item_input_width(config.stage2, config.cf.width, config.stage1.width)
         projection = stored.network(
@@ -69,7 +70,8 @@ class ProjectionState(State):
 
 def composed(states: Mapping[str, State], projection: Projection, settings: Stage2Config) -> ALLMRec:
     """Return A-LLMRec of the states of the CF model and of stage 1, and of projections."""
-    cf, alignment = state_of(states, CFState), state_of(states, AlignmentState)
+    cf = state_of(states, CFState)
+    alignment = state_of(states, AlignmentState)
     return ALLMRec(
         cf.model, alignment.networks, projection, alignment.text_embeddings, cf.known, settings
     ).eval()

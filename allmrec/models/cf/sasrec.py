@@ -189,7 +189,9 @@ class Block(nn.Module):
         `key` and `value` are those of the items [N, D], and the one of padding [D]; `dropout` is that of the
         attention weights.
         """
-        batch, length, width = len(real.mask_B1LL), real.mask_B1LL.shape[-1], query_ND.shape[1]
+        batch = len(real.mask_B1LL)
+        length = real.mask_B1LL.shape[-1]
+        width = query_ND.shape[1]
         where = (real.row_N, real.place_N)
         query, keys, values = (
             padding_D.expand(batch, length, width)
@@ -221,7 +223,8 @@ class AuthorsBlock(Block):
         """[N, D] → [N, D]."""
         normed_ND = self.attention_norm(hidden_ND)
         projection = self.query_key_value
-        weights, biases = projection.weight.chunk(3), projection.bias.chunk(3)
+        weights = projection.weight.chunk(3)
+        biases = projection.bias.chunk(3)
         query_ND, key_ND, value_ND = (
             nn.functional.linear(read_ND, weight, bias)
             for read_ND, weight, bias in zip((normed_ND, hidden_ND, hidden_ND), weights, biases, strict=True)

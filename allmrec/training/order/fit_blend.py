@@ -54,7 +54,8 @@ def fit_blend(
     lists, columns_B = _usable(lists, targets, _with_llm(parts))
     if not len(lists):
         return _weights(parts, start_P, 1.0, 0, {}), {"num_users": 0.0}
-    features_BCP, chosen_BC = blend_features(lists, parts), _choices(lists, _with_llm(parts))
+    features_BCP = blend_features(lists, parts)
+    chosen_BC = _choices(lists, _with_llm(parts))
     fitted_P = fit_logit(features_BCP, chosen_BC, columns_B, start_P)
     crosswise_BC = _crosswise_scores(lists, features_BCP, chosen_BC, columns_B, start_P, seed)
     alone = {part: np.where(chosen_BC, filled(lists.part(part), lists.present), -np.inf) for part in parts}
@@ -79,7 +80,8 @@ def _usable(
     lists: CandidateLists, targets: Sequence[str], with_llm: bool
 ) -> tuple[CandidateLists, np.ndarray]:
     """Return the lists that say something about the weights, and the target's column in each, [b] int64."""
-    columns_B, chosen_BC = lists.columns_of(targets), _choices(lists, with_llm)
+    columns_B = lists.columns_of(targets)
+    chosen_BC = _choices(lists, with_llm)
     usable_B = (chosen_BC.sum(axis=1) > 1) & (columns_B >= 0)
     usable_B[usable_B] = chosen_BC[usable_B, columns_B[usable_B]]
     return lists.take(usable_B), columns_B[usable_B]
@@ -112,7 +114,8 @@ def _crosswise_scores(
     halves = halves_of(lists.users, seed)
     scores_BC = np.empty(chosen_BC.shape)
     for half in (0, 1):
-        these, others = halves == half, halves != half
+        these = halves == half
+        others = halves != half
         scores_BC[these] = features_BCP[these] @ fit_logit(
             features_BCP[others], chosen_BC[others], columns_B[others], start_P
         )

@@ -39,11 +39,14 @@ def compared_crosswise(
     Each half of the users is ordered by weights that were fitted on the other half, equal scores as
     `allmrec.ranking.ties` does.
     """
-    columns_B, half_B = read.columns_of(targets), halves_of(read.users, seed)
+    columns_B = read.columns_of(targets)
+    half_B = halves_of(read.users, seed)
     ranks: dict[str, list[np.ndarray]] = {BLEND_WITHOUT_LLM: [], BLEND_WITH_LLM: []}
     for half in (0, 1):
-        these, others = np.flatnonzero(half_B == half), np.flatnonzero(half_B != half)
-        fitted_on, other_targets = read.take(others), [targets[row] for row in others.tolist()]
+        these = np.flatnonzero(half_B == half)
+        others = np.flatnonzero(half_B != half)
+        fitted_on = read.take(others)
+        other_targets = [targets[row] for row in others.tolist()]
         without, _ = fit_blend(fitted_on, other_targets, without_llm(parts), seed=seed)
         with_llm, _ = fit_blend(fitted_on, other_targets, parts, without, seed)
         lists = read.take(these)
@@ -78,7 +81,8 @@ def _tokens_per_user(read: CandidateLists, bundle: Bundle, llm: FrozenLLM) -> fl
     """Return how many tokens the LLM reads of a user: the prompt, and the candidates' titles."""
     if not len(read):
         return 0.0
-    index, lengths = bundle.index, np.diff(bundle.titles.offsets)
+    index = bundle.index
+    lengths = np.diff(bundle.titles.offsets)
     candidates = read.ids[~np.isnan(read.part("llm"))]
     layout = PromptLayout.of(bundle.config.prompt, llm)
     histories = [[index[item] for item in history if item in index] for history in read.histories]

@@ -23,7 +23,8 @@ from allmrec.training.order.fit_retrieval import fit_retrieval
 from allmrec.training.order.held_back import by_item_id, held_back_users
 from allmrec.training.work import Work
 
-USERS_WITH_LLM, USERS_WITHOUT_LLM = 64, 4096
+USERS_WITH_LLM = 64
+USERS_WITHOUT_LLM = 4096
 """Users scored together."""
 
 
@@ -33,7 +34,9 @@ def fit_order(work: Work, bundle: Bundle, llm: FrozenLLM) -> tuple[FittedOrder, 
     The weights of retrieval come first, then the blend without the LLM on the lists that are retrieved by
     them, of at most `training.blend_users`; the LLM reads at most `training.blend_llm_users` of these lists.
     """
-    snapshot, config, report = work.snapshot, work.config, work.report
+    snapshot = work.snapshot
+    config = work.config
+    report = work.report
     search = fit_retrieval(bundle, snapshot, config)
     searching = bundle.with_order(FittedOrder(search))
     lists, targets, recall = blend_lists(searching, snapshot, config)

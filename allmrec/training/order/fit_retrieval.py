@@ -81,7 +81,8 @@ def _products(
     signals: Signals, vectors: UserVectors, name: str, targets_B: np.ndarray, sampled_M: np.ndarray
 ) -> np.ndarray:
     """Return one signal's scores of the held-back items and of the sampled ones, [B, 1 + M] float64."""
-    users_BK, items_IK = signals.users(vectors, name), signals.items[name]
+    users_BK = signals.users(vectors, name)
+    items_IK = signals.items[name]
     target_B1 = (users_BK * items_IK[torch.from_numpy(targets_B)]).sum(dim=1, keepdim=True)
     sampled_BM = users_BK @ items_IK[torch.from_numpy(sampled_M)].T
     return torch.cat([target_B1, sampled_BM], dim=1).double().cpu().numpy()

@@ -50,7 +50,10 @@ class Stage1Objective:
         texts: Callable[[Tensor], Tensor],
         settings: Stage1Config,
     ) -> None:
-        self.networks, self.cf, self.texts, self.settings = networks, cf, texts, settings
+        self.networks = networks
+        self.cf = cf
+        self.texts = texts
+        self.settings = settings
         self.known_items_K = cf.known.nonzero().squeeze(1)
         with torch.no_grad():
             self.E_ID = cf.item_matrix().detach().clone()
@@ -74,8 +77,10 @@ class Stage1Objective:
         | rows_2N | [2N] int64: which of their rows the N positives and then the N negatives are |
         | x_ND | [N, D] float: user representations |
         """
-        settings, networks = self.settings, self.networks
-        e_MJ, q_MJ = networks.item_encoder(E_MD), networks.text_projector(Q_MS)
+        settings = self.settings
+        networks = self.networks
+        e_MJ = networks.item_encoder(E_MD)
+        q_MJ = networks.text_projector(Q_MS)
         decoded_MD = networks.item_decoder(e_MJ)
         positive_ND, negative_ND = decoded_MD[rows_2N].chunk(2)
         # The text is a target here, without a gradient as in the authors' code: a tuned encoder would lower
@@ -103,7 +108,8 @@ class Stage1Objective:
         with torch.no_grad(), with_dropout(self.cf, self.settings.cf_dropout):
             if self.settings.positions == "last":
                 x_ND = self.cf.user_representation(inputs_BL)
-                positives_N, histories_NL = sequences_BL[:, -1], sequences_BL
+                positives_N = sequences_BL[:, -1]
+                histories_NL = sequences_BL
             else:
                 real_BL = inputs_BL > 0
                 x_ND = self.cf.position_representations(inputs_BL)[real_BL]

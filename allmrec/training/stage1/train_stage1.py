@@ -60,8 +60,10 @@ def train_stage1(work: Work, cf: CFModel, encoder: TextEncoder, text_embeddings:
     `work.folder/text_encoder`.
     Raises InputError where no user has two interactions, NotFrozenError where the CF model changed.
     """
-    snapshot, config = work.snapshot, work.config
-    settings, tuned_folder = config.stage1, work.folder / "text_encoder"
+    snapshot = work.snapshot
+    config = work.config
+    settings = config.stage1
+    tuned_folder = work.folder / "text_encoder"
     cf_hash = hash_parameters(cf)
     inputs = fingerprint(
         part="stage1",
@@ -104,8 +106,10 @@ def _training(
     `text_embeddings` Q [I+1, S] float32 are used where no encoder is tuned. Raises InputError where no user
     has two interactions.
     """
-    snapshot, config = work.snapshot, work.config
-    settings, device = config.stage1, training_device()
+    snapshot = work.snapshot
+    config = work.config
+    settings = config.stage1
+    device = training_device()
     batches = SequenceBatches(snapshot, settings.batch_size, config.seed, device, "to align items on")
     modules: dict[str, nn.Module] = {"networks": networks.to(device)}
     if tuned is None:
@@ -167,8 +171,10 @@ def _evaluated(
     trained = cf.known.nonzero().squeeze(1).numpy()
     # "judged" is a key of the seed: another word would draw other items.
     idx_N = np.sort(seeds.generator(seed, "stage1", "judged").permutation(trained)[:MAX_EVALUATED_ITEMS])
-    E_ND, Q_NS = cf.item_matrix()[idx_N], Q_IS[idx_N]
-    e_NJ, q_NJ = networks.item_encoder(E_ND), networks.text_projector(Q_NS)
+    E_ND = cf.item_matrix()[idx_N]
+    Q_NS = Q_IS[idx_N]
+    e_NJ = networks.item_encoder(E_ND)
+    q_NJ = networks.text_projector(Q_NS)
     figures = {
         "matching_mse": float(nn.functional.mse_loss(e_NJ, q_NJ)),
         "item_reconstruction": float(nn.functional.mse_loss(networks.item_decoder(e_NJ), E_ND)),

@@ -71,15 +71,20 @@ class LLMObjective:
     """The loss of a batch of users through the frozen LLM, and the figures of an evaluation."""
 
     def __init__(self, rec: ALLMRec, llm: FrozenLLM, prompt: PromptParts, config: Config) -> None:
-        self.rec, self.llm, self.prompt, self.settings = rec, llm, prompt, config.stage2
+        self.rec = rec
+        self.llm = llm
+        self.prompt = prompt
+        self.settings = config.stage2
         self.builder = RequestBuilder(prompt.layout, prompt.titles, llm.max_positions)
-        self.seed, self.token_budget = config.seed, config.llm.token_budget
+        self.seed = config.seed
+        self.token_budget = config.llm.token_budget
         self.item_inputs_IK = rec.item_inputs()
         self.is_listwise = config.stage2.objective == "title_and_listwise"
 
     def batch(self, examples: Examples, rows: Sequence[int], draw: int) -> UserBatch:
         """Return the users in `rows` of `examples` with the candidates of one draw."""
-        num_items, num_candidates = len(self.item_inputs_IK) - 1, self.settings.num_candidates
+        num_items = len(self.item_inputs_IK) - 1
+        num_candidates = self.settings.num_candidates
         return UserBatch(
             list(rows),
             [examples.candidates(row, num_candidates, num_items, self.seed, draw) for row in rows],
@@ -136,7 +141,8 @@ class LLMObjective:
             examples.x[users], examples.known[users], examples.histories[users], soft_items_IH
         )
         scored = score_requests(self.llm, requests, soft_items_IH, soft_users_BH, self.token_budget)
-        nats, num_tokens = 0.0, 0
+        nats = 0.0
+        num_tokens = 0
         scores: list[Tensor] = []
         columns: list[int] = []
         for row, items, request, logprobs in zip(

@@ -35,7 +35,8 @@ def train_through_llm(
     early-stopping users' loss, title, listwise and Hit@1 before and after (absent where nobody was held back
     for early stopping). With `launch` several processes train, each on a `llm_training` of its own.
     """
-    settings, projection = config.stage2, objective.rec.projection
+    settings = config.stage2
+    projection = objective.rec.projection
     evaluated = _evaluated(early_stopping, settings)
     choices = objective.choice_scores(early_stopping, evaluated) if evaluated else None
     if objective.is_listwise:
@@ -73,7 +74,8 @@ def llm_training(
     group: Group = ALONE,
 ) -> Training[UserBatch]:
     """Return the training of the objective's projections; `report` is told where it takes fewer steps."""
-    settings, projection = config.stage2, objective.rec.projection
+    settings = config.stage2
+    projection = objective.rec.projection
     evaluated = _evaluated(early_stopping, settings)
     evaluation = Evaluation(
         lambda: objective.figures(objective.choice_scores(early_stopping, evaluated)),

@@ -33,7 +33,8 @@ from allmrec.training.work import Work
 from allmrec.weights import check_frozen, hash_parameters
 
 MAX_EARLY_STOPPING_USERS = 2000
-LLM_CHECKPOINTS, START = "llm", "start"
+LLM_CHECKPOINTS = "llm"
+START = "start"
 """Folders of the part that goes through the LLM: checkpoints, and the bundle that processes start from."""
 
 
@@ -52,8 +53,12 @@ def train_stage2(
     is reported. What goes through the LLM is trained by several processes (`train_stage2_share`) where
     `launch` starts them. Raises NotFrozenError where a frozen part changed.
     """
-    started, device = time.monotonic(), rec.known.device
-    snapshot, config, folder, report = work.snapshot, work.config, work.folder, work.report
+    started = time.monotonic()
+    device = rec.known.device
+    snapshot = work.snapshot
+    config = work.config
+    folder = work.folder
+    report = work.report
     frozen: dict[str, nn.Module] = {"llm": llm.model, "cf": rec.cf, "stage1": rec.alignment}
     hashes = {name: hash_parameters(module) for name, module in frozen.items()}
     with torch_threads(config.training.num_threads):
@@ -86,11 +91,14 @@ def train_stage2(
 
 def train_stage2_share(work: Work, group: Group) -> None:
     """Train, as one process of several, the projections of the bundle in `folder/start` through the LLM."""
-    snapshot, config, folder = work.snapshot, work.config, work.folder
+    snapshot = work.snapshot
+    config = work.config
+    folder = work.folder
     llm = FrozenLLM.load(config.llm, cache_folder(config.cache))
     [start] = (folder / START).glob("*")
     bundle = load_bundle(start, llm)
-    rec, prompt = bundle.rec, PromptParts(PromptLayout.of(config.prompt, llm), bundle.titles, bundle.priors)
+    rec = bundle.rec
+    prompt = PromptParts(PromptLayout.of(config.prompt, llm), bundle.titles, bundle.priors)
     with torch_threads(config.training.num_threads):
         train, early_stopping = _examples(snapshot, rec, llm, config)
         inputs = _fingerprint(snapshot, rec, llm, config)

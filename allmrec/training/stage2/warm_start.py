@@ -48,7 +48,8 @@ def warm_start(
     `item_inputs_IK` [I+1, K] float are `rec.item_inputs()`. The weights that are best for the users of
     `early_stopping` are restored.
     """
-    settings, projection = config.stage2, rec.projection
+    settings = config.stage2
+    projection = rec.projection
     evaluation = Evaluation(
         cosine_measure(rec, item_inputs_IK, early_stopping, config.seed),
         "loss",
