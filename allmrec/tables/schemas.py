@@ -7,19 +7,21 @@ from __future__ import annotations
 
 from pyspark.sql import types as T
 
+from allmrec.tables.column_types import (
+    BOOLEAN,
+    DATE,
+    DOUBLE,
+    DOUBLES,
+    INT,
+    LONG,
+    STRING,
+    STRINGS,
+    TIME,
+    TIMES,
+    USER_ID,
+)
+from allmrec.tables.evaluation_schemas import EVALUATION_PREDICTIONS, EVALUATION_RESULTS
 from allmrec.tables.specification import ColumnSpec, Constraint, TableSpec
-
-STRING = T.StringType()
-DOUBLE = T.DoubleType()
-LONG = T.LongType()
-INT = T.IntegerType()
-DATE = T.DateType()
-TIME = T.TimestampType()
-BOOLEAN = T.BooleanType()
-STRINGS = T.ArrayType(STRING)
-DOUBLES = T.ArrayType(DOUBLE)
-INTS = T.ArrayType(INT)
-TIMES = T.ArrayType(TIME)
 
 _SLOTS = T.ArrayType(
     T.StructType(
@@ -43,7 +45,6 @@ _WRITTEN = T.StructType(
 )
 
 _RUN_DATE = ColumnSpec("run_date", DATE, "the knowledge cut-off: only events before its midnight were read")
-_USER_ID = ColumnSpec("user_id", STRING, "the user")
 
 INTERACTIONS = TableSpec(
     "interactions",
@@ -79,7 +80,7 @@ ITEMS = TableSpec(
 USERS = TableSpec(
     "users",
     "A user who may have no event yet. The whole table may be missing.",
-    (_USER_ID,),
+    (USER_ID,),
     key=("user_id",),
     owned=False,
 )
@@ -88,7 +89,7 @@ USER_SEQUENCES = TableSpec(
     "A user's history as of a run date; users without a history have empty arrays.",
     (
         _RUN_DATE,
-        _USER_ID,
+        USER_ID,
         ColumnSpec(
             "item_ids", STRINGS, "the newest `sequences.max_history` items, oldest first; ties by a hash"
         ),
@@ -122,7 +123,7 @@ CANDIDATES = TableSpec(
     "The candidates of a user on a run date; empty arrays if no item is left to recommend.",
     (
         _RUN_DATE,
-        _USER_ID,
+        USER_ID,
         ColumnSpec("item_ids", STRINGS, "the candidates"),
         ColumnSpec(
             "cf_scores", DOUBLES, "the CF model's score of each; null if the model lacks the item or the user"
@@ -159,7 +160,7 @@ RECOMMENDATIONS = TableSpec(
     "An item in a user's ranked list of a run date, at most `scoring.top_k` per user.",
     (
         _RUN_DATE,
-        _USER_ID,
+        USER_ID,
         ColumnSpec("rank", INT, "place in the list, from 1"),
         ColumnSpec("item_id", STRING, "the item"),
         ColumnSpec(
@@ -239,7 +240,7 @@ EMAIL_RECOMMENDATIONS = TableSpec(
     "A user's e-mail of a run date: the best available items.",
     (
         _RUN_DATE,
-        _USER_ID,
+        USER_ID,
         ColumnSpec(
             "slots",
             _SLOTS,
@@ -253,7 +254,7 @@ EMAIL_RECOMMENDATIONS = TableSpec(
 FEED_RECOMMENDATIONS = TableSpec(
     "feed_recommendations",
     "A user's feed of a run date: all available items of the list.",
-    (_RUN_DATE, _USER_ID, ColumnSpec("slots", _SLOTS, "by rank, at most `scoring.top_k`")),
+    (_RUN_DATE, USER_ID, ColumnSpec("slots", _SLOTS, "by rank, at most `scoring.top_k`")),
     key=("run_date", "user_id"),
     partitioned_by=("run_date",),
 )
@@ -360,76 +361,6 @@ RUNS = TableSpec(
         ),
     ),
 )
-_EVALUATED = (
-    ColumnSpec("bundle_id", STRING, "the evaluated bundle; null in rows of version 0.1.0", required=False),
-    ColumnSpec(
-        "protocol",
-        STRING,
-        "what the held-out item was ranked among: `retrieved`, `catalogue`, `uniform` or `popular`; "
-        "null in rows of version 0.1.0",
-        required=False,
-    ),
-)
-EVALUATION_PREDICTIONS = TableSpec(
-    "evaluation_predictions",
-    "A model's ranking of a user's held-out item; from a bundle's newest evaluation.",
-    (
-        ColumnSpec(
-            "scenario",
-            STRING,
-            "`leave_one_out`: every user's last item; else the condition of the evaluation, such as "
-            "`history_3` or `missing_text`",
-        ),
-        ColumnSpec("model", STRING, "the ranker, such as `cf`, `llm` or `served`"),
-        _USER_ID,
-        ColumnSpec("target", STRING, "the held-out item"),
-        ColumnSpec(
-            "candidates",
-            STRINGS,
-            "the ranked items: the retrieved list; the target and the best others of the catalogue; "
-            "the target and sampled negatives",
-        ),
-        ColumnSpec("ranks", INTS, "rank of each candidate, from 1"),
-        *_EVALUATED,
-        ColumnSpec("target_rank", INT, "rank of the target; null if it was not retrieved", required=False),
-        ColumnSpec("num_ranked", INT, "number of ranked candidates", required=False),
-        ColumnSpec(
-            "scores", DOUBLES, "the ranker's score of each candidate; null for `catalogue`", required=False
-        ),
-        ColumnSpec(
-            "probabilities",
-            DOUBLES,
-            "that each candidate is the user's next item; null for rankers without probabilities",
-            required=False,
-        ),
-    ),
-    key=("bundle_id", "protocol", "scenario", "model", "user_id"),
-    constraints=(
-        Constraint("one_rank_a_candidate", "size(candidates) = size(ranks)", "every candidate has one rank"),
-    ),
-)
-EVALUATION_RESULTS = TableSpec(
-    "evaluation_results",
-    "A figure of a bundle's newest evaluation.",
-    (
-        ColumnSpec(
-            "scenario",
-            STRING,
-            "the users: `all`, those with a `warm`, `middle` or `cold` target, or with a target that was "
-            "`found` by retrieval; `lists`: whole lists of the sampled users; `history_3/all`, say: under a "
-            "condition",
-        ),
-        ColumnSpec("model", STRING, "the ranker, as in `evaluation_predictions`"),
-        ColumnSpec("metric", STRING, "the metric's name"),
-        ColumnSpec("n", LONG, "number of users"),
-        ColumnSpec("value", DOUBLE, "mean over the users", required=False),
-        ColumnSpec("low", DOUBLE, "lower end of its 95 % bootstrap interval", required=False),
-        ColumnSpec("high", DOUBLE, "upper end of its 95 % bootstrap interval", required=False),
-        *_EVALUATED,
-    ),
-    key=("bundle_id", "protocol", "scenario", "model", "metric"),
-)
-
 _INPUTS = (INTERACTIONS, ITEMS, USERS)
 _NIGHT = (USER_SEQUENCES, CANDIDATES, RECOMMENDATIONS, EMAIL_RECOMMENDATIONS, FEED_RECOMMENDATIONS)
 _RECORDS = (REJECTED_ROWS, RUNS, EVALUATION_PREDICTIONS, EVALUATION_RESULTS)
