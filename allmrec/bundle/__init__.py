@@ -9,8 +9,8 @@
     decision.json      whether the LLM is worth its cost
     text_encoder/      where it was fine-tuned
 
-The trained parts are the table `STATES` (`allmrec.bundle.states`): a class each, which saves, loads and
-checks its files. No pickle anywhere. Items added or reworded since training make a child bundle with
+The table `STATES` (`allmrec.bundle.states`) has a class for each trained part, which saves, loads and checks
+its files. No pickle anywhere. Items added or reworded since training make a child bundle with
 `parent_id` (`extend_bundle`).
 """
 

@@ -42,7 +42,7 @@ class Bundle:
     items: pd.DataFrame
     """Columns of items.parquet, sorted by item_idx."""
     states: Mapping[str, State]
-    """What is kept of the trained parts, by the names of `STATES`."""
+    """The trained parts, by the names of `STATES`."""
     folder: Path = Path()
     """Where it was loaded from; empty before it was saved."""
 
@@ -51,11 +51,11 @@ class Bundle:
         return state_of(self.states, kind)
 
     def with_state(self, state: State) -> Bundle:
-        """Return the bundle with another state of its kind; it is not saved yet."""
+        """Return the unsaved bundle with another state of its kind."""
         return replace(self, states={**self.states, state.name: state})
 
     def with_order(self, order: FittedOrder) -> Bundle:
-        """Return the bundle with other weights of retrieval and order; it is not saved yet."""
+        """Return the unsaved bundle with other weights of retrieval and order."""
         return self.with_state(order)
 
     @property
@@ -95,7 +95,7 @@ class Bundle:
 
     @property
     def text_centre(self) -> Tensor | None:
-        """Mean q of the items of the training, float32 [J]; None in bundles of earlier versions."""
+        """Mean q of the training's items, float32 [J]; None: a bundle of earlier versions."""
         return self.state(AlignmentState).text_centre
 
     @property
@@ -120,12 +120,12 @@ class Bundle:
 
     @property
     def order(self) -> FittedOrder:
-        """What it retrieves and orders by; without any weights before they are fitted."""
+        """The weights of retrieval and order, empty before the fit."""
         return self.state(FittedOrder) if FittedOrder.name in self.states else FittedOrder()
 
     @property
     def search(self) -> SearchWeights | None:
-        """The weights of the search; None where they were not fitted."""
+        """The weights of the search; None before the fit."""
         return self.order.search
 
     @property

@@ -1,4 +1,4 @@
-"""The weights of the signals that the catalogue is searched by.
+"""The weights of the signals in the search of the catalogue.
 
 `allmrec.training.order.fit_retrieval` fits them, `allmrec.scoring.signals` searches with them.
 """
@@ -29,6 +29,6 @@ class SearchWeights:
     def from_json(cls, values: Mapping[str, Any]) -> SearchWeights:
         """Return the weights of a JSON object made by `to_json`.
 
-        Bundles of earlier versions have more keys there. Raises KeyError where one of these is missing.
+        Additional keys of earlier versions are ignored. Raises KeyError where a key is missing.
         """
         return cls(values["weights"], values["unknown_offset"], values["num_users"])

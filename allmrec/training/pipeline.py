@@ -1,4 +1,4 @@
-"""The training of a bundle on a snapshot, without Spark: every trainer of `TRAINERS`, one after another."""
+"""The training of a bundle on a snapshot, without Spark: all trainers of `TRAINERS`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def train_bundle(work: Work) -> tuple[Bundle, dict[str, float]]:
 def train_states(
     work: Work, models: FrozenModels, trained: Mapping[str, State]
 ) -> tuple[Bundle, dict[str, float]]:
-    """Train all states but those that are trained already; else as `train_bundle`."""
+    """Train all states that `trained` lacks; otherwise as `train_bundle`."""
     states = dict(trained)
     figures: dict[str, float] = {}
     for name in training_order():

@@ -1,7 +1,7 @@
-"""The trainers of a bundle's parts: for each what it needs, and how it is trained.
+"""Trainers: the training of each part of a bundle, and the states that it needs.
 
-The order of the trainings follows from what they need. A trainer returns the state that the bundle keeps
-(`allmrec.bundle.states`) and figures under the names that they have in the manifest.
+The needs decide the order of the trainings. A trainer returns the state for the bundle
+(`allmrec.bundle.states`), and figures by their names in the manifest.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ States = Mapping[str, State]
 
 @dataclass(frozen=True)
 class FrozenModels:
-    """What no training changes: the LLM, the sentence encoder, and its embeddings of the catalogue."""
+    """The models that trainings leave unchanged, and the texts' embeddings."""
 
     llm: FrozenLLM
     encoder: TextEncoder
@@ -54,26 +54,28 @@ class FrozenModels:
     """Q, [I+1, S] float32, row 0 zeros."""
 
     def assembled(self, work: Work, states: States) -> Bundle:
-        """Return a bundle of states, not saved yet."""
+        """Return the unsaved bundle of states."""
         return assemble_bundle(states, work.config, work.snapshot.items(), self.llm, self.encoder)
 
 
 Train = Callable[[Work, FrozenModels, States], tuple[State, dict[str, float]]]
-"""`train(work, models, states)` returns the state and the figures; `states` are those trained so far, and
-`work` has the folder of the part."""
+"""`train(work, models, states)` returns the state and the figures.
+
+`states` are the states trained so far, and `work` has the folder of the part.
+"""
 
 
 @dataclass(frozen=True)
 class Trainer:
-    """How a part is trained."""
+    """The training of a part."""
 
     train: Train
     needs: tuple[str, ...] = ()
-    """States that it reads, by name; they are trained before it."""
+    """Names of the states that it reads. They are trained before it."""
     is_last: bool = False
-    """It reads a whole bundle: all others are trained before it."""
+    """Whether it reads a whole bundle. All others are trained before it."""
     share: Callable[[Work, Group], None] | None = None
-    """What one of several processes does that train together (`allmrec.training.process`)."""
+    """The training in one of several processes (`allmrec.training.process`). None: one process trains."""
 
 
 def _cf(work: Work, models: FrozenModels, states: States) -> tuple[State, dict[str, float]]:
@@ -92,7 +94,7 @@ def _cf(work: Work, models: FrozenModels, states: States) -> tuple[State, dict[s
 
 
 def _stage1(work: Work, models: FrozenModels, states: States) -> tuple[State, dict[str, float]]:
-    """Train the alignment networks, and the sentence encoder where it is tuned."""
+    """Train the alignment networks, and the sentence encoder if it is tuned."""
     cf = state_of(states, CFState).model
     with work.report.part("stage 1", "align what users did with what titles say"):
         found = train_stage1(work, cf, models.encoder, models.text_embeddings)
@@ -102,7 +104,7 @@ def _stage1(work: Work, models: FrozenModels, states: States) -> tuple[State, di
 
 
 def _titles(work: Work, models: FrozenModels, states: States) -> tuple[State, dict[str, float]]:
-    """Tokenise the titles; where priors are subtracted, let the LLM read each title by itself."""
+    """Tokenise the titles. If priors are subtracted, the LLM reads each title by itself."""
     prompt = work.config.prompt
     llm = models.llm
     layout = PromptLayout.of(prompt, llm)
@@ -131,7 +133,7 @@ def _stage2(work: Work, models: FrozenModels, states: States) -> tuple[State, di
 
 
 def _launch_stage2(launch: Launch, work: Work, models: FrozenModels, states: States, rec: ALLMRec) -> None:
-    """Leave the bundle as it is now, after the warm start, in the folder, and let processes train it."""
+    """Save the bundle after the warm start in the folder, and let processes train it."""
     start = work.folder / START
     shutil.rmtree(start, ignore_errors=True)
     now = {**states, ProjectionState.name: ProjectionState.of(rec)}
@@ -140,14 +142,14 @@ def _launch_stage2(launch: Launch, work: Work, models: FrozenModels, states: Sta
 
 
 def _order(work: Work, models: FrozenModels, states: States) -> tuple[State, dict[str, float]]:
-    """Fit what a night retrieves and orders by."""
+    """Fit the weights of retrieval and order."""
     bundle = models.assembled(work, states)
     with work.report.part("blend", "fit the served order on held-back items"):
         return fit_order(work, bundle, models.llm)
 
 
 def _named(part: str, figures: Mapping[str, float]) -> dict[str, float]:
-    """Return a part's figures under the names that they have beside those of others."""
+    """Return a part's figures by their names in the manifest."""
     return {f"{part}_{name}": value for name, value in figures.items()}
 
 
@@ -162,9 +164,10 @@ TRAINERS: dict[str, Trainer] = {
 
 
 def training_order() -> list[str]:
-    """Return the names of `TRAINERS` such that each follows all that it needs; else as the table has them.
+    """Return the names of `TRAINERS`, each after the states that it needs.
 
-    Raises ValueError where one needs what nobody trains, or two need each other.
+    Otherwise they stand in the order of the table. Raises ValueError where a needed state has no trainer, or
+    two trainers need each other.
     """
     names: list[str] = []
     left = sorted(TRAINERS, key=lambda name: TRAINERS[name].is_last)

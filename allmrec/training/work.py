@@ -1,4 +1,4 @@
-"""What the training of a part is given: the data, the settings, a folder to work in, where lines go."""
+"""The work of a training: data, settings, folder, report and launcher."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Work:
     snapshot: Snapshot
     config: Config
     folder: Path
-    """Where checkpoints lie: called again after a kill, a training goes on from them."""
+    """Folder of the checkpoints. A killed training that is called again resumes from them."""
     report: Report
     launch: Launch | None = None
-    """What starts several processes; None: this process trains alone."""
+    """The launcher of several processes; None: this process trains alone."""
 
     def part(self, name: str) -> Work:
         """Return the work of a part, in a folder of its own."""
@@ -29,5 +29,7 @@ class Work:
 
 
 Launch = Callable[[str, Work], None]
-"""`launch(part, work)` trains the part of that name in several processes (`allmrec.training.process`) on what
-the part's folder holds; there they leave a finished checkpoint."""
+"""`launch(part, work)` trains a part in several processes (`allmrec.training.process`).
+
+They read the content of the part's folder, and write a finished checkpoint there.
+"""

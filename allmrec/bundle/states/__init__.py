@@ -1,6 +1,6 @@
-"""What a bundle keeps of its trained parts: a class for each, and the table of all.
+"""States: the trained parts of a bundle, a class each, and their table.
 
-To save, load, extend and transfer a bundle is to go over `STATES`, which names them for the whole program.
+A bundle is saved, loaded, extended and transferred state by state, in the order of `STATES`.
 """
 
 from __future__ import annotations
@@ -37,11 +37,14 @@ STATES: dict[str, type[State]] = {
     ProjectionState.name: ProjectionState,
     FittedOrder.name: FittedOrder,
 }
-"""States by name. A state reads those before it."""
+"""States by name. A state reads only the states before it."""
 
 
 def loaded_states(stored: Stored) -> dict[str, State]:
-    """Return the states of a stored bundle; raises BundleError where a file does not hold what it must."""
+    """Return the states of a stored bundle.
+
+    Raises BundleError where a file has wrong content.
+    """
     states: dict[str, State] = {}
     for name, kind in STATES.items():
         state = kind.load(replace(stored, states=states))
@@ -51,7 +54,10 @@ def loaded_states(stored: Stored) -> dict[str, State]:
 
 
 def child_states(new: NewItems, change: Callable[[State, NewItems], State]) -> dict[str, State]:
-    """Return the states of a child: its parent's, changed by `State.extended` or `State.transferred`."""
+    """Return the states of a child: each state of the parent, changed by `change`.
+
+    `change` calls `State.extended` or `State.transferred`.
+    """
     states: dict[str, State] = {}
     for name in STATES:
         if name in new.parent:

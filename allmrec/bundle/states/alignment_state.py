@@ -1,4 +1,4 @@
-"""What a bundle keeps of stage 1: the alignment networks, and the texts' embeddings that they read."""
+"""The state of stage 1: alignment networks and text embeddings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from allmrec.models.alignment import AlignmentNetworks
 
 @dataclass(frozen=True)
 class AlignmentState(State):
-    """Stage 1."""
+    """The alignment networks, and the embeddings of the items' texts."""
 
     name = "stage1"
     files = ("stage1.safetensors", "text_encoder")
@@ -25,9 +25,11 @@ class AlignmentState(State):
     text_embeddings: Tensor
     """Q, float32 [I+1, S], row 0 zeros."""
     text_centre: Tensor | None
-    """Mean q of the items of the training, float32 [J]: likeness by text is the cosine around it. A child has
-    its parent's, so that new items move no score of the others. None: the mean of the bundle's own items
-    (bundles of earlier versions)."""
+    """Mean q of the training's items, float32 [J]. Similarity by text is the cosine around it.
+
+    A child has its parent's mean, so that new items leave the scores of the others unchanged. None: the mean
+    of the bundle's own items (bundles of earlier versions).
+    """
     encoder_folder: Path | None = None
     """The fine-tuned sentence encoder; None: the one that config names."""
 
@@ -35,24 +37,27 @@ class AlignmentState(State):
     def of(
         cls, networks: AlignmentNetworks, text_embeddings: Tensor, encoder_folder: Path | None = None
     ) -> AlignmentState:
-        """Return the state of trained networks; the text embeddings Q are float32 [I+1, S], row 0 zeros."""
+        """Return the state of trained networks.
+
+        The text embeddings Q are float32 [I+1, S], row 0 zeros.
+        """
         networks.eval()
         return cls(networks, text_embeddings, _centre(networks, text_embeddings), encoder_folder)
 
     def item_tensors(self) -> dict[str, Tensor]:
-        """Return Q [I+1, S] float32 and, where there is one, the centre [J] float32."""
+        """Return Q [I+1, S] float32, and the centre [J] float32 if it exists."""
         tensors = {"text_embeddings": self.text_embeddings.float()}
         return tensors if self.text_centre is None else {**tensors, "text_centre": self.text_centre}
 
     def save(self, folder: Path) -> None:
-        """Write the networks and, where there is one, the fine-tuned encoder."""
+        """Write the networks, and the fine-tuned encoder if it exists."""
         save_tensors(self.networks.state_dict(), folder / "stage1.safetensors")
         if self.encoder_folder is not None:
             shutil.copytree(self.encoder_folder, folder / "text_encoder")
 
     @classmethod
     def load(cls, stored: Stored) -> AlignmentState:
-        """Return the state of a stored bundle; raises BundleError where a file does not hold it."""
+        """Return the state of a stored bundle; raises BundleError for wrong content."""
         config = stored.config
         encoder = stored.folder / "text_encoder"
         centre: Tensor | None = None
@@ -83,5 +88,8 @@ class AlignmentState(State):
 
 @torch.no_grad()
 def _centre(networks: AlignmentNetworks, embeddings_IS: Tensor) -> Tensor:
-    """Return the mean q of all items, [J] float32; `embeddings_IS` [I+1, S] float32 has row 0 for padding."""
+    """Return the mean q of all items, [J] float32.
+
+    `embeddings_IS` [I+1, S] float32 has row 0 for padding.
+    """
     return networks.text_projector(embeddings_IS)[1:].float().mean(dim=0).cpu()

@@ -1,4 +1,4 @@
-"""What a bundle keeps of the CF model."""
+"""The state of the CF model."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from allmrec.models.cf import CFModel, build_cf_model
 
 @dataclass(frozen=True)
 class CFState(State):
-    """The CF model."""
+    """The CF model, and the items that it knows."""
 
     name = "cf"
     files = ("cf.safetensors",)
 
     model: CFModel
     known: Tensor
-    """Bool [I+1]: items that it was trained on."""
+    """Bool [I+1]: items of the model's training."""
 
     def item_tensors(self) -> dict[str, Tensor]:
-        """Return which items are known, [I+1] bool."""
+        """Return `known`, [I+1] bool."""
         return {"known": self.known}
 
     def save(self, folder: Path) -> None:
@@ -43,7 +43,7 @@ class CFState(State):
 
     @classmethod
     def load(cls, stored: Stored) -> CFState:
-        """Return the state of a stored bundle; raises BundleError where a file does not hold it."""
+        """Return the state of a stored bundle; raises BundleError for wrong content."""
         config = stored.config
         num_items = stored.manifest.cf_num_items
         known = stored.tensor("known", BOOLS, stored.num_rows)
@@ -62,9 +62,9 @@ class CFState(State):
 
     @torch.no_grad()
     def transferred(self, new: NewItems) -> CFState:
-        """Return the model with vectors that the alignment decodes from the texts of the other shop's items.
+        """Return the model with item vectors that the alignment decodes from texts.
 
-        They are read in histories. As candidates the model knows none of them.
+        The model reads the vectors in histories. As candidates, all items are unknown to it.
         """
         networks = state_of(new.parent, AlignmentState).networks
         embeddings_IS = new.embeddings.new_zeros((new.num_rows, new.embeddings.shape[1]))

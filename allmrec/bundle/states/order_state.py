@@ -1,4 +1,4 @@
-"""What a night retrieves and orders by: weights of the search, blends, the decision about the LLM."""
+"""The state of the order: weights of the search, blends, the decision about the LLM."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class FittedOrder(State):
     blends: Mapping[str, BlendWeights] = field(default_factory=dict)
     """`with_llm` and `without_llm`."""
     decision: Decision | None = None
-    """Whether the LLM is asked under `scoring.order: auto`; None: it is (bundles of earlier versions)."""
+    """The order of `scoring.order: auto`. None: with the LLM (bundles of earlier versions)."""
 
     def save(self, folder: Path) -> None:
-        """Write the weights and, where there is one, the decision."""
+        """Write the weights, and the decision if it exists."""
         values: dict[str, Any] = {name: blend.to_json() for name, blend in self.blends.items()}
         if self.search is not None:
             values[SEARCH] = self.search.to_json()
@@ -46,9 +46,9 @@ class FittedOrder(State):
 
     @classmethod
     def load(cls, stored: Stored) -> FittedOrder | None:
-        """Return the state of a stored bundle; None where its training is not finished.
+        """Return the state of a stored bundle; None: its training is not finished.
 
-        Raises BundleError where a file does not hold it.
+        Raises BundleError where a file has wrong content.
         """
         folder = stored.folder
         is_finished = bool(stored.manifest.purpose)
@@ -65,18 +65,18 @@ class FittedOrder(State):
         return cls(search, blends, decision_of(folder))
 
     def extended(self, new: NewItems) -> FittedOrder:
-        """Return the weights: new items change none."""
+        """Return the same weights."""
         return self
 
     def transferred(self, new: NewItems) -> FittedOrder:
-        """Return the weights: another shop's items change none."""
+        """Return the same weights."""
         return self
 
 
 def decision_of(folder: Path) -> Decision | None:
-    """Return a bundle's decision about the LLM, without loading the bundle; None where it has none.
+    """Return the decision of a bundle in `folder`; None: it has no decision.
 
-    Raises BundleError where the file does not hold a decision.
+    The bundle is not loaded. Raises BundleError where the file has wrong content.
     """
     path = folder / DECISION
     if not path.exists():

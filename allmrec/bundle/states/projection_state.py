@@ -1,4 +1,4 @@
-"""What a bundle keeps of stage 2: the projections, and the soft tokens that they make of the items."""
+"""The state of stage 2: projections and soft tokens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from allmrec.models.projection import Projection, item_input_width
 
 @dataclass(frozen=True)
 class ProjectionState(State):
-    """Stage 2."""
+    """The projections, and the soft tokens of the items."""
 
     name = "stage2"
     files = ("stage2.safetensors",)
@@ -32,7 +32,7 @@ class ProjectionState(State):
     @classmethod
     @torch.no_grad()
     def of(cls, rec: ALLMRec) -> ProjectionState:
-        """Return the state of trained projections and the parts that they read."""
+        """Return the state of trained projections."""
         return cls(rec.projection, rec.soft_items().detach().float())
 
     def item_tensors(self) -> dict[str, Tensor]:
@@ -45,7 +45,7 @@ class ProjectionState(State):
 
     @classmethod
     def load(cls, stored: Stored) -> ProjectionState:
-        """Return the state of a stored bundle; raises BundleError where a file does not hold it."""
+        """Return the state of a stored bundle; raises BundleError for wrong content."""
         config = stored.config
         width = stored.manifest.llm.width
         soft_items = stored.tensor("soft_items", FLOATS, stored.num_rows, width)
@@ -69,7 +69,7 @@ class ProjectionState(State):
 
 
 def composed(states: Mapping[str, State], projection: Projection, settings: Stage2Config) -> ALLMRec:
-    """Return A-LLMRec of the states of the CF model and of stage 1, and of projections."""
+    """Return A-LLMRec, composed of the CF model, stage 1 and projections."""
     cf = state_of(states, CFState)
     alignment = state_of(states, AlignmentState)
     return ALLMRec(

@@ -1,4 +1,4 @@
-"""The contract of a state: what a bundle keeps of a trained part, and what becomes of it with other items."""
+"""The contract of a state: a trained part of a bundle, and its change by other items."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from allmrec.config import Config
 from allmrec.llm.frozen import FrozenLLM
 
 ITEM_TENSORS = "items.safetensors"
-"""File of the tensors that states keep of every item."""
+"""File of the states' tensors that have a row per item."""
 
 S = TypeVar("S", bound="State")
 Network = TypeVar("Network", bound=nn.Module)
 
 
 class State(ABC):
-    """What a bundle keeps of a trained part; it never changes.
+    """A trained part of a bundle. It is immutable.
 
-    A state reads those before it in `allmrec.bundle.states.STATES` only.
+    A state reads only the states before it in `allmrec.bundle.states.STATES`.
     """
 
     name: ClassVar[str]
@@ -36,7 +36,7 @@ class State(ABC):
     """Its own files and folders in a bundle's folder."""
 
     def item_tensors(self) -> dict[str, Tensor]:
-        """Return the tensors that it keeps in `ITEM_TENSORS`, by name, of any shape."""
+        """Return its tensors in `ITEM_TENSORS`, by name, of any shape."""
         return {}
 
     @abstractmethod
@@ -46,18 +46,18 @@ class State(ABC):
     @classmethod
     @abstractmethod
     def load(cls, stored: Stored) -> State | None:
-        """Return the state of a stored bundle; None where the bundle is older than the state.
+        """Return the state of a stored bundle; None: the bundle is older than the state.
 
-        Raises BundleError where a file does not hold what it must.
+        Raises BundleError where a file has wrong content.
         """
 
     @abstractmethod
     def extended(self, new: NewItems) -> State:
-        """Return the state with items that were added or reworded since training."""
+        """Return the state with items added or reworded since training."""
 
     @abstractmethod
     def transferred(self, new: NewItems) -> State:
-        """Return the state with another shop's items, all of them new, in place of its own."""
+        """Return the state with another shop's items, all new, instead of its own."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Stored:
     tensors: Mapping[str, Tensor]
     """Those of `ITEM_TENSORS`."""
     states: Mapping[str, State]
-    """What was loaded so far."""
+    """The states before this one in `STATES`."""
     vocab_size: int | None
     """Of the LLM; None where none is given."""
 
@@ -80,9 +80,10 @@ class Stored:
         return self.manifest.num_items + 1
 
     def tensor(self, name: str, dtypes: tuple[torch.dtype, ...], *shape: int) -> Tensor:
-        """Return a tensor of `ITEM_TENSORS`, of one of the types and this shape; −1 stands for any length.
+        """Return a tensor of `ITEM_TENSORS` after checking its type, shape and numbers.
 
-        Raises BundleError where it is missing, another one, or holds NaN or infinite numbers.
+        −1 stands for any length. Raises BundleError where the tensor is missing, has another type or shape,
+        or holds NaN or infinite numbers.
         """
         with reading(self.folder, ITEM_TENSORS):
             check_tensor(self.tensors, name, dtypes, shape)
@@ -90,17 +91,17 @@ class Stored:
         return self.tensors[name]
 
     def network(self, file: str, build: Callable[[], Network]) -> Network:
-        """Return the network that `build` makes, with the weights of a file, in eval mode.
+        """Return the network of `build` with the weights of a file, in eval mode.
 
-        It is compared with the file first without any memory, so that a wrong size is an error of one line
-        and not a full memory. Raises BundleError where settings or file do not fit.
+        The network is compared with the file first, on the meta device, so that a wrong size is an error
+        of one line and not a full memory. Raises BundleError where settings or file do not fit.
         """
         path = self.folder / file
         with torch.device("meta"), reading(self.folder, "config.json"):
             expected = build()
         with reading(self.folder, file, "use the allmrec that wrote it"):
             check_network(path, expected)
-        # Initial weights are drawn and thrown away: nobody else's draws may move.
+        # The initial weights are replaced. Drawing them must not change later draws.
         with torch.random.fork_rng(devices=[]):
             network = build()
         with reading(self.folder, file):
@@ -112,7 +113,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class NewItems:
-    """What the states of a child are made of, beside those of its parent."""
+    """The items of a child bundle, and the means to compute their states."""
 
     items: pd.DataFrame
     """The child's items.parquet."""
@@ -124,7 +125,7 @@ class NewItems:
     llm: FrozenLLM
     parent: Mapping[str, State]
     states: Mapping[str, State]
-    """The child's, as far as they are made."""
+    """The child's states before this one in `STATES`."""
 
     @property
     def num_rows(self) -> int:
@@ -138,7 +139,10 @@ class NewItems:
 
 
 def state_of(states: Mapping[str, State], kind: type[S]) -> S:
-    """Return the state of a kind; raises KeyError where there is none, TypeError where it is another kind."""
+    """Return the state of a kind.
+
+    Raises KeyError where it is missing, TypeError where the state of that name has another kind.
+    """
     state = states[kind.name]
     if not isinstance(state, kind):
         raise TypeError(f"state {kind.name} is a {type(state).__name__}, expected a {kind.__name__}")

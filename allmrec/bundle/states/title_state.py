@@ -1,4 +1,4 @@
-"""What a bundle keeps of the titles: their tokens, and how likely each is by itself."""
+"""The state of the titles: tokens and priors."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from allmrec.llm.tokens import TitleTokens
 
 @dataclass(frozen=True)
 class TitleState(State):
-    """The titles as the LLM reads them."""
+    """The titles' tokens, and the probability of each title by itself."""
 
     name = "titles"
 
     titles: TitleTokens
     priors: np.ndarray | None
-    """Float32 [I+1], nats; None where none is subtracted."""
+    """Float32 [I+1], nats; None: no priors are subtracted."""
 
     def item_tensors(self) -> dict[str, Tensor]:
-        """Return tokens [T], offsets [I+2] and, where there are any, cut titles and priors [I+1]."""
+        """Return tokens [T], offsets [I+2], and truncated titles and priors [I+1] if they exist."""
         tensors = {
             "title_tokens": torch.from_numpy(self.titles.flat),
             "title_offsets": torch.from_numpy(self.titles.offsets),
@@ -39,11 +39,11 @@ class TitleState(State):
         return tensors
 
     def save(self, folder: Path) -> None:
-        """Write nothing: its tensors are those of items."""
+        """Write no file, because all tensors are in `ITEM_TENSORS`."""
 
     @classmethod
     def load(cls, stored: Stored) -> TitleState:
-        """Return the state of a stored bundle; raises BundleError where its tensors are others."""
+        """Return the state of a stored bundle; raises BundleError for wrong tensors."""
         tokens = stored.tensor("title_tokens", INTEGERS, -1)
         offsets = stored.tensor("title_offsets", INTEGERS, stored.num_rows + 1)
         is_cut: np.ndarray | None = None
@@ -60,13 +60,17 @@ class TitleState(State):
         return cls(TitleTokens(tokens.numpy(), offsets.numpy(), is_cut), priors)
 
     def extended(self, new: NewItems) -> TitleState:
-        """Return the state with the changed items' titles; the LLM reads them where there are priors."""
+        """Return the state with the changed items' titles.
+
+        The LLM reads the titles if the state has priors.
+        """
         layout = PromptLayout.of(new.config.prompt, new.llm)
         read = layout.tokenise_titles(new.changed_titles, new.config.prompt.title_tokens)
         num_before = len(self.titles.offsets) - 1
         rows = [self.titles.of(idx) if idx < num_before else [] for idx in range(new.num_rows)]
         is_cut = None
-        if self.titles.is_cut is not None:  # else the answers of the children end as their parent's do
+        # Without `is_cut` the answers of the children end as the answers of their parent.
+        if self.titles.is_cut is not None:
             is_cut = np.zeros(new.num_rows, dtype=bool)
             is_cut[:num_before] = self.titles.is_cut
         for number, idx in enumerate(new.changed_idx, start=1):
@@ -83,7 +87,10 @@ class TitleState(State):
         return TitleState(titles, priors)
 
     def transferred(self, new: NewItems) -> TitleState:
-        """Return the other shop's titles; the LLM reads them where there are priors."""
+        """Return the other shop's titles.
+
+        The LLM reads the titles if the state has priors.
+        """
         layout = PromptLayout.of(new.config.prompt, new.llm)
         titles = layout.tokenise_titles(new.changed_titles, new.config.prompt.title_tokens)
         if self.priors is None:
