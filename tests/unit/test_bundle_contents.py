@@ -23,12 +23,21 @@ from allmrec.config.sections.training_settings import BlendParts
 from allmrec.errors import BundleError
 from allmrec.parts import PARTS
 from allmrec.ranking.decision import ComparedOrder, Decision
+from allmrec.ranking.search_weights import SearchWeights
 from tests.unit.tiny_bundle import tiny_bundle, tiny_llm
 
 pytestmark = pytest.mark.reported
 
 Change = Callable[[Path], object]
 NAN = float("nan")
+FORMER_SEARCH: dict[str, object] = {
+    "weights": {"cf": 0.5, "alignment": 0.3, "text": 0.2},
+    "unknown_offset": 0.4,
+    "temperature": 1.5,
+    "num_users": 7,
+    "part_temperatures": {},
+    "recall": 1.0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +123,11 @@ def values_of(file: str, change: Callable[[dict[str, Any]], Any]) -> Change:
 
 def blend(**fields: object) -> Change:
     return values_of("blend.json", lambda blends: blends | {"with_llm": blends["with_llm"] | fields})
+
+
+def search(**fields: object) -> Change:
+    """Put the weights of the search, as earlier versions wrote them, with other fields."""
+    return values_of("blend.json", lambda blends: blends | {"retrieval": FORMER_SEARCH | fields})
 
 
 def decision(**fields: object) -> Change:
@@ -261,6 +275,22 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "an offset of NaN": (blend(unknown_offset=NAN), "with_llm.unknown_offset is nan"),
     "a recall above 1": (blend(recall=1.5), "with_llm.recall is 1.5, expected a number from 0 to 1"),
     "a recall of null": (blend(recall=None), "with_llm.recall is None"),
+    "a weight of the search is NaN": (search(weights={"cf": NAN}), "retrieval.weights is nan"),
+    "the search weighs nothing": (search(weights={}), r"retrieval weighs \[\]"),
+    "the search weighs what is no part": (
+        search(weights={"cfs": 1.0}),
+        r"retrieval weighs \['cfs'\], expected parts of",
+    ),
+    "an offset of the search that is a text": (search(unknown_offset="0"), "retrieval.unknown_offset is '0'"),
+    "users of the search are negative": (search(num_users=-1), "retrieval.num_users is -1"),
+    "the search is a list": (
+        values_of("blend.json", lambda blends: blends | {"retrieval": []}),
+        "blend.json: ",
+    ),
+    "the search has no offset": (
+        values_of("blend.json", lambda blends: blends | {"retrieval": {"weights": {"cf": 1.0}}}),
+        "blend.json: KeyError 'unknown_offset'",
+    ),
     "decision.json is cut": (written("decision.json", b"{"), "decision.json: "),
     "decision.json is a list": (written("decision.json", b"[]"), "decision.json: "),
     "another order is served": (decision(served="both"), "decision.json: the order 'both'"),
@@ -310,6 +340,16 @@ def test_what_a_file_must_not_hold_is_refused_in_one_line_though_its_checksum_is
     assert "\n" not in message
     assert "again" in message or "use the" in message
     assert error.value.exit_code == 3
+
+
+def test_a_bundle_of_before_the_type_of_search_weights_has_the_same_weights(
+    saved: Path, tmp_path: Path
+) -> None:
+    folder = signed(Path(shutil.copytree(saved, tmp_path / "bundle")), search())
+    before, after = load_bundle(folder, None), load_bundle(saved, None)
+    assert before.search == SearchWeights({"cf": 0.5, "alignment": 0.3, "text": 0.2}, 0.4, 7)
+    assert before.blends == after.blends
+    assert after.search is None
 
 
 def test_a_bundle_of_before_the_sections_of_backbones_gives_the_same_scores(
