@@ -50,7 +50,7 @@ def load_bundle(folder: Path, llm: FrozenLLM | None) -> Bundle:
     with reading(folder, ITEM_TENSORS):
         tensors = load_file(folder / ITEM_TENSORS)
     vocab_size = None if llm is None else llm.vocab_size
-    stored = Stored(folder, manifest, config, tensors, {}, vocab_size)
+    stored = Stored(folder, manifest, config, tensors, vocab_size)
     return Bundle(manifest, config, items, loaded_states(stored), folder)
 
 

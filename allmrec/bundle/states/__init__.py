@@ -45,12 +45,8 @@ def loaded_states(stored: Stored) -> dict[str, State]:
 
     Raises BundleError where a file has wrong content.
     """
-    states: dict[str, State] = {}
-    for name, kind in STATES.items():
-        state = kind.load(replace(stored, states=states))
-        if state is not None:
-            states[name] = state
-    return states
+    loaded = {name: kind.load(stored) for name, kind in STATES.items()}
+    return {name: state for name, state in loaded.items() if state is not None}
 
 
 def child_states(new: NewItems, change: Callable[[State, NewItems], State]) -> dict[str, State]:

@@ -81,9 +81,7 @@ class AlignmentState(State):
 
     def transferred(self, new: NewItems) -> AlignmentState:
         """Return the state with the other shop's embeddings, and their centre."""
-        embeddings = self.text_embeddings.new_zeros((new.num_rows, self.text_embeddings.shape[1]))
-        embeddings[new.changed_idx] = new.embeddings
-        return AlignmentState.of(self.networks, embeddings, self.encoder_folder)
+        return AlignmentState.of(self.networks, new.embedding_rows, self.encoder_folder)
 
 
 @torch.no_grad()

@@ -67,8 +67,6 @@ class CFState(State):
         The model reads the vectors in histories. As candidates, all items are unknown to it.
         """
         networks = state_of(new.parent, AlignmentState).networks
-        embeddings_IS = new.embeddings.new_zeros((new.num_rows, new.embeddings.shape[1]))
-        embeddings_IS[new.changed_idx] = new.embeddings
-        matrix_ID = networks.item_decoder(networks.text_projector(embeddings_IS))
+        matrix_ID = networks.item_decoder(networks.text_projector(new.embedding_rows))
         matrix_ID[0] = 0.0
         return CFState(self.model.with_items(matrix_ID), torch.zeros(new.num_rows, dtype=torch.bool))

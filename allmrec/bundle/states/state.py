@@ -69,8 +69,6 @@ class Stored:
     config: Config
     tensors: Mapping[str, Tensor]
     """Those of `ITEM_TENSORS`."""
-    states: Mapping[str, State]
-    """The states before this one in `STATES`."""
     vocab_size: int | None
     """Of the LLM; None where none is given."""
 
@@ -131,6 +129,13 @@ class NewItems:
     def num_rows(self) -> int:
         """I + 1 of the child."""
         return len(self.items) + 1
+
+    @property
+    def embedding_rows(self) -> Tensor:
+        """The embeddings at their items' rows, [I+1, S] float32; the other rows are zeros."""
+        rows = self.embeddings.new_zeros((self.num_rows, self.embeddings.shape[1]))
+        rows[self.changed_idx] = self.embeddings
+        return rows
 
     @property
     def changed_titles(self) -> list[str]:
