@@ -89,7 +89,7 @@ def verify_bundle(folder: Path) -> Manifest:
 
 
 def checksums(folder: Path) -> dict[str, str]:
-    """Return relative path → sha256 of every file but the manifest; of a broken link it is empty.
+    """Return relative path → sha256 of every file but the manifest; of a link to nothing it is empty.
 
     Names that begin with "." are passed over: checksums of Hadoop's local file system, and temporary files of
     another run that stores the same bundle.
@@ -98,9 +98,8 @@ def checksums(folder: Path) -> dict[str, str]:
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
         is_hidden = any(part.startswith(".") for part in relative.parts)
-        is_broken_link = path.is_symlink() and not path.exists()
-        if (path.is_file() or is_broken_link) and relative.as_posix() != MANIFEST and not is_hidden:
-            digests[relative.as_posix()] = "" if is_broken_link else hash_file(path)
+        if not path.is_dir() and relative.as_posix() != MANIFEST and not is_hidden:
+            digests[relative.as_posix()] = hash_file(path) if path.is_file() else ""
     return digests
 
 
