@@ -54,10 +54,6 @@ class Bundle:
         """Return the unsaved bundle with another state of its kind."""
         return replace(self, states={**self.states, state.name: state})
 
-    def with_order(self, order: FittedOrder) -> Bundle:
-        """Return the unsaved bundle with other weights of retrieval and order."""
-        return self.with_state(order)
-
     @property
     def bundle_id(self) -> str:
         """Hash of the content; empty for a bundle that was not saved yet."""

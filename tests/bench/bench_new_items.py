@@ -75,7 +75,7 @@ def main(root: Path, config_path: str, overrides: list[str]) -> None:
         first = dict[str, Figures]()
         for name, fit in FITS.items():
             order = fit(bundle, snapshot, config) if fit else bundle.order
-            ranks = ranks_of(bundle.with_order(order), snapshot.available_items(), users, config)
+            ranks = ranks_of(bundle.with_state(order), snapshot.available_items(), users, config)
             print(f"{name}: {_weights(order)}")
             for group, chosen in (("new", is_new), ("known", ~is_new)):
                 found = figures_of(ranks[chosen])
@@ -182,7 +182,7 @@ class Pretended:
         """Return validation lists that hold the held-back item, with `alignment`; the items; the recall."""
         with mock.patch("allmrec.scoring.retrieval.UserEncoder", return_value=self.encoder):
             lists, targets, recall = blend_lists(
-                self.bundle.with_order(FittedOrder(search)), snapshot, config
+                self.bundle.with_state(FittedOrder(search)), snapshot, config
             )
         users_BH = self.encoder.encode(lists.histories).alignment
         rows = np.repeat(np.arange(len(lists)), lists.counts)

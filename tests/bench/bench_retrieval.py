@@ -35,7 +35,7 @@ def main(root: Path) -> None:
     for name, retriever in (
         ("the defaults", Retriever(bundle, None, settings)),
         ("no places for rare items", Retriever(bundle, None, no_quota)),
-        ("the CF model alone", Retriever(bundle.with_order(by_cf), None, no_quota)),
+        ("the CF model alone", Retriever(bundle.with_state(by_cf), None, no_quota)),
     ):
         seconds = [cpu_seconds(retriever, histories) for _ in range(RUNS + 1)][1:]  # the first warms up
         figures = ", ".join(f"{1000 * taken / NUM_USERS:.2f}" for taken in seconds)

@@ -138,7 +138,7 @@ def random_bundle(items: pd.DataFrame, config: Config) -> Bundle:
     bundle = assemble_bundle(states_of(rec, titles, priors), config, items, llm, encoder)
     blend = BlendWeights({"cf": 0.6, "text": 0.1, "alignment": 0.3}, 0.0, 0.5, 0)
     # Nobody asks the LLM.
-    return bundle.with_order(FittedOrder(None, {"with_llm": blend, "without_llm": blend}))
+    return bundle.with_state(FittedOrder(None, {"with_llm": blend, "without_llm": blend}))
 
 
 def save(bundle: Bundle, root: Path) -> None:

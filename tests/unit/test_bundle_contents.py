@@ -46,7 +46,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bundle = tiny_bundle(root)
     order = ComparedOrder("blend_without_llm", 0.0, 0.4, 0.0, 0.0)
     decision = Decision("blend_without_llm", (order,), 5)
-    bundle = bundle.with_order(replace(bundle.order, decision=decision))
+    bundle = bundle.with_state(replace(bundle.order, decision=decision))
     origin = {"purpose": "serving", "trained_before": "2026-01-05", "fingerprint": "f" * 16}
     return root / save_bundle(root, bundle, origin)
 

@@ -23,7 +23,7 @@ NUM_USERS, UNAVAILABLE = 120, (2, 11)
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return tiny_bundle(tmp_path_factory.mktemp("bundle")).with_order(FittedOrder())
+    return tiny_bundle(tmp_path_factory.mktemp("bundle")).with_state(FittedOrder())
 
 
 @pytest.fixture

@@ -109,7 +109,7 @@ def test_candidates_are_distinct_unseen_and_available_and_the_quota_goes_to_rare
 
 def test_candidates_are_the_best_by_the_weighted_z_scores_of_all_signals(bundle: Bundle) -> None:
     weights = {"cf": 0.5, "alignment": 0.3, "text": 0.2}
-    searched = bundle.with_order(FittedOrder(SearchWeights(weights, 0.4, 0)))
+    searched = bundle.with_state(FittedOrder(SearchWeights(weights, 0.4, 0)))
     history = ["i001", "i002", "i028"]  # the last one is new to the CF model
     found = retriever(searched, text_quota=0).retrieve(["u"], [history], [history])
     lists = Scorer(bundle, None, bundle.config).fill_catalogue(retriever(bundle).score_all(["u"], [history]))
@@ -127,7 +127,7 @@ def test_candidates_are_the_best_by_the_weighted_z_scores_of_all_signals(bundle:
 
 def test_a_bundle_from_before_there_were_weights_is_searched_by_their_prior(bundle: Bundle) -> None:
     old = retrieve(retriever(bundle), (["i001"], ["i001"]))
-    unfitted = bundle.with_order(replace(bundle.order, search=UNFITTED))
+    unfitted = bundle.with_state(replace(bundle.order, search=UNFITTED))
     new = retrieve(retriever(unfitted), (["i001"], ["i001"]))
     assert bundle.search is None
     assert old["item_ids"].tolist() == new["item_ids"].tolist()
@@ -247,7 +247,7 @@ def test_weights_follow_what_told_the_held_back_items(bundle: Bundle, tmp_path: 
     rows = held_back_users(snapshot, bundle.config)
     recall = {}
     for name, weights in {"unfitted": UNFITTED, "fitted": many}.items():
-        searched = retriever(bundle.with_order(FittedOrder(weights)), num_candidates=3, text_quota=0)
+        searched = retriever(bundle.with_state(FittedOrder(weights)), num_candidates=3, text_quota=0)
         ids = bundle.items["item_id"].tolist()
         histories = [[ids[idx - 1] for idx in row if idx] for row in rows["item_idx"]]
         lists = searched.retrieve(rows["user_id"].tolist(), histories, histories)

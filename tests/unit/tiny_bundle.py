@@ -145,4 +145,4 @@ def tiny_bundle(folder: Path, num_items: int = 30, layout: str = "no_list") -> B
     bundle = assemble_bundle(states_of(rec, titles, priors), config, items, llm, encoder)
     without = {part: weight for part, weight in PRIOR.items() if part != "llm"}
     blends = {"with_llm": blend(PRIOR), "without_llm": blend(without)}
-    return bundle.with_order(FittedOrder(None, blends, Decision("blend_with_llm", (), 0)))
+    return bundle.with_state(FittedOrder(None, blends, Decision("blend_with_llm", (), 0)))

@@ -38,7 +38,7 @@ def fit_order(work: Work, bundle: Bundle, llm: FrozenLLM) -> tuple[FittedOrder, 
     config = work.config
     report = work.report
     search = fit_retrieval(bundle, snapshot, config)
-    searching = bundle.with_order(FittedOrder(search))
+    searching = bundle.with_state(FittedOrder(search))
     lists, targets, recall = blend_lists(searching, snapshot, config)
     parts = config.training.blend_parts
     aligned = _scored(Scorer(searching, None, config), lists, USERS_WITHOUT_LLM, report)
@@ -46,7 +46,7 @@ def fit_order(work: Work, bundle: Bundle, llm: FrozenLLM) -> tuple[FittedOrder, 
     without = replace(fitted, recall=recall)
     num_read = min(len(lists), config.training.blend_llm_users)
     asked = lists.take(np.arange(num_read)).asking_llm(True)
-    asking = bundle.with_order(FittedOrder(search, {"without_llm": without}))
+    asking = bundle.with_state(FittedOrder(search, {"without_llm": without}))
     read = _scored(Scorer(asking, llm, config), asked, USERS_WITH_LLM, report)
     # Few users are read by the LLM: the weights with it are shrunk towards those found on all users without
     # it.
