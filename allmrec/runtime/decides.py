@@ -12,9 +12,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Any
 
-from pydantic import BaseModel
-
-from allmrec.config import CFConfig, Config, fingerprint
+from allmrec.config import Config, Section, fingerprint
 from allmrec.config.former import FIXED
 from allmrec.config.renamed import RENAMED
 
@@ -157,13 +155,12 @@ def decisive_settings(step: str, config: Config) -> dict[str, Any]:
 def leaves(config: Config) -> dict[str, Any]:
     """Return every setting of a configuration by its path, such as `scoring.top_k`.
 
-    Of the backbones those of the chosen one, as `cf.num_blocks` (`CFConfig.decisive`).
+    Of a section those of `Section.decisive`: of the backbones the chosen one, as `cf.num_blocks`.
     """
     found: dict[str, Any] = {}
     for section, value in config:
-        if isinstance(value, BaseModel):
-            settings = value.decisive() if isinstance(value, CFConfig) else dict(value)
-            found |= {f"{section}.{key}": inner for key, inner in settings.items()}
+        if isinstance(value, Section):
+            found |= {f"{section}.{key}": inner for key, inner in value.decisive().items()}
         else:
             found[section] = value
     return found
