@@ -24,8 +24,9 @@ from allmrec.training.order.held_back import by_item_id, held_back_users
 from allmrec.training.work import Work
 
 USERS_WITH_LLM = 64
+"""Users that are scored together with the LLM."""
 USERS_WITHOUT_LLM = 4096
-"""Users scored together."""
+"""Users that are scored together without it."""
 
 
 def fit_order(work: Work, bundle: Bundle, llm: FrozenLLM) -> tuple[FittedOrder, dict[str, float]]:

@@ -34,8 +34,9 @@ from allmrec.weights import check_frozen, hash_parameters
 
 MAX_EARLY_STOPPING_USERS = 2000
 LLM_CHECKPOINTS = "llm"
+"""Folder of the checkpoints of the training through the LLM."""
 START = "start"
-"""Folders of the part that goes through the LLM: checkpoints, and the bundle that processes start from."""
+"""Folder of the bundle that the processes of this training start from."""
 
 
 def train_stage2(
