@@ -37,7 +37,7 @@ def train_bundle(work: Work) -> tuple[Bundle, dict[str, float]]:
     with report.part("texts", f"embed {len(items):,} titles and descriptions"):
         encoder = TextEncoder.load(config.text_encoder, cache_folder(config.cache))
         text_embeddings = embed_catalogue(encoder, items)
-    return train_states(work, FrozenModels(llm, encoder, text_embeddings), {})
+    return train_states(work, FrozenModels(llm, encoder, items, text_embeddings), {})
 
 
 def train_states(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -50,12 +51,14 @@ class FrozenModels:
 
     llm: FrozenLLM
     encoder: TextEncoder
+    items: pd.DataFrame
+    """The catalogue, as `Snapshot.items` returns it."""
     text_embeddings: np.ndarray
     """Q, [I+1, S] float32, row 0 zeros."""
 
     def assembled(self, work: Work, states: States) -> Bundle:
         """Return the unsaved bundle of states."""
-        return assemble_bundle(states, work.config, work.snapshot.items(), self.llm, self.encoder)
+        return assemble_bundle(states, work.config, self.items, self.llm, self.encoder)
 
 
 Train = Callable[[Work, FrozenModels, States], tuple[State, dict[str, float]]]
@@ -85,12 +88,12 @@ def _cf(work: Work, models: FrozenModels, states: States) -> tuple[State, dict[s
     with report.part("cf", f"train {config.cf.model} on who had what"):
         features: dict[str, Tensor] = {"text": torch.from_numpy(models.text_embeddings)}
         if config.cf.item_init == "states":
-            titles = work.snapshot.items()["title"].tolist()
+            titles = models.items["title"].tolist()
             features["states"] = standardised(
                 title_states(models.llm, titles, config.prompt.title_tokens, report)
             )
         model, figures = train_cf(work, features)
-    return CFState(model, torch.from_numpy(work.snapshot.known_items())), _named("cf", figures)
+    return CFState(model, model.known), _named("cf", figures)
 
 
 def _stage1(work: Work, models: FrozenModels, states: States) -> tuple[State, dict[str, float]]:
@@ -108,7 +111,7 @@ def _titles(work: Work, models: FrozenModels, states: States) -> tuple[State, di
     prompt = work.config.prompt
     llm = models.llm
     layout = PromptLayout.of(prompt, llm)
-    titles = layout.tokenise_titles(work.snapshot.items()["title"].tolist(), prompt.title_tokens)
+    titles = layout.tokenise_titles(models.items["title"].tolist(), prompt.title_tokens)
     if prompt.layout != "no_list" or not prompt.subtract_prior:
         return TitleState(titles, None), {}
     with work.report.part("priors", "ask the LLM how likely each title is by itself"):

@@ -92,7 +92,7 @@ def ndcg_of(
     })  # fmt: skip
     encoder = TextEncoder.load(old.config.text_encoder, cache_folder(config.cache), old.text_encoder_folder)
     aligned: dict[str, State] = {kind.name: old.state(kind) for kind in (CFState, AlignmentState)}
-    models = FrozenModels(trained.llm, encoder, old.text_embeddings.numpy())
+    models = FrozenModels(trained.llm, encoder, trained.snapshot.items(), old.text_embeddings.numpy())
     with tempfile.TemporaryDirectory() as folder:
         bundle, _ = train_states(Work(trained.snapshot, settings, Path(folder), Report()), models, aligned)
     scored = Scorer(bundle, trained.llm, settings).score(lists)

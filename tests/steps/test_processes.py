@@ -88,7 +88,7 @@ def trained_stage2(folder: Path, work: Path, launch_of: Processes | None) -> tup
         "cf": CFState(cf, torch.from_numpy(snapshot.known_items())),
         "stage1": AlignmentState.of(AlignmentNetworks(8, 10, config.stage1), texts),
     }
-    models = FrozenModels(llm, tiny_encoder(folder), texts.numpy())
+    models = FrozenModels(llm, tiny_encoder(folder), snapshot.items(), texts.numpy())
     return train_states(Work(snapshot, config, work, Report(), launch_of), models, aligned)
 
 
