@@ -131,7 +131,7 @@ class Bundle:
 
     @property
     def decision(self) -> Decision | None:
-        """Whether the LLM is asked under `scoring.order: auto`; None: it is."""
+        """The decision about the LLM for `scoring.order: auto`. None: the LLM is asked."""
         return self.order.decision
 
 

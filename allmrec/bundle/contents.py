@@ -27,7 +27,7 @@ from allmrec.ranking.decision import IN_WORDS, Decision
 from allmrec.ranking.search_weights import SearchWeights
 
 ITEM_COLUMNS = ["item_idx", "item_id", "title", "text_hash", "num_interactions"]
-"""Of items.parquet."""
+"""Columns of items.parquet."""
 FITTED = frozenset(("with_llm", "without_llm"))
 """Blends that every finished bundle has."""
 FLOATS = (torch.float32,)

@@ -22,7 +22,7 @@ WORDS = {
 }
 """JSON Schema's types in plain English."""
 _VALUES = ("time_format", "category_separator", "null_words")
-"""How values are read (`ValueRules`)."""
+"""The settings of `ValueRules`."""
 RARELY: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("tables.interactions", "tables.items", "tables.users"), _VALUES),
     "importing": (*_VALUES, "columns", "csv"),

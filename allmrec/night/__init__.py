@@ -1,1 +1,1 @@
-"""What single steps of a night use: new events, kept lists, scoring in waves, gates."""
+"""Parts of single steps of a night: new events, kept lists, scoring in waves, gates."""

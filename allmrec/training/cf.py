@@ -227,7 +227,7 @@ def _loss(model: CFModel, settings: CFConfig, group: Group) -> Callable[[Tensor]
 OBJECTIVES: Mapping[str, Callable[[CFModel, CFConfig, Group], Callable[[Tensor], Tensor]]] = {
     "next_item": _loss
 }
-"""What a backbone may learn, by the name of its `Backbone.objective`."""
+"""Losses by the name of `Backbone.objective`."""
 
 
 def _figures(history: History, steps_per_epoch: int) -> dict[str, float]:

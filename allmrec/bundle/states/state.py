@@ -68,9 +68,9 @@ class Stored:
     manifest: Manifest
     config: Config
     tensors: Mapping[str, Tensor]
-    """Those of `ITEM_TENSORS`."""
+    """The tensors of `ITEM_TENSORS`, by name."""
     vocab_size: int | None
-    """Of the LLM; None where none is given."""
+    """Vocabulary size of the LLM; None: no LLM is given."""
 
     @property
     def num_rows(self) -> int:

@@ -6,7 +6,7 @@ from allmrec.config.sections.section import Section, Text
 
 
 class CacheConfig(Section):
-    """What this machine computes or fetches once."""
+    """The folder of results and files that this machine keeps."""
 
     folder: Text | None = None
     """Folder for bundles, trainings at work, converted models and computed embeddings; null:

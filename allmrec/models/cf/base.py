@@ -93,7 +93,7 @@ class Catalogue:
 
 @dataclass(frozen=True)
 class Backbone:
-    """How a CF model is built, and what it learns. Its file has one, named BACKBONE."""
+    """The constructor and the objective of a CF model, named BACKBONE in its file."""
 
     build: Callable[[CFConfig, Catalogue], CFModel]
     """Returns the untrained model; its own settings are the section of its name."""
