@@ -130,7 +130,7 @@ class Progress:
     def update(self, done: int, detail: str = "") -> None:
         """Report that `done` units are done, with a `detail`.
 
-        The first call after a resume is the origin of the rate.
+        The first call is the origin of the rate: 0 before the first unit, the first step after a resume.
         """
         if self.first is None:
             self.first = max(done - 1, 0)

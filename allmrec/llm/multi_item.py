@@ -140,6 +140,7 @@ def item_priors(
         return priors
     answers = [layout.answer(idx, titles) for idx in idxs if idx > 0]
     with (report or Report()).progress("priors", len(answers), "titles") as progress:
+        progress.update(0)
         request = Request(Prompt(layout.opening()), answers)
         scored = score_requests(llm, [request], None, None, token_budget, progress.update)
     if scored.logprobs[0] is None:

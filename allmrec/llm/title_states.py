@@ -32,6 +32,7 @@ def title_states(llm: FrozenLLM, titles: Sequence[str], max_tokens: int | None, 
     by_length = sorted((row for row, ids in enumerate(tokens) if ids), key=lambda row: len(tokens[row]))
     start = len(llm.bos_ids)
     with report.progress("states of titles", len(by_length), "titles") as progress:
+        progress.update(0)
         for first in range(0, len(by_length), BATCH_TITLES):
             rows = by_length[first : first + BATCH_TITLES]
             lengths = torch.tensor([len(tokens[row]) for row in rows])

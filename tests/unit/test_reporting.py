@@ -82,6 +82,15 @@ def test_the_rate_after_a_resume_counts_only_what_was_done_since(clock: Clock) -
     assert lines[-1] == "cf: 911 / 1,000 steps, 1.8 s each, at most 2 min 42 s left"
 
 
+def test_the_rate_of_units_that_come_by_the_hundred_counts_from_their_start(clock: Clock) -> None:
+    lines: list[str] = []
+    with Report(lines.append).progress("priors", 813, "titles") as progress:
+        progress.update(0)
+        clock.now += 20
+        progress.update(681)
+    assert lines == ["priors: 681 / 813 titles, 34 per second, at most 4 s left"]
+
+
 def test_a_silent_report_says_nothing_and_keeps_durations(capfd: pytest.CaptureFixture[str]) -> None:
     report = Report()
     report("a line")

@@ -86,6 +86,7 @@ def _scored(scorer: Scorer, lists: CandidateLists, num_together: int, report: Re
     """Return the lists scored, so many users at a time."""
     pieces = []
     with report.progress("users of the blend", len(lists), "users") as progress:
+        progress.update(0)
         for start in range(0, len(lists), num_together):
             rows = np.arange(start, min(start + num_together, len(lists)))
             pieces.append(scorer.score(lists.take(rows)))
