@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from torch import Tensor
 
 from allmrec.config import LLMConfig
@@ -149,6 +148,8 @@ class FrozenLLM:
         The result is the new token ids, at most `max_new_tokens`. The penalty (Keskar et al. 2019) divides
         the logits of tokens that were written before.
         """
+        import transformers
+
         settings = transformers.GenerationConfig(
             max_new_tokens=max_new_tokens,
             do_sample=False,

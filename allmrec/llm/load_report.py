@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import transformers
 from torch import Tensor, nn
 
 SHOWN = 3
@@ -41,6 +40,8 @@ def load_with_info(source: Path, **settings: Any) -> tuple[Any, dict[str, Any]]:
     `what_does_not_fit` reads the report. It contains shapes that differ, by name; transformers would raise an
     error without the names.
     """
+    import transformers
+
     loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
         source, output_loading_info=True, ignore_mismatched_sizes=True, **settings
     )
@@ -51,6 +52,8 @@ def load_with_info(source: Path, **settings: Any) -> tuple[Any, dict[str, Any]]:
 @contextmanager
 def recorded_loads() -> Iterator[list[tuple[Any, dict[str, Any]]]]:
     """Give models that another library loads, with their reports."""
+    import transformers
+
     found: list[tuple[Any, dict[str, Any]]] = []
     base = transformers.PreTrainedModel
     original = base.__dict__["from_pretrained"]

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 
 from allmrec.llm.load_report import in_words, load_with_info, not_finite, outside, what_does_not_fit
 from allmrec.llm.model_folder import quiet_transformers
@@ -31,6 +30,8 @@ def load_folder(
     Tensors outside of the language model are reported. Raises SetupError, naming the model `name`, where the
     files are not those of a complete causal LM, or have NaN.
     """
+    import transformers
+
     _require_causal(folder, name)
     again = "copy the model again, with its config.json and tokenizer"
     with refusing(name, "tokenizer", "one that transformers reads", again), quiet_transformers():
@@ -104,6 +105,8 @@ def _require_tokens(tokenizer: Any, model: Any, name: str) -> None:
 
 def _require_causal(folder: Path, name: str) -> None:
     """Raise SetupError where config.json is not that of a usable causal LM."""
+    import transformers
+
     values = read_config(folder, name)
     kind = values["model_type"]
     quantised = values.get("quantization_config")

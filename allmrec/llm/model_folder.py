@@ -17,7 +17,6 @@ from typing import Any
 
 import huggingface_hub
 import torch
-import transformers
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 
@@ -84,6 +83,7 @@ def packaged_file(package: str, pattern: str) -> Path | None:
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Silence progress bars and warnings of transformers; steps report their own."""
+    import transformers
     from transformers import modeling_gguf_pytorch_utils as gguf
 
     logging = transformers.utils.logging
@@ -155,6 +155,8 @@ def _read_gguf(gguf: Path) -> tuple[Any, Any]:
     Raises SetupError where the file is truncated, lacks tensors, or has an architecture that transformers
     cannot read.
     """
+    import transformers
+
     source: dict[str, Any] = {"gguf_file": gguf.name, "trust_remote_code": False, "local_files_only": True}
     expected = "a whole file of an architecture that transformers reads"
     advice = "copy it again, or give the model as safetensors"
