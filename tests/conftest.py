@@ -29,7 +29,7 @@ QUICK_SQL = {
     "spark.sql.adaptive.enabled": "false",
     "spark.databricks.delta.snapshotPartitions": "1",
     "spark.sql.autoBroadcastJoinThreshold": "-1",
-    "spark.python.daemon.module": "tests.python_daemon",
+    "spark.executorEnv.ALLMREC_PRELOADED": "allmrec.runtime.workers",
     "spark.executorEnv.PYTHONPATH": str(Path(__file__).resolve().parents[1]),
 }
 """Tiny frames spend their time in compilers and plans; results do not depend on these."""

@@ -20,6 +20,7 @@ from pyspark.sql.utils import is_remote
 
 from allmrec.config import SparkConfig
 from allmrec.errors import SetupError
+from allmrec.spark import python_daemon
 from allmrec.spark.java import use_java
 from allmrec.spark.quiet import say_it_once
 from allmrec.spark.secret_settings import keep_secret
@@ -38,6 +39,8 @@ _ROW_SETTINGS = {
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
 }
 """Settings that decide rows. Every session has them, whatever else is configured."""
+SCORING = "allmrec.runtime.workers"
+"""The module with all that scoring imports. Workers have it from the start if this process has torch."""
 _DEFAULTS = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
@@ -162,6 +165,10 @@ def _settings(config: SparkConfig, app_name: str) -> dict[str, str]:
     if master.startswith("local"):
         # A laptop's host name often has no address, or one of another network.
         settings.update({"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"})
+        # Workers run in this Python, which has the package; an executor's Python may get it later.
+        settings["spark.python.daemon.module"] = python_daemon.MODULE
+        if "torch" in sys.modules:
+            settings[f"spark.executorEnv.{python_daemon.PRELOADED}"] = SCORING
     settings.update(config.settings)
     settings.update(_delta_jars(settings))
     return settings
