@@ -1,4 +1,4 @@
-"""Where this machine keeps what it computed once: converted LLMs, embeddings, bundles, trainings."""
+"""The cache of this machine: converted LLMs, embeddings, bundles, trainings."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def default_cache_folder() -> Path:
 
 
 def cache_folder(settings: CacheConfig) -> Path:
-    """Return the folder that `cache.folder` names, or the default one."""
+    """Return the folder of `cache.folder`, or the default."""
     return default_cache_folder() if settings.folder is None else Path(settings.folder).expanduser()
 
 
 def training_folder(settings: CacheConfig, root: str, training: str) -> Path:
-    """Return where a training of that fingerprint works, for the tables below `root` (absolute).
+    """Return a training's working folder, by fingerprint and `root` (absolute).
 
-    Another shop's tables may have the same versions, and then its trainings the same fingerprint.
+    The trainings of another shop, with tables of the same versions, may have the same fingerprint.
     """
     shop = hashlib.sha256(root.encode()).hexdigest()[:16]
     return cache_folder(settings) / "training" / f"{training}-{shop}"

@@ -1,4 +1,4 @@
-"""Standard error in lines of JSON, whoever writes there (`reporting.json_lines`)."""
+"""Standard error in lines of JSON, of libraries too (`reporting.json_lines`)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from allmrec.reporting import Report
 
 
 class JsonStream(io.TextIOBase):
-    """A stream on which every line is a JSON object: a line of text becomes the `message` of one.
+    """A stream that writes every line of text as a JSON object.
 
-    In the place of standard error it makes JSON of the warnings and tracebacks of libraries too.
+    In place of standard error it also converts warnings and tracebacks of libraries.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -28,14 +28,14 @@ class JsonStream(io.TextIOBase):
         return True
 
     def write(self, text: str) -> int:
-        """Write the lines that end in `text`; the rest waits for its end."""
+        """Write the lines that end in `text`. Keep the rest for the next call."""
         *lines, self._begun = re.split(r"[\r\n]", self._begun + text)
         for line in lines:
             self._write_line(line)
         return len(text)
 
     def flush(self) -> None:
-        """Flush the stream below; a line that has not ended still waits."""
+        """Flush the stream below, without the line that has not ended."""
         self._stream.flush()
 
     def close(self) -> None:

@@ -1,9 +1,10 @@
-"""Ranking metrics from the 1-based rank of the one true item, and bootstrap intervals. NumPy only.
+"""Ranking metrics from the rank of the true item, and bootstrap intervals.
 
 With one relevant item per user, as in leave-one-out (A-LLMRec, section 5.1), every metric is a function of
-that item's rank r: Hit@k = HR@k = Recall@k = [r ≤ k], NDCG@k = [r ≤ k] / log2(1 + r) (Järvelin & Kekäläinen
-2002; the ideal DCG is 1), MRR = 1 / r. Each function returns the value of every user; the figure is their
-mean, NaN for no users (`mean`). An item that was not ranked at all has rank infinity and counts 0 everywhere.
+that item's 1-based rank r: Hit@k = HR@k = Recall@k = [r ≤ k], NDCG@k = [r ≤ k] / log2(1 + r) (Järvelin &
+Kekäläinen 2002; the ideal DCG is 1), MRR = 1 / r. Each function returns the value of every user; the figure
+is their mean, NaN for no users (`mean`). An item that was not ranked has rank infinity and counts 0
+everywhere. NumPy only.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ BOOTSTRAP_SAMPLES = 1000
 
 
 def hit(ranks: Values, k: int) -> Values:
-    """[N] float: 1 where the true item is among the first k (`ranks` [N] float or int, from 1), else 0."""
+    """[N] float: 1 for true items among the first k, else 0.
+
+    `ranks` are [N] float or int, from 1.
+    """
     return (np.asarray(ranks) <= k).astype(np.float64)
 
 
 def ndcg(ranks: Values, k: int) -> Values:
-    """[N] float: 1 / log2(1 + r) where r ≤ k, else 0."""
+    """[N] float: 1 / log2(1 + r), or 0 beyond rank k."""
     ranks = np.asarray(ranks, dtype=np.float64)
     return np.where(ranks <= k, 1.0 / np.log2(1.0 + ranks), 0.0)
 
@@ -50,9 +54,9 @@ PER_USER: dict[str, Callable[[Values], Values]] = {
     "NDCG@100": lambda ranks: ndcg(ranks, 100),
     "MRR": mrr,
 }
-"""The metrics that are reported everywhere: name → value per user, from ranks [N].
+"""The metrics of all reports: name → value per user, from ranks [N].
 
-HR@20 goes by its other name, Recall@20: with one true item they are the same.
+HR@20 has its other name, Recall@20, which is equal with one true item.
 """
 
 
@@ -62,11 +66,11 @@ def figures(ranks: Values) -> dict[str, float]:
 
 
 def ranks_of_target(scores: Values, target_column: Values) -> Values:
-    """Return the 1-based rank [N] float64 of each row's target column [N] in `scores` [N, C], highest first.
+    """Return the rank of each target column, [N] float64 from 1.
 
-    A tie never helps: the target comes behind every candidate of the same score, so that a model which gives
-    all candidates one score has Hit@1 = 0. −inf marks candidates that are out: a target scored −inf is last.
-    Raises ValueError for NaN.
+    `scores` are [N, C], `target_column` [N]; the highest score is first. The target is behind every candidate
+    of the same score, so that a model which gives all candidates one score has Hit@1 = 0. −inf marks excluded
+    candidates: a target scored −inf is last. Raises ValueError for NaN.
     """
     scores = np.asarray(scores)
     if np.isnan(scores).any():
@@ -78,11 +82,11 @@ def ranks_of_target(scores: Values, target_column: Values) -> Values:
 def bootstrap_intervals(
     values_NM: Values, num_samples: int = BOOTSTRAP_SAMPLES, seed: int = 0, level: float = 0.95
 ) -> tuple[Values, Values]:
-    """Return (low [M], high [M]), the percentile bootstrap intervals of the means of M columns [N, M].
+    """Return (low [M], high [M]) of bootstrapped means of [N, M].
 
-    Source: Efron & Tibshirani 1993, section 13.3. Rows, the users, are resampled with replacement
-    `num_samples` times by a generator seeded with `seed`, the same resamples for every column. NaN for no
-    rows.
+    They are percentile intervals (Efron & Tibshirani 1993, section 13.3). Rows, the users, are resampled with
+    replacement `num_samples` times by a generator seeded with `seed`, the same resamples for every column.
+    NaN for no rows.
     """
     values_NM = np.asarray(values_NM, dtype=np.float64)
     num_users, num_columns = values_NM.shape
@@ -91,7 +95,7 @@ def bootstrap_intervals(
     random = np.random.Generator(np.random.PCG64(seed))
     means_SM = np.empty((num_samples, num_columns))
     for sample in range(num_samples):
-        # How often each user is drawn, instead of a copy of the drawn rows.
+        # Numbers of draws per user are counted, because copies of the drawn rows are slower.
         times_N = np.bincount(random.integers(0, num_users, num_users), minlength=num_users)
         means_SM[sample] = times_N.astype(np.float64) @ values_NM / num_users
     tail = (1.0 - level) / 2

@@ -1,4 +1,4 @@
-"""Packages that may be missing, because the wheel alone replaces nothing that a managed runtime brings."""
+"""Packages that may be missing, because the wheel alone installs no runtime."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ RUNTIME = {
     "pandas": "pandas",
     "pyarrow": "pyarrow",
 }
-"""What the extra `runtime` brings: the name that is imported, and the name that is installed."""
+"""The packages of the extra `runtime`: name of the import → name of the package."""
 
 
 def missing_package(error: ModuleNotFoundError) -> SetupError | None:
-    """Return the error of one line for a package that is not installed; None for a module of our own."""
+    """Return the error for a package that is not installed. None for our modules."""
     name = (error.name or "").partition(".")[0]
     if name in ("", "allmrec"):
         return None

@@ -1,4 +1,4 @@
-"""Seeds derived from (seed, keys): a draw for a user never depends on partitioning, order or others."""
+"""Seeds of draws that depend only on (seed, keys)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def derive(seed: int, *keys: str | int) -> int:
-    """Return a 63-bit seed that depends on `seed` and every key, in their order.
+    """Return a 63-bit seed that depends on `seed` and the ordered keys.
 
     It is a BLAKE2b hash, stable across machines.
     """

@@ -1,4 +1,4 @@
-"""Content hashes: of a model in memory (frozen checks), of safetensors files (which LLM it is), of a file."""
+"""Content hashes of models in memory, of safetensors files, and of files."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from allmrec.errors import NotFrozenError
 
 BLOCK_BYTES = 1 << 20
-"""How much of a file is read at a time."""
+"""Bytes of a file that are read at a time."""
 
 
 def hash_parameters(module: nn.Module) -> str:
-    """Return the SHA-256 over names, types, shapes and bytes of all parameters and buffers.
+    """Return the SHA-256 over all tensors of a module.
 
-    Two calls return different hashes if and only if something changed in between.
+    It covers names, types, shapes and bytes of all parameters and buffers. Two calls return different hashes
+    if and only if a tensor changed in between.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
@@ -31,17 +32,17 @@ def hash_parameters(module: nn.Module) -> str:
 
 
 def check_frozen(module: nn.Module, hash_before: str, name: str) -> None:
-    """Raise NotFrozenError where the module's weights are not those of `hash_before`."""
+    """Raise NotFrozenError where the module's weights differ from `hash_before`."""
     if hash_parameters(module) != hash_before:
         raise NotFrozenError(f"{name}: the weights changed in training, expected them frozen")
 
 
 def hash_safetensors(files: Sequence[Path], cache: Path) -> str:
-    """Return the SHA-256 over all tensors stored in `files`, however they are split over the files.
+    """Return the SHA-256 over all tensors in `files`, however they are split.
 
-    A tensor that several files hold counts as in the last of them. The result is remembered in the folder
-    `cache` by the files' stamps. Raises SafetensorError for a file that is cut or no safetensors, OSError
-    where a file cannot be read or the cache cannot be written.
+    A tensor of several files counts as in the last of them. The result is stored in the folder `cache` by the
+    files' stamps. Raises SafetensorError for a file that is truncated or no safetensors, OSError where a file
+    cannot be read or the cache cannot be written.
     """
     stamps = [_stamp(file) for file in files]
     remembered = cache / f"{hashlib.sha256(json.dumps(stamps).encode()).hexdigest()}.json"
@@ -66,16 +67,16 @@ def hash_file(path: Path) -> str:
 
 
 def _stamp(file: Path) -> list[str | int]:
-    """Return what changes whenever the content of a file may have changed.
+    """Return values that change whenever a file may have changed.
 
-    Archives and copies can keep a modification time; nothing can keep the time of the last change.
+    Archives and copies can preserve a modification time, but not the time of the last change.
     """
     found = file.stat()
     return [str(file.resolve()), found.st_size, found.st_mtime_ns, found.st_ctime_ns]
 
 
 def _remembered_hash(path: Path) -> str | None:
-    """Return the hash that a file of the cache holds; None where it is missing or damaged."""
+    """Return the hash in a file of the cache, or None."""
     try:
         weight_hash = json.loads(path.read_text(encoding="utf-8"))["weight_hash"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -96,7 +97,7 @@ def _hash_stored_tensors(files: Sequence[Path]) -> str:
 
 
 def _add_tensor(digest: hashlib._Hash, name: str, tensor: Tensor) -> None:
-    """Add the name, type, shape and bytes of a tensor of any shape and type to `digest`."""
+    """Add a tensor (any shape and type) to `digest`."""
     digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     digest.update(flat.view(torch.uint8).numpy().data)

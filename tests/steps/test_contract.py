@@ -73,7 +73,7 @@ def active_users(root: Path, day: date = RUN_DATE) -> list[str]:
     return sorted(found[found["source"] == "llm"]["user_id"].unique())
 
 
-# Skipping believes the data
+# A step is skipped only if the tables hold its rows
 
 
 def test_a_date_whose_rows_were_deleted_is_made_again(
@@ -101,7 +101,7 @@ def test_force_repeats_a_night_that_is_there(copy_of_shop: Path, shop: Path, new
     assert_same_night(copy_of_shop, shop)
 
 
-# A live table does not undo a night
+# A rerun reads pinned versions
 
 
 def test_appends_and_optimize_restart_nothing_and_refresh_reads_anew(
@@ -197,7 +197,7 @@ def test_a_vacuumed_version_is_told_by_name_with_what_to_do(
     assert read["interactions"] == version(copy_of_shop, "interactions")
 
 
-# What a backfill may differ in
+# Differences between a backfill and a night
 
 
 def test_settings_that_the_bundle_was_not_trained_with_are_refused_by_name(

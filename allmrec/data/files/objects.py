@@ -109,7 +109,7 @@ def _after_separators(text: str) -> str:
 
 
 def _object(text: str) -> tuple[dict[str, Any] | None, int]:
-    """Return the object at a text's start and its end, or (None, 0)."""
+    """Return a text's first object and its end, or (None, 0)."""
     try:
         value, end = _DECODER.raw_decode(text)
     except (ValueError, RecursionError):
