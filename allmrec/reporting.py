@@ -63,7 +63,8 @@ class Report:
     def under(self, prefix: str, **fields: str) -> Report:
         """Return a report to the same place with a longer prefix.
 
-        It is this one's prefix and `prefix`; JSON lines have `fields` instead. Its `seconds` are its own.
+        The new prefix is this one's and `prefix`; JSON lines have `fields` instead. Its `seconds` are its
+        own.
         """
         report = self.of(**fields)
         report.prefix = self.prefix + prefix

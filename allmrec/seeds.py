@@ -10,7 +10,7 @@ import numpy as np
 def derive(seed: int, *keys: str | int) -> int:
     """Return a 63-bit seed that depends on `seed` and the ordered keys.
 
-    It is a BLAKE2b hash, stable across machines.
+    The seed is a BLAKE2b hash, stable across machines.
     """
     digest = hashlib.blake2b(digest_size=8)
     for part in (seed, *keys):

@@ -22,8 +22,8 @@ BLOCK_BYTES = 1 << 20
 def hash_parameters(module: nn.Module) -> str:
     """Return the SHA-256 over all tensors of a module.
 
-    It covers names, types, shapes and bytes of all parameters and buffers. Two calls return different hashes
-    if and only if a tensor changed in between.
+    The hash covers names, types, shapes and bytes of all parameters and buffers. Two calls return different
+    hashes if and only if a tensor changed in between.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):

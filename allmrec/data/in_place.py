@@ -79,7 +79,7 @@ def as_ours(
 def is_lasting(source: Source) -> bool:
     """Return whether `where` is deterministic.
 
-    It is if it contains no current date, no random number and no subquery.
+    A deterministic condition contains no current date, no random number and no subquery.
     """
     return not _PASSING.search(source.settings.where or "")
 

@@ -4,47 +4,46 @@
       item_idx            int            1 to I, in the order of item_id
       item_id             string
       title               string
-      description         string         '' where there is none
-      categories          array<string>  from root to leaf, empty where there are none
-      num_interactions    long           how often the item is among the train items of all users
+      description         string         '' if it is missing
+      categories          array<string>  from root to leaf, empty if they are missing
+      num_interactions    long           number of its occurrences in the train items of all users
       available           boolean        whether a night of the cut-off may recommend it
 
     sequences/*.parquet   one row per user with at least one train item, sorted by user_id within a file
       user_id             string
       item_idx            array<int>     the newest max_history train items, oldest first, left-padded with 0
-      length              int            how many of them are not padding, at least 1
-      held_back           int            item_idx of the item held back, 0 where there is none
-      role                string         what that is for: stage2, early_stop or blend; '' where there is none
+      length              int            number of them that are not padding, at least 1
+      held_back           int            item_idx of the held-back item, 0 without one
+      role                string         what that is for: stage2, early_stop or blend; '' if it is missing
 
     held_back/*.parquet   the rows of sequences/ with held_back > 0, the same columns, and
       seen_before         array<int>     sorted: the items of items/ that the user had before the held-back
-                                         event; the held-back item is among them where it comes again
+                                         event; the held-back item too if it is repeated
 
-    targets/*.parquet     where purpose is evaluation: one row per user with a test item
+    targets/*.parquet     if purpose is evaluation: one row per user with a test item
       user_id             string
       history             array<string>  the newest max_history items before the test event, oldest first
       target              string         the test item
-      seen_before         array<string>  sorted: all items the user had before the test event; the target is
-                                         among them where it comes again
+      seen_before         array<string>  sorted: all items the user had before the test event; the target
+                                         too if it is repeated
 
-    manifest.json         one JSON object, written last: a folder without it is no snapshot
-      num_users           users that are trained on: those with a counted interaction before the cut-off
+    manifest.json         one JSON object, written last: a folder without it is incomplete
+      num_users           users of the training: with a counted interaction before the cut-off
       num_items           I, the rows of items/
       num_sequences       rows of sequences/
       num_held_back       rows of held_back/
       max_history         L, the length of every item_idx array
       purpose             serving or evaluation
-      cut_off             a run date, ISO: everything here happened before it
-      table_versions      the versions of the input tables that this was made of, by table
-      fingerprint         of everything that this was made of
-      digest              sum of the hashes of the rows of items/ and sequences/: other rows have another one
+      cut_off             a run date, ISO: all events are before it
+      table_versions      the versions of the input tables, by table
+      fingerprint         of all inputs of the snapshot
+      digest              sum of the hashes of the rows of items/ and sequences/
 
-`seen_before` is what a night right before the event would find as seen: the items of rows with an earlier
-time, good or not, and the items of the sequence up to the event. So no row of sequences/ or held_back/
-depends on the test event. `splits.split` decides which events train, are held back or tested. targets/ is for
-`evaluate` alone: training never opens it. A file of
-sequences/ or held_back/ is one row group of at most `ROW_GROUP_ROWS` rows. Which rows lie in which
-file, and in what order, depends on the rows alone.
+`seen_before` has the items that a night right before the event would count as seen: the items of rows with
+an earlier time, good or bad, and the items of the sequence up to the event. No row of sequences/ or
+held_back/ therefore depends on the test event. `splits.split` decides which events train, are held back or
+tested. targets/ is for `evaluate` alone: training never opens it. A file of sequences/ or held_back/ is one
+row group of at most `ROW_GROUP_ROWS` rows. The rows alone decide their files and their order.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ def _is_element(name: str, rest: str) -> bool:
 def _must_be_html(tags: list[re.Match[str]], text: str) -> bool:
     """Return whether a tag cannot be a word in brackets.
 
-    Those are closing tags, tags with attributes, and those of `_NEVER_WORDS` and `_PARAGRAPHS`.
+    Markup is closing tags, tags with attributes, and those of `_NEVER_WORDS` and `_PARAGRAPHS`.
     """
     num_paragraphs = 0
     for tag in tags:

@@ -61,8 +61,8 @@ def may_be_before(
 ) -> Column | None:
     """Return a condition that skips times from `day` on.
 
-    It is true where `parsed_time` is before midnight (UTC) of `day` or null, and may be true elsewhere. None
-    if type and format permit no such condition.
+    The condition is true where `parsed_time` is before midnight (UTC) of `day` or null, and may be true
+    elsewhere. None if type and format permit no such condition.
     """
     seconds = int(midnight(day).timestamp())
     if isinstance(kind, T.NumericType):
@@ -88,7 +88,7 @@ def may_be_since(
 ) -> Column | None:
     """Return a filter that keeps times from `day` (UTC) on.
 
-    It may keep earlier rows, and drop rows without a time. None if type and format permit no filter.
+    The filter may keep earlier rows, and drop rows without a time. None if type and format permit no filter.
     """
     seconds = int(midnight(day).timestamp())
     if isinstance(kind, T.NumericType):

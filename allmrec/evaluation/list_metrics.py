@@ -12,8 +12,8 @@ import numpy as np
 def coverage(top_UK: np.ndarray, num_items: int) -> float:
     """Return the share of the catalogue that lists contain. NaN without users or items.
 
-    Source: Ge, Delgado-Battenfeld & Jannach, RecSys 2010 (catalogue coverage). It grows with the number of
-    users.
+    Source: Ge, Delgado-Battenfeld & Jannach, RecSys 2010 (catalogue coverage). Coverage grows with the number
+    of users.
     """
     if not len(top_UK) or not num_items:
         return float("nan")
@@ -60,8 +60,8 @@ def diversity(top_UK: np.ndarray, vectors_IS: np.ndarray) -> np.ndarray:
 def auc(scores_N: np.ndarray, labels_N: np.ndarray) -> float:
     """Return the area under the ROC curve over all candidates. NaN without both classes.
 
-    It is the chance that a true item [N bool] has a higher score than another one, of any users; ties count
-    half. Source: Mann & Whitney 1947; Zhang et al., TKDE 2025 (CoLLM), section 4.1.
+    The area is the chance that a true item [N bool] has a higher score than another one, of any users; ties
+    count half. Source: Mann & Whitney 1947; Zhang et al., TKDE 2025 (CoLLM), section 4.1.
     """
     labels_N = np.asarray(labels_N, dtype=bool)
     num_true = int(labels_N.sum())
@@ -77,9 +77,9 @@ def auc(scores_N: np.ndarray, labels_N: np.ndarray) -> float:
 def auc_per_user(ranks_U: np.ndarray, num_ranked_U: np.ndarray) -> np.ndarray:
     """Return the area under each user's ROC curve, [U] float64.
 
-    It is (C − r) / (C − 1), the share of the C − 1 other candidates behind the true item of rank r; 0 if the
-    item was not ranked (r infinite), NaN without other candidates. Source: Zhang et al., TKDE 2025 (CoLLM),
-    section 4.1.
+    The area is (C − r) / (C − 1), the share of the C − 1 other candidates behind the true item of rank r; 0
+    if the item was not ranked (r infinite), NaN without other candidates. Source: Zhang et al., TKDE 2025
+    (CoLLM), section 4.1.
     """
     ranks_U = np.asarray(ranks_U, dtype=np.float64)
     num_U = np.asarray(num_ranked_U, dtype=np.float64)

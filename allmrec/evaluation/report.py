@@ -26,7 +26,7 @@ HEADLINE = "NDCG@10"
 def results(ranks: pd.DataFrame, items: pd.DataFrame, settings: EvaluationConfig, seed: int) -> pd.DataFrame:
     """Return one row per protocol, scenario, model and metric.
 
-    It has value, low, high (95 % interval) and n (users). `ranks` has protocol, model, user_id, target and
+    A row has value, low, high (95 % interval) and n (users). `ranks` has protocol, model, user_id, target and
     target_rank (null: not among the candidates), the same users for every model of a protocol; `items` has
     item_id and num_interactions (in training). The same resamples serve all models. Without users, value, low
     and high are NaN.
@@ -107,8 +107,8 @@ def _recall(ranks_U: np.ndarray, num_samples: int, seed: int) -> tuple[str, str,
 def comparisons(ranks: pd.DataFrame, seed: int) -> list[tuple[str, str, str, str, Comparison]]:
     """Return (protocol, scenario, metric, ranker, comparison) of the served order.
 
-    It is compared with every other ranker. Under the protocol `retrieved` the users are all, and those whose
-    target is in the list.
+    The served order is compared with every other ranker. Under the protocol `retrieved` the users are all,
+    and those whose target is in the list.
     """
     found = []
     for protocol, by_model in by_protocol(ranks):

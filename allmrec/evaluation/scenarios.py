@@ -26,7 +26,7 @@ def warm_cold(num_interactions: np.ndarray, share: float) -> np.ndarray:
 def scenario_rows(target_classes: np.ndarray, ranks: np.ndarray, scenario: str) -> np.ndarray:
     """Return the users of a scenario, [B] bool.
 
-    It depends on the class of their target, [B] object, and its rank, [B] float, infinite if it is no
+    A scenario depends on the class of their target, [B] object, and its rank, [B] float, infinite if it is no
     candidate.
     """
     if scenario == "found":

@@ -222,7 +222,7 @@ def llm_weight_hash(
 def resolved_dtype(settings: LLMConfig, on_gpu: bool | None = None) -> str:
     """Return the number type of `llm.dtype`, with `auto` resolved.
 
-    `on_gpu` says whether the LLM will compute on a GPU; None: as on this machine.
+    `on_gpu`: the LLM will compute on a GPU; None: as on this machine.
     """
     if settings.dtype != "auto":
         return settings.dtype

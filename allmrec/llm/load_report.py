@@ -1,7 +1,7 @@
 """Transformers' report of a loaded model: missing, unexpected and misshapen tensors.
 
-A parameter that is missing in the files is drawn at random, in every process anew. Such a model must not be
-used.
+A parameter that is missing in the files is drawn at random, differently in every process. Such a model must
+not be used.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Misfit(NamedTuple):
 def load_with_info(source: Path, **settings: Any) -> tuple[Any, dict[str, Any]]:
     """Return a causal LM and transformers' report of its tensors.
 
-    `what_does_not_fit` reads the report. It contains shapes that differ, by name; transformers would raise an
-    error without the names.
+    `what_does_not_fit` reads the report. The report contains shapes that differ, by name; transformers would
+    raise an error without the names.
     """
     import transformers
 

@@ -6,8 +6,8 @@
 | `contains` | if it is between the first and the last quote of the first line: all of them |
 
 `begins` folds case and white space. `contains` is the hit of the authors' evaluation (ghdtjr/A-LLMRec at
-e216bbc), which folds case alone. It searches the whole of a text without quotes, and nothing of a text with a
-single quote.
+e216bbc), which folds case alone. The rule searches the whole of a text without quotes, and nothing of a text
+with a single quote.
 """
 
 from __future__ import annotations

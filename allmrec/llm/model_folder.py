@@ -92,7 +92,7 @@ def quiet_transformers() -> Iterator[None]:
     gguf_bar = gguf.tqdm
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    # The reader of .gguf ignores transformers' switch. It gets the bar that obeys it.
+    # The reader of .gguf ignores transformers' switch. It is given the bar that obeys the switch.
     gguf.tqdm = logging.tqdm
     try:
         yield

@@ -47,7 +47,7 @@ def score_batch(
 ) -> Tensor:
     """Return the log-probability of every answer in nats, [A] float32.
 
-    It is differentiable in the soft tokens.
+    The result is differentiable in the soft tokens.
 
     | input | shape |
     |---|---|

@@ -6,7 +6,8 @@ its depth. Each answer is therefore read exactly as if it alone followed the pro
 answer is only predicted, so that it is no input.
 
 The tree's tokens are in preorder: a token's descendants are the columns from its own to the end of its
-subtree. One number a token therefore says who sees it, and the mask [T, T] is made from it on the device.
+subtree. One number a token therefore decides which tokens see it, and the mask [T, T] is made from it on the
+device.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ class Row:
 class PackedBatch(Generic[Array]):
     """Arrays (int64) of a forward pass over B rows, T tokens.
 
-    It has K soft tokens, E edges from M predicting columns, and A answers of at most P edges.
+    The batch has K soft tokens, E edges from M predicting columns, and A answers of at most P edges.
 
     | field | shape |
     |---|---|
@@ -130,7 +131,7 @@ def request_rows(index: int, request: Request, row_tokens: int | None = None) ->
 
     `index` is the request's. The default is ROW_TOKENS, or the length of a longer prompt, because reading a
     long prompt twice costs more than the padding of a long row. Answers are taken in the order of their
-    tokens, so that common beginnings meet.
+    tokens, so that common beginnings are neighbours.
     """
     row_tokens = row_tokens or max(ROW_TOKENS, len(request.prompt.token_ids))
     row = _prompt_row(index, request.prompt)

@@ -155,9 +155,9 @@ def bundle_bytes(context: Context, bundle_id: str) -> int:
 def bundle_of_night(inputs: Inputs, manifest: Manifest, report: Report) -> tuple[Path, Manifest]:
     """Return folder and manifest of the chosen bundle, or its child.
 
-    The child contains the items that were added or reworded since the training. It is stored, so that a rerun
-    finds it. This process loads bundle and LLM only to make a child. Raises BundleError where the bundle is
-    damaged, or belongs to another LLM or catalogue.
+    The child contains the items that were added or reworded since the training. The child is stored, so that
+    a rerun finds it. This process loads bundle and LLM only to make a child. Raises BundleError where the
+    bundle is damaged, or belongs to another LLM or catalogue.
     """
     context = inputs.context
     folder = fetch_bundle(context, manifest.bundle_id)

@@ -1,10 +1,10 @@
 """Inputs that decide the rows of every step: its fingerprint.
 
-A step is skipped if the fingerprint of its record equals today's. It contains the run date, the settings and
-the version of the code below, and inputs that the step adds: the fingerprint of the step before, the bundle,
-and the versions of the input tables that the date's first run pinned. Settings of speed are not in it.
-Versions of our own tables are not in it either, because `allmrec.runtime.night` compares their rows with the
-record.
+A step is skipped if the fingerprint of its record equals today's. The fingerprint contains the run date, the
+settings and the version of the code below, and inputs that the step adds: the fingerprint of the step before,
+the bundle, and the versions of the input tables that the date's first run pinned. Settings of speed are not
+in it. Versions of our own tables are not in it either, because `allmrec.runtime.night` compares their rows
+with the record.
 """
 
 from __future__ import annotations

@@ -94,9 +94,9 @@ class Inputs:
         """Return the versions that the newest run of the date's step read.
 
         A rerun reads the versions that its first run pinned, so that later appends change neither a night nor
-        a killed training. It reads the newest versions with `--refresh`, and if a table is another one than
-        before: the configuration names another, or another was made at the same place. Versions older than a
-        user's erasure are replaced by the version that the erasure wrote.
+        a killed training. A rerun reads the newest versions with `--refresh`, and if a table is another one
+        than before: the configuration names another, or another was made at the same place. Versions older
+        than a user's erasure are replaced by the version that the erasure wrote.
         """
         context = night.context
         row = None if context.options.refresh else night.latest(step)

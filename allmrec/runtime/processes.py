@@ -152,7 +152,7 @@ def _check(session: SparkSession, config: Config) -> None:
 def _of_each_process(config: Config, on_this_machine: bool) -> Config:
     """Return the configuration with absolute cache and divided threads.
 
-    It is written to a file for each process, without `spark.settings`.
+    The configuration is written to a file for each process, without `spark.settings`.
     """
     cache = CacheConfig(folder=str(cache_folder(config.cache).resolve()))
     num_threads = config.training.num_threads

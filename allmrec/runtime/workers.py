@@ -65,7 +65,7 @@ class WorkerModel:
         return _once("bundle", self.bundle_id, None, lambda: load_bundle(self._folder(), None))
 
     def retriever(self, available: np.ndarray | None) -> Retriever:
-        """Return this worker's retriever over the `available` items. It needs no LLM.
+        """Return this worker's retriever over the `available` items. Retrieval needs no LLM.
 
         `available` is [I+1] bool; None: all items of the bundle.
         """
@@ -111,7 +111,7 @@ class WorkerModel:
 def _shipping_folder() -> tempfile.TemporaryDirectory[str]:
     """Return this process's folder of shipped files, deleted at exit.
 
-    It stays until then, because executors fetch a file when they first need it.
+    The folder stays until then, because executors fetch a file when they first need it.
     """
     return tempfile.TemporaryDirectory(prefix="allmrec-")
 

@@ -109,7 +109,7 @@ class Costs:
 def run_evaluate(context: Context, run_date: date | None, html: Path | None = None) -> str:
     """Write `evaluation_predictions` and `evaluation_results` and return the report.
 
-    It is Markdown. With `html` the report is also written as a page to that file.
+    The report is Markdown. With `html` the report is also written as a page to that file.
 
     The rows of other bundles and conditions stay. Raises BundleError where every bundle has seen the targets,
     or, with `run_date`, the bundle was not trained before that date; InputError where no user has a target.

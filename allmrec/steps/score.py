@@ -71,7 +71,7 @@ def users_to_score(
 ) -> DataFrame:
     """Return one row per user with at least one candidate.
 
-    It has the columns of `CandidateLists.from_frame`, last_event_time, inputs_hash (of everything that
+    A row has the columns of `CandidateLists.from_frame`, last_event_time, inputs_hash (of everything that
     decides the list) and is_carried (whether the list is kept). `scoring` has the order that the bundle's
     decision resolved.
     """

@@ -1,6 +1,6 @@
 """The schema of every table: rows, columns, key, partitioning and constraints.
 
-`README.md` of this folder is generated from it. It needs no running Spark.
+`README.md` of this folder is generated from it. The module needs no running Spark.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class Source:
         self.key = name if self.is_own else f"{name} ({self.place})"
         """Its key in `runs.input_versions`.
 
-        It contains the path, because versions of two tables cannot be compared.
+        The key contains the path, because versions of two tables cannot be compared.
         """
 
     def exists(self) -> bool:

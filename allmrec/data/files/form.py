@@ -91,7 +91,7 @@ class Form(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """What is known of a file beside its content."""
+    """Knowledge of a file beside its content."""
 
     settings: CsvConfig
     wanted: Collection[str]

@@ -1,6 +1,6 @@
 """Records of CSV lines, read by Python's `csv`.
 
-A record that does not fit costs only its first line. The next line is read anew, so that a quote that is
+A record that does not fit costs only its first line. The next line is read again, so that a quote that is
 never closed swallows no further record.
 """
 

@@ -30,8 +30,8 @@ class Importer:
     reader: str
     """`module:function` of the reader.
 
-    It takes the Spark session, then by name the other options (None where one is not given), `config`
-    (`ImportingConfig`), `report` and `copies` (`allmrec.data.files.found.Copies`). It returns the frames
+    The reader takes the Spark session, then by name the other options (None where one is not given), `config`
+    (`ImportingConfig`), `report` and `copies` (`allmrec.data.files.found.Copies`). The result has the frames
     (interactions, items) as `allmrec.data.importers.reading.read_table` makes them; interactions may be None.
     """
 
