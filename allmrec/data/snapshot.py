@@ -14,7 +14,7 @@
       item_idx            array<int>     the newest max_history train items, oldest first, left-padded with 0
       length              int            number of them that are not padding, at least 1
       held_back           int            item_idx of the held-back item, 0 without one
-      role                string         what that is for: stage2, early_stop or blend; '' if it is missing
+      role                string         its role: stage2, early_stop or blend; '' without one
 
     held_back/*.parquet   the rows of sequences/ with held_back > 0, the same columns, and
       seen_before         array<int>     sorted: the items of items/ that the user had before the held-back
