@@ -20,9 +20,10 @@ Row = tuple[str | None, ...]
 
 
 def lines_of(spark: SparkSession, files: list[FoundFile], separator: str | None = None) -> DataFrame:
-    """Return (value, _file, _start) of every line; _start is its part's.
+    """Return (value, _file, _start) of every line: text, path, and place.
 
-    `separator` ends a line in place of a line break.
+    `_start` is the first byte of the part of the file that a task reads. `separator` ends a line in place of
+    a line break.
     """
     reader = spark.read if separator is None else spark.read.option("lineSep", separator)
     lines = reader.text([literal(file.uri) for file in files])
