@@ -31,7 +31,7 @@ class Constraint:
 
 @dataclass(frozen=True)
 class TableSpec:
-    """One Delta table, a folder `<tables.root>/<name>`; `description` is a sentence about a row."""
+    """One Delta table: a folder `<tables.root>/<name>`. `description` is a sentence about a row."""
 
     name: str
     description: str
