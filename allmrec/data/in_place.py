@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import date
 
 from pyspark.errors import PySparkException
@@ -28,14 +29,22 @@ _PASSING = re.compile(
 
 
 def read_in_place(
-    source: Source, version: int | None, before: date | None = None, since: date | None = None
+    source: Source,
+    version: int | None,
+    before: date | None = None,
+    since: date | None = None,
+    shown: Sequence[str] = (),
 ) -> DataFrame:
     """Return the source's rows at a version, as `as_ours` makes them."""
-    return as_ours(source, source.read(version), before, since)
+    return as_ours(source, source.read(version), before, since, shown)
 
 
 def as_ours(
-    source: Source, frame: DataFrame, before: date | None = None, since: date | None = None
+    source: Source,
+    frame: DataFrame,
+    before: date | None = None,
+    since: date | None = None,
+    shown: Sequence[str] = (),
 ) -> DataFrame:
     """Return the source's rows with the table's columns and types.
 
@@ -43,11 +52,12 @@ def as_ours(
     the row of the source as JSON, and `problem`, the reason of an unreadable value (null: none). With
     `before` the result needs only rows whose `event_time` is before midnight (UTC) of that day or unreadable;
     with `since` only rows from midnight of that day on. Other rows are skipped if the column's type permits
-    it.
+    it. With `shown` the column `item` is added: the source's columns of these names, as texts.
 
     Raises TableError where the table cannot be read, or a column is missing or of a type that is not safe to
-    cast; ConfigError where `columns` or `where` of its settings do not fit it.
+    cast; ConfigError where `columns` or `where` of its settings, or `shown`, do not fit it.
     """
+    item = [_item_values(source, frame, shown)] if shown else []
     theirs = _columns_of(source, frame)
     frame = _where(source, frame)
     kinds = {field.name: field.dataType for field in frame.schema}
@@ -72,7 +82,8 @@ def as_ours(
         for column in TABLES[source.name].columns
     ]
     # Texts of our own table were checked when they were imported.
-    rows = typed(frame.select(*columns, raw.alias("raw")), source.name, source.settings, source.is_own)
+    rows = frame.select(*columns, raw.alias("raw"), *item)
+    rows = typed(rows, source.name, source.settings, source.is_own)
     return rows if "problem" in rows.columns else rows.drop("raw")
 
 
@@ -82,6 +93,29 @@ def is_lasting(source: Source) -> bool:
     A deterministic condition contains no current date, no random number and no subquery.
     """
     return not _PASSING.search(source.settings.where or "")
+
+
+def _item_values(source: Source, frame: DataFrame, shown: Sequence[str]) -> Column:
+    """Return the column `item`. Raises ConfigError where the source lacks a column."""
+    missing = [name for name in shown if name not in frame.columns]
+    if missing:
+        raise ConfigError(
+            f"publish.item_columns: {_listed(missing)}, expected columns of {source.place}, which has "
+            f"{_listed(frame.columns)}; name some of these, or leave the others out"
+        )
+    pairs = [
+        F.struct(
+            F.lit(name).alias("name"), _as_text(_named(name), frame.schema[name].dataType).alias("value")
+        )
+        for name in shown
+    ]
+    return F.array(*pairs).alias("item")
+
+
+def _as_text(value: Column, kind: T.DataType) -> Column:
+    """Return a value as Spark casts it to a text; lists, structs and maps as JSON. Null stays null."""
+    is_nested = isinstance(kind, T.ArrayType | T.StructType | T.MapType)
+    return F.to_json(value) if is_nested else value.cast("string")
 
 
 def _columns_of(source: Source, frame: DataFrame) -> dict[str, str]:

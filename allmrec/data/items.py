@@ -17,20 +17,22 @@ from allmrec.data.values import typed
 from allmrec.item_text import text_hash
 
 COLUMNS = ("item_id", "title", "description", "categories", "available", "updated_at")
+_TIES = ("title", "description", "categories", "available")
 
 
 def tagged_items(items: DataFrame) -> DataFrame:
     """Return every row with the table's columns and types, `raw` and `reason`.
 
     See `rejection`. `items` has the columns of the table, in its types or others that `values.can_read`, and
-    maybe `raw` and `problem` (the reader's reason). Texts are cleaned, and a null `available` becomes true.
-    Of good rows with the same id the row with the newest `updated_at` stays (then the first by title,
-    description, categories and available).
+    maybe `raw`, `problem` (the reader's reason) and `item` (values to pass through), which is kept. Texts are
+    cleaned, and a null `available` becomes true. Of good rows with the same id the row with the newest
+    `updated_at` stays (then the first by title, description, categories, available and `item`).
 
     Reasons, the first that applies: the reader's and those of `values`, null_item_id, empty_item_id,
     empty_title (also a title of only markup), duplicate_item_id.
     """
     items = typed(items, "items", ValueRules(), trusts_texts=True)
+    passed = [name for name in ("item",) if name in items.columns]
     rows = items.select(
         F.col("item_id"),
         _clean_titles(F.col("title")).alias("title"),
@@ -40,6 +42,7 @@ def tagged_items(items: DataFrame) -> DataFrame:
         "updated_at",
         raw_row(items, COLUMNS).alias("raw"),
         reader_problem(items).alias("reason"),
+        *passed,
     )
     reason = (
         F.when(F.col("reason").isNotNull(), F.col("reason"))
@@ -47,7 +50,7 @@ def tagged_items(items: DataFrame) -> DataFrame:
         .when(is_blank(F.col("item_id")), "empty_item_id")
         .when(F.coalesce(F.col("title"), F.lit("")) == "", "empty_title")
     )
-    ties = [F.col(name).asc_nulls_last() for name in ("title", "description", "categories", "available")]
+    ties = [F.col(name).asc_nulls_last() for name in (*_TIES, *passed)]
     newest_first = [F.col("updated_at").desc_nulls_last(), *ties]
     return reject_repeats(
         keep_raw(rows.withColumn("reason", reason)), ["item_id"], newest_first, "duplicate_item_id"

@@ -85,12 +85,13 @@ def can_read(kind: T.DataType, rule: str) -> bool:
 def typed(rows: DataFrame, table: str, rules: ValueRules, trusts_texts: bool = False) -> DataFrame:
     """Return rows of a table with its columns in its types.
 
-    `rows` has the table's columns in types that `can_read`, and maybe `raw` (the row as JSON) and `problem`
-    (the reader's reason to reject it). If a column is converted, both are in the result, and `problem` also
-    names unreadable values (`unparsable_rating`, `not_utf8`, …). With `trusts_texts` strings are not checked
-    in columns of strings.
+    `rows` has the table's columns in types that `can_read`, and maybe `raw` (the row as JSON), `problem`
+    (the reader's reason to reject it) and `item` (values to pass through), which is kept. If a column is
+    converted, `raw` and `problem` are in the result, and `problem` also names unreadable values
+    (`unparsable_rating`, `not_utf8`, …). With `trusts_texts` strings are not checked in columns of strings.
     """
     names = [column.name for column in TABLES[table].columns]
+    passed = [name for name in ("item",) if name in rows.columns]
     asked = []
     for column in TABLES[table].columns:
         kind = rows.schema[column.name].dataType
@@ -98,14 +99,15 @@ def typed(rows: DataFrame, table: str, rules: ValueRules, trusts_texts: bool = F
         if not is_same or (_holds_text(kind) and not trusts_texts):
             asked.append(Conversion(column.name, RULES[column.name], reason_of(column.name), rules))
     if not asked:
-        return rows.select(*names, *(name for name in ("raw", "problem") if name in rows.columns))
+        kept = [name for name in ("raw", "problem") if name in rows.columns]
+        return rows.select(*names, *kept, *passed)
     raw = F.col("raw") if "raw" in rows.columns else json_object(*names)
     known = [F.col("problem")] if "problem" in rows.columns else []
     rows, reads = read_columns(rows, asked)
     value_of = {one.name: read.value for one, read in zip(asked, reads, strict=True)}
     values = (value_of.get(name, F.col(name)).alias(name) for name in names)
     problem = F.coalesce(*known, *(read.fault for read in reads))
-    return rows.select(*values, raw.alias("raw"), problem.alias("problem"))
+    return rows.select(*values, raw.alias("raw"), problem.alias("problem"), *passed)
 
 
 def read_columns(frame: DataFrame, asked: Sequence[Conversion]) -> tuple[DataFrame, list[Read]]:

@@ -89,7 +89,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 }
 """Settings that decide a step's rows, by step. `section.*` is every key of a section."""
 
-WITHOUT_EFFECT_IF_EMPTY = ("scoring.rerankers",)
+WITHOUT_EFFECT_IF_EMPTY = ("scoring.rerankers", "publish.item_columns")
 """Settings that fingerprints contain only with a value: those of nights before the setting stay the same."""
 
 DECIDED_ELSEWHERE = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta, timezone
 from typing import NamedTuple
@@ -21,6 +21,7 @@ from allmrec.errors import ConfigError, InputError, TableError
 from allmrec.runtime.context import Context
 from allmrec.runtime.night import Finished, Night, Step
 from allmrec.runtime.runs import erased_versions, is_same_table
+from allmrec.tables.schemas import ITEM_VALUES
 from allmrec.tables.sources import Source
 
 NAMES = ("interactions", "items", "users")
@@ -152,6 +153,19 @@ class Inputs:
         rows = self.context.frames.keep_once(name, lambda: catalogue.tagged_items(self.items()))
         return split_rejected(rows, "items", catalogue.COLUMNS)
 
+    def items_to_show(self, columns: Sequence[str]) -> DataFrame:
+        """Return the good items with `item`: these columns of their table, as names and texts.
+
+        `item` is null without columns. Raises ConfigError where the table lacks a column.
+        """
+        if not columns:
+            return self.catalogue()[0].withColumn("item", F.lit(None).cast(ITEM_VALUES))
+        source = source_of(self.context, "items")
+        version = self._version(source)
+        rows = read_in_place(source, version if version >= 0 else None, shown=columns)
+        good, _ = split_rejected(catalogue.tagged_items(rows), "items", (*catalogue.COLUMNS, "item"))
+        return good
+
     def good_interactions(self, run_date: date, keep: Callable[[DataFrame], DataFrame]) -> CheckedLog:
         """Return the checked log before midnight (UTC) of run_date; `keep` caches it."""
         return self.checked(self.log_to_check(run_date), keep)
@@ -229,6 +243,14 @@ class Inputs:
                 "sequences` for that date, or `allmrec train`, again"
             )
         return self.versions[source.key]
+
+
+def require_item_columns(context: Context) -> None:
+    """Raise ConfigError where `items` lacks a column of `publish.item_columns` today."""
+    columns = context.config.publish.item_columns
+    if columns:
+        source = source_of(context, "items")
+        read_in_place(source, source.version(), shown=columns)
 
 
 def step_of_sequences(night: Night, inputs: Inputs) -> Step:

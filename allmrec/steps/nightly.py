@@ -7,6 +7,7 @@ from datetime import date, timedelta
 from allmrec.errors import ConfigError
 from allmrec.runtime.bundle_store import choose_bundle
 from allmrec.runtime.context import Context
+from allmrec.runtime.inputs import require_item_columns
 from allmrec.runtime.night import Night
 from allmrec.steps.candidates import run_candidates
 from allmrec.steps.publish import run_publish
@@ -18,10 +19,12 @@ def run_nightly(context: Context, run_date: date) -> None:
     """Run the four steps of a date as one run. Steps with unchanged inputs are skipped.
 
     All read the versions of the input tables that the date's first run read (with `--refresh` the newest).
-    Raises BundleError, before it writes, where no bundle is old enough.
+    Raises, before it writes, BundleError where no bundle is old enough, ConfigError where `items` lacks a
+    column of `publish.item_columns`.
     """
     night = Night(context, run_date)
     choose_bundle(night)
+    require_item_columns(context)
     night = night.with_new_run()
     run_sequences(night)
     run_candidates(night)

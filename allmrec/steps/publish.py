@@ -17,7 +17,8 @@ def run_publish(night: Night) -> None:
 
     Titles and availability are those of the newest catalogue (of a past date: at its end), whatever version
     the night read. Raises, before it writes, InputError where the date is not scored, GateError where too few
-    of the recommended items are still available.
+    of the recommended items are still available, ConfigError where `items` lacks a column of
+    `publish.item_columns`.
     """
     score = night.done("score")
     step = night.step("publish", after=score)
@@ -53,10 +54,10 @@ def delete_staged(night: Night) -> None:
 
 
 def available_recommendations(inputs: Inputs, recommended: DataFrame) -> DataFrame:
-    """Return the rows of `recommendations` with available items, titles and leaf categories."""
-    items, _ = inputs.catalogue()
+    """Return the rows of `recommendations` with available items: titles, leaf categories, shown columns."""
+    items = inputs.items_to_show(inputs.context.config.publish.item_columns)
     leaf = F.when(F.size("categories") > 0, F.element_at("categories", -1))
-    items = items.where("available").select("item_id", "title", leaf.alias("leaf"))
+    items = items.where("available").select("item_id", "title", leaf.alias("leaf"), "item")
     return recommended.join(items, "item_id", "inner")
 
 
@@ -74,6 +75,6 @@ def slots(rows: DataFrame, num_slots: int, max_per_category: int | None) -> Data
         )
     by_preference = Window.partitionBy("user_id").orderBy("surplus", "rank")
     rows = rows.withColumn("surplus", surplus).withColumn("position", F.row_number().over(by_preference))
-    slot = F.struct("rank", "item_id", "title", "score", "probability", "source")
+    slot = F.struct("rank", "item_id", "title", "score", "probability", "source", "item")
     chosen = rows.where(F.col("position") <= num_slots).groupBy("run_date", "user_id")
     return chosen.agg(F.sort_array(F.collect_list(slot)).alias("slots"))

@@ -23,6 +23,8 @@ from allmrec.tables.column_types import (
 from allmrec.tables.evaluation_schemas import EVALUATION_PREDICTIONS, EVALUATION_RESULTS
 from allmrec.tables.specification import ColumnSpec, Constraint, TableSpec
 
+ITEM_VALUES = T.ArrayType(T.StructType([T.StructField("name", STRING), T.StructField("value", STRING)]))
+"""Columns of an item as names and texts: one type for any names, with an order and a hash, unlike a map."""
 _SLOTS = T.ArrayType(
     T.StructType(
         [
@@ -32,9 +34,11 @@ _SLOTS = T.ArrayType(
             T.StructField("score", DOUBLE),
             T.StructField("probability", DOUBLE),
             T.StructField("source", STRING),
+            T.StructField("item", ITEM_VALUES),
         ]
     )
 )
+_ITEM = "`item` has the columns of `items` that `publish.item_columns` names, as texts; null without names"
 
 _WRITTEN = T.StructType(
     [
@@ -245,7 +249,7 @@ EMAIL_RECOMMENDATIONS = TableSpec(
             "slots",
             _SLOTS,
             "by rank, at most `publish.email_slots`, and at most `publish.max_per_category` of a leaf "
-            "category while other items are left; `rank` is the one in `recommendations`",
+            f"category while other items are left; `rank` is the one in `recommendations`; {_ITEM}",
         ),
     ),
     key=("run_date", "user_id"),
@@ -254,7 +258,7 @@ EMAIL_RECOMMENDATIONS = TableSpec(
 FEED_RECOMMENDATIONS = TableSpec(
     "feed_recommendations",
     "A user's feed of a run date: all available items of the list.",
-    (_RUN_DATE, USER_ID, ColumnSpec("slots", _SLOTS, "by rank, at most `scoring.top_k`")),
+    (_RUN_DATE, USER_ID, ColumnSpec("slots", _SLOTS, f"by rank, at most `scoring.top_k`; {_ITEM}")),
     key=("run_date", "user_id"),
     partitioned_by=("run_date",),
 )

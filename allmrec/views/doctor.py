@@ -105,7 +105,8 @@ def _inputs(context: Context) -> list[Check]:
                 checks.append(Check(source.name, True, f"none yet at {source.place}"))
                 continue
             version = source.version()
-            read_in_place(source, version)
+            shown = context.config.publish.item_columns if source.name == "items" else ()
+            read_in_place(source, version, shown=shown)
         except UserError as error:
             checks.append(Check(source.name, False, str(error)))
         except (PySparkException, Py4JError) as error:

@@ -76,6 +76,7 @@ def test_every_name_in_the_lists_is_a_setting() -> None:
         ("sequences.max_history=20", {"sequences", "train"}),
         ("scoring.top_k=5", {"score", "publish"}),
         ("publish.email_slots=3", {"publish"}),
+        ("publish.item_columns=[price]", {"publish"}),
         ("candidates.exclude_seen=false", {"candidates", "train", "evaluate"}),
         ("scoring.repetition_penalty=1.5", {"score", "evaluate"}),
         ("scoring.match=contains", {"score", "evaluate"}),
@@ -91,6 +92,10 @@ def test_a_setting_changes_the_fingerprints_of_the_steps_whose_rows_it_decides(
     override: str, steps: set[str]
 ) -> None:
     assert changed(override) == steps
+
+
+def test_without_item_columns_the_fingerprint_is_as_it_was_before_the_setting() -> None:
+    assert "publish.item_columns" not in decides.decisive_settings("publish", Config())
 
 
 def test_an_empty_list_of_rerankers_leaves_fingerprints_as_they_were_before_the_setting() -> None:

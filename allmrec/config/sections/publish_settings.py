@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from allmrec.config.sections.section import Count, Section
+from typing import Annotated
+
+from allmrec.config.sections.section import Count, Section, Text, without_repetition
 
 
 class PublishConfig(Section):
@@ -12,3 +14,6 @@ class PublishConfig(Section):
     """Slots per e-mail."""
     max_per_category: Count = 2
     """Maximum number of e-mail slots per leaf category while other categories are left."""
+    item_columns: Annotated[tuple[Text, ...], without_repetition("publish.item_columns")] = ()
+    """Columns of the table `items`, named as that table names them, that every slot repeats as texts, such as
+    `[price, url, image]`."""
