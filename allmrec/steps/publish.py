@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from allmrec.night import gates
 from allmrec.night.waves import STAGED
+from allmrec.runtime.context import Context
 from allmrec.runtime.inputs import Inputs
 from allmrec.runtime.night import Night
+from allmrec.spark.troubles import first_line
 from allmrec.tables.staging import Staging, staging_of_date
+from allmrec.tables.views import LATEST, create_latest_view
 
 
 def run_publish(night: Night) -> None:
@@ -24,6 +29,7 @@ def run_publish(night: Night) -> None:
     step = night.step("publish", after=score)
     if step.is_there():
         delete_staged(night)
+        name_latest(night.context)
         return
     config = night.context.config
     current = Inputs.of_step(score).with_items_of(night.run_date)
@@ -42,6 +48,18 @@ def run_publish(night: Night) -> None:
             f"{name}_users": run.outputs[f"{name}_recommendations"].num_rows for name in ("email", "feed")
         }
         run.figures = dict(score.row.figures)
+    name_latest(night.context)
+
+
+def name_latest(context: Context) -> None:
+    """Create the view of the newest e-mails in the catalogue. A failure is a warning: they are published."""
+    try:
+        create_latest_view(context.tables)
+    except (PySparkException, Py4JJavaError) as error:
+        context.warn_once(
+            f"{context.tables.schema_name}.{LATEST}: {first_line(error)}; expected the right to create a "
+            "view of this name; grant it, or drop the table that has the name"
+        )
 
 
 def delete_staged(night: Night) -> None:

@@ -47,7 +47,8 @@ def test_a_night_on_foreign_tables_has_the_histories_of_our_own(found: dict[str,
 
 def test_our_tables_have_names_in_the_catalogue(found: dict[str, Any]) -> None:
     ours = {"user_sequences", "candidates", "recommendations", "email_recommendations"}
-    assert ours | {"feed_recommendations", "rejected_rows", "runs"} == set(found["named"])
+    views = {"latest_email_recommendations"}
+    assert ours | views | {"feed_recommendations", "rejected_rows", "runs"} == set(found["named"])
 
 
 def test_the_lists_name_the_shop_s_items_and_nobody_is_lost(found: dict[str, Any]) -> None:
