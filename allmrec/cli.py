@@ -290,6 +290,37 @@ def forget(config: Config, user: str) -> None:
             click.echo(line)
 
 
+@cli.command("export")
+@click.argument("table", type=click.Choice(["email", "feed"]))
+@configured
+@run_date_option(help_text="The published night. Default: the newest one, also where tonight's failed.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["csv", "jsonl", "parquet"]),
+    default="csv",
+    show_default=True,
+    help="CSV is for spreadsheets: texts that begin with = + - @, a tab or a line break get an apostrophe in "
+    "front, ids and titles too; numbers such as -5 stay. The other forms have every text as it is.",
+)
+@click.option(
+    "--per", type=click.Choice(["slot", "user"]), default="slot", show_default=True, help="What a row is."
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="A local file; replaced when the new one is complete.",
+)
+def export_rows(config: Config, table: str, run_date: date | None, form: str, per: str, out: Path) -> None:
+    """Write a published night's e-mails or feeds into a file for a mailing tool."""
+    from allmrec.steps.export import Export, run_export
+
+    with _context(config, "export") as context:
+        for line in run_export(context, run_date, Export(table, form, per, out)):
+            click.echo(line)
+
+
 @cli.command("runs")
 @configured
 @run_date_option(help_text="The night in detail. Default: the newest.")

@@ -48,6 +48,7 @@ OPTIONS = {
     "compare": {"config", "overrides", "first", "second"},
     "maintain": {"config", "overrides", "dry_run"},
     "forget": {"config", "overrides", "user"},
+    "export": {"config", "overrides", "table", "run_date", "form", "per", "out"},
     "runs": {"config", "overrides", "run_date", "last"},
     "show": {"config", "overrides", "run_date", "user"},
     "doctor": {"config", "overrides"},
