@@ -148,12 +148,12 @@ def test_a_file_has_a_row_a_user_with_all_slots(priced: Context, form: str, tmp_
         assert "slot_1" not in rows[0]
         return
     if form == "jsonl":
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        users = [json.loads(line) for line in path.read_text().splitlines()]
     else:
-        rows = pq.read_table(path).to_pylist()
-    assert [[slot["item_id"] for slot in row["slots"]] for row in rows] == expected
-    assert rows[0]["slots"][0]["slot"] == 1
-    assert float(rows[0]["slots"][0]["price"]) < 50
+        users = pq.read_table(path).to_pylist()
+    assert [[slot["item_id"] for slot in user["slots"]] for user in users] == expected
+    assert users[0]["slots"][0]["slot"] == 1
+    assert float(users[0]["slots"][0]["price"]) < 50
 
 
 def test_feeds_are_exported_alike(priced: Context, tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_a_failure_leaves_the_file_that_was_there_and_no_part_of_another(form: s
 def test_rows_are_written_as_they_come(tmp_path: Path) -> None:
     """No writer asks for a batch before it has written the one before."""
     path = tmp_path / "emails.jsonl"
-    sizes = []
+    sizes: list[int] = []
 
     def watched() -> Iterator[pa.RecordBatch]:
         batch = pa.RecordBatch.from_pylist([{"title": "x" * 100_000}] * 10, SCHEMA)
