@@ -28,7 +28,10 @@ RARELY: dict[str, tuple[str, ...]] = {
     "importing": (*_VALUES, "columns", "csv"),
     "candidates": ("text_quota", "rare_below"),
     "text_encoder": ("max_tokens",),
-    "cf": ("num_negatives", "item_init", "beta2", "evaluate_every", "sasrec.num_heads", "sasrec.network"),
+    "cf": (
+        *("num_negatives", "item_init", "beta2", "evaluate_every", "sasrec.num_heads", "sasrec.network"),
+        *("gru4rec",),
+    ),
     "stage1": (
         *("networks", "matching", "temperature", "filter_threshold", "optimizer", "positions", "cf_dropout"),
         *("item_reconstruction", "text_reconstruction", "recommendation", "recommendation_score"),

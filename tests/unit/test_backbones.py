@@ -4,48 +4,52 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from snapshot_fixture import chain_snapshot, write_snapshot
 from torch import Tensor, nn
 
+from allmrec.bundle import extend_bundle, load_bundle, save_bundle
 from allmrec.config import CFConfig, Config, Section, load
-from allmrec.config.sections.section import Count
+from allmrec.config.sections.section import Fraction
+from allmrec.errors import ConfigError
 from allmrec.models.cf import BACKBONES, Backbone, Catalogue, CFModel, build_cf_model
 from allmrec.reporting import Report
 from allmrec.training.cf import OBJECTIVES, train_cf
 from allmrec.training.loader import Snapshot
 from allmrec.training.work import Work
+from tests.unit.tiny_bundle import tiny_bundle, tiny_catalogue, tiny_encoder, tiny_llm
 
 NUM_ITEMS, MAX_HISTORY, WIDTH = 9, 6, 16
 
 
-class GRU4RecConfig(Section):
-    num_layers: Count = 1
-    """Layers of gated recurrent units."""
+class MarkovConfig(Section):
+    memory: Fraction = 0.1
+    """Share of the item before in a state."""
 
 
-class CFWithGRU4Rec(CFConfig):
-    gru4rec: GRU4RecConfig = GRU4RecConfig()  # the one line
+class CFWithMarkov(CFConfig):
+    markov: MarkovConfig = MarkovConfig()  # the one line
 
 
-class GRU4Rec(CFModel):
-    """A recurrent network over item embeddings (Hidasi et al., 2016), as small as it can be."""
+class Markov(CFModel):
+    """A linear map of the newest two items, as small as a backbone can be."""
 
-    def __init__(self, num_items: int, width: int, num_layers: int, dropout: float) -> None:
+    def __init__(self, num_items: int, width: int, memory: float) -> None:
         super().__init__(num_items, width)
+        self.memory = memory
         self.items = nn.Embedding(num_items + 1, width, padding_idx=0)
-        self.cells = nn.ModuleList(nn.GRUCell(width, width) for _ in range(num_layers))
-        self.dropout = nn.Dropout(dropout)
+        self.next = nn.Linear(width, width)
 
     @classmethod
-    def of(cls, settings: CFConfig, catalogue: Catalogue) -> GRU4Rec:
-        assert isinstance(settings, CFWithGRU4Rec)
-        return cls(catalogue.num_items, settings.width, settings.gru4rec.num_layers, settings.dropout)
+    def of(cls, settings: CFConfig, catalogue: Catalogue) -> Markov:
+        assert isinstance(settings, CFWithMarkov)
+        return cls(catalogue.num_items, settings.width, settings.markov.memory)
 
-    def with_items(self, matrix: Tensor) -> GRU4Rec:
-        other = GRU4Rec(len(matrix) - 1, self.width, len(self.cells), self.dropout.p)
-        other.cells.load_state_dict(self.cells.state_dict())
+    def with_items(self, matrix: Tensor) -> Markov:
+        other = Markov(len(matrix) - 1, self.width, self.memory)
+        other.next.load_state_dict(self.next.state_dict())
         other.items = nn.Embedding.from_pretrained(matrix.detach().clone(), padding_idx=0)
         return other.train(self.training)
 
@@ -57,32 +61,26 @@ class GRU4Rec(CFModel):
         return self.items.weight
 
     def position_representations(self, histories_BL: Tensor) -> Tensor:
-        is_real_BL1 = (self.visible(histories_BL) > 0).unsqueeze(-1)
-        return self._states(histories_BL) * is_real_BL1
+        items_BL = self.visible(histories_BL)
+        before_B = torch.zeros_like(items_BL[:, 0])
+        states = []
+        for column_B in items_BL.T:
+            state_BD = self.next(self.items(column_B) + self.memory * self.items(before_B))
+            states.append(state_BD * (column_B > 0)[:, None])
+            before_B = column_B.where(column_B > 0, before_B)
+        return torch.stack(states, dim=1)
 
     def user_representation(self, histories_BL: Tensor) -> Tensor:
-        return self._states(histories_BL)[:, -1]
-
-    def _states(self, histories_BL: Tensor) -> Tensor:
-        items_BL = self.visible(histories_BL)
-        states_BLD = self.dropout(self.items(items_BL))
-        for cell in self.cells:
-            state_BD = states_BLD.new_zeros(len(items_BL), self.width)
-            states = []
-            for column in range(items_BL.shape[1]):
-                state_BD = cell(states_BLD[:, column], state_BD).where(
-                    items_BL[:, column, None] > 0, state_BD
-                )
-                states.append(state_BD)
-            states_BLD = torch.stack(states, dim=1)
-        return states_BLD
+        columns = torch.arange(1, histories_BL.shape[1] + 1)
+        newest_B = (columns * (self.visible(histories_BL) > 0)).argmax(dim=1)
+        return self.position_representations(histories_BL)[torch.arange(len(newest_B)), newest_B]
 
 
-@pytest.fixture(params=[*BACKBONES, "gru4rec"])
+@pytest.fixture(params=[*BACKBONES, "markov"])
 def cf(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> CFConfig:
     """The settings of a backbone, the throw-away one among them."""
-    monkeypatch.setitem(BACKBONES, "gru4rec", Backbone(GRU4Rec.of))
-    return CFWithGRU4Rec.model_validate(
+    monkeypatch.setitem(BACKBONES, "markov", Backbone(Markov.of))
+    return CFWithMarkov.model_validate(
         {
             "model": request.param,
             "width": WIDTH,
@@ -115,11 +113,10 @@ def test_the_settings_of_a_backbone_alone_have_other_names_than_the_shared_ones(
 
 
 def test_the_settings_of_other_backbones_decide_nothing() -> None:
-    one, other = ({"gru4rec": {"num_layers": layers}} for layers in (1, 2))
-    sasrec = CFWithGRU4Rec.model_validate(one)
-    assert sasrec.decisive() == CFWithGRU4Rec.model_validate(other).decisive() == CFConfig().decisive()
-    chosen = [CFWithGRU4Rec.model_validate({"model": "gru4rec", **own}) for own in (one, other)]
-    assert chosen[0].decisive() != chosen[1].decisive()
+    one, other = (CFWithMarkov(markov=MarkovConfig(memory=memory)) for memory in (0.1, 0.2))
+    assert one.decisive() == other.decisive() == CFConfig().decisive()
+    chosen = [cf.model_copy(update={"model": "markov"}).decisive() for cf in (one, other)]
+    assert chosen[0] != chosen[1]
 
 
 def test_a_backbone_learns_by_a_loss_that_there_is(cf: CFConfig) -> None:
@@ -156,6 +153,32 @@ def test_states_ignore_padding_and_unknown_items(model: CFModel) -> None:
     assert not model.user_representation(torch.tensor([[0, 4]])).any()
 
 
+def test_a_state_is_the_user_of_the_history_up_to_there(cf: CFConfig, model: CFModel) -> None:
+    history = torch.tensor([[0, 3, 5, 3, 7, 9]])
+    states = model.position_representations(history)[0]
+    # SASRec counts positions from the newest item: an older state is not that of a shorter history.
+    for length in [6] if cf.model == "sasrec" else range(1, 7):
+        user = model.user_representation(history[:, :length])[0]
+        assert torch.allclose(states[length - 1], user, atol=1e-6)
+
+
+def test_a_history_in_a_batch_of_longer_ones_has_the_same_user(model: CFModel) -> None:
+    alone, among = torch.tensor([[2, 6]]), torch.tensor([[0, 0, 0, 2, 6], [1, 2, 3, 4, 5], [0, 0, 0, 0, 0]])
+    users = model.user_representation(among)
+    assert torch.allclose(users[0], model.user_representation(alone)[0], atol=1e-6)
+    assert not users[2].any()
+
+
+def test_the_order_of_the_history_matters(model: CFModel) -> None:
+    one, other = model.user_representation(torch.tensor([[1, 2, 3], [1, 3, 2]]))
+    assert not torch.allclose(one, other, atol=1e-4)
+
+
+def test_no_history_is_no_user(model: CFModel) -> None:
+    assert model.user_representation(torch.zeros(0, 6, dtype=torch.int64)).shape == (0, WIDTH)
+    assert model.position_representations(torch.zeros(0, 6, dtype=torch.int64)).shape == (0, 6, WIDTH)
+
+
 def test_states_know_the_past_and_not_the_future(model: CFModel) -> None:
     states = [model.position_representations(torch.tensor([[1, 2, 3, last]]))[0] for last in (4, 9)]
     assert torch.allclose(states[0][:3], states[1][:3], atol=1e-6)
@@ -187,6 +210,27 @@ def test_the_training_teaches_it_what_follows_what(cf: CFConfig, tmp_path: Path)
     assert not model.training
 
 
+def test_a_killed_training_goes_on_to_the_weights_of_an_undisturbed_one(cf: CFConfig, tmp_path: Path) -> None:
+    snapshot = Snapshot(chain_snapshot(tmp_path / "s", num_users=40))
+    config = load([], ["training.checkpoint_every=4"])
+    config = config.model_copy(update={"cf": cf.model_copy(update={"epochs": 5, "patience": None})})
+    whole, figures = train_cf(snapshot, {}, config, tmp_path / "whole", Report())
+
+    def killed(line: str) -> None:
+        if line.startswith("cf: 9 / "):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_cf(snapshot, {}, config, tmp_path / "killed", Report(killed, every_seconds=0))
+    lines: list[str] = []
+    resumed, again = train_cf(snapshot, {}, config, tmp_path / "killed", Report(lines.append))
+    assert lines[0].startswith("cf: resumes at step 8/")
+    assert {**again, "seconds": 0} == {**figures, "seconds": 0}
+    assert resumed.state_dict().keys() == whole.state_dict().keys()
+    for name, weights in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], weights), name
+
+
 def test_the_training_starts_item_vectors_from_features(cf: CFConfig, tmp_path: Path) -> None:
     snapshot = Snapshot(write_snapshot(tmp_path / "s", {"a": [1, 2], "b": [2, 3, 1]}, ["x", "y", "z", "new"]))
     texts = torch.tensor([[0.0, 0.0], [3.0, 1.0], [-3.0, 1.0], [3.0, -1.0], [2.9, 1.0]])
@@ -194,3 +238,22 @@ def test_the_training_starts_item_vectors_from_features(cf: CFConfig, tmp_path: 
     config = Config().model_copy(update={"cf": start})
     items = train_cf(Work(snapshot, config, tmp_path / "work", Report()), {"text": texts})[0].item_matrix()
     assert (items[1, :2] - items[4, :2]).norm() < 0.1 * (items[1, :2] - items[2, :2]).norm()
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_a_bundle_of_a_backbone_is_read_and_extended(name: str, tmp_path: Path) -> None:
+    fresh = tiny_bundle(tmp_path, cf_model=name)
+    llm, histories = tiny_llm(tmp_path), torch.tensor([[0, 0, 3, 1], [5, 31, 2, 30]])
+    loaded = load_bundle(tmp_path / save_bundle(tmp_path, fresh, {"purpose": "serving"}), llm)
+    items = tiny_catalogue()[["item_id", "title", "description"]]
+    items = pd.concat([items, pd.DataFrame({"item_id": ["new"], "title": ["a new tent"]})])
+    child = extend_bundle(loaded, items, tiny_encoder(tmp_path), llm, tmp_path / "children")
+    expected = fresh.rec.cf.user_representation(histories)
+    for other in (loaded, child):
+        assert other.config.cf.model == name
+        assert torch.equal(other.rec.cf.user_representation(histories), expected)
+
+
+def test_an_unknown_backbone_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match=f"expected one of {', '.join(BACKBONES)}$"):
+        load([], ["cf.model=gru4rek"])

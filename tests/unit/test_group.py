@@ -14,7 +14,7 @@ from allmrec.config import Config, load
 from allmrec.llm.prompt import PromptLayout
 from allmrec.models.a_llmrec import ALLMRec
 from allmrec.models.alignment import AlignmentNetworks
-from allmrec.models.cf import build_cf_model
+from allmrec.models.cf import BACKBONES, build_cf_model
 from allmrec.training.cf import _loss
 from allmrec.training.group import ALONE, Group
 from allmrec.training.loader import Snapshot
@@ -54,10 +54,12 @@ def test_every_row_is_in_the_share_of_one_process(size: int, num_rows: int) -> N
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
+@pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("loss", ["sampled_softmax", "bce"])
 @pytest.mark.parametrize("size", [2, 5])
-def test_the_parts_of_the_cf_models_loss_sum_to_the_whole(loss: str, size: int) -> None:
-    config = load([], [f"cf.loss={loss}", "cf.dropout=0.0", "cf.width=8", "cf.num_negatives=6"])
+def test_the_parts_of_the_cf_models_loss_sum_to_the_whole(backbone: str, loss: str, size: int) -> None:
+    small = ["cf.dropout=0.0", "cf.width=8", "cf.num_negatives=6"]
+    config = load([], [f"cf.model={backbone}", f"cf.loss={loss}", *small])
     torch.manual_seed(0)
     model = build_cf_model(config.cf, 20, 6)
     sequences = torch.tensor([[0, 0, 0, 0, 3, 4], [1, 2, 3, 4, 5, 6], [0, 0, 0, 9, 8, 7]])  # 3 rows for 5

@@ -90,11 +90,11 @@ def tiny_encoder(folder: Path) -> TextEncoder:
     return TextEncoder.load(Config().text_encoder, folder / "cache")
 
 
-def tiny_config(layout: str = "no_list") -> Config:
+def tiny_config(layout: str = "no_list", cf_model: str = "sasrec") -> Config:
     """Defaults with small widths."""
     config = Config()
     return config.model_copy(update={
-        "cf": config.cf.model_copy(update={"width": 16}),
+        "cf": config.cf.model_copy(update={"width": 16, "model": cf_model}),
         "stage1": config.stage1.model_copy(update={"width": 24}),
         "sequences": config.sequences.model_copy(update={"max_history": 8}),
         "prompt": config.prompt.model_copy(update={"layout": layout}),
@@ -113,10 +113,12 @@ def states_of(rec: ALLMRec, titles: TitleTokens, priors: np.ndarray | None) -> d
     return {state.name: state for state in states}
 
 
-def tiny_bundle(folder: Path, num_items: int = 30, layout: str = "no_list") -> Bundle:
+def tiny_bundle(
+    folder: Path, num_items: int = 30, layout: str = "no_list", cf_model: str = "sasrec"
+) -> Bundle:
     """A bundle that was not saved yet; `folder` keeps the LLM and the caches."""
     config, items, llm, encoder = (
-        tiny_config(layout),
+        tiny_config(layout, cf_model),
         tiny_catalogue(num_items),
         tiny_llm(folder),
         tiny_encoder(folder),

@@ -23,6 +23,15 @@ class SASRecConfig(Section):
     Xavier-normal initial weights)."""
 
 
+class GRU4RecConfig(Section):
+    """GRU4Rec alone."""
+
+    hidden_width: Count = 128
+    """Width of the recurrent state."""
+    num_layers: Count = 1
+    """Layers of gated recurrent units."""
+
+
 class CFConfig(Section):
     """The collaborative-filtering model. Every section in it is a backbone, which `model` may name."""
 
@@ -57,6 +66,8 @@ class CFConfig(Section):
     """Epochs between two evaluations."""
     sasrec: SASRecConfig = SASRecConfig()
     """SASRec alone."""
+    gru4rec: GRU4RecConfig = GRU4RecConfig()
+    """GRU4Rec alone."""
 
     @classmethod
     def backbones(cls) -> list[str]:
