@@ -30,7 +30,7 @@ RARELY: dict[str, tuple[str, ...]] = {
     "text_encoder": ("max_tokens",),
     "cf": (
         *("num_negatives", "item_init", "beta2", "evaluate_every", "sasrec.num_heads", "sasrec.network"),
-        *("gru4rec",),
+        *("gru4rec", "nextitnet"),
     ),
     "stage1": (
         *("networks", "matching", "temperature", "filter_threshold", "optimizer", "positions", "cf_dropout"),
@@ -134,4 +134,6 @@ def _allowed(schema: Mapping[str, Any]) -> str:
         return f"{words} > {above:g}"
     if "enum" in schema.get("items", {}):
         return f"{words} of one or more of {', '.join(schema['items']['enum'])}"
+    if "minItems" in schema:
+        return f"{words} that is not empty"
     return words

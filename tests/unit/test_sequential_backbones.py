@@ -1,4 +1,4 @@
-"""GRU4Rec computes its papers' equations, on numbers that other code computed."""
+"""GRU4Rec and NextItNet compute their papers' equations, on numbers that other code computed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from allmrec.config import load
 from allmrec.models.cf import CFModel, build_cf_model
 from allmrec.models.cf.gru4rec import GRU4Rec
+from allmrec.models.cf.nextitnet import CausalConvolution, NextItNet
 
 NUM_ITEMS, MAX_HISTORY, WIDTH = 20, 12, 8
 Model = TypeVar("Model", bound=CFModel)
@@ -54,3 +55,48 @@ def test_gru4recs_cell_has_the_numbers_of_its_equations() -> None:
     # h₁ = (1 − σ(1)) tanh(2); h₂ = (1 − z) tanh(−4 + 3 r h₁) + z h₁ with r = σ(−1 + h₁), z = σ(−2 − h₁)
     states = model.position_representations(torch.tensor([[1, 2]]))[0, :, 0]
     assert states.tolist() == pytest.approx([0.7685336, -1.5098583], abs=1e-6)
+
+
+def test_a_convolution_of_nextitnet_reads_zeros_before_the_first_item() -> None:
+    convolution = CausalConvolution(1, kernel_size=3, dilation=2)
+    with torch.no_grad():
+        convolution.convolution.weight.copy_(torch.tensor([[[100.0, 10.0, 1.0]]]))
+        convolution.convolution.bias.zero_()
+        columns = convolution(torch.tensor([[[1.0, 2, 3, 4, 5, 6]]]))
+    assert columns.flatten().tolist() == [1, 2, 13, 24, 135, 246]
+
+
+def test_nextitnet_is_its_equation_with_the_layers_of_torch() -> None:
+    model = untrained(NextItNet, "cf.nextitnet.dilations=[1, 2]")
+    x_MD = rows_of(model, 4, 8, 2, 6, 11)
+    for block, dilation in zip(model.blocks, (1, 2), strict=True):
+        inner_MD = x_MD
+        pairs = ((block.near, block.near_norm, dilation), (block.far, block.far_norm, 2 * dilation))
+        for layer, norm, distance in pairs:
+            weight_DDK, bias_D = layer.convolution.weight, layer.convolution.bias
+            before_TD = torch.cat([torch.zeros(2 * distance, WIDTH), inner_MD])
+            taps = [before_TD[tap * distance : tap * distance + len(x_MD)] for tap in range(3)]
+            conv_MD = sum(tap @ weight_DDK[:, :, k].T for k, tap in enumerate(taps)) + bias_D
+            inner_MD = nn.functional.layer_norm(conv_MD, (WIDTH,), norm.weight, norm.bias).relu()
+        x_MD = x_MD + inner_MD
+    expected_MD = x_MD @ model.output.weight.T + model.output.bias
+    found_MD = model.position_representations(torch.tensor([[0, 0, 4, 8, 2, 6, 11]]))[0, 2:]
+    assert torch.allclose(found_MD, expected_MD, atol=1e-5)
+
+
+def test_an_item_moves_the_states_of_nextitnet_from_its_place_on() -> None:
+    model = untrained(NextItNet)
+    one, other = (model.position_representations(torch.tensor([[5, 3, last, 9, 1, 2]]))[0] for last in (4, 8))
+    assert torch.equal(one[:2], other[:2])
+    assert ((one - other)[2:].abs().amax(dim=1) > 1e-4).all()
+
+
+@pytest.mark.parametrize(("dilations", "num_items"), [("[1]", 7), ("[1, 4]", 31), ("[1, 2, 4, 8]", 91)])
+def test_nextitnet_sees_as_many_items_as_its_dilations_reach(dilations: str, num_items: int) -> None:
+    model = untrained(NextItNet, f"cf.nextitnet.dilations={dilations}")
+    history = torch.arange(100).remainder(NUM_ITEMS)[None] + 1
+    user = model.user_representation(history)
+    for place, is_seen in ((100 - num_items, True), (99 - num_items, False)):
+        changed = history.clone()
+        changed[0, place] = history[0, place] % NUM_ITEMS + 1
+        assert torch.equal(model.user_representation(changed), user) is not is_seen

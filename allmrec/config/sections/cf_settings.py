@@ -32,6 +32,15 @@ class GRU4RecConfig(Section):
     """Layers of gated recurrent units."""
 
 
+class NextItNetConfig(Section):
+    """NextItNet alone."""
+
+    kernel_size: Count = 3
+    """Columns that a convolution reads."""
+    dilations: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 2, 4, 8)
+    """Distance of the columns of each residual block's first convolution; its second has twice that."""
+
+
 class CFConfig(Section):
     """The collaborative-filtering model. Every section in it is a backbone, which `model` may name."""
 
@@ -68,6 +77,8 @@ class CFConfig(Section):
     """SASRec alone."""
     gru4rec: GRU4RecConfig = GRU4RecConfig()
     """GRU4Rec alone."""
+    nextitnet: NextItNetConfig = NextItNetConfig()
+    """NextItNet alone."""
 
     @classmethod
     def backbones(cls) -> list[str]:
