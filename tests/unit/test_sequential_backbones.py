@@ -1,4 +1,4 @@
-"""GRU4Rec and NextItNet compute their papers' equations, on numbers that other code computed."""
+"""GRU4Rec, NextItNet and Caser compute their papers' equations, on numbers that other code computed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from allmrec.config import load
 from allmrec.models.cf import CFModel, build_cf_model
+from allmrec.models.cf.caser import Caser
 from allmrec.models.cf.gru4rec import GRU4Rec
 from allmrec.models.cf.nextitnet import CausalConvolution, NextItNet
 
@@ -100,3 +101,45 @@ def test_nextitnet_sees_as_many_items_as_its_dilations_reach(dilations: str, num
         changed = history.clone()
         changed[0, place] = history[0, place] % NUM_ITEMS + 1
         assert torch.equal(model.user_representation(changed), user) is not is_seen
+
+
+def test_caser_joins_as_many_features_as_the_papers_sizes_give() -> None:
+    model = untrained(Caser, "cf.width=50", "cf.caser.window=5")
+    assert model.joined.in_features == 4 * 50 + 16 * 5 == 280
+
+
+def test_a_horizontal_filter_of_ones_finds_the_largest_sum_of_neighbouring_rows() -> None:
+    model = untrained(Caser, "cf.caser.window=4", "cf.caser.num_horizontal=1")
+    with torch.no_grad():
+        model.horizontal[1].weight.fill_(1.0)
+        model.horizontal[1].bias.zero_()
+    images_BDT = torch.tensor([[0.0, 0, 0, 1, 5, 2, 3, 0, 1]])[:, None].repeat(1, WIDTH, 1) / WIDTH
+    # Windows: 0001, 0015, 0152, 1523, 5230, 2301.
+    assert model._horizontal(images_BDT)[1].flatten().tolist() == pytest.approx([1, 6, 7, 7, 7, 5])
+
+
+@pytest.mark.parametrize("items", [(3,), (3, 7, 1), (3, 7, 1, 9, 12, 5, 5)])
+def test_caser_is_its_equation_on_the_image_of_the_newest_items(items: tuple[int, ...]) -> None:
+    model = untrained(Caser, "cf.caser.num_horizontal=3", "cf.caser.num_vertical=2")
+    image_WD = torch.cat([torch.zeros(5, WIDTH), rows_of(model, *items)])[-5:]
+    vertical = [
+        weight_W @ image_WD + bias
+        for weight_W, bias in zip(model.vertical.weight[:, 0], model.vertical.bias, strict=True)
+    ]
+    vertical_F = torch.stack(vertical, dim=1).flatten()  # of each column both filters
+    horizontal = []
+    for height, layer in enumerate(model.horizontal, start=1):
+        for weight_DH, bias in zip(layer.weight, layer.bias, strict=True):
+            sums = [(weight_DH.T * image_WD[top : top + height]).sum() + bias for top in range(6 - height)]
+            horizontal.append(torch.stack(sums).relu().max())
+    z_D = model.joined(torch.cat([vertical_F, torch.stack(horizontal)])).relu()
+    expected_D = model.output(torch.cat([z_D, rows_of(model, *items).mean(dim=0)]))
+    padded = torch.tensor([[0, 0, 0, *items]])
+    assert torch.allclose(model.user_representation(padded)[0], expected_D, atol=1e-5)
+
+
+def test_caser_knows_items_before_its_window_as_the_users_mean_alone() -> None:
+    model = untrained(Caser, "cf.caser.window=2")
+    one, other = model.user_representation(torch.tensor([[1, 2, 3, 4, 5], [3, 1, 2, 4, 5]]))
+    assert torch.allclose(one, other, atol=1e-6)
+    assert not torch.allclose(one, model.user_representation(torch.tensor([[9, 2, 3, 4, 5]]))[0], atol=1e-4)

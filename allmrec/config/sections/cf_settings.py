@@ -41,6 +41,17 @@ class NextItNetConfig(Section):
     """Distance of the columns of each residual block's first convolution; its second has twice that."""
 
 
+class CaserConfig(Section):
+    """Caser alone."""
+
+    window: Count = 5
+    """Newest items in an image."""
+    num_horizontal: Count = 16
+    """Horizontal filters of each height from 1 to the window."""
+    num_vertical: Count = 4
+    """Vertical filters."""
+
+
 class CFConfig(Section):
     """The collaborative-filtering model. Every section in it is a backbone, which `model` may name."""
 
@@ -79,6 +90,8 @@ class CFConfig(Section):
     """GRU4Rec alone."""
     nextitnet: NextItNetConfig = NextItNetConfig()
     """NextItNet alone."""
+    caser: CaserConfig = CaserConfig()
+    """Caser alone."""
 
     @classmethod
     def backbones(cls) -> list[str]:
