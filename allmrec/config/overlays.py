@@ -76,9 +76,12 @@ def _mentions_json(path: Path) -> bool:
 def from_dict(tree: Mapping[str, Any], report: Say = _silent) -> Config:
     """Return the Config of a nested mapping; keys of earlier versions are reported.
 
-    Raises ConfigError if a key is unknown or a value bad; the message names each by its path.
+    Raises ConfigError if a key is unknown or a value bad, or if a setting of another backbone than `cf.model`
+    has another value than its default; the message names each by its path.
     """
-    return _checked(without_fixed(renamed(tree, report), report))
+    config = _checked(without_fixed(renamed(tree, report), report))
+    _refuse_settings_of_other_backbones(config)
+    return config
 
 
 def from_stored(tree: Mapping[str, Any]) -> Config:
@@ -96,6 +99,21 @@ def _checked(tree: Mapping[str, Any]) -> Config:
         return Config.model_validate_json(json.dumps(tree, default=str))
     except ValidationError as error:
         raise ConfigError(explained(error)) from None
+
+
+def _refuse_settings_of_other_backbones(config: Config) -> None:
+    """Raise ConfigError where a setting has no effect, because `cf.model` is another backbone.
+
+    Defaults pass: a complete configuration lists them, and an overlay takes back a value of a file by them.
+    Stored configurations are not checked, because a default may change after they were written.
+    """
+    mistakes = [
+        f"cf.{path}: {json.dumps(value)}, expected its default {json.dumps(default)} where cf.model is "
+        f"{config.cf.model}; remove it, or set cf.model={path.split('.')[0]}"
+        for path, (value, default) in config.cf.settings_of_others().items()
+    ]
+    if mistakes:
+        raise ConfigError("; ".join(mistakes))
 
 
 def _tree(paths: Iterable[str | Path], overrides: Iterable[str], report: Say) -> dict[str, Any]:

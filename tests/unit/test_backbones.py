@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +12,7 @@ from snapshot_fixture import chain_snapshot, write_snapshot
 from torch import Tensor, nn
 
 from allmrec.bundle import extend_bundle, load_bundle, save_bundle
-from allmrec.config import CFConfig, Config, Section, load
+from allmrec.config import CFConfig, Config, Section, from_stored, load
 from allmrec.config.sections.section import Fraction
 from allmrec.errors import ConfigError
 from allmrec.models.cf import BACKBONES, Backbone, Catalogue, CFModel, build_cf_model
@@ -252,6 +253,31 @@ def test_a_bundle_of_a_backbone_is_read_and_extended(name: str, tmp_path: Path) 
     for other in (loaded, child):
         assert other.config.cf.model == name
         assert torch.equal(other.rec.cf.user_representation(histories), expected)
+
+
+def test_a_setting_of_another_backbone_is_refused_by_its_name() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load([], ["cf.model=gru4rec", "cf.caser.window=7", "cf.num_blocks=2"])
+    assert str(caught.value) == (
+        "cf.sasrec.num_blocks: 2, expected its default 1 where cf.model is gru4rec; remove it, or set "
+        "cf.model=sasrec; cf.caser.window: 7, expected its default 5 where cf.model is gru4rec; remove it, "
+        "or set cf.model=caser"
+    )
+
+
+def test_a_default_of_another_backbone_takes_back_what_a_file_sets(tmp_path: Path) -> None:
+    file = tmp_path / "shop.yaml"
+    file.write_text("cf:\n  sasrec:\n    num_blocks: 2\n", encoding="utf-8")
+    assert load([file]).cf.sasrec.num_blocks == 2
+    with pytest.raises(ConfigError, match=r"cf\.sasrec\.num_blocks: 2"):
+        load([file], ["cf.model=caser"])
+    assert load([file], ["cf.model=caser", "cf.sasrec.num_blocks=1"]).cf.model == "caser"
+
+
+def test_a_stored_setting_of_another_backbone_is_read_whatever_its_default_is_now() -> None:
+    stored = json.loads(Config().model_dump_json())
+    stored["cf"]["caser"]["window"] = 9
+    assert from_stored(stored).cf.model == "sasrec"
 
 
 def test_an_unknown_backbone_is_answered_with_the_known_ones() -> None:

@@ -108,6 +108,16 @@ class CFConfig(Section):
         shared = {name: value for name, value in self if not isinstance(value, Section)}
         return shared | dict(getattr(self, self.model))
 
+    def settings_of_others(self) -> dict[str, tuple[Any, Any]]:
+        """Return changed settings of other backbones: `caser.window` → its value and its default."""
+        return {
+            f"{other}.{name}": (value, field.get_default())
+            for other in self.backbones()
+            if other != self.model
+            for name, field in type(getattr(self, other)).model_fields.items()
+            if (value := getattr(getattr(self, other), name)) != field.get_default()
+        }
+
     @field_validator("model")
     @classmethod
     def _check_model(cls, name: str) -> str:
