@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import importlib.util
 import platform
@@ -51,8 +52,11 @@ class Check(NamedTuple):
 def checks(config: Config) -> list[Check]:
     """Return every check, in the order in which a run needs them.
 
-    Starts Spark, writes a small Delta table and removes it again.
+    Starts Spark, writes a small Delta table and removes it again. Raises ModuleNotFoundError where
+    transformers is missing.
     """
+    # Loading a model imports it, which a night does late.
+    importlib.import_module("transformers")
     python = _python()
     java = _java()
     spark = (

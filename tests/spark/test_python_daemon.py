@@ -16,7 +16,7 @@ from allmrec.config import SparkConfig
 from allmrec.spark import python_daemon, session
 
 
-def test_a_worker_has_what_scoring_imports_frozen_and_no_archive_on_its_path(spark: SparkSession) -> None:
+def test_a_worker_has_what_scoring_imports_frozen_and_pyspark_from_no_archive(spark: SparkSession) -> None:
     def facts(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         """What a worker has before it does any work."""
         for _ in batches:
@@ -24,7 +24,7 @@ def test_a_worker_has_what_scoring_imports_frozen_and_no_archive_on_its_path(spa
                 {
                     "modules": [",".join(name for name in ("torch", "transformers") if name in sys.modules)],
                     "frozen": [gc.get_freeze_count()],
-                    "archives": [sum(python_daemon.is_sparks_archive(path) for path in sys.path)],
+                    "archives": [sum(path.endswith("pyspark.zip") for path in sys.path)],
                     "waiting": [os.environ.get("OMP_WAIT_POLICY", "")],
                 }
             )

@@ -132,10 +132,10 @@ def test_a_dependency_of_the_wheel_itself_is_named() -> None:
     assert done.stderr.startswith("error: transformers: not installed for this Python; `pip install allmrec`")
 
 
-def test_a_step_leaves_the_large_half_of_transformers_to_whoever_loads_a_model() -> None:
+def test_a_step_leaves_transformers_to_whoever_loads_a_model() -> None:
     """Every process of a night imports the steps; most of them load no LLM and no text encoder."""
     program = "import sys, allmrec.steps.nightly, allmrec.steps.evaluate; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
-    assert "transformers" in loaded
-    assert not loaded & {"transformers.modeling_utils", "transformers.generation", "sentence_transformers"}
+    assert "torch" in loaded
+    assert not loaded & {"transformers", "sentence_transformers"}
