@@ -14,7 +14,7 @@ from pyspark.sql import types as T
 from allmrec.errors import InputError
 from allmrec.runtime.context import Context
 from allmrec.runtime.night import Night
-from allmrec.runtime.night_records import NightRecord, read_nights
+from allmrec.views.night_records import NightRecord, read_nights
 from allmrec.tables.local_file import batches_of, write_file
 
 
