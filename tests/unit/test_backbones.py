@@ -215,16 +215,16 @@ def test_a_killed_training_goes_on_to_the_weights_of_an_undisturbed_one(cf: CFCo
     snapshot = Snapshot(chain_snapshot(tmp_path / "s", num_users=40))
     config = load([], ["training.checkpoint_every=4"])
     config = config.model_copy(update={"cf": cf.model_copy(update={"epochs": 5, "patience": None})})
-    whole, figures = train_cf(snapshot, {}, config, tmp_path / "whole", Report())
+    whole, figures = train_cf(Work(snapshot, config, tmp_path / "whole", Report()), {})
 
     def killed(line: str) -> None:
         if line.startswith("cf: 9 / "):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_cf(snapshot, {}, config, tmp_path / "killed", Report(killed, every_seconds=0))
+        train_cf(Work(snapshot, config, tmp_path / "killed", Report(killed, every_seconds=0)), {})
     lines: list[str] = []
-    resumed, again = train_cf(snapshot, {}, config, tmp_path / "killed", Report(lines.append))
+    resumed, again = train_cf(Work(snapshot, config, tmp_path / "killed", Report(lines.append)), {})
     assert lines[0].startswith("cf: resumes at step 8/")
     assert {**again, "seconds": 0} == {**figures, "seconds": 0}
     assert resumed.state_dict().keys() == whole.state_dict().keys()
