@@ -4,8 +4,8 @@
 each by themselves, which takes longer than the work of most tasks. Two more things cost every task up to
 Python 3.11, and are done here once:
 
-- Archives of pyspark on Python's path are forgotten, because pyspark is installed beside them. A task reads the
-  directories of all of them again (`importlib.invalidate_caches`).
+- Archives of pyspark on Python's path are forgotten, because pyspark is installed beside them. A task reads
+  the directories of all of them again (`importlib.invalidate_caches`).
 - Imported objects are frozen for the collector of garbage, which looks at all of them after every task.
 """
 
