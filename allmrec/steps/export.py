@@ -14,8 +14,8 @@ from pyspark.sql import types as T
 from allmrec.errors import InputError
 from allmrec.runtime.context import Context
 from allmrec.runtime.night import Night
-from allmrec.views.night_records import NightRecord, read_nights
 from allmrec.tables.local_file import batches_of, write_file
+from allmrec.views.night_records import NightRecord, read_nights
 
 
 class Export(NamedTuple):
