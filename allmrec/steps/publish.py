@@ -36,7 +36,7 @@ def run_publish(night: Night) -> None:
     with step.recorded(current.versions, current.table_ids) as run:
         with run.part("write", "join titles, drop unavailable items, fill the slots"):
             rows = run.keep(available_recommendations(current, score.read("recommendations")))
-            feeds = run.keep(slots(rows, config.scoring.top_k, None))
+            feeds = run.keep(slots(rows, config.publish.feed_slots, None))
             filled = gates.FilledSlots(int(score.row.figures["users"]), feeds.count())
             gates.check(run, gates.measure("email_recommendations", filled))
             emails = slots(rows, config.publish.email_slots, config.publish.max_per_category)

@@ -164,7 +164,7 @@ def as_scored_night(
         servable=users.join(unservable_users, "user_id", "left_anti").select("user_id"),
         available=items.where("available"),
         seen=users.select("user_id", "seen_item_ids") if settings.candidates.exclude_seen else None,
-        top_k=settings.scoring.top_k,
+        num_slots=min(settings.scoring.top_k, max(settings.publish.feed_slots, settings.publish.email_slots)),
         counts=numbers,
         counts_of_sequences=sequences.row.counts,
         last_shape=gates.last_published(candidates.night),

@@ -257,8 +257,8 @@ EMAIL_RECOMMENDATIONS = TableSpec(
 )
 FEED_RECOMMENDATIONS = TableSpec(
     "feed_recommendations",
-    "A user's feed of a run date: all available items of the list.",
-    (_RUN_DATE, USER_ID, ColumnSpec("slots", _SLOTS, f"by rank, at most `scoring.top_k`; {_ITEM}")),
+    "A user's feed of a run date: the best available items.",
+    (_RUN_DATE, USER_ID, ColumnSpec("slots", _SLOTS, f"by rank, at most `publish.feed_slots`; {_ITEM}")),
     key=("run_date", "user_id"),
     partitioned_by=("run_date",),
 )

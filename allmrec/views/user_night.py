@@ -39,7 +39,11 @@ def latest_run_date(context: Context) -> date:
 
 
 def user_night(night: Night, user_id: str) -> Group:
-    """Return the user's night as tables for a terminal. Raises InputError where it is missing."""
+    """Return the user's night as tables for a terminal: history, the best candidates, the others.
+
+    Of `recommendations` the rows of a feed are shown, and those that the e-mail has. Raises InputError where
+    the night is missing.
+    """
     context = night.context
     run_date = night.run_date
     sequence = _one(night, "user_sequences", user_id)
@@ -51,11 +55,13 @@ def user_night(night: Night, user_id: str) -> Group:
         )
     of_user = (F.col("user_id") == user_id) & (F.col("run_date") == F.lit(run_date))
     rows = context.tables.read("recommendations").where(of_user).orderBy("rank").collect()
-    ranked = [row.asDict() for row in rows]
+    mailed = _mailed(night, user_id)
+    num_shown = context.config.publish.feed_slots
+    ranked = [row.asDict() for row in rows if row["rank"] <= num_shown or row["item_id"] in mailed]
     recommended = {row["item_id"] for row in ranked}
     shown = recommended.union(sequence["item_ids"], candidates["item_ids"] if candidates else [])
     titles = _titles(Inputs.newest(context), shown)
-    tables: list[Table] = [_history(sequence, titles, user_id, run_date), _ranked(ranked, titles)]
+    tables: list[Table] = [_history(sequence, titles, user_id, run_date), _ranked(ranked, titles, mailed)]
     if candidates:
         tables.append(_lost(candidates, recommended, titles))
     return Group(*tables)
@@ -66,6 +72,15 @@ def _titles(inputs: Inputs, item_ids: set[str]) -> dict[str, str]:
     items, _ = inputs.catalogue()
     rows = items.where(F.col("item_id").isin(list(item_ids))).select("item_id", "title").collect()
     return {row[0]: row[1] for row in rows}
+
+
+def _mailed(night: Night, user_id: str) -> dict[str, int]:
+    """Return item id → slot of the user's e-mail, from 1; empty where the date is not published."""
+    if not night.context.tables.exists("email_recommendations"):
+        return {}
+    email = _one(night, "email_recommendations", user_id)
+    slots = email["slots"] if email else []
+    return {slot["item_id"]: number for number, slot in enumerate(slots, start=1)}
 
 
 def _one(night: Night, table: str, user_id: str) -> dict[str, Any] | None:
@@ -86,20 +101,20 @@ def _history(sequence: dict[str, Any], titles: dict[str, str], user_id: str, run
     return table
 
 
-def _ranked(rows: list[dict[str, Any]], titles: dict[str, str]) -> Table:
-    """Return the table of the user's recommendations with their parts."""
-    table = _table("Recommendations", "rank", "item", "title", *NUMBERS, "source")
+def _ranked(rows: list[dict[str, Any]], titles: dict[str, str], mailed: dict[str, int]) -> Table:
+    """Return the table of the user's recommendations with their slot of the e-mail and their parts."""
+    table = _table("Recommendations", "rank", "e-mail", "item", "title", *NUMBERS, "source")
     for row in rows:
         source = row["source"] + (f" ({row['fallback_reason']})" if row["fallback_reason"] else "")
         numbers = [_number(row[column]) for column in NUMBERS.values()]
-        table.add_row(
-            str(row["rank"]), Text(row["item_id"]), _title(titles, row["item_id"]), *numbers, source
-        )
+        slot = str(mailed.get(row["item_id"], ""))
+        item = Text(row["item_id"])
+        table.add_row(str(row["rank"]), slot, item, _title(titles, row["item_id"]), *numbers, source)
     return table
 
 
 def _lost(candidates: dict[str, Any], recommended: set[str], titles: dict[str, str]) -> Table:
-    """Return the table of the candidates that were not recommended."""
+    """Return the table of the candidates that are in neither feed nor e-mail."""
     table = _table("Candidates that lost", "item", "title", "CF", "text", "from")
     columns = (candidates[name] for name in ("item_ids", "cf_scores", "text_scores", "sources"))
     for item, cf_score, text_score, source in zip(*columns, strict=True):
@@ -112,7 +127,7 @@ def _table(title: str, *columns: str) -> Table:
     """Return an empty table with shrinking titles and right-aligned numbers."""
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for column in columns:
-        justify: Literal["left", "right"] = "right" if column in (*NUMBERS, "rank") else "left"
+        justify: Literal["left", "right"] = "right" if column in (*NUMBERS, "rank", "e-mail") else "left"
         table.add_column(column, no_wrap=column != "title", justify=justify)
     return table
 

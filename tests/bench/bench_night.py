@@ -27,7 +27,7 @@ import psutil
 from tests.steps.reading import rows, version
 
 NIGHTLY = ("user_sequences", "candidates", "recommendations", "email_recommendations", "feed_recommendations")
-TOP_K, EMAIL_SLOTS, ACTIVE_DAYS = 10, 5, 7
+TOP_K, EMAIL_SLOTS, FEED_SLOTS, ACTIVE_DAYS = 20, 5, 10, 7
 
 
 def main(folder: Path, root: Path, config: str, run_date: date | None) -> None:
@@ -102,7 +102,7 @@ def check_night(root: Path, night: date, log: pd.DataFrame, catalogue: dict[str,
     assert tonight <= active <= set(by_llm["user_id"]), (
         f"the LLM ordered {len(tonight)} users, {len(active)} were active"
     )
-    for table, size in (("email_recommendations", EMAIL_SLOTS), ("feed_recommendations", TOP_K)):
+    for table, size in (("email_recommendations", EMAIL_SLOTS), ("feed_recommendations", FEED_SLOTS)):
         slots = rows(root, table, run_date=str(night)).set_index("user_id")["slots"]
         assert set(slots.index) == set(lists.index), f"{table} is not whole"
         assert all(len(items) == size for items in slots), f"{table} is not whole"

@@ -48,7 +48,7 @@ def night(spark: SparkSession, rows: DataFrame, *servable: str, **others: Any) -
         "servable": users(spark, *servable),
         "available": rows.select("item_id").distinct(),
         "seen": None,
-        "top_k": 2,
+        "num_slots": 2,
         "counts": {"users_in": len(servable), "unservable": 0},
         "counts_of_sequences": {"good_rows": 1, "rejected_rows": 0},
         "last_shape": None,

@@ -132,11 +132,12 @@ def test_a_mail_shows_at_most_so_many_of_one_category_while_others_are_left(
         assert most <= 2 or not enough
 
 
-def test_a_feed_shows_the_whole_list_with_titles(shop: Path, recommendations: pd.DataFrame) -> None:
+def test_a_feed_shows_the_best_items_with_titles(shop: Path, recommendations: pd.DataFrame) -> None:
     feeds = rows(shop, "feed_recommendations", **DAY)
-    sizes = recommendations.groupby("user_id").size().to_dict()
+    lists = recommendations.sort_values("rank").groupby("user_id")["item_id"].agg(list).to_dict()
+    assert max(map(len, lists.values())) == 20
     for user, slots in zip(feeds["user_id"], feeds["slots"], strict=True):
-        assert len(slots) == sizes[user]
+        assert [slot["item_id"] for slot in slots] == lists[user][:10]
         assert all(slot["title"] for slot in slots)
 
 

@@ -34,6 +34,11 @@ pytestmark = pytest.mark.reported
             "candidates.text_quota=30",
             "candidates.text_quota: 30, expected at most candidates.num_candidates (20)",
         ),
+        (
+            "publish.feed_slots=30",
+            "publish.feed_slots: 30, expected at most scoring.top_k (20); set scoring.top_k=30",
+        ),
+        ("publish.email_slots=21", "publish.email_slots: 21, expected at most scoring.top_k (20);"),
         ("scoring.topk=3", "scoring.topk: unknown key, expected one of active_within_days"),
         ("nothing.top_k=3", "nothing: unknown key, expected one of bundle, cache, candidates, cf"),
         ("scoring=3", "scoring: 3, expected a mapping of settings"),
@@ -64,6 +69,12 @@ def test_a_bad_setting_is_refused_with_its_path(override: str, message: str) -> 
         load([], [override])
     assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
+
+
+def test_lists_shorter_than_the_default_slots_are_no_mistake() -> None:
+    assert load([], ["scoring.top_k=3"]).publish.feed_slots == 10
+    with pytest.raises(ConfigError, match=r"publish\.feed_slots: 4, expected at most scoring\.top_k \(3\)"):
+        load([], ["scoring.top_k=3", "publish.feed_slots=4"])
 
 
 def test_later_files_win_and_overrides_win_over_all(tmp_path: Path) -> None:

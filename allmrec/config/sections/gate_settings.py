@@ -20,7 +20,7 @@ class GatesConfig(Section):
     """Share of the users the LLM was asked about whose list it could not order (`prompt_too_long`,
     `out_of_memory`, `non_finite_score`, `no_candidate`)."""
     max_short_share: Fraction | None = 0.1
-    """Share of the served users with fewer than `scoring.top_k` items."""
+    """Share of the served users with fewer items than a feed or an e-mail has slots."""
     max_disordered_lists: Annotated[int, Field(ge=0)] | None = 0
     """Lists with a score that is no number or higher than the one before it, or with a gap in the ranks.
     With `scoring.rerankers` a score may be higher."""

@@ -12,6 +12,8 @@ class PublishConfig(Section):
 
     email_slots: Count = 5
     """Slots per e-mail."""
+    feed_slots: Count = 10
+    """Slots per feed, the best available items of `recommendations`."""
     max_per_category: Count = 2
     """Maximum number of e-mail slots per leaf category while other categories are left."""
     item_columns: Annotated[tuple[Text, ...], without_repetition("publish.item_columns")] = ()

@@ -96,6 +96,14 @@ class Config(Section):
                 "prompt.tokenise: whole, expected segments where prompt.layout is "
                 f"{self.prompt.layout}, not authors; set prompt.tokenise=segments"
             )
+        for name in ("email_slots", "feed_slots"):
+            slots = getattr(self.publish, name)
+            # A default may exceed top_k: e-mails and feeds are then as short as the lists.
+            if slots > self.scoring.top_k and slots != PublishConfig.model_fields[name].default:
+                raise ValueError(
+                    f"publish.{name}: {slots}, expected at most scoring.top_k ({self.scoring.top_k}); "
+                    f"set scoring.top_k={slots}, or fewer slots"
+                )
         order = self.scoring.order
         if self.scoring.mode != "rank" and order != "auto" and not reads_llm(order):
             raise ValueError(

@@ -50,8 +50,8 @@ class ScoringConfig(Section):
     `allmrec/ranking/rerankers.py`. `rank` is then the place, and `score` may rise with it."""
     llm_candidates: Annotated[int, Field(ge=2)] | None = 10
     """How many of a user's candidates the LLM reads, the best by the blend without it; null: all."""
-    top_k: Count = 10
-    """Recommendations per user."""
+    top_k: Count = 20
+    """Rows of `recommendations` that are kept per user, from which e-mails and feeds are chosen."""
     active_within_days: Count | None = 7
     """The LLM reads only users with an interaction in this many days before the run date; null: all users."""
     deadline: Time | None = None

@@ -23,10 +23,10 @@ def lost_users(night: ScoredNight) -> Measured:
     guards="recommendations",
 )
 def short_lists(night: ScoredNight) -> Measured:
-    """Share of the lists with fewer than `top_k` items."""
+    """Share of the lists with fewer than `num_slots` items."""
     short = night.lists["short"]
     num_lists = night.lists["num_lists"]
-    words = f"{short:,} of {num_lists:,} users have fewer than {night.top_k} items"
+    words = f"{short:,} of {num_lists:,} users have fewer than {night.num_slots} items"
     return Measured(share(short, num_lists), words)
 
 

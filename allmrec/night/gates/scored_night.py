@@ -25,8 +25,8 @@ class ScoredNight:
     """(item_id) of those that may be recommended."""
     seen: DataFrame | None
     """(user_id, seen_item_ids); None where seen items may be recommended."""
-    top_k: int
-    """Items of a full list."""
+    num_slots: int
+    """Items that fill a feed and an e-mail: a list with fewer is short."""
     counts: Mapping[str, int]
     """What scoring counted."""
     counts_of_sequences: Mapping[str, int]
@@ -51,7 +51,7 @@ class ScoredNight:
             both,
             num_lists=F.count("size"),
             lost=F.count_if(F.col("size").isNull() | F.col("expected").isNull()),
-            short=F.count_if(F.col("size") < self.top_k),
+            short=F.count_if(F.col("size") < self.num_slots),
             wrong=F.coalesce(F.sum("wrong"), F.lit(0)),
         )
 
@@ -59,14 +59,14 @@ class ScoredNight:
     def shape(self) -> dict[str, float]:
         """The figures that are compared between nights.
 
-        These are the numbers of `users` and of distinct items (`coverage`), and the share of the users who
-        have the most frequent first item (`top1_share`).
+        These are the numbers of `users` and of distinct items among the best `num_slots` (`coverage`), and
+        the share of the users who have the most frequent first item (`top1_share`).
         """
         first = self.rows.where("rank = 1").groupBy("item_id").count()
         numbers = _first(
             first, top=F.coalesce(F.max("count"), F.lit(0)), users=F.coalesce(F.sum("count"), F.lit(0))
         )
-        coverage = self.rows.select("item_id").distinct().count()
+        coverage = self.rows.where(F.col("rank") <= self.num_slots).select("item_id").distinct().count()
         return {
             "users": float(numbers["users"]),
             "coverage": float(coverage),
