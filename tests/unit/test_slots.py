@@ -1,0 +1,244 @@
+"""The slots of e-mails: a slow greedy chooser as the oracle, and the rules by themselves."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+
+from allmrec.ranking import slots
+from allmrec.ranking.slots import EMPTY, TITLE_DUPLICATE_ABOVE, Filled, Pools, fill
+
+WORDS = ("pump", "water", "filter", "tent", "stove", "lamp", "rope", "flask", "for two", "XL", "30 m", "red")
+
+
+def pools(lists: list[list[dict[str, Any]]]) -> Pools:
+    """The pools of users, each with the items of its list by rank."""
+    width = max(map(len, lists), default=0)
+    empty = {
+        "relevance": 0.0,
+        "vector": (0.0, 0.0, 0.0),
+        "title": "",
+        "carried": 0,
+        "category": 0,
+        "brand": 0,
+    }
+    padded = [items + [{}] * (width - len(items)) for items in lists]
+
+    def values(name: str) -> np.ndarray:
+        table = [[{**empty, **item}[name] for item in items] for items in padded]
+        return np.array(table).reshape(len(lists), width, *np.shape(empty[name]))
+
+    titles = [{**empty, **item}["title"] for items in padded for item in items]
+    numbers, forms = slots.numbered_titles(titles)
+    pairs = slots.title_pairs(forms)[numbers]
+    return Pools(
+        sizes=np.array([len(items) for items in lists]),
+        relevance=values("relevance").astype(float),
+        vectors=values("vector").astype(np.float32),
+        titles=numbers.reshape(len(lists), width),
+        pairs=pairs.reshape(len(lists), width, slots.TITLE_PAIRS),
+        carried=values("carried").astype(int),
+        groups={name: values(name).astype(int) for name in ("category", "brand")},
+    )
+
+
+def random_list(draw: np.random.Generator, size: int) -> list[dict[str, Any]]:
+    """A list with likes, near titles, equal titles and a few groups."""
+    items = []
+    for relevance in np.sort(draw.normal(size=size))[::-1]:
+        vector = draw.normal(size=3) + draw.choice([0, 3])
+        items.append(
+            {
+                "relevance": float(relevance),
+                "vector": tuple(vector / np.linalg.norm(vector)),
+                "title": " ".join(draw.choice(WORDS[: draw.integers(3, len(WORDS))], draw.integers(1, 6))),
+                "carried": int(draw.choice([0, 0, 1, 2])),
+                "category": int(draw.integers(4)),
+                "brand": int(draw.integers(6)),
+            }
+        )
+    return items
+
+
+def share_of_pairs(one: str, other: str) -> float:
+    """Twice the number of common pairs of characters, as a share of both titles' pairs."""
+    both = [Counter(pairwise(text)) for text in map(slots.normalised, (one, other))]
+    total = sum(map(Counter.total, both))
+    return 2 * (both[0] & both[1]).total() / total if total else 0.0
+
+
+def is_near(one: dict[str, Any], other: dict[str, Any], above: float) -> bool:
+    cosine = float(np.dot(one["vector"], other["vector"]))
+    return cosine > above or share_of_pairs(one["title"], other["title"]) > TITLE_DUPLICATE_ABOVE
+
+
+def slowly(
+    items: list[dict[str, Any]], num_slots: int, diversity: float, above: float, caps: dict[str, int]
+) -> tuple[list[int], bool, bool, int]:
+    """One user's slots, item after item in plain Python: places, over a cap, near-duplicates, carried."""
+    scores = [item["relevance"] for item in items]
+    low = min(scores, default=0.0)
+    span = max(scores, default=0.0) - low
+    chosen: list[int] = []
+    over_cap = False
+    near_duplicates = False
+    for _ in range(num_slots):
+        best: tuple[Any, ...] | None = None
+        for place, item in enumerate(items):
+            others = [items[one] for one in chosen]
+            if any(slots.normalised(item["title"]) == slots.normalised(one["title"]) for one in others):
+                continue
+            near = any(is_near(item, one, above) for one in others)
+            over = any(sum(one[name] == item[name] for one in others) >= cap for name, cap in caps.items())
+            likeness = max((float(np.dot(item["vector"], one["vector"])) for one in others), default=0.0)
+            relevance = (item["relevance"] - low) / span if span else 1.0
+            value = (1 - diversity) * relevance - diversity * max(likeness, 0.0)
+            key = (near, item["carried"], over, -value, place)
+            best = key if best is None or key < best else best
+        if best is None:
+            break
+        near_duplicates |= best[0]
+        over_cap |= best[2]
+        chosen.append(best[4])
+    chosen.sort(key=lambda place: (items[place]["carried"], place))
+    return chosen, over_cap, near_duplicates, sum(items[place]["carried"] > 0 for place in chosen)
+
+
+def places(filled: Filled) -> list[list[int]]:
+    return [[place for place in own if place != EMPTY] for own in filled.places.tolist()]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_slots_are_those_of_a_slow_greedy_chooser(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    lists = [random_list(draw, int(draw.integers(0, 21))) for _ in range(25)]
+    num_slots = int(draw.integers(1, 8))
+    diversity = float(draw.choice([0, 0.3, 0.7, 1]))
+    above = float(draw.choice([0.5, 0.9, 1]))
+    caps = [{}, {"category": 2}, {"category": 2, "brand": 1}][draw.integers(3)]
+    filled = fill(pools(lists), num_slots, diversity, above, caps)
+    expected = [slowly(items, num_slots, diversity, above, caps) for items in lists]
+    assert places(filled) == [one[0] for one in expected]
+    assert filled.over_cap.tolist() == [one[1] for one in expected]
+    assert filled.near_duplicates.tolist() == [one[2] for one in expected]
+    assert filled.carried.tolist() == [one[3] for one in expected]
+
+
+def test_slots_of_a_user_depend_on_no_other_user() -> None:
+    draw = np.random.default_rng(1)
+    lists = [random_list(draw, int(draw.integers(1, 21))) for _ in range(20)]
+    together = places(fill(pools(lists), 5, 0.5, 0.9, {"category": 2}))
+    assert together == [places(fill(pools([items]), 5, 0.5, 0.9, {"category": 2}))[0] for items in lists]
+
+
+def test_nobody_gets_nothing() -> None:
+    assert fill(pools([]), 5, 0.5, 0.9, {"category": 2}).places.shape == (0, 5)
+    assert places(fill(pools([[], []]), 5, 0.5, 0.9, {})) == [[], []]
+
+
+def plain(*items: dict[str, Any]) -> list[dict[str, Any]]:
+    """A list by rank of items that are unlike each other unless they say otherwise."""
+    unlike = ("alpha", "brook", "cedar", "delta", "ember", "fjord", "grove", "hazel", "isle", "jetty")
+    return [
+        {"relevance": -place, "title": unlike[place], "category": place, "brand": place, **item}
+        for place, item in enumerate(items)
+    ]
+
+
+def test_without_diversity_and_rules_the_best_items_fill_the_slots() -> None:
+    assert places(fill(pools([plain({}, {}, {}, {})]), 3, 0.0, 1.0, {})) == [[0, 1, 2]]
+
+
+def test_an_item_unlike_the_first_is_preferred_the_more_the_higher_the_diversity() -> None:
+    one, near = (1.0, 0.0, 0.0), (0.8, 0.6, 0.0)
+    items = plain({"vector": one}, {"vector": near}, {"vector": (0.0, 0.0, 1.0)}, {"vector": (0.0, 0.0, 1.0)})
+    assert places(fill(pools([items]), 2, 0.0, 0.9, {})) == [[0, 1]]
+    assert places(fill(pools([items]), 2, 0.6, 0.9, {})) == [[0, 2]]
+
+
+def test_a_cap_is_met_where_other_groups_are_left_and_the_slots_are_full_where_not() -> None:
+    three = plain({"category": 7}, {"category": 7}, {"category": 7}, {}, {})
+    filled = fill(pools([three, three[:3]]), 3, 0.0, 1.0, {"category": 2})
+    assert places(filled) == [[0, 1, 3], [0, 1, 2]]
+    assert filled.over_cap.tolist() == [False, True]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_cap_by_category_is_met_whenever_any_choice_meets_it(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    for size in range(1, 10):
+        items = plain(*({"category": int(draw.integers(3))} for _ in range(size)))
+        filled = fill(pools([items]), 4, 0.5, 0.9, {"category": 2})
+        counts = Counter(item["category"] for item in items)
+        can_be_met = sum(min(2, count) for count in counts.values()) >= min(4, size)
+        assert bool(filled.over_cap[0]) != can_be_met
+        assert len(places(filled)[0]) == min(4, size)
+
+
+def test_one_title_is_there_once_even_where_slots_stay_empty() -> None:
+    items = plain({"title": "Water Filter!"}, {"title": "water  FILTER"}, {"title": "Lamp"})
+    assert places(fill(pools([items]), 3, 0.0, 1.0, {})) == [[0, 2]]
+
+
+def test_the_better_of_near_duplicates_is_taken_and_the_other_fills_the_last_slot() -> None:
+    pump = "Trailhand Water Filter Pump, red"
+    items = plain({"title": pump}, {"title": pump.replace("red", "blue")}, {"category": 7}, {"category": 7})
+    rules = {"diversity": 0.0, "duplicate_above": 0.9, "caps": {"category": 1}}
+    three = fill(pools([items]), 3, **rules)
+    assert places(three) == [[0, 2, 3]], "a broken cap comes before a near-duplicate"
+    assert not three.near_duplicates[0]
+    four = fill(pools([items]), 4, **rules)
+    assert places(four) == [[0, 1, 2, 3]]
+    assert four.near_duplicates[0]
+
+
+def test_items_that_were_carried_lately_come_last_and_the_longest_ago_first() -> None:
+    items = plain({"carried": 3}, {"carried": 1}, {"carried": 2}, {}, {})
+    for num_slots, expected in ((2, [3, 4]), (3, [3, 4, 1]), (4, [3, 4, 1, 2]), (5, [3, 4, 1, 2, 0])):
+        filled = fill(pools([items]), num_slots, 0.0, 1.0, {})
+        assert places(filled) == [expected]
+        assert filled.carried.tolist() == [num_slots - 2]
+
+
+@pytest.mark.parametrize(
+    ("title", "form"),
+    [
+        ("  Water-Filter,  Pump ", "water filter pump"),
+        ("ＷＡＴＥＲ ﬁlter", "water filter"),
+        ("STRASSE", "strasse"),
+        ("Straße", "strasse"),
+        ("★★★", "★★★"),
+        ("snake_case", "snake case"),
+        ("水 filter", "水 filter"),
+    ],
+)
+def test_titles_are_compared_without_case_signs_and_blanks(title: str, form: str) -> None:
+    assert slots.normalised(title) == form
+
+
+def test_titles_that_difflib_finds_nearly_the_same_are_near() -> None:
+    draw = np.random.default_rng(0)
+    num_near = 0
+    for _ in range(500):
+        words = list(draw.choice(WORDS, 6))
+        other = [*words]
+        other[draw.integers(6)] = str(draw.choice(WORDS))
+        one, two = " ".join(words), " ".join(other)
+        if difflib.SequenceMatcher(None, one, two).ratio() > 0.95:
+            num_near += 1
+            items = plain({"title": one}, {"title": two}, {})
+            assert places(fill(pools([items]), 2, 0.0, 1.0, {})) != [[0, 1]]
+    assert num_near > 30
+
+
+def test_pairs_of_characters_are_counted_within_titles() -> None:
+    counted = slots.title_pairs(["abab", "", "a", "ab"])
+    assert counted.dtype == np.int16
+    assert counted.sum(axis=1).tolist() == [3, 0, 0, 1]
+    assert (np.minimum(counted[0], counted[3]).sum()) == 1
+    assert slots.title_pairs([]).shape == (0, slots.TITLE_PAIRS)
