@@ -12,9 +12,9 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from allmrec.data.columns import json_object
-from allmrec.data.rules import EXPECTED, RULES
+from allmrec.data.rules import EXPECTED, RULES, reason_of
 from allmrec.data.times import may_be_before, may_be_since
-from allmrec.data.values import as_raw, can_read, typed
+from allmrec.data.values import Conversion, as_raw, can_read, read_columns, typed
 from allmrec.errors import ConfigError, TableError
 from allmrec.spark.troubles import first_line
 from allmrec.tables.schemas import TABLES
@@ -85,6 +85,31 @@ def as_ours(
     rows = frame.select(*columns, raw.alias("raw"), *item)
     rows = typed(rows, source.name, source.settings, source.is_own)
     return rows if "problem" in rows.columns else rows.drop("raw")
+
+
+def other_columns(source: Source, version: int | None, names: Sequence[str]) -> DataFrame:
+    """Return item_id and any columns of the table of items at a version, as texts; empty texts are null.
+
+    The columns are `names` in order. Of rows with one id those of the newest `updated_at` count, then the
+    largest. Raises ConfigError where a column is missing.
+    """
+    frame = _where(source, source.read(version))
+    for name in names:
+        if name not in frame.columns:
+            raise ConfigError(
+                f"publish.max_per.{name}: no column {name} in {source.place}, expected category or one of "
+                f"{_listed(frame.columns)}"
+            )
+    theirs = _columns_of(source, frame)
+    kept = {
+        ours: _named(theirs[ours]).alias(f"_{ours}") for ours in ("item_id", "updated_at") if ours in theirs
+    }
+    texts = [F.nullif(F.trim(_named(name).cast("string")), F.lit("")).alias(name) for name in names]
+    asked = [Conversion(f"_{ours}", RULES[ours], reason_of(ours), source.settings) for ours in kept]
+    rows, reads = read_columns(frame.select(*kept.values(), *texts), asked)
+    newest = F.max(F.struct(*(read.value for read in reads[1:]), *map(_named, names))).alias("newest")
+    by_id = rows.groupBy(reads[0].value.alias("item_id")).agg(newest)
+    return by_id.select("item_id", *(F.col("newest")[name].alias(name) for name in names))
 
 
 def is_lasting(source: Source) -> bool:

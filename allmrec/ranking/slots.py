@@ -5,10 +5,13 @@ highest (1 - diversity) · relevance - diversity · likeness, where likeness is 
 in the slots so far. Three rules come before this value:
 
 1. a near-duplicate of an item in a slot comes after all other items,
-2. then an item that was carried lately comes after the others, the longer ago the earlier,
-3. then an item over a cap, such as the third one of a category.
+2. then an item over a cap, such as the third one of a category, comes after the others,
+3. then an item that was shown lately, the longer ago the earlier.
 
 Such items fill slots only where nothing else is left. Two items of one title are never in the same e-mail.
+A cap comes before what was shown, because lists of few kinds would else break the cap every other night: on
+three nights of the demo shop 51, 76 and 88 % of the e-mails did, instead of 51 % each, with a fifth of the
+slots repeated.
 """
 
 from __future__ import annotations
@@ -50,8 +53,8 @@ class Pools:
     """[B, C] int: equal numbers have the same title (`numbered_titles`)."""
     pairs: np.ndarray
     """[B, C, P] int16: how often the title has each pair of characters (`title_pairs`)."""
-    carried: np.ndarray
-    """[B, C] int: 0 where the item was not carried lately, else the higher the later it was."""
+    shown: np.ndarray
+    """[B, C] int: 0 where the item was not shown lately, else the higher the later it was."""
     groups: Mapping[str, np.ndarray]
     """By column: [B, C] int, equal numbers are one group, such as a category."""
 
@@ -66,13 +69,13 @@ class Filled:
     """The slots of B users."""
 
     places: np.ndarray
-    """[B, K] int64: columns of the pool by rank, items that were carried lately last; then `EMPTY`."""
+    """[B, K] int64: columns of the pool by rank, items that were shown lately last; then `EMPTY`."""
     over_cap: np.ndarray
     """[B] bool: whether a group has more items than its cap."""
     near_duplicates: np.ndarray
     """[B] bool: whether two items are nearly the same."""
-    carried: np.ndarray
-    """[B] int64: the number of items that were carried lately."""
+    shown: np.ndarray
+    """[B] int64: the number of items that were shown lately."""
 
 
 def fill(
@@ -92,7 +95,7 @@ def fill(
     likeness_BC = np.zeros((num_users, width))
     is_near_BC = np.zeros((num_users, width), dtype=bool)
     taken = {name: np.zeros((num_users, width), dtype=np.int64) for name in caps}
-    above = pools.carried.max(initial=0) + 1
+    above = pools.shown.max(initial=0) + 1
     places_BK = np.full((num_users, num_slots), EMPTY)
     over_cap_B = np.zeros(num_users, dtype=bool)
     near_B = np.zeros(num_users, dtype=bool)
@@ -101,7 +104,7 @@ def fill(
         for name, cap in caps.items():
             is_over_BC |= taken[name] >= cap
         # A value is in [-1, 1], so that one step of a rule outweighs every difference of values.
-        rule_BC = is_over_BC + 2 * (pools.carried + above * is_near_BC)
+        rule_BC = pools.shown + above * (is_over_BC + 2 * is_near_BC)
         value_BC = (1 - diversity) * relevance_BC - diversity * likeness_BC - 4.0 * rule_BC
         chosen_B = np.where(is_left_BC, value_BC, -np.inf).argmax(axis=1)
         fills_B = is_left_BC[rows_B, chosen_B]
@@ -115,8 +118,8 @@ def fill(
         cosine_BC = np.einsum("bcs,bs->bc", pools.vectors, pools.vectors[rows_B, chosen_B])
         likeness_BC = np.maximum(likeness_BC, cosine_BC)
         is_near_BC |= (cosine_BC > duplicate_above) | _has_near_title(pools, chosen_B)
-    carried_BK = np.where(places_BK == EMPTY, 0, _at(pools.carried, places_BK))
-    return Filled(_in_order(places_BK, carried_BK), over_cap_B, near_B, (carried_BK > 0).sum(axis=1))
+    shown_BK = np.where(places_BK == EMPTY, 0, _at(pools.shown, places_BK))
+    return Filled(_in_order(places_BK, shown_BK), over_cap_B, near_B, (shown_BK > 0).sum(axis=1))
 
 
 def _has_near_title(pools: Pools, chosen_B: np.ndarray) -> np.ndarray:
@@ -134,12 +137,10 @@ def _at(values_BC: np.ndarray, places_BK: np.ndarray) -> np.ndarray:
     return np.take_along_axis(values_BC, places_BK.clip(min=0), axis=1)
 
 
-def _in_order(places_BK: np.ndarray, carried_BK: np.ndarray) -> np.ndarray:
-    """Return the places by rank, items that were carried lately after the others, empty ones last."""
+def _in_order(places_BK: np.ndarray, shown_BK: np.ndarray) -> np.ndarray:
+    """Return the places by rank, items that were shown lately after the others, empty ones last."""
     last = places_BK.max(initial=0) + 1
-    key_BK = np.where(
-        places_BK == EMPTY, (carried_BK.max(initial=0) + 1) * last, carried_BK * last + places_BK
-    )
+    key_BK = np.where(places_BK == EMPTY, (shown_BK.max(initial=0) + 1) * last, shown_BK * last + places_BK)
     return np.take_along_axis(places_BK, np.argsort(key_BK, axis=1, kind="stable"), axis=1)
 
 

@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from allmrec.data import interactions as events
 from allmrec.data import items as catalogue
 from allmrec.data.columns import midnight
-from allmrec.data.in_place import read_in_place
+from allmrec.data.in_place import other_columns, read_in_place
 from allmrec.data.interactions import rows_before_or_untimed
 from allmrec.data.rejection import reject_known, split_rejected
 from allmrec.errors import ConfigError, InputError, TableError
@@ -165,6 +165,12 @@ class Inputs:
         rows = read_in_place(source, version if version >= 0 else None, shown=columns)
         good, _ = split_rejected(catalogue.tagged_items(rows), "items", (*catalogue.COLUMNS, "item"))
         return good
+
+    def item_columns(self, names: Sequence[str]) -> DataFrame:
+        """Return item_id and columns of the table of items, ours or not; see `other_columns`."""
+        source = source_of(self.context, "items")
+        version = self._version(source)
+        return other_columns(source, version if version >= 0 else None, names)
 
     def good_interactions(self, run_date: date, keep: Callable[[DataFrame], DataFrame]) -> CheckedLog:
         """Return the checked log before midnight (UTC) of run_date; `keep` caches it."""

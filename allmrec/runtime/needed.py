@@ -37,7 +37,8 @@ class Needed:
         """Return what must stay.
 
         Keeps the run dates within `maintenance.keep_days` of the newest; the date before the oldest of them,
-        because its lists may be reused; and every date that a run started on within `vacuum_hours`.
+        because its lists may be reused; the dates whose e-mails and feeds the oldest must not repeat; and
+        every date that a run started on within `vacuum_hours`.
         """
         rows = all_rows(context)
         dated = set[date]().union(*nightly_dates(context).values())
@@ -46,7 +47,9 @@ class Needed:
         if dated and keep_days is not None:
             first = max(dated) - timedelta(days=keep_days - 1)
             before = max((day for day in dated if day < first), default=first)
-            dates |= {day for day in dated if day >= before}
+            publish = context.config.publish
+            rotated = timedelta(days=max(publish.not_again_days, publish.feed_not_again_days))
+            dates |= {day for day in dated if day >= min(before, first - rotated)}
         else:
             dates |= dated
         return cls(context, rows, frozenset(dates))

@@ -1,26 +1,20 @@
 """Models that a Spark Python worker keeps between tasks: bundle, retriever, scorer.
 
-A bundle is sent as one uncompressed zip file by `SparkContext.addFile`, because Spark sends no folders to
-executors, and is unpacked once per machine. If all workers would share one GPU, this process does their work.
+If all workers would share one GPU, this process does their work.
 """
 
 from __future__ import annotations
 
 import gc
-import os
-import shutil
-import tempfile
-import zipfile
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TypeVar, cast
 
 import numpy as np
 import pandas as pd
 import torch
-from pyspark import SparkContext, SparkFiles, TaskContext
+from pyspark import SparkContext, TaskContext
 from pyspark.resource import ResourceProfile, ResourceProfileBuilder, TaskResourceRequests
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
@@ -30,6 +24,7 @@ from allmrec.bundle.store import check_llm
 from allmrec.cache import cache_folder
 from allmrec.config import Config, LLMConfig
 from allmrec.llm.frozen import FrozenLLM, device_of
+from allmrec.runtime.shipping import ship, shipped_folder
 from allmrec.scoring.retrieval import Retriever
 from allmrec.scoring.scorer import Scorer
 
@@ -51,18 +46,14 @@ class WorkerModel:
     @staticmethod
     def ship(context: SparkContext, folder: Path, bundle_id: str, config: Config) -> WorkerModel:
         """Send a bundle to every executor, once per session. Return its description for tasks."""
-        path = Path(_shipping_folder().name) / f"{bundle_id}.zip"
-        if not any(Path(shipped).name == path.name for shipped in context.listFiles):
-            # Weights do not compress. Files of an image may have dates of 1970, which zip cannot store.
-            with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, strict_timestamps=False) as archive:
-                for file in sorted(folder.rglob("*")):
-                    archive.write(file, Path(bundle_id) / file.relative_to(folder))
-            context.addFile(str(path))
+        ship(context, folder, bundle_id)
         return WorkerModel(bundle_id, config)
 
     def bundle(self) -> Bundle:
         """Return this worker's bundle, whose checksums are verified when it is loaded."""
-        return _once("bundle", self.bundle_id, None, lambda: load_bundle(self._folder(), None))
+        return _once(
+            "bundle", self.bundle_id, None, lambda: load_bundle(shipped_folder(self.bundle_id), None)
+        )
 
     def retriever(self, available: np.ndarray | None) -> Retriever:
         """Return this worker's retriever over the `available` items. Retrieval needs no LLM.
@@ -91,29 +82,6 @@ class WorkerModel:
 
     def _set_threads(self) -> None:
         torch.set_num_threads(self.config.scoring.num_threads)
-
-    def _folder(self) -> Path:
-        """Return the unpacked bundle on this machine."""
-        path = Path(SparkFiles.get(f"{self.bundle_id}.zip"))
-        folder = path.with_name(f"{self.bundle_id}.bundle") / self.bundle_id
-        if not folder.is_dir():
-            scratch = Path(tempfile.mkdtemp(dir=path.parent))
-            with zipfile.ZipFile(path) as archive:
-                archive.extractall(scratch)
-            try:
-                os.rename(scratch, folder.parent)
-            except OSError:  # another worker of this machine was first
-                shutil.rmtree(scratch)
-        return folder
-
-
-@cache
-def _shipping_folder() -> tempfile.TemporaryDirectory[str]:
-    """Return this process's folder of shipped files, deleted at exit.
-
-    The folder stays until then, because executors fetch a file when they first need it.
-    """
-    return tempfile.TemporaryDirectory(prefix="allmrec-")
 
 
 def with_llm(rows: DataFrame, work: Work, schema: StructType | str, settings: LLMConfig) -> DataFrame:

@@ -2,51 +2,69 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from allmrec.bundle import verify_bundle
 from allmrec.night import gates
+from allmrec.night.shown import Shown
+from allmrec.night.slot_choice import chooser
 from allmrec.night.waves import STAGED
+from allmrec.runtime import bundle_store
 from allmrec.runtime.context import Context
 from allmrec.runtime.inputs import Inputs
-from allmrec.runtime.night import Night
+from allmrec.runtime.night import Finished, Night
+from allmrec.runtime.shipping import ship
 from allmrec.spark.troubles import first_line
 from allmrec.tables.staging import Staging, staging_of_date
 from allmrec.tables.views import LATEST, create_latest_view
+
+CATEGORY = "category"
+"""The name of the leaf category in `publish.max_per`. Other names are columns of the table of items."""
+SLOT = ("rank", "item_id", "title", "score", "probability", "source", "item")
+"""The fields of a slot."""
 
 
 def run_publish(night: Night) -> None:
     """Write both tables of the night's date, one commit each.
 
-    Titles and availability are those of the newest catalogue (of a past date: at its end), whatever version
-    the night read. Raises, before it writes, InputError where the date is not scored, GateError where too few
-    of the recommended items are still available, ConfigError where `items` lacks a column of
-    `publish.item_columns`.
+    Titles, availability and the columns of `publish.max_per` and `publish.item_columns` are those of the
+    newest catalogue (of a past date: at its end), whatever version the night read. Raises, before it writes,
+    InputError where the date is not scored, ConfigError where a column is missing, GateError where too few of
+    the recommended items are still available, or another rule of `gates` is broken.
     """
     score = night.done("score")
-    step = night.step("publish", after=score)
+    settings = night.context.config.publish
+    in_emails = Shown.before(night, "email_recommendations", settings.not_again_days)
+    in_feeds = Shown.before(night, "feed_recommendations", settings.feed_not_again_days)
+    step = night.step("publish", after=score, shown=[in_emails.marks(), in_feeds.marks()])
     if step.is_there():
         delete_staged(night)
         name_latest(night.context)
         return
-    config = night.context.config
     current = Inputs.of_step(score).with_items_of(night.run_date)
-    with step.recorded(current.versions, current.table_ids) as run:
-        with run.part("write", "join titles, drop unavailable items, fill the slots"):
-            rows = run.keep(available_recommendations(current, score.read("recommendations")))
-            feeds = run.keep(slots(rows, config.publish.feed_slots, None))
-            filled = gates.FilledSlots(int(score.row.figures["users"]), feeds.count())
+    versions = {**current.versions, **in_emails.versions(), **in_feeds.versions()}
+    with step.recorded(versions, current.table_ids) as run:
+        with run.part("choose", "join titles, drop unavailable items, choose the slots of e-mails"):
+            rows = available_recommendations(current, score.read("recommendations"), list(settings.max_per))
+            rows = with_shown(rows, in_emails, "in_email")
+            rows = with_shown(rows, in_feeds, "in_feed")
+            lists = run.keep(with_choice(lists_of(rows), score))
+            filled = gates.FilledSlots.of(int(score.row.figures["users"]), lists)
+            run.counts = filled.counts()
             gates.check(run, gates.measure("email_recommendations", filled))
-            emails = slots(rows, config.publish.email_slots, config.publish.max_per_category)
-            run.replace("email_recommendations", emails)
-            run.replace("feed_recommendations", feeds)
+        with run.part("write", "replace the date in one commit each"):
+            run.replace("email_recommendations", lists.select("user_id", email_slots().alias("slots")))
+            run.replace(
+                "feed_recommendations",
+                lists.select("user_id", feed_slots(settings.feed_slots).alias("slots")),
+            )
         delete_staged(night)
         run.bundle_id = score.row.bundle_id
-        run.counts = {
-            f"{name}_users": run.outputs[f"{name}_recommendations"].num_rows for name in ("email", "feed")
-        }
         run.figures = dict(score.row.figures)
     name_latest(night.context)
 
@@ -71,28 +89,69 @@ def delete_staged(night: Night) -> None:
         Staging(night.context.spark, folder, STAGED).delete()
 
 
-def available_recommendations(inputs: Inputs, recommended: DataFrame) -> DataFrame:
-    """Return the rows of `recommendations` with available items: titles, leaf categories, shown columns."""
+def available_recommendations(inputs: Inputs, recommended: DataFrame, capped: Sequence[str]) -> DataFrame:
+    """Return the rows of `recommendations` with available items, titles and `item`, the columns to show.
+
+    The column `caps` has the values of the columns that `publish.max_per` names, as texts in its order.
+    """
     items = inputs.items_to_show(inputs.context.config.publish.item_columns)
     leaf = F.when(F.size("categories") > 0, F.element_at("categories", -1))
-    items = items.where("available").select("item_id", "title", leaf.alias("leaf"), "item")
-    return recommended.join(items, "item_id", "inner")
+    items = items.where("available").select("item_id", "title", "item", leaf.alias("leaf"))
+    others = [name for name in capped if name != CATEGORY]
+    labels = {name: f"cap_{number}" for number, name in enumerate(others)} | {CATEGORY: "leaf"}
+    if others:
+        own = inputs.item_columns(others).toDF("item_id", *(labels[name] for name in others))
+        items = items.join(own, "item_id", "left")
+    caps = F.array(*(F.col(labels[name]) for name in capped)).cast("array<string>")
+    return recommended.join(items.select("item_id", "title", "item", caps.alias("caps")), "item_id", "inner")
 
 
-def slots(rows: DataFrame, num_slots: int, max_per_category: int | None) -> DataFrame:
-    """Return (run_date, user_id, slots) with each user's best `num_slots` rows, by rank.
+def with_shown(rows: DataFrame, shown: Shown, name: str) -> DataFrame:
+    """Return the rows with a column `name`: 0 for an item that was not shown lately (`Shown.items`)."""
+    found = shown.items()
+    if found is None:
+        return rows.withColumn(name, F.lit(0))
+    found = found.withColumnRenamed("shown", name)
+    return rows.join(found, ["user_id", "item_id"], "left").fillna(0, [name])
 
-    With `max_per_category`, further rows of a leaf category are taken only if too few others are left; an
-    item without categories is a category of its own.
-    """
-    surplus = F.lit(False)
-    if max_per_category is not None:
-        category = F.coalesce("leaf", F.concat(F.lit("\0"), "item_id"))
-        surplus = (
-            F.row_number().over(Window.partitionBy("user_id", category).orderBy("rank")) > max_per_category
-        )
-    by_preference = Window.partitionBy("user_id").orderBy("surplus", "rank")
-    rows = rows.withColumn("surplus", surplus).withColumn("position", F.row_number().over(by_preference))
-    slot = F.struct("rank", "item_id", "title", "score", "probability", "source", "item")
-    chosen = rows.where(F.col("position") <= num_slots).groupBy("run_date", "user_id")
-    return chosen.agg(F.sort_array(F.collect_list(slot)).alias("slots"))
+
+def lists_of(rows: DataFrame) -> DataFrame:
+    """Return (user_id, items) with each user's rows by rank."""
+    fields = (*SLOT, "caps", "in_email", "in_feed")
+    return rows.groupBy("user_id").agg(F.sort_array(F.collect_list(F.struct(*fields))).alias("items"))
+
+
+def with_choice(lists: DataFrame, score: Finished) -> DataFrame:
+    """Return the lists with `choice`, the slots of each user's e-mail (`slot_choice.CHOICE`)."""
+    context: Context = score.night.context
+    settings = context.config.publish
+    bundle_id = str(score.row.bundle_id)
+    folder = bundle_store.fetch_bundle(context, bundle_id)
+    verify_bundle(folder)
+    ship(context.spark.sparkContext, folder, bundle_id)
+    names = ("item_id", "title", "score", "in_email")
+    caps = (_cap(number) for number in range(len(settings.max_per)))
+    choose = chooser(bundle_id, settings)
+    return lists.withColumn("choice", choose(*(F.col(f"items.{name}") for name in names), *caps))
+
+
+def _cap(number: int) -> Column:
+    """Return the values of one column of `publish.max_per`, one per item of a list."""
+    return F.transform("items.caps", lambda caps: F.get(caps, number))
+
+
+def email_slots() -> Column:
+    """Return the slots of the e-mail."""
+    return F.transform("choice.places", lambda place: _slot(F.get("items", place)))
+
+
+def feed_slots(num_slots: int) -> Column:
+    """Return the best `num_slots` items by rank, those that a feed showed lately after the others."""
+    by_place = F.transform("items", lambda item: F.struct(item["in_feed"], item["rank"], item.alias("item")))
+    best = F.slice(F.sort_array(by_place), 1, num_slots)
+    return F.transform(best, lambda one: _slot(one["item"]))
+
+
+def _slot(item: Column) -> Column:
+    """Return an item of a list as a slot."""
+    return F.struct(*(item[name].alias(name) for name in SLOT))

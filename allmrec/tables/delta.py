@@ -214,8 +214,8 @@ class Tables:
     def written_dates(self, name: str) -> dict[dt.date, Written]:
         """Return the rows' version, number and digest by run date. Raises TableError as `read` does."""
         version = self.version(name)
-        groups = self.read(name, version).groupBy("run_date").agg(*_sums()).collect()
-        return {day: Written(version, number, str(digest or 0)) for day, number, digest in groups}
+        groups = digests_by_date(self.read(name, version))
+        return {day: Written(version, number, digest) for day, (number, digest) in groups.items()}
 
     def replace_date(self, name: str, rows: DataFrame, run_date: dt.date, order: int) -> Written:
         """Replace all rows of `run_date` by `rows` in one commit. Creates the table first.
@@ -326,6 +326,12 @@ class Tables:
     def _explained(self, name: str) -> AbstractContextManager[None]:
         """Return a context that turns Delta's errors about the table into UserErrors."""
         return explained(name, self.path(name))
+
+
+def digests_by_date(rows: DataFrame) -> dict[dt.date, tuple[int, str]]:
+    """Return number and digest of the rows by run date."""
+    groups = rows.groupBy("run_date").agg(*_sums()).collect()
+    return {day: (number, str(digest or 0)) for day, number, digest in groups}
 
 
 def _sums() -> tuple[Column, Column]:

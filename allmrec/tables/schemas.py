@@ -241,15 +241,17 @@ RECOMMENDATIONS = TableSpec(
 )
 EMAIL_RECOMMENDATIONS = TableSpec(
     "email_recommendations",
-    "A user's e-mail of a run date: the best available items.",
+    "A user's e-mail of a run date: relevant available items that are unlike each other.",
     (
         _RUN_DATE,
         USER_ID,
         ColumnSpec(
             "slots",
             _SLOTS,
-            "by rank, at most `publish.email_slots`, and at most `publish.max_per_category` of a leaf "
-            f"category while other items are left; `rank` is the one in `recommendations`; {_ITEM}",
+            "at most `publish.email_slots`, chosen from all rows of `recommendations`: by `rank`, the one "
+            "there, items that were in one of the last `publish.not_again_days` days after the others. One "
+            "title is there once. Near-duplicates, such items and more of a kind than `publish.max_per` come "
+            f"only where nothing else is left; {_ITEM}",
         ),
     ),
     key=("run_date", "user_id"),
@@ -258,7 +260,16 @@ EMAIL_RECOMMENDATIONS = TableSpec(
 FEED_RECOMMENDATIONS = TableSpec(
     "feed_recommendations",
     "A user's feed of a run date: the best available items.",
-    (_RUN_DATE, USER_ID, ColumnSpec("slots", _SLOTS, f"by rank, at most `publish.feed_slots`; {_ITEM}")),
+    (
+        _RUN_DATE,
+        USER_ID,
+        ColumnSpec(
+            "slots",
+            _SLOTS,
+            "by rank, at most `publish.feed_slots`; items that a feed had in the last "
+            f"`publish.feed_not_again_days` after the others; {_ITEM}",
+        ),
+    ),
     key=("run_date", "user_id"),
     partitioned_by=("run_date",),
 )

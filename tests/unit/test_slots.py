@@ -19,11 +19,11 @@ WORDS = ("pump", "water", "filter", "tent", "stove", "lamp", "rope", "flask", "f
 def pools(lists: list[list[dict[str, Any]]]) -> Pools:
     """The pools of users, each with the items of its list by rank."""
     width = max(map(len, lists), default=0)
-    empty = {
+    empty: dict[str, Any] = {
         "relevance": 0.0,
         "vector": (0.0, 0.0, 0.0),
         "title": "",
-        "carried": 0,
+        "shown": 0,
         "category": 0,
         "brand": 0,
     }
@@ -42,7 +42,7 @@ def pools(lists: list[list[dict[str, Any]]]) -> Pools:
         vectors=values("vector").astype(np.float32),
         titles=numbers.reshape(len(lists), width),
         pairs=pairs.reshape(len(lists), width, slots.TITLE_PAIRS),
-        carried=values("carried").astype(int),
+        shown=values("shown").astype(int),
         groups={name: values(name).astype(int) for name in ("category", "brand")},
     )
 
@@ -57,7 +57,7 @@ def random_list(draw: np.random.Generator, size: int) -> list[dict[str, Any]]:
                 "relevance": float(relevance),
                 "vector": tuple(vector / np.linalg.norm(vector)),
                 "title": " ".join(draw.choice(WORDS[: draw.integers(3, len(WORDS))], draw.integers(1, 6))),
-                "carried": int(draw.choice([0, 0, 1, 2])),
+                "shown": int(draw.choice([0, 0, 1, 2])),
                 "category": int(draw.integers(4)),
                 "brand": int(draw.integers(6)),
             }
@@ -80,7 +80,7 @@ def is_near(one: dict[str, Any], other: dict[str, Any], above: float) -> bool:
 def slowly(
     items: list[dict[str, Any]], num_slots: int, diversity: float, above: float, caps: dict[str, int]
 ) -> tuple[list[int], bool, bool, int]:
-    """One user's slots, item after item in plain Python: places, over a cap, near-duplicates, carried."""
+    """One user's slots, item after item in plain Python: places, over a cap, near-duplicates, shown."""
     scores = [item["relevance"] for item in items]
     low = min(scores, default=0.0)
     span = max(scores, default=0.0) - low
@@ -98,15 +98,15 @@ def slowly(
             likeness = max((float(np.dot(item["vector"], one["vector"])) for one in others), default=0.0)
             relevance = (item["relevance"] - low) / span if span else 1.0
             value = (1 - diversity) * relevance - diversity * max(likeness, 0.0)
-            key = (near, item["carried"], over, -value, place)
+            key = (near, over, item["shown"], -value, place)
             best = key if best is None or key < best else best
         if best is None:
             break
         near_duplicates |= best[0]
-        over_cap |= best[2]
+        over_cap |= best[1]
         chosen.append(best[4])
-    chosen.sort(key=lambda place: (items[place]["carried"], place))
-    return chosen, over_cap, near_duplicates, sum(items[place]["carried"] > 0 for place in chosen)
+    chosen.sort(key=lambda place: (items[place]["shown"], place))
+    return chosen, over_cap, near_duplicates, sum(items[place]["shown"] > 0 for place in chosen)
 
 
 def places(filled: Filled) -> list[list[int]]:
@@ -126,7 +126,7 @@ def test_slots_are_those_of_a_slow_greedy_chooser(seed: int) -> None:
     assert places(filled) == [one[0] for one in expected]
     assert filled.over_cap.tolist() == [one[1] for one in expected]
     assert filled.near_duplicates.tolist() == [one[2] for one in expected]
-    assert filled.carried.tolist() == [one[3] for one in expected]
+    assert filled.shown.tolist() == [one[3] for one in expected]
 
 
 def test_slots_of_a_user_depend_on_no_other_user() -> None:
@@ -188,21 +188,27 @@ def test_one_title_is_there_once_even_where_slots_stay_empty() -> None:
 def test_the_better_of_near_duplicates_is_taken_and_the_other_fills_the_last_slot() -> None:
     pump = "Trailhand Water Filter Pump, red"
     items = plain({"title": pump}, {"title": pump.replace("red", "blue")}, {"category": 7}, {"category": 7})
-    rules = {"diversity": 0.0, "duplicate_above": 0.9, "caps": {"category": 1}}
-    three = fill(pools([items]), 3, **rules)
+    three = fill(pools([items]), 3, 0.0, 0.9, {"category": 1})
     assert places(three) == [[0, 2, 3]], "a broken cap comes before a near-duplicate"
     assert not three.near_duplicates[0]
-    four = fill(pools([items]), 4, **rules)
+    four = fill(pools([items]), 4, 0.0, 0.9, {"category": 1})
     assert places(four) == [[0, 1, 2, 3]]
     assert four.near_duplicates[0]
 
 
-def test_items_that_were_carried_lately_come_last_and_the_longest_ago_first() -> None:
-    items = plain({"carried": 3}, {"carried": 1}, {"carried": 2}, {}, {})
+def test_an_item_that_was_shown_comes_before_a_broken_cap() -> None:
+    items = plain({"category": 7}, {"category": 7}, {"shown": 3})
+    filled = fill(pools([items]), 2, 0.0, 1.0, {"category": 1})
+    assert places(filled) == [[0, 2]]
+    assert not filled.over_cap[0]
+
+
+def test_items_that_were_shown_lately_come_last_and_the_longest_ago_first() -> None:
+    items = plain({"shown": 3}, {"shown": 1}, {"shown": 2}, {}, {})
     for num_slots, expected in ((2, [3, 4]), (3, [3, 4, 1]), (4, [3, 4, 1, 2]), (5, [3, 4, 1, 2, 0])):
         filled = fill(pools([items]), num_slots, 0.0, 1.0, {})
         assert places(filled) == [expected]
-        assert filled.carried.tolist() == [num_slots - 2]
+        assert filled.shown.tolist() == [num_slots - 2]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from pyspark import SparkContext, SparkFiles
 
 from allmrec.config import Config
 from allmrec.runtime import workers
+from allmrec.runtime.shipping import shipped_folder
 from allmrec.runtime.workers import WorkerModel
 
 BUNDLE_ID = "b" * 16
@@ -71,7 +72,7 @@ def test_a_bundle_arrives_as_it_was_also_where_tarfile_knows_no_filter(
     context: FakeContext, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tarfile.TarFile, "extractall", refuse)  # as before Python 3.10.12
-    folder = ship(context, bundle)._folder()
+    folder = shipped_folder(ship(context, bundle).bundle_id)
     assert folder.name == BUNDLE_ID
     assert contents(folder) == contents(bundle)
 
@@ -83,9 +84,9 @@ def test_a_bundle_is_sent_once_per_session(context: FakeContext, bundle: Path) -
 
 def test_a_bundle_is_unpacked_once_per_machine(context: FakeContext, bundle: Path) -> None:
     model = ship(context, bundle)
-    first = model._folder()
+    first = shipped_folder(model.bundle_id)
     (first / "mark").touch()
-    assert model._folder() == first
+    assert shipped_folder(model.bundle_id) == first
     assert (first / "mark").exists()
 
 
@@ -97,11 +98,11 @@ def test_a_worker_that_is_second_takes_what_the_first_unpacked(
 
     def rename_late(source: Path, target: Path) -> None:
         monkeypatch.setattr(os, "rename", rename)
-        (model._folder() / "mark").touch()
+        (shipped_folder(model.bundle_id) / "mark").touch()
         rename(source, target)
 
     monkeypatch.setattr(os, "rename", rename_late)
-    folder = model._folder()
+    folder = shipped_folder(model.bundle_id)
     assert (folder / "mark").exists()
     left = [path for path in context.folder.iterdir() if path.is_dir()]
     assert left == [folder.parent]

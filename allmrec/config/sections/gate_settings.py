@@ -37,3 +37,6 @@ class GatesConfig(Section):
     """Rise of the share of users who have the most frequent first item, against the last published night."""
     max_unpublished_share: Fraction | None = 0.05
     """Share of the served users without any item left when e-mails and feeds are written."""
+    max_capped_share: Fraction | None = 1.0
+    """Share of the e-mails with more items of a group than `publish.max_per` allows. The default stops no
+    night, because a shop may have one category."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from allmrec.config.sections.section import Count, Section, Text, without_repetition
+from pydantic import Field
+
+from allmrec.config.sections.section import Count, Fraction, Section, Text, without_repetition
 
 
 class PublishConfig(Section):
@@ -14,8 +16,22 @@ class PublishConfig(Section):
     """Slots per e-mail."""
     feed_slots: Count = 10
     """Slots per feed, the best available items of `recommendations`."""
-    max_per_category: Count = 2
-    """Maximum number of e-mail slots per leaf category while other categories are left."""
+    diversity: Fraction = 0.2
+    """Weight of variety against relevance in e-mails. 0: the best items; 1: the items that are least alike by
+    their texts."""
+    duplicate_above: Fraction = 0.9
+    """Two items with a larger cosine of their texts are near-duplicates, and so are two with nearly the same
+    title. The worse one is in an e-mail only if its slots cannot be filled otherwise. One title is never
+    there twice."""
+    max_per: dict[Text, Count] = {"category": 2}
+    """Maximum number of e-mail slots with the same value of a column, while other items are left, such as
+    `{category: 2, brand: 2}`: `category` is the leaf category, another name a column of the table of items.
+    An item without a value counts by itself."""
+    not_again_days: Annotated[int, Field(ge=0)] = 3
+    """An item that a user's e-mail had on one of so many days before the run date comes after the others, the
+    longest ago first, unless these break `max_per` or are near-duplicates; 0: e-mails may repeat."""
+    feed_not_again_days: Annotated[int, Field(ge=0)] = 0
+    """The same for feeds."""
     item_columns: Annotated[tuple[Text, ...], without_repetition("publish.item_columns")] = ()
     """Columns of the table `items`, named as that table names them, that every slot repeats as texts, such as
     `[price, url, image]`."""
