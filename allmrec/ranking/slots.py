@@ -20,7 +20,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -154,6 +154,7 @@ def scaled(relevance_BC: np.ndarray, sizes_B: np.ndarray) -> np.ndarray:
     return np.where(high_B1 > low_B1, above_BC / span_B1, present_BC.astype(float))
 
 
+@lru_cache(maxsize=2**16)
 def normalised(title: str) -> str:
     """Return a title in lower case, its words separated by one blank; a title without words as it is."""
     words = re.sub(r"[\W_]+", " ", unicodedata.normalize("NFKC", title).casefold()).strip()
