@@ -29,7 +29,7 @@ TITLE_PAIRS = 256
 TITLE_DUPLICATE_ABOVE = 0.8
 """Titles that share a larger part of their pairs of characters are nearly the same.
 
-They differ by a size, a colour or a number of pieces. On 24,000 pairs of neighbours in three catalogues the
+They differ by a size, a colour or a number of pieces. On 16,000 pairs of neighbours in three catalogues the
 limit included each pair with a `difflib` ratio above .9, which takes a thousand times as long to compute.
 """
 EMPTY = -1

@@ -37,7 +37,7 @@ def test_a_tensor_is_the_one_that_the_library_of_safetensors_reads(folder: Path)
 def test_vectors_have_length_one_and_unknown_items_have_none(folder: Path) -> None:
     found = TextTable(folder).vectors(np.array(["b", "x", "a", "c"], dtype=object))
     assert found.dtype == np.float32
-    np.testing.assert_allclose(found, [[0, 1], [0, 0], [0.6, 0.8], [0, 0]])
+    np.testing.assert_allclose(found, [[0.0, 1.0], [0.0, 0.0], [0.6, 0.8], [0.0, 0.0]])
 
 
 def columns(*rows: tuple[list[str], list[str], list[float], list[int], list[str | None]]) -> list[pd.Series]:
