@@ -12,7 +12,7 @@ from pyspark.sql import types as T
 
 from allmrec.config import PublishConfig
 from allmrec.night.text_table import TextTable, text_table
-from allmrec.ranking.slots import EMPTY, Filled, Pools, fill, numbered_titles, title_pairs
+from allmrec.ranking.slot_filling import EMPTY, Filled, Pools, fill, numbered_titles, title_pairs
 
 CHUNK_USERS = 512
 """Users whose slots are filled at once: 20 items each take some 20 MB."""

@@ -175,11 +175,6 @@ def test_the_order_of_the_history_matters(model: CFModel) -> None:
     assert not torch.allclose(one, other, atol=1e-4)
 
 
-def test_no_history_is_no_user(model: CFModel) -> None:
-    assert model.user_representation(torch.zeros(0, 6, dtype=torch.int64)).shape == (0, WIDTH)
-    assert model.position_representations(torch.zeros(0, 6, dtype=torch.int64)).shape == (0, 6, WIDTH)
-
-
 def test_states_know_the_past_and_not_the_future(model: CFModel) -> None:
     states = [model.position_representations(torch.tensor([[1, 2, 3, last]]))[0] for last in (4, 9)]
     assert torch.allclose(states[0][:3], states[1][:3], atol=1e-6)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ NUM_ITEMS, MAX_HISTORY, WIDTH = 20, 12, 8
 Model = TypeVar("Model", bound=CFModel)
 
 
-def untrained(kind: type[Model], *settings: str) -> Model:
+def untrained(kind: type[Model], *settings: str) -> Any:
     """Return a backbone with weights of some size, in eval mode."""
     name = kind.__name__.lower()
     torch.manual_seed(3)
@@ -59,7 +59,7 @@ def test_gru4recs_cell_has_the_numbers_of_its_equations() -> None:
 
 
 def test_a_convolution_of_nextitnet_reads_zeros_before_the_first_item() -> None:
-    convolution = CausalConvolution(1, kernel_size=3, dilation=2)
+    convolution: Any = CausalConvolution(1, kernel_size=3, dilation=2)
     with torch.no_grad():
         convolution.convolution.weight.copy_(torch.tensor([[[100.0, 10.0, 1.0]]]))
         convolution.convolution.bias.zero_()

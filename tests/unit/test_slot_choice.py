@@ -12,8 +12,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from allmrec.config import PublishConfig, load
-from allmrec.runtime.slot_choice import CHOICE, as_rows, chosen
-from allmrec.runtime.text_table import TextTable, mapped
+from allmrec.night.slot_choice import CHOICE, as_rows, chosen
+from allmrec.night.text_table import TextTable, mapped
 
 VECTORS = np.array([[0, 0], [3, 4], [0, 2], [0, 0]], dtype=np.float32)
 
@@ -70,5 +70,5 @@ def test_a_score_that_a_reranker_put_behind_a_lower_one_counts_as_the_lower_one(
 
 
 def test_workers_that_choose_slots_load_no_torch() -> None:
-    code = "import allmrec.runtime.slot_choice, sys; sys.exit('torch' in sys.modules)"
+    code = "import allmrec.night.slot_choice, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

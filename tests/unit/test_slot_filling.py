@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from allmrec.ranking import slots
-from allmrec.ranking.slots import EMPTY, TITLE_DUPLICATE_ABOVE, Filled, Pools, fill
+from allmrec.ranking import slot_filling
+from allmrec.ranking.slot_filling import EMPTY, TITLE_DUPLICATE_ABOVE, Filled, Pools, fill
 
 WORDS = ("pump", "water", "filter", "tent", "stove", "lamp", "rope", "flask", "for two", "XL", "30 m", "red")
 
@@ -34,14 +34,14 @@ def pools(lists: list[list[dict[str, Any]]]) -> Pools:
         return np.array(table).reshape(len(lists), width, *np.shape(empty[name]))
 
     titles = [{**empty, **item}["title"] for items in padded for item in items]
-    numbers, forms = slots.numbered_titles(titles)
-    pairs = slots.title_pairs(forms)[numbers]
+    numbers, forms = slot_filling.numbered_titles(titles)
+    pairs = slot_filling.title_pairs(forms)[numbers]
     return Pools(
         sizes=np.array([len(items) for items in lists]),
         relevance=values("relevance").astype(float),
         vectors=values("vector").astype(np.float32),
         titles=numbers.reshape(len(lists), width),
-        pairs=pairs.reshape(len(lists), width, slots.TITLE_PAIRS),
+        pairs=pairs.reshape(len(lists), width, slot_filling.TITLE_PAIRS),
         shown=values("shown").astype(int),
         groups={name: values(name).astype(int) for name in ("category", "brand")},
     )
@@ -67,7 +67,7 @@ def random_list(draw: np.random.Generator, size: int) -> list[dict[str, Any]]:
 
 def share_of_pairs(one: str, other: str) -> float:
     """Twice the number of common pairs of characters, as a share of both titles' pairs."""
-    both = [Counter(pairwise(text)) for text in map(slots.normalised, (one, other))]
+    both = [Counter(pairwise(text)) for text in map(slot_filling.normalised, (one, other))]
     total = sum(map(Counter.total, both))
     return 2 * (both[0] & both[1]).total() / total if total else 0.0
 
@@ -91,7 +91,10 @@ def slowly(
         best: tuple[Any, ...] | None = None
         for place, item in enumerate(items):
             others = [items[one] for one in chosen]
-            if any(slots.normalised(item["title"]) == slots.normalised(one["title"]) for one in others):
+            if any(
+                slot_filling.normalised(item["title"]) == slot_filling.normalised(one["title"])
+                for one in others
+            ):
                 continue
             near = any(is_near(item, one, above) for one in others)
             over = any(sum(one[name] == item[name] for one in others) >= cap for name, cap in caps.items())
@@ -224,7 +227,7 @@ def test_items_that_were_shown_lately_come_last_and_the_longest_ago_first() -> N
     ],
 )
 def test_titles_are_compared_without_case_signs_and_blanks(title: str, form: str) -> None:
-    assert slots.normalised(title) == form
+    assert slot_filling.normalised(title) == form
 
 
 def test_titles_that_difflib_finds_nearly_the_same_are_near() -> None:
@@ -243,8 +246,8 @@ def test_titles_that_difflib_finds_nearly_the_same_are_near() -> None:
 
 
 def test_pairs_of_characters_are_counted_within_titles() -> None:
-    counted = slots.title_pairs(["abab", "", "a", "ab"])
+    counted = slot_filling.title_pairs(["abab", "", "a", "ab"])
     assert counted.dtype == np.int16
     assert counted.sum(axis=1).tolist() == [3, 0, 0, 1]
     assert (np.minimum(counted[0], counted[3]).sum()) == 1
-    assert slots.title_pairs([]).shape == (0, slots.TITLE_PAIRS)
+    assert slot_filling.title_pairs([]).shape == (0, slot_filling.TITLE_PAIRS)
