@@ -31,6 +31,8 @@ OUT = Console(width=None if sys.stdout.isatty() else 120)
 """Console of results: a terminal's own width, 120 characters in a file or pipe."""
 LOG = Console(stderr=True, soft_wrap=True, highlight=False)
 """Console of progress and errors."""
+FILE = click.Path(dir_okay=False, writable=True, path_type=Path)
+"""Type of a file to write."""
 SPARK_LOG_LINES = 30
 """Number of lines of Spark's log that are shown after an unexpected error."""
 
@@ -306,12 +308,7 @@ def forget(config: Config, user: str) -> None:
 @click.option(
     "--per", type=click.Choice(["slot", "user"]), default="slot", show_default=True, help="What a row is."
 )
-@click.option(
-    "--out",
-    required=True,
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    help="A local file; replaced when the new one is complete.",
-)
+@click.option("--out", required=True, type=FILE, help="A local file; replaced when the new one is complete.")
 def export_rows(config: Config, table: str, run_date: date | None, form: str, per: str, out: Path) -> None:
     """Write a published night's e-mails or feeds into a file for a mailing tool."""
     from allmrec.steps.export import Export, run_export
@@ -335,9 +332,7 @@ def show_runs(config: Config, run_date: date | None, last: int) -> None:
 
 @cli.command()
 @configured
-@click.option(
-    "--html", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="A page to write."
-)
+@click.option("--html", type=FILE, help="A page to write.")
 @run_date_option()
 def evaluate(config: Config, run_date: date | None, html: Path | None) -> None:
     """Evaluate the newest evaluation bundle by every user's held-out last item.
