@@ -13,11 +13,9 @@ from typing import Any
 from pyspark.sql import SparkSession
 
 from allmrec.config import Config, TablesConfig
-from allmrec.llm.frozen import resolved_dtype
 from allmrec.ranking.rerankers import require_known
 from allmrec.reporting import Report
 from allmrec.runtime.listeners import check_listeners
-from allmrec.runtime.workers import executors_have_gpus
 from allmrec.spark.cached_frames import CachedFrames
 from allmrec.tables.delta import Tables
 
@@ -99,6 +97,10 @@ class Context:
         The driver resolves it once for all workers. On a mixed cluster each worker would choose its own, and
         the rows would depend on the worker.
         """
+        # Imported here, because a command that asks no model needs no torch.
+        from allmrec.llm.frozen import resolved_dtype
+        from allmrec.runtime.workers import executors_have_gpus
+
         dtype = resolved_dtype(self.config.llm, on_gpu=executors_have_gpus(self.spark))
         llm = self.config.llm.model_copy(update={"dtype": dtype})
         return replace(self, config=self.config.model_copy(update={"llm": llm}))
