@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import Progress as Bars
-from rich.progress import SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Column
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
 
 SECONDS_BETWEEN_LINES = 10.0
 """How often progress is written without a terminal."""
@@ -186,24 +186,18 @@ class Screen:
 
     def add(self, label: str, total: int | None) -> TaskID:
         """Show a task. Without a total it has only a spinner and a clock."""
+        from rich.markup import escape
+
         with self._lock:
             if self._bars is None:
-                what = Column(ratio=1, no_wrap=True, overflow="ellipsis")
-                numbers = Column(no_wrap=True, justify="right")
-                self._bars = Bars(
-                    SpinnerColumn(),
-                    TextColumn("{task.description}", table_column=what),
-                    TextColumn("{task.fields[numbers]}", table_column=numbers),
-                    TimeElapsedColumn(),
-                    console=self.console,
-                    transient=True,
-                    expand=True,
-                )
+                self._bars = _bars(self.console)
                 self._bars.start()
             return self._bars.add_task(escape(label), total=total, label=label, numbers="")
 
     def update(self, task: TaskID, done: int, detail: str, numbers: str) -> None:
         """Show the progress of a task."""
+        from rich.markup import escape
+
         with self._lock:
             if self._bars is not None:
                 label = self._bars.tasks[self._bars.task_ids.index(task)].fields["label"]
@@ -220,6 +214,25 @@ class Screen:
                 if not self._bars.tasks:
                     self._bars.stop()
                     self._bars = None
+
+
+def _bars(console: Console) -> Bars:
+    """Return the bars of a terminal. Only a terminal needs the import, which takes a tenth of a second."""
+    from rich.progress import Progress as Bars
+    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.table import Column
+
+    what = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+    numbers = Column(no_wrap=True, justify="right")
+    return Bars(
+        SpinnerColumn(),
+        TextColumn("{task.description}", table_column=what),
+        TextColumn("{task.fields[numbers]}", table_column=numbers),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        expand=True,
+    )
 
 
 def speed(rate: float) -> str:
