@@ -1,4 +1,7 @@
-"""`allmrec …`: every step as a command. The jobs for spark-submit call the same."""
+"""`allmrec …`: every step as a command. The jobs for spark-submit call the same.
+
+A command imports its step when it runs, so that help and mistakes in the options need only click.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from datetime import date, datetime
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
-from rich.console import Console
 
-from allmrec.config import Config, SparkConfig
 from allmrec.data.importers import IMPORTERS, Importer
 from allmrec.errors import SetupError, UserError
 from allmrec.json_lines import JsonStream
@@ -24,17 +26,31 @@ from allmrec.spark.spark_log import end_of, spark_log
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+    from rich.console import Console
 
+    from allmrec.config import Config, SparkConfig
     from allmrec.runtime.context import Context, RunOptions
 
-OUT = Console(width=None if sys.stdout.isatty() else 120)
-"""Console of results: a terminal's own width, 120 characters in a file or pipe."""
-LOG = Console(stderr=True, soft_wrap=True, highlight=False)
-"""Console of progress and errors."""
 FILE = click.Path(dir_okay=False, writable=True, path_type=Path)
 """Type of a file to write."""
 SPARK_LOG_LINES = 30
 """Number of lines of Spark's log that are shown after an unexpected error."""
+
+
+@cache
+def out() -> Console:
+    """Return the console of results, 120 characters wide in a file or pipe."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 120)
+
+
+@cache
+def log() -> Console:
+    """Return the console of progress and errors."""
+    from rich.console import Console
+
+    return Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 class _Commands(click.Group):
@@ -124,7 +140,7 @@ def _end(line: str, exit_code: int) -> NoReturn:
     if isinstance(sys.stderr, JsonStream):
         _report().of(level="error", exit_code=str(exit_code))(line)
     else:
-        LOG.print(f"error: {line}", style="red", markup=False)
+        log().print(f"error: {line}", style="red", markup=False)
     sys.exit(exit_code)
 
 
@@ -141,9 +157,10 @@ def _report() -> Report:
     """Return the report of a command: live, as lines or as JSON."""
     if isinstance(sys.stderr, JsonStream):
         return Report(lambda line: print(line, file=sys.stderr, flush=True), as_json=True)
+    console = log()
     return Report(
-        lambda line: LOG.print(f"{datetime.now():%H:%M:%S} {line}", markup=False),
-        Screen(LOG) if LOG.is_terminal else None,
+        lambda line: console.print(f"{datetime.now():%H:%M:%S} {line}", markup=False),
+        Screen(console) if console.is_terminal else None,
     )
 
 
@@ -178,7 +195,7 @@ def demo(config: Config) -> None:
     from allmrec.steps.demo import run_demo
 
     with _context(config, "demo") as context:
-        run_demo(context, OUT)
+        run_demo(context, out())
 
 
 def import_group(importers: Mapping[str, Importer]) -> click.Group:
@@ -327,7 +344,7 @@ def show_runs(config: Config, run_date: date | None, last: int) -> None:
     from allmrec.views.nights import nights
 
     with _context(config, "runs") as context:
-        OUT.print(nights(context, run_date, last))
+        out().print(nights(context, run_date, last))
 
 
 @cli.command()
@@ -373,7 +390,7 @@ def show(config: Config, user: str, run_date: date | None) -> None:
     from allmrec.views.user_night import latest_run_date, user_night
 
     with _context(config, "show") as context:
-        OUT.print(user_night(Night(context, run_date or latest_run_date(context)), user))
+        out().print(user_night(Night(context, run_date or latest_run_date(context)), user))
 
 
 @cli.command()
@@ -386,7 +403,7 @@ def doctor(config: Config) -> None:
     for check in results:
         outcome = f"{'ok  ' if check.ok else 'FAIL'} {check.name}: {check.finding}"
         line = outcome if check.ok or not check.advice else f"{outcome}; {check.advice}"
-        OUT.print(line, markup=False, highlight=False)
+        out().print(line, markup=False, highlight=False)
     num_failed = sum(not check.ok for check in results)
     if num_failed:
         raise SetupError(f"{num_failed} of {len(results)} checks failed")

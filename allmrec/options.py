@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from allmrec.config import GatesConfig, asks_for_json, load
-
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from allmrec.runtime.context import RunOptions
 
 Command = Callable[..., None]
@@ -41,6 +41,9 @@ def configured(function: Command) -> Command:
     )
     @functools.wraps(function)
     def command(config: tuple[str, ...], overrides: tuple[str, ...], **others: Any) -> None:
+        # Imported here, because `--help` needs no configuration.
+        from allmrec.config import load
+
         function(load(config, overrides, _warn), **others)
 
     return command
@@ -61,7 +64,33 @@ def asked_for_json(arguments: Sequence[str]) -> bool:
             break
         if option in values:
             values[option].append(value if equals_sign else next(words, ""))
+    if not any(values.values()):
+        return False
+    from allmrec.config import asks_for_json
+
     return asks_for_json(values["--config"], values["--set"])
+
+
+class _Rule(click.ParamType):
+    """A rule of the section `gates`, which is read when a rule is given."""
+
+    name = "rule"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the rule. Raises BadParameter where it is unknown."""
+        return self._rules().convert(value, param, ctx)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return the rules that begin with `incomplete`."""
+        return self._rules().shell_complete(ctx, param, incomplete)
+
+    @staticmethod
+    def _rules() -> click.Choice:
+        from allmrec.config import GatesConfig
+
+        return click.Choice(list(GatesConfig.model_fields))
 
 
 RUN_OPTIONS = {
@@ -80,7 +109,7 @@ RUN_OPTIONS = {
     "override": click.option(
         "--override",
         multiple=True,
-        type=click.Choice(list(GatesConfig.model_fields)),
+        type=_Rule(),
         metavar="RULE",
         help="A rule of the section `gates` that may be broken; may be repeated, and is recorded.",
     ),

@@ -194,7 +194,7 @@ def failing(error: Exception, monkeypatch: pytest.MonkeyPatch) -> tuple[str, Bas
 
     log = io.StringIO()
     monkeypatch.setattr("allmrec.cli.create_session", fail)
-    monkeypatch.setattr("allmrec.cli.LOG", Console(file=log, soft_wrap=True))
+    monkeypatch.setattr("allmrec.cli.log", lambda: Console(file=log, soft_wrap=True))
     result = CliRunner().invoke(cli, ["show", "somebody"])
     return log.getvalue(), result.exception
 
