@@ -19,7 +19,7 @@ import click
 from allmrec.data.importers import IMPORTERS, Importer
 from allmrec.errors import SetupError, UserError
 from allmrec.json_lines import JsonStream
-from allmrec.options import asked_for_json, configured, run_date_option, run_options
+from allmrec.options import OfUser, asked_for_json, configured, run_date_option, run_options
 from allmrec.packages import missing_package
 from allmrec.reporting import Report, Screen
 from allmrec.spark.spark_log import end_of, spark_log
@@ -104,21 +104,6 @@ class _Commands(click.Group):
             if known is not None:
                 _end(str(known), known.exit_code)
             raise
-
-
-class _OfUser(click.Command):
-    """A command about a user, whose id may begin with a hyphen."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the arguments. The error for an unknown option shows how to write an id."""
-        given = list(args)
-        try:
-            return super().parse_args(ctx, args)
-        except click.NoSuchOption as error:
-            word = next((one for one in given if one.startswith(error.option_name)), error.option_name)
-            advice = f"an id that begins with a hyphen comes after --: {ctx.command_path} -- {word}."
-            message = f"No such option: {error.option_name}; {advice}"
-            raise click.NoSuchOption(error.option_name, message, error.possibilities, ctx) from None
 
 
 def _as_user_error(error: Exception) -> UserError | None:
@@ -297,7 +282,7 @@ def maintain(config: Config, dry_run: bool) -> None:
             click.echo(line)
 
 
-@cli.command(cls=_OfUser)
+@cli.command(cls=OfUser)
 @click.argument("user")
 @configured
 def forget(config: Config, user: str) -> None:
@@ -377,7 +362,7 @@ def compare(config: Config, first: str, second: str) -> None:
         click.echo(compared_bundles(context, first, second))
 
 
-@cli.command(cls=_OfUser)
+@cli.command(cls=OfUser)
 @click.argument("user")
 @configured
 @run_date_option()

@@ -168,3 +168,18 @@ def _as_run_options(asked: dict[str, Any]) -> RunOptions:
     if "override" in asked:
         asked["override"] = frozenset(asked["override"])
     return RunOptions(**asked)
+
+
+class OfUser(click.Command):
+    """A command about a user, whose id may begin with a hyphen."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments. The error for an unknown option shows how to write an id."""
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            word = next((one for one in given if one.startswith(error.option_name)), error.option_name)
+            advice = f"an id that begins with a hyphen comes after --: {ctx.command_path} -- {word}."
+            message = f"No such option: {error.option_name}; {advice}"
+            raise click.NoSuchOption(error.option_name, message, error.possibilities, ctx) from None
