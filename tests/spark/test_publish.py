@@ -154,7 +154,7 @@ def shop(spark: SparkSession, tmp_path: Path, saved: tuple[Path, str]) -> Iterat
 
 FIRST = list(range(1, 21))
 CAP = "publish.max_per.category=2"
-PLAIN = ("publish.diversity=0", "publish.duplicate_above=1")
+PLAIN = ("publish.diversity=0", "publish.duplicate_above=1", "publish.not_again_days=3")
 
 
 def test_slots_come_from_all_scored_items_within_the_caps_and_what_breaks_one_is_counted(shop: Shop) -> None:

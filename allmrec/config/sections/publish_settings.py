@@ -27,9 +27,10 @@ class PublishConfig(Section):
     """Maximum number of e-mail slots with the same value of a column, while other items are left, such as
     `{category: 2, brand: 2}`: `category` is the leaf category, another name a column of the table of items.
     An item without a value counts by itself."""
-    not_again_days: Annotated[int, Field(ge=0)] = 3
+    not_again_days: Annotated[int, Field(ge=0)] = 0
     """An item that a user's e-mail had on one of so many days before the run date comes after the others, the
-    longest ago first, unless these break `max_per` or are near-duplicates; 0: e-mails may repeat."""
+    longest ago first, unless these break `max_per` or are near-duplicates; 0: e-mails may repeat. Set it where
+    every night's e-mails are sent; raise `candidates.num_candidates` and `scoring.top_k` with it."""
     feed_not_again_days: Annotated[int, Field(ge=0)] = 0
     """The same for feeds."""
     item_columns: Annotated[tuple[Text, ...], without_repetition("publish.item_columns")] = ()
