@@ -31,7 +31,7 @@ def test_a_worker_has_what_scoring_imports_frozen_and_pyspark_from_no_archive(sp
 
     rows = spark.range(2).mapInPandas(facts, "modules string, frozen long, archives int, waiting string")
     for row in rows.collect():
-        assert row["modules"] == "torch", "the LLM's library is imported by those who load an LLM"
+        assert "torch" in row["modules"].split(","), "a worker that loaded an LLM before has transformers too"
         assert row["frozen"] > 10_000
         assert row["archives"] == 0
         assert row["waiting"] == "passive"

@@ -110,7 +110,7 @@ def test_a_file_has_a_row_a_slot_with_the_stored_values(priced: Context, form: s
     path = tmp_path / "emails"
     first, second = exported(priced, path, form, "slot")
     slots = [(user, place, slot) for user, own in stored(priced).items() for place, slot in enumerate(own, 1)]
-    assert f"of {RUN_DATE}: {len(stored(priced))} users, {len(slots)} rows" in first.replace(",", "", 1)
+    assert f"of {RUN_DATE}: {len(stored(priced)):,} users, {len(slots):,} rows" in first
     assert second.startswith(f"the newest run date, {NEXT}, is not published (failed score)")
     if form == "csv":
         frame = pd.read_csv(path, dtype={"user_id": str, "item_score": str})

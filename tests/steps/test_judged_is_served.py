@@ -16,6 +16,7 @@ from typing import NamedTuple
 import pandas as pd
 import pytest
 
+from allmrec.config import Config
 from allmrec.night import waves
 from allmrec.runtime.context import Context
 from allmrec.runtime.night import Night
@@ -173,7 +174,7 @@ def check(found: Judged) -> None:
         assert row["target"] == found.targets[str(user)]
         assert list(row["candidates"]) == found.candidates[str(user)]
         ordered = [item for _, item in sorted(zip(row["ranks"], row["candidates"], strict=True))]
-        assert ordered[:10] == night[user]
+        assert ordered[: Config().scoring.top_k] == night[user]
         num_found += row["target"] in found.candidates[str(user)]
     assert served["target_rank"].notna().sum() == num_found > 0
     # A target that a night leaves out is in no list of the catalogue either.

@@ -29,8 +29,8 @@ class PublishConfig(Section):
     An item without a value counts by itself."""
     not_again_days: Annotated[int, Field(ge=0)] = 0
     """An item that a user's e-mail had on one of so many days before the run date comes after the others, the
-    longest ago first, unless these break `max_per` or are near-duplicates; 0: e-mails may repeat. Set it where
-    every night's e-mails are sent; raise `candidates.num_candidates` and `scoring.top_k` with it."""
+    longest ago first, unless these break `max_per` or are near-duplicates; 0: e-mails may repeat. Set it
+    where every night's e-mails are sent; raise `candidates.num_candidates` and `scoring.top_k` with it."""
     feed_not_again_days: Annotated[int, Field(ge=0)] = 0
     """The same for feeds."""
     item_columns: Annotated[tuple[Text, ...], without_repetition("publish.item_columns")] = ()
