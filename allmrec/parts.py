@@ -11,6 +11,9 @@ from dataclasses import dataclass
 BLEND_WITH_LLM = "blend_with_llm"
 BLEND_WITHOUT_LLM = "blend_without_llm"
 
+LINKS = ("words", "brand", "together")
+"""The parts that count what items share with a history, without any training (`allmrec.models.links`)."""
+
 OLD_ORDERS = {"blend": BLEND_WITH_LLM, "without_llm": BLEND_WITHOUT_LLM}
 """Names of `scoring.order` until version 0.1.0 → their names now."""
 OLD_DECISIONS = {"titles": BLEND_WITH_LLM, "without_llm": BLEND_WITHOUT_LLM}
@@ -63,6 +66,9 @@ PARTS: dict[str, Part] = {
         is_plotted=True,
     ),
     "alignment": Part("projections alone", prior=0.5, column="alignment_score", colour="#6c71c4"),
+    "words": Part("title words in common", prior=0.25, colour="#a0522d"),
+    "brand": Part("same brand", prior=0.15, colour="#708238"),
+    "together": Part("had together", prior=0.2, colour="#00868b"),
     "llm": Part(
         "A-LLMRec",
         prior=0.1,

@@ -4,8 +4,10 @@
     config.json        the configuration it was trained with, without what only the machine concerns
     items.parquet      item_idx, item_id, title, text_hash, num_interactions (in training)
     items.safetensors  Q [I+1, S], known [I+1], title tokens (flat, offsets), priors [I+1] where there are
-                       any, soft tokens O_i [I+1, H], mean q of the training's items [J]
+                       any, soft tokens O_i [I+1, H], mean q of the training's items [J], links
+                       between items (sparse matrices)
     cf.safetensors, stage1.safetensors, stage2.safetensors, blend.json
+    words.json         the words of the titles, and their counts
     decision.json      whether the LLM is worth its cost
     text_encoder/      where it was fine-tuned
 
@@ -23,6 +25,7 @@ from allmrec.bundle.states import (
     AlignmentState,
     CFState,
     FittedOrder,
+    LinkState,
     NewItems,
     ProjectionState,
     State,
@@ -42,6 +45,7 @@ __all__ = [
     "EncoderIdentity",
     "FittedOrder",
     "LLMIdentity",
+    "LinkState",
     "Manifest",
     "NewItems",
     "ProjectionState",

@@ -15,6 +15,7 @@ from allmrec.bundle.contents import ITEM_COLUMNS
 from allmrec.bundle.manifest import EncoderIdentity, LLMIdentity, Manifest
 from allmrec.bundle.states.alignment_state import AlignmentState
 from allmrec.bundle.states.cf_state import CFState
+from allmrec.bundle.states.link_state import LinkState
 from allmrec.bundle.states.order_state import FittedOrder
 from allmrec.bundle.states.projection_state import ProjectionState, composed
 from allmrec.bundle.states.state import S, State, state_of
@@ -24,6 +25,7 @@ from allmrec.item_text import text_hash
 from allmrec.llm.frozen import FrozenLLM
 from allmrec.llm.tokens import TitleTokens
 from allmrec.models.a_llmrec import ALLMRec
+from allmrec.models.links import Links
 from allmrec.models.text_encoder import TextEncoder
 from allmrec.ranking.blend import BlendWeights
 from allmrec.ranking.decision import Decision
@@ -113,6 +115,11 @@ class Bundle:
     def soft_items(self) -> Tensor:
         """O_i, float32 [I+1, H]; row 0 zeros."""
         return self.state(ProjectionState).soft_items
+
+    @property
+    def links(self) -> Links | None:
+        """The links between items; None in bundles of earlier versions."""
+        return self.state(LinkState).links if LinkState.name in self.states else None
 
     @property
     def order(self) -> FittedOrder:

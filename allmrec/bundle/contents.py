@@ -106,6 +106,23 @@ def check_tokens(tokens: Tensor, vocab_size: int) -> None:
         )
 
 
+def check_vocabulary(num_items: int, counts: Mapping[str, int]) -> None:
+    """Raise ValueError where a word's count is not one of `num_items` items."""
+    _check_numbers("num_items", [num_items], 0.0)
+    _check_numbers("counts", counts.values(), 0.0, num_items)
+
+
+def check_links(name: str, offsets: Tensor, columns: Tensor, values: Tensor, width: int) -> None:
+    """Raise ValueError where offsets [I+2], columns [N] and values [N] are no sparse matrix [I+1, width]."""
+    num_values = len(values)
+    if len(columns) != num_values:
+        raise ValueError(f"links_{name} has {len(columns):,} columns, expected one for {num_values:,} values")
+    if offsets[0] != 0 or offsets[-1] != num_values or (offsets.diff() < 0).any():
+        raise ValueError(f"links_{name}_offsets do not split the {num_values:,} values by item")
+    if num_values and not 0 <= int(columns.min()) <= int(columns.max()) < width:
+        raise ValueError(f"links_{name}_columns are not all among {width:,} columns")
+
+
 def check_network(path: Path, network: nn.Module) -> None:
     """Raise ValueError where a file's tensors are not those of the network, before any of them is read.
 

@@ -1,7 +1,8 @@
 """Rankers by name: everything that can order candidate lists.
 
-    a part of PARTS      the part alone (`allmrec.parts`): popularity, text, cf, alignment, llm
+    a part of PARTS      the part alone (`allmrec.parts`): popularity, text, words, cf, llm …
     blend_without_llm    the weighted parts without the LLM
+    lookup               the links between items with equal weights; nothing in it is trained
     llm_floor            the candidates that the LLM read, in drawn order; the others follow
     blend_with_llm       the weighted parts with the LLM, among the candidates that it read
     served               the order of a night under `scoring.order` and `scoring.mode`
@@ -19,7 +20,7 @@ from typing import Protocol, cast
 import numpy as np
 
 from allmrec.config import ScoringConfig
-from allmrec.parts import BLEND_WITH_LLM, BLEND_WITHOUT_LLM, PARTS, Part
+from allmrec.parts import BLEND_WITH_LLM, BLEND_WITHOUT_LLM, LINKS, PARTS, Part
 from allmrec.ranking.blend import BlendWeights
 from allmrec.ranking.candidate_lists import CandidateLists
 from allmrec.ranking.rerankers import rerankers
@@ -137,6 +138,11 @@ RANKERS: dict[str, Entry] = {
         colour="#2aa198",
         is_plotted=True,
         has_examples=True,
+    ),
+    "lookup": Entry(
+        "lookup, nothing trained",
+        lambda blends, settings: BlendWeights(dict.fromkeys(LINKS, 1.0 / len(LINKS)), 0.0, 1.0, 0),
+        colour="#6b705c",
     ),
     "llm_floor": Entry(
         "floor of A-LLMRec",

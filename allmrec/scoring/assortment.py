@@ -82,8 +82,9 @@ class Assortment:
         searches = [Search(len(pairs) + len(with_cf), self.items, wanted)]
         if self.settings.text_quota:
             searches.append(Search(len(pairs), self.rare_items, wanted))
+        linked = self._signals.weighted_links(vectors, self._weights)
         (_, best), *others = nearest(
-            [*pairs.values(), *with_cf], searches, seen.rows, seen.items, BLOCK_ITEMS
+            [*pairs.values(), *with_cf], searches, seen.rows, seen.items, BLOCK_ITEMS, linked
         )
         return BestItems(best, others[0][1] if others else np.zeros((len(best), 0), dtype=np.int64))
 

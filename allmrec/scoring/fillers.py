@@ -10,10 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor, nn
 
 from allmrec.bundle import Bundle
+from allmrec.models.links import HISTORY, Links
+from allmrec.parts import LINKS
 from allmrec.ranking.candidate_lists import CandidateLists
+from allmrec.scoring.user_vectors import left_padded
 
 PAIRS = 8192
 """Users' and candidates' soft tokens that are compared at a time: [PAIRS, H] float32, twice."""
@@ -93,6 +97,38 @@ def alignment_of_catalogue(users: Users) -> np.ndarray:
     return np.where(_have_history(users)[:, None], cosine_BI, 0.0)
 
 
+def links_of_pairs(name: str) -> Callable[[Users, np.ndarray, np.ndarray], np.ndarray]:
+    """Return the function of pairs for a signal of `allmrec.models.links`; NaN: the bundle has no links."""
+
+    def of_pairs(users: Users, rows_N: np.ndarray, items_N: np.ndarray) -> np.ndarray:
+        if users.bundle.links is None:
+            return np.full(len(rows_N), np.nan)
+        if not len(rows_N):
+            return np.zeros(0)
+        return _linked(users.bundle.links, users, name)[rows_N, items_N].A1.astype(np.float64)
+
+    return of_pairs
+
+
+def links_of_catalogue(name: str) -> Callable[[Users], np.ndarray]:
+    """Return the function of all items for a signal of `allmrec.models.links`; NaN: there are no links."""
+
+    def of_catalogue(users: Users) -> np.ndarray:
+        if users.bundle.links is None:
+            return np.full((len(users.histories), users.bundle.num_items), np.nan)
+        return _linked(users.bundle.links, users, name)[:, 1:].toarray().astype(np.float64)
+
+    return of_catalogue
+
+
+def _linked(links: Links, users: Users, name: str) -> sparse.csr_matrix:
+    """Return a signal of the users, [B, I+1] float32."""
+    rows_N = np.repeat(np.arange(len(users.histories)), [len(history) for history in users.histories])
+    items_N = np.array([item for history in users.histories for item in history], dtype=np.int64)
+    newest_BH = left_padded(rows_N, items_N, len(users.histories), HISTORY)
+    return links.signal(name, links.recent(newest_BH))
+
+
 def _have_history(users: Users) -> np.ndarray:
     """Return whether the bundle knows any of a user's history, [B] bool."""
     return np.array([bool(history) for history in users.histories], dtype=bool)
@@ -101,5 +137,6 @@ def _have_history(users: Users) -> np.ndarray:
 FILLERS: dict[str, Filler] = {
     "popularity": Filler(popularity),
     "alignment": Filler(alignment, alignment_of_catalogue),
+    **{name: Filler(links_of_pairs(name), links_of_catalogue(name)) for name in LINKS},
 }
 """Part → its filler."""

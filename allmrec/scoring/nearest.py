@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor
 
 
@@ -26,8 +27,9 @@ def nearest(
     seen_rows: np.ndarray,
     seen_items: np.ndarray,
     block_items: int,
+    linked: sparse.csr_matrix | None = None,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return the best items per row by a sum of dot products, over those of a search but the seen, for each.
+    """Return the best unseen items per row by a sum of dot products, for each search.
 
     It is the dot product of concatenated vectors, which are never made. It is taken `block_items` items at a
     time and once for all searches; a running top is kept between blocks.
@@ -35,6 +37,7 @@ def nearest(
     | input | shape and type |
     |---|---|
     | pairs | rows [B, K] and items [I+1, K] float32, row item_idx; K may differ from pair to pair |
+    | linked | [B, I+1] float32: added to the products of every search; None: nothing is |
     | seen_rows, seen_items | [M] int64: pairs (row, item_idx) that are left out before the cut |
 
     Returns (scores float32, item_idx int64) of every search, both [B, wanted], best first, equal scores by
@@ -51,10 +54,14 @@ def nearest(
     ]
     searched_N = np.unique(np.concatenate([search.items for search in searches]))
     hidden_rows, hidden_columns = _hidden(searched_N, seen_rows, seen_items)
+    linked_BN = None if linked is None else linked.tocsc()[:, searched_N]
     for start in range(0, len(searched_N), block_items):
         block_N = searched_N[start : start + block_items]
         item_N = torch.from_numpy(block_N).to(device)
-        scores_BN = torch.zeros((num_rows, len(block_N)), device=device)
+        if linked_BN is None:
+            scores_BN = torch.zeros((num_rows, len(block_N)), device=device)
+        else:
+            scores_BN = _block_of_links(linked_BN, start, start + len(block_N), device)
         low, high = np.searchsorted(hidden_columns, [start, start + len(block_N)])
         rows = hidden_rows[low:high]
         columns = hidden_columns[low:high] - start
@@ -87,6 +94,18 @@ def _with_more(
     both = torch.cat([best, values], dim=1).sort(dim=1, descending=True, stable=True)
     best, order = (part[:, :wanted] for part in both)
     return best, torch.cat([best_items, item_N[columns]], dim=1).gather(1, order)
+
+
+def _block_of_links(linked_BN: sparse.csc_matrix, start: int, end: int, device: torch.device) -> Tensor:
+    """Return columns start..end − 1 of a sparse matrix, [B, end − start] float32."""
+    first, last = linked_BN.indptr[[start, end]]
+    columns = np.repeat(np.arange(end - start), np.diff(linked_BN.indptr[start : end + 1]))
+    scores_BN = torch.zeros((linked_BN.shape[0], end - start), device=device)
+    cells = (linked_BN.indices[first:last].astype(np.int64), columns)
+    scores_BN[tuple(torch.from_numpy(part).to(device) for part in cells)] = torch.from_numpy(
+        linked_BN.data[first:last]
+    ).to(device)
+    return scores_BN
 
 
 def _hidden(

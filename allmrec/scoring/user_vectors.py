@@ -9,12 +9,11 @@ from itertools import chain
 import numpy as np
 import pandas as pd
 import torch
+from scipy import sparse
 from torch import Tensor, nn
 
 from allmrec.bundle import Bundle
-
-TEXT_HISTORY = 10
-"""Newest items of the history whose mean text a candidate is compared with."""
+from allmrec.models.links import HISTORY
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,8 @@ class UserVectors:
     """[B] bool: whether the history holds an item of the bundle."""
     alignment: Tensor
     """Unit vector of O_u, [B, H] float32; zeros without history."""
+    recent: sparse.csr_matrix | None
+    """Weights of the newest items, [B, I+1] float32; None: the bundle has no links."""
 
 
 class UserEncoder:
@@ -42,6 +43,7 @@ class UserEncoder:
 
     def __init__(self, bundle: Bundle) -> None:
         self.max_history = bundle.config.sequences.max_history
+        self.links = bundle.links
         self.rec = bundle.rec.eval()
         self.known = np.asarray(bundle.known, dtype=bool)
         self.item_ids = pd.Index(bundle.items["item_id"])
@@ -69,7 +71,8 @@ class UserEncoder:
         cf_BD = torch.zeros(len(histories), self.cf_items.shape[1], device=device)
         if has_cf_B.any():
             cf_BD[has_cf_B] = self.rec.cf.user_representation(cf_history_BL[has_cf_B]).float()
-        text_history_BL = torch.from_numpy(left_padded(rows, items, len(histories), TEXT_HISTORY)).to(device)
+        newest_BL = left_padded(rows, items, len(histories), HISTORY)
+        text_history_BL = torch.from_numpy(newest_BL).to(device)
         # The sum has the mean's direction, which is all that a cosine reads.
         text_sum_BJ = (self.text_items[text_history_BL] * self.text_norms[text_history_BL].unsqueeze(2)).sum(
             dim=1
@@ -79,7 +82,10 @@ class UserEncoder:
         history_BL = torch.from_numpy(left_padded(rows, items, len(histories), self.max_history)).to(device)
         soft_BH = self.rec.user_tokens(cf_BD, has_cf_B, history_BL, self.soft_items).float()
         alignment_BH = nn.functional.normalize(soft_BH, dim=1) * has_text_B[:, None]
-        return UserVectors(cf_BD, has_cf_B.cpu().numpy(), text_BJ, has_text_B.cpu().numpy(), alignment_BH)
+        has_cf = has_cf_B.cpu().numpy()
+        has_text = has_text_B.cpu().numpy()
+        recent = None if self.links is None else self.links.recent(newest_BL)
+        return UserVectors(cf_BD, has_cf, text_BJ, has_text, alignment_BH, recent)
 
     def indexed(self, lists: Sequence[Sequence[str] | None]) -> tuple[np.ndarray, np.ndarray]:
         """Return (row, item_idx), [N] int64 each, of every id that the bundle has.

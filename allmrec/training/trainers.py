@@ -21,6 +21,7 @@ from allmrec.bundle import (
     Bundle,
     CFState,
     FittedOrder,
+    LinkState,
     ProjectionState,
     State,
     TitleState,
@@ -37,6 +38,7 @@ from allmrec.models.item_features import standardised
 from allmrec.models.text_encoder import TextEncoder
 from allmrec.training.cf import train_cf, train_cf_share
 from allmrec.training.group import Group
+from allmrec.training.links import count_links
 from allmrec.training.order.fit_order import fit_order
 from allmrec.training.stage1 import train_stage1
 from allmrec.training.stage2 import START, PromptParts, train_stage2, train_stage2_share
@@ -144,6 +146,12 @@ def _launch_stage2(launch: Launch, work: Work, models: FrozenModels, states: Sta
     launch(ProjectionState.name, work)
 
 
+def _links(work: Work, models: FrozenModels, states: States) -> tuple[State, dict[str, float]]:
+    """Count the links between items."""
+    with work.report.part("links", "count words of titles and items that users had together"):
+        return LinkState(count_links(work.snapshot, models.items)), {}
+
+
 def _order(work: Work, models: FrozenModels, states: States) -> tuple[State, dict[str, float]]:
     """Fit the weights of retrieval and order."""
     bundle = models.assembled(work, states)
@@ -161,6 +169,7 @@ TRAINERS: dict[str, Trainer] = {
     AlignmentState.name: Trainer(_stage1, needs=("cf",)),
     TitleState.name: Trainer(_titles),
     ProjectionState.name: Trainer(_stage2, needs=("cf", "stage1", "titles"), share=train_stage2_share),
+    LinkState.name: Trainer(_links),
     FittedOrder.name: Trainer(_order, is_last=True),
 }
 """Trainers by the names of their states."""

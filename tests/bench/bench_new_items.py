@@ -30,10 +30,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from scipy import sparse
 from torch import nn
 
 from allmrec import metrics, seeds
-from allmrec.bundle import Bundle, FittedOrder
+from allmrec.bundle import Bundle, FittedOrder, LinkState
 from allmrec.config import Config, load
 from allmrec.ranking.blend import BlendWeights, blend_features
 from allmrec.ranking.candidate_lists import CandidateLists
@@ -42,7 +43,7 @@ from allmrec.ranking.served import log_softmax
 from allmrec.reporting import Report
 from allmrec.scoring.retrieval import Retriever
 from allmrec.scoring.scorer import Scorer
-from allmrec.scoring.signals import PRIOR, SIGNALS
+from allmrec.scoring.signals import PRIOR, Signals
 from allmrec.scoring.user_vectors import UserEncoder, UserVectors
 from allmrec.training.loader import Snapshot
 from allmrec.training.order import fit_retrieval as retrieval_fit
@@ -174,6 +175,10 @@ class Pretended:
         pretended_I1 = _drawn(seed, "pretended items", bundle.num_items, PRETENDED_SHARE)
         counts = bundle.items["num_interactions"].where(~pretended_I1[1:], 0)
         items = bundle.items.assign(num_interactions=counts)
+        if bundle.links is not None:
+            kept = sparse.diags((~pretended_I1).astype(np.float32))
+            links = replace(bundle.links, together=(kept @ bundle.links.together @ kept).tocsr())
+            bundle = bundle.with_state(LinkState(links))
         return cls(replace(bundle, items=items), AsIfUnknown(bundle, pretended_I1))
 
     def lists(
@@ -205,14 +210,13 @@ def fit_offset(bundle: Bundle, snapshot: Snapshot, config: Config) -> FittedOrde
     """Return the bundle's order with offsets that were fitted where some items pass for unknown."""
     pretended = Pretended.of(bundle, config.seed)
     rows = held_back_users(snapshot, config)
-    with mock.patch.object(retrieval_fit, "UserEncoder", return_value=pretended.encoder):
-        features_BCP, present_BC = retrieval_fit._features(
-            pretended.bundle, rows, snapshot.available_items(), config
-        )
+    signals = Signals(pretended.encoder)
+    available_I = snapshot.available_items()
+    features_BCP, present_BC = retrieval_fit._features(pretended.encoder, signals, rows, available_I, config)
     if bundle.search is None:
         raise ValueError("the bundle's search was not fitted, expected a trained one")
     columns_B = np.zeros(len(rows), dtype=np.int64)
-    prior_P = np.array([*(PRIOR[name] for name in SIGNALS), 0.0])
+    prior_P = np.array([*(PRIOR[name] for name in signals.names), 0.0])
     # The weights of the search sum to 1: their scale is that of a fit on the same items.
     temperature = 1.0 / float(fit_logit(features_BCP, present_BC, columns_B, prior_P)[:-1].sum())
     weights = _with_offset(bundle.search, temperature, features_BCP, present_BC, columns_B)

@@ -38,7 +38,7 @@ from torch.nn import functional
 from allmrec import metrics
 from allmrec.config import load
 from allmrec.evaluation.comparison import paired
-from allmrec.scoring.signals import SIGNALS, Signals
+from allmrec.scoring.signals import BY_VECTORS, Signals
 from allmrec.scoring.user_vectors import UserEncoder
 from allmrec.training.order.held_back import by_item_id, held_back_users
 from allmrec.training.order.logit import fit_logit
@@ -297,7 +297,7 @@ def _of_signals(trained: Trained, users: Users) -> np.ndarray:
     encoder, ids = UserEncoder(trained.bundle), trained.bundle.items["item_id"].tolist()
     signals = Signals(encoder)
     vectors = encoder.encode([[ids[item - 1] for item in history] for history in users.histories])
-    z = [(signals.users(vectors, name) @ signals.items[name].T).cpu().numpy() for name in SIGNALS]
+    z = [(signals.users(vectors, name) @ signals.items[name].T).cpu().numpy() for name in BY_VECTORS]
     is_new = np.broadcast_to(~encoder.known & vectors.has_cf[:, None], z[0].shape)
     return np.stack([*z, is_new.astype(np.float32)], axis=-1)
 

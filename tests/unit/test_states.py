@@ -173,7 +173,7 @@ def test_the_files_of_a_bundle_are_its_own_and_those_of_its_states(root: Path, t
 
 def test_every_state_has_a_trainer_and_the_order_is_fitted_last(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(TRAINERS) == set(STATES)
-    assert training_order() == ["cf", "stage1", "titles", "stage2", "order"]
+    assert training_order() == ["cf", "stage1", "titles", "stage2", "links", "order"]
     monkeypatch.setitem(TRAINERS, "recency", Trainer(train_recency, needs=("cf",)))
     monkeypatch.setitem(TRAINERS, "cf", replace(TRAINERS["cf"], needs=("titles",)))
     order = training_order()

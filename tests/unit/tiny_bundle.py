@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from scipy import sparse
 
 from allmrec.bundle import (
     AlignmentState,
     Bundle,
     CFState,
     FittedOrder,
+    LinkState,
     ProjectionState,
     State,
     TitleState,
@@ -28,6 +30,7 @@ from allmrec.llm.tokens import TitleTokens
 from allmrec.models.a_llmrec import ALLMRec
 from allmrec.models.alignment import AlignmentNetworks
 from allmrec.models.cf import build_cf_model
+from allmrec.models.links import Links, Vocabulary, together
 from allmrec.models.text_encoder import TextEncoder
 from allmrec.ranking.blend import BlendWeights
 from allmrec.ranking.decision import Decision
@@ -102,6 +105,14 @@ def tiny_config(layout: str = "no_list", cf_model: str = "sasrec") -> Config:
     })  # fmt: skip
 
 
+def tiny_links(titles: list[str]) -> Links:
+    """Links of titles 1..I; every third item was had together with the next one."""
+    size = len(titles) + 1
+    older = np.arange(1, size - 1, 3)
+    pairs = sparse.csr_matrix((np.ones(len(older)), (older, older + 1)), shape=(size, size))
+    return Links.of(Vocabulary.of(titles), titles, together(pairs + pairs.T, np.ones(size)))
+
+
 def states_of(rec: ALLMRec, titles: TitleTokens, priors: np.ndarray | None) -> dict[str, State]:
     """Return the states of A-LLMRec's parts, by name."""
     states = (
@@ -147,4 +158,5 @@ def tiny_bundle(
     bundle = assemble_bundle(states_of(rec, titles, priors), config, items, llm, encoder)
     without = {part: weight for part, weight in PRIOR.items() if part != "llm"}
     blends = {"with_llm": blend(PRIOR), "without_llm": blend(without)}
+    bundle = bundle.with_state(LinkState(tiny_links(items["title"].tolist())))
     return bundle.with_state(FittedOrder(None, blends, Decision("blend_with_llm", (), 0)))

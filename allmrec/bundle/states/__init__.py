@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from allmrec.bundle.states.alignment_state import AlignmentState
 from allmrec.bundle.states.cf_state import CFState
+from allmrec.bundle.states.link_state import LinkState
 from allmrec.bundle.states.order_state import FittedOrder
 from allmrec.bundle.states.projection_state import ProjectionState
 from allmrec.bundle.states.state import NewItems, State, Stored, state_of
@@ -20,6 +21,7 @@ __all__ = [
     "AlignmentState",
     "CFState",
     "FittedOrder",
+    "LinkState",
     "NewItems",
     "ProjectionState",
     "State",
@@ -35,6 +37,7 @@ STATES: dict[str, type[State]] = {
     AlignmentState.name: AlignmentState,
     TitleState.name: TitleState,
     ProjectionState.name: ProjectionState,
+    LinkState.name: LinkState,
     FittedOrder.name: FittedOrder,
 }
 """States by name. A state reads only the states before it."""

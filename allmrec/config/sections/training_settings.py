@@ -45,5 +45,5 @@ class TrainingConfig(Section):
     """Maximum number of users that the blend without the LLM is fitted on."""
     blend_llm_users: Count = 500
     """Maximum number of users that the blend with the LLM is fitted on."""
-    blend_parts: BlendParts = ("cf", "text", "alignment", "llm")
+    blend_parts: BlendParts = ("cf", "text", "alignment", "words", "brand", "together", "llm")
     """Parts that the blend weighs; training fits the weights, and the bundle keeps them."""
