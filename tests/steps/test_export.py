@@ -113,7 +113,7 @@ def test_a_file_has_a_row_a_slot_with_the_stored_values(priced: Context, form: s
     assert f"of {RUN_DATE}: {len(stored(priced)):,} users, {len(slots):,} rows" in first
     assert second.startswith(f"the newest run date, {NEXT}, is not published (failed score)")
     if form == "csv":
-        frame = pd.read_csv(path, dtype={"user_id": str, "item_score": str})
+        frame = pd.read_csv(path, dtype={"user_id": str, "item_score": str}, float_precision="round_trip")
     elif form == "jsonl":
         frame = pd.DataFrame([json.loads(line) for line in path.read_text().splitlines()])
     else:
