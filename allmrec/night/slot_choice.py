@@ -1,4 +1,4 @@
-"""The choice of e-mails' slots in Spark's workers: arrays of a user's items in, places out."""
+"""The choice of e-mails' slots, and the reasons of all items, in Spark's workers."""
 
 from __future__ import annotations
 
@@ -11,52 +11,57 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from allmrec.config import PublishConfig
-from allmrec.night.text_table import TextTable, text_table
+from allmrec.night.item_table import ItemTable, item_table
 from allmrec.ranking.slot_filling import EMPTY, Filled, Pools, fill, numbered_titles, title_pairs
+from allmrec.ranking.slot_reasons import NOTHING, Likeness, likeness, reasons
 
-CHUNK_USERS = 512
-"""Users whose slots are filled at once: 20 items each take some 20 MB."""
+CHUNK_USERS = 256
+"""Users whose slots are filled at once: 20 items and a history of 50 each take some 50 MB."""
+REASON = ("because_item_id", "because_title", "reason")
 CHOICE = T.StructType(
     [
         T.StructField("places", T.ArrayType(T.IntegerType())),
         T.StructField("over_cap", T.BooleanType()),
         T.StructField("near_duplicates", T.BooleanType()),
         T.StructField("shown", T.IntegerType()),
+        *(T.StructField(name, T.ArrayType(T.StringType())) for name in REASON),
     ]
 )
-"""What is chosen for a user: the attributes of `Filled`, places without empty ones."""
+"""What is chosen for a user: the attributes of `Filled`, places without empty ones; `REASON` of each item."""
 
 
 def chooser(bundle_id: str, settings: PublishConfig) -> Callable[..., Column]:
     """Return the function of columns that chooses each user's slots, of type `CHOICE`.
 
-    Its arguments are arrays over a user's items by rank: id, title, score, `Pools.shown`, then for each
-    column of `publish.max_per` the value as a text. A score counts at most as much as those before it,
-    because the places decide where a re-ranker chose them. The bundle was shipped before.
+    Its arguments are arrays over a user's items by rank: id, title, score, `Pools.shown`, whether the list is
+    a popular one; then the item ids of the user's history, oldest first; then for each column of
+    `publish.max_per` an array of the items' values as texts. A score counts at most as much as those before
+    it, because the places decide where a re-ranker chose them. The bundle was shipped before.
     """
 
     @F.pandas_udf(CHOICE)  # type: ignore[call-overload]
     def choose(batches: Iterator[tuple[pd.Series, ...]]) -> Iterator[pd.DataFrame]:
-        table = text_table(bundle_id)
+        table = item_table(bundle_id)
         for columns in batches:
             starts = range(0, len(columns[0]), CHUNK_USERS)
             chunks = ([column.iloc[start : start + CHUNK_USERS] for column in columns] for start in starts)
-            found = [as_rows(chosen(table, chunk, settings)) for chunk in chunks]
+            found = [chosen(table, chunk, settings) for chunk in chunks]
             yield pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=CHOICE.names)
 
     return choose
 
 
-def chosen(table: TextTable, columns: Sequence[pd.Series], settings: PublishConfig) -> Filled:
-    """Return the slots of some users; `columns` are the arguments of the function of `chooser`."""
-    ids, titles, scores, shown, *groups = columns
+def chosen(table: ItemTable, columns: Sequence[pd.Series], settings: PublishConfig) -> pd.DataFrame:
+    """Return rows of `CHOICE` of some users; `columns` are the arguments of the function of `chooser`."""
+    ids, titles, scores, shown, is_popular, history, *groups = columns
     sizes_B = ids.map(len).to_numpy(dtype=np.int64)
     numbers_N, forms = numbered_titles(list(_flat(titles)))
     pairs_NP = title_pairs(forms)[numbers_N]
+    vectors_BCS = _padded(table.text_vectors(_flat(ids)), sizes_B)
     pools = Pools(
         sizes=sizes_B,
         relevance=np.minimum.accumulate(_padded(_flat(scores).astype(np.float64), sizes_B), axis=1),
-        vectors=_padded(table.vectors(_flat(ids)), sizes_B),
+        vectors=vectors_BCS,
         titles=_padded(numbers_N, sizes_B),
         pairs=_padded(pairs_NP, sizes_B),
         shown=_padded(_flat(shown).astype(np.int64), sizes_B),
@@ -65,11 +70,12 @@ def chosen(table: TextTable, columns: Sequence[pd.Series], settings: PublishConf
             for name, values in zip(settings.max_per, groups, strict=True)
         },
     )
-    return fill(pools, settings.email_slots, settings.diversity, settings.duplicate_above, settings.max_per)
+    filled = fill(pools, settings.email_slots, settings.diversity, settings.duplicate_above, settings.max_per)
+    return as_rows(filled).assign(**reasons_of(table, ids, is_popular, history, vectors_BCS))
 
 
 def as_rows(filled: Filled) -> pd.DataFrame:
-    """Return the slots as rows of `CHOICE`."""
+    """Return the slots as columns of `CHOICE`."""
     places = [own[own != EMPTY] for own in filled.places.astype(np.int32)]
     return pd.DataFrame(
         {
@@ -78,6 +84,47 @@ def as_rows(filled: Filled) -> pd.DataFrame:
             "near_duplicates": filled.near_duplicates,
             "shown": filled.shown.astype(np.int32),
         }
+    )
+
+
+def reasons_of(
+    table: ItemTable, ids: pd.Series, is_popular: pd.Series, history: pd.Series, vectors_BCS: np.ndarray
+) -> dict[str, pd.Series]:
+    """Return the columns `REASON` of `CHOICE`; `vectors_BCS` are the texts' vectors of the items."""
+    sizes_B = ids.map(len).to_numpy(dtype=np.int64)
+    lengths_B = history.map(len).to_numpy(dtype=np.int64)
+    own_N = _flat(ids)
+    known_M = _flat(history)
+    ids_BC = _padded(own_N.astype(object), sizes_B)
+    history_BL = _padded(known_M.astype(object), lengths_B)
+    is_item_BL = np.arange(history_BL.shape[1]) < lengths_B[:, None]
+    found = Likeness(
+        text=likeness(vectors_BCS, _padded(table.text_vectors(known_M), lengths_B)),
+        cf=likeness(_padded(table.cf_vectors(own_N), sizes_B), _padded(table.cf_vectors(known_M), lengths_B)),
+        same=(ids_BC[:, :, None] == history_BL[:, None, :]) & is_item_BL[:, None, :],
+    )
+    of_items = reasons(
+        found,
+        _padded(_flat(is_popular).astype(bool), sizes_B),
+        _padded(table.is_new(own_N), sizes_B),
+    )
+    titles_BL = _padded(table.titles(known_M), lengths_B)
+    columns_BC = {
+        "because_item_id": _taken(history_BL, of_items.places),
+        "because_title": _taken(titles_BL, of_items.places),
+        "reason": of_items.texts,
+    }
+    return {
+        name: pd.Series([row[:size].tolist() for row, size in zip(values_BC, sizes_B, strict=True)])
+        for name, values_BC in columns_BC.items()
+    }
+
+
+def _taken(values_BL: np.ndarray, places_BC: np.ndarray) -> np.ndarray:
+    """Return the values at places, [B, C] object; None at `NOTHING`."""
+    values_BK = np.concatenate([values_BL, np.full((len(values_BL), 1), None)], axis=1)
+    return np.take_along_axis(
+        values_BK, np.where(places_BC == NOTHING, values_BL.shape[1], places_BC), axis=1
     )
 
 

@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from allmrec.bundle import verify_bundle
 from allmrec.night import gates
 from allmrec.night.shown import Shown
-from allmrec.night.slot_choice import chooser
+from allmrec.night.slot_choice import REASON, chooser
 from allmrec.night.waves import STAGED
 from allmrec.runtime import bundle_store
 from allmrec.runtime.context import Context
@@ -26,7 +26,7 @@ from allmrec.tables.views import LATEST, create_latest_view
 CATEGORY = "category"
 """The name of the leaf category in `publish.max_per`. Other names are columns of the table of items."""
 SLOT = ("rank", "item_id", "title", "score", "probability", "source", "item")
-"""The fields of a slot."""
+"""The fields of a slot before its reason (`slot_choice.REASON`)."""
 
 
 def run_publish(night: Night) -> None:
@@ -34,14 +34,21 @@ def run_publish(night: Night) -> None:
 
     Titles, availability and the columns of `publish.max_per` and `publish.item_columns` are those of the
     newest catalogue (of a past date: at its end), whatever version the night read. Raises, before it writes,
-    InputError where the date is not scored, ConfigError where a column is missing, GateError where too few of
-    the recommended items are still available, or another rule of `gates` is broken.
+    InputError where the date has no sequences or is not scored, ConfigError where a column is missing,
+    GateError where too few of the recommended items are still available, or another rule of `gates` is
+    broken.
     """
+    sequences = night.done("sequences")
     score = night.done("score")
     settings = night.context.config.publish
     in_emails = Shown.before(night, "email_recommendations", settings.not_again_days)
     in_feeds = Shown.before(night, "feed_recommendations", settings.feed_not_again_days)
-    step = night.step("publish", after=score, shown=[in_emails.marks(), in_feeds.marks()])
+    step = night.step(
+        "publish",
+        after=score,
+        sequences=sequences.row.fingerprint,
+        shown=[in_emails.marks(), in_feeds.marks()],
+    )
     if step.is_there():
         delete_staged(night)
         name_latest(night.context)
@@ -53,7 +60,8 @@ def run_publish(night: Night) -> None:
             rows = available_recommendations(current, score.read("recommendations"), list(settings.max_per))
             rows = with_shown(rows, in_emails, "in_email")
             rows = with_shown(rows, in_feeds, "in_feed")
-            lists = run.keep(with_choice(lists_of(rows), score))
+            lists = with_histories(lists_of(rows), sequences.read("user_sequences"))
+            lists = run.keep(with_choice(lists, score))
             filled = gates.FilledSlots.of(int(score.row.figures["users"]), lists)
             run.counts = filled.counts()
             gates.check(run, gates.measure("email_recommendations", filled))
@@ -121,18 +129,26 @@ def lists_of(rows: DataFrame) -> DataFrame:
     return rows.groupBy("user_id").agg(F.sort_array(F.collect_list(F.struct(*fields))).alias("items"))
 
 
+def with_histories(lists: DataFrame, sequences: DataFrame) -> DataFrame:
+    """Return the lists with `history`, the item ids of each user's sequence, oldest first."""
+    histories = sequences.select("user_id", F.col("item_ids").alias("history"))
+    nothing = F.array().cast("array<string>")
+    return lists.join(histories, "user_id", "left").withColumn("history", F.coalesce("history", nothing))
+
+
 def with_choice(lists: DataFrame, score: Finished) -> DataFrame:
-    """Return the lists with `choice`, the slots of each user's e-mail (`slot_choice.CHOICE`)."""
+    """Return the lists with `choice`, each user's slots and reasons (`slot_choice.CHOICE`)."""
     context: Context = score.night.context
     settings = context.config.publish
     bundle_id = str(score.row.bundle_id)
     folder = bundle_store.fetch_bundle(context, bundle_id)
     verify_bundle(folder)
     ship(context.spark.sparkContext, folder, bundle_id)
-    names = ("item_id", "title", "score", "in_email")
-    caps = (_cap(number) for number in range(len(settings.max_per)))
+    items = [F.col(f"items.{name}") for name in ("item_id", "title", "score", "in_email")]
+    is_popular = F.transform("items.source", lambda source: source == "popular")
+    caps = [_cap(number) for number in range(len(settings.max_per))]
     choose = chooser(bundle_id, settings)
-    return lists.withColumn("choice", choose(*(F.col(f"items.{name}") for name in names), *caps))
+    return lists.withColumn("choice", choose(*items, is_popular, F.col("history"), *caps))
 
 
 def _cap(number: int) -> Column:
@@ -142,16 +158,18 @@ def _cap(number: int) -> Column:
 
 def email_slots() -> Column:
     """Return the slots of the e-mail."""
-    return F.transform("choice.places", lambda place: _slot(F.get("items", place)))
+    return F.transform("choice.places", _slot)
 
 
 def feed_slots(num_slots: int) -> Column:
     """Return the best `num_slots` items by rank, those that a feed showed lately after the others."""
-    by_place = F.transform("items", lambda item: F.struct(item["in_feed"], item["rank"], item.alias("item")))
+    by_place = F.transform("items", lambda item, place: F.struct(item["in_feed"], place.alias("place")))
     best = F.slice(F.sort_array(by_place), 1, num_slots)
-    return F.transform(best, lambda one: _slot(one["item"]))
+    return F.transform(best, lambda one: _slot(one["place"]))
 
 
-def _slot(item: Column) -> Column:
-    """Return an item of a list as a slot."""
-    return F.struct(*(item[name].alias(name) for name in SLOT))
+def _slot(place: Column) -> Column:
+    """Return the item at a place of a list, from 0, as a slot."""
+    item = F.get("items", place)
+    own = [item[name].alias(name) for name in SLOT]
+    return F.struct(*own, *(F.get(F.col(f"choice.{name}"), place).alias(name) for name in REASON))

@@ -35,10 +35,18 @@ _SLOTS = T.ArrayType(
             T.StructField("probability", DOUBLE),
             T.StructField("source", STRING),
             T.StructField("item", ITEM_VALUES),
+            T.StructField("because_item_id", STRING),
+            T.StructField("because_title", STRING),
+            T.StructField("reason", STRING),
         ]
     )
 )
 _ITEM = "`item` has the columns of `items` that `publish.item_columns` names, as texts; null without names"
+_REASON = (
+    "`reason` is a template: `similar to`, `often bought after`, `bought before`, `popular` or `new in the "
+    "shop`. The first three are about an item of the history (`because_item_id`, `because_title`), the one "
+    "that is most like the slot by text and by the CF model; null in rows of older versions"
+)
 
 _WRITTEN = T.StructType(
     [
@@ -251,7 +259,7 @@ EMAIL_RECOMMENDATIONS = TableSpec(
             "at most `publish.email_slots`, chosen from all rows of `recommendations`: by `rank`, the one "
             "there, items that were in one of the last `publish.not_again_days` days after the others. One "
             "title is there once. Near-duplicates, such items and more of a kind than `publish.max_per` come "
-            f"only where nothing else is left; {_ITEM}",
+            f"only where nothing else is left; {_ITEM}; {_REASON}",
         ),
     ),
     key=("run_date", "user_id"),
@@ -267,7 +275,7 @@ FEED_RECOMMENDATIONS = TableSpec(
             "slots",
             _SLOTS,
             "by rank, at most `publish.feed_slots`; items that a feed had in the last "
-            f"`publish.feed_not_again_days` after the others; {_ITEM}",
+            f"`publish.feed_not_again_days` after the others; {_ITEM}; {_REASON}",
         ),
     ),
     key=("run_date", "user_id"),

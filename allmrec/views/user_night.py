@@ -55,13 +55,19 @@ def user_night(night: Night, user_id: str) -> Group:
         )
     of_user = (F.col("user_id") == user_id) & (F.col("run_date") == F.lit(run_date))
     rows = context.tables.read("recommendations").where(of_user).orderBy("rank").collect()
-    mailed = _mailed(night, user_id)
+    mailed = _slots(night, "email_recommendations", user_id)
+    in_feed = _slots(night, "feed_recommendations", user_id)
     num_shown = context.config.publish.feed_slots
     ranked = [row.asDict() for row in rows if row["rank"] <= num_shown or row["item_id"] in mailed]
     recommended = {row["item_id"] for row in ranked}
     shown = recommended.union(sequence["item_ids"], candidates["item_ids"] if candidates else [])
     titles = _titles(Inputs.newest(context), shown)
-    tables: list[Table] = [_history(sequence, titles, user_id, run_date), _ranked(ranked, titles, mailed)]
+    places = {item: slot["place"] for item, slot in mailed.items()}
+    reasons = {item: _reason(slot) for item, slot in (in_feed | mailed).items()}
+    tables: list[Table] = [
+        _history(sequence, titles, user_id, run_date),
+        _ranked(ranked, titles, places, reasons),
+    ]
     if candidates:
         tables.append(_lost(candidates, recommended, titles))
     return Group(*tables)
@@ -74,13 +80,18 @@ def _titles(inputs: Inputs, item_ids: set[str]) -> dict[str, str]:
     return {row[0]: row[1] for row in rows}
 
 
-def _mailed(night: Night, user_id: str) -> dict[str, int]:
-    """Return item id → slot of the user's e-mail, from 1; empty where the date is not published."""
-    if not night.context.tables.exists("email_recommendations"):
+def _slots(night: Night, table: str, user_id: str) -> dict[str, dict[str, Any]]:
+    """Return item id → slot of the user, with its `place` from 1; empty where the date is not published."""
+    if not night.context.tables.exists(table):
         return {}
-    email = _one(night, "email_recommendations", user_id)
-    slots = email["slots"] if email else []
-    return {slot["item_id"]: number for number, slot in enumerate(slots, start=1)}
+    row = _one(night, table, user_id)
+    slots = row["slots"] if row else []
+    return {slot["item_id"]: {**slot.asDict(), "place": place} for place, slot in enumerate(slots, start=1)}
+
+
+def _reason(slot: dict[str, Any]) -> str:
+    """Return the reason of a slot with the title that it is about; empty in rows of older versions."""
+    return " ".join(text for text in (slot["reason"], slot["because_title"]) if text)
 
 
 def _one(night: Night, table: str, user_id: str) -> dict[str, Any] | None:
@@ -101,15 +112,18 @@ def _history(sequence: dict[str, Any], titles: dict[str, str], user_id: str, run
     return table
 
 
-def _ranked(rows: list[dict[str, Any]], titles: dict[str, str], mailed: dict[str, int]) -> Table:
-    """Return the table of the user's recommendations with their slot of the e-mail and their parts."""
-    table = _table("Recommendations", "rank", "e-mail", "item", "title", *NUMBERS, "source")
+def _ranked(
+    rows: list[dict[str, Any]], titles: dict[str, str], places: dict[str, int], reasons: dict[str, str]
+) -> Table:
+    """Return the table of the user's recommendations with their slot of the e-mail, parts and reasons."""
+    table = _table("Recommendations", "rank", "e-mail", "item", "title", *NUMBERS, "source", "because")
     for row in rows:
+        item = row["item_id"]
         source = row["source"] + (f" ({row['fallback_reason']})" if row["fallback_reason"] else "")
         numbers = [_number(row[column]) for column in NUMBERS.values()]
-        slot = str(mailed.get(row["item_id"], ""))
-        item = Text(row["item_id"])
-        table.add_row(str(row["rank"]), slot, item, _title(titles, row["item_id"]), *numbers, source)
+        because = Text(reasons.get(item, ""), no_wrap=True, overflow="ellipsis")
+        place = str(places.get(item, ""))
+        table.add_row(str(row["rank"]), place, Text(item), _title(titles, item), *numbers, source, because)
     return table
 
 
@@ -128,7 +142,7 @@ def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for column in columns:
         justify: Literal["left", "right"] = "right" if column in (*NUMBERS, "rank", "e-mail") else "left"
-        table.add_column(column, no_wrap=column != "title", justify=justify)
+        table.add_column(column, no_wrap=column not in ("title", "because"), justify=justify)
     return table
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
@@ -45,6 +46,7 @@ WORDS = (
 """Titles that are unlike each other, by number of the item."""
 ITEMS = "item_id string, title string, categories array<string>, available boolean, made_by string"
 Lists = dict[str, list[int]]
+Histories = Mapping[str, Sequence[tuple[int, float]]]
 
 
 def item(number: int) -> str:
@@ -87,8 +89,31 @@ class Shop:
         frame = self.spark.createDataFrame(rows, ITEMS)
         frame.write.format("delta").mode("overwrite").save(str(self.folder / "products"))
 
-    def score(self, day: date, lists: Lists) -> None:
-        """Record a scoring with these lists, item numbers by rank."""
+    def remember(self, day: date, histories: Histories) -> None:
+        """Record sequences: the numbers of bought items with days before `day`, oldest first."""
+        midnight = datetime(day.year, day.month, day.day, tzinfo=timezone.utc)
+        rows = [
+            (
+                user,
+                [item(number) for number, _ in bought],
+                [midnight - timedelta(days=days) for _, days in bought],
+                len(bought),
+                None,
+                [],
+            )
+            for user, bought in histories.items()
+        ]
+        names = ("user_id", "item_ids", "event_times", "num_interactions", "last_event_time", "seen_item_ids")
+        types = {field.name: field.dataType.simpleString() for field in TABLES["user_sequences"].schema}
+        frame = self.spark.createDataFrame(rows, ", ".join(f"{name} {types[name]}" for name in names))
+        inputs = Inputs.newest(self.context())
+        night = Night(self.context(), day).with_new_run()
+        with night.step("sequences", histories=histories).recorded(inputs.versions, inputs.table_ids) as run:
+            run.replace("user_sequences", frame)
+
+    def score(self, day: date, lists: Lists, histories: Histories | None = None) -> None:
+        """Record a scoring with these lists, item numbers by rank, after the sequences of these histories."""
+        self.remember(day, dict.fromkeys(lists, ()) | (histories or {}))
         context = self.context()
         rows = [
             (user, rank, item(number), 1.0 / rank, 0.01, "cf", self.bundle_id, "r", NOW)
@@ -129,6 +154,12 @@ class Shop:
         """Item numbers by slot of every user."""
         rows = self.context().tables.read_date(table, day).collect()
         return {row["user_id"]: [int(slot["item_id"][1:]) for slot in row["slots"]] for row in rows}
+
+    def bundle_title(self, item_id: str) -> str:
+        """The title of an item as the bundle has it."""
+        path = self.folder / "tables" / "_bundles" / self.bundle_id / "items.parquet"
+        titles: pd.Series = pd.read_parquet(path).set_index("item_id")["title"]
+        return str(titles[item_id])
 
     def version(self) -> int:
         return self.context().tables.version("email_recommendations")
@@ -174,6 +205,22 @@ def test_slots_come_from_all_scored_items_within_the_caps_and_what_breaks_one_is
     assert counts["email_users"] == counts["feed_users"] == 3
     assert counts["emails_over_cap"] == 1
     assert counts["emails_with_near_duplicates"] == counts["email_slots_again"] == 0
+
+
+def test_every_slot_has_a_reason_about_an_item_that_the_user_had(shop: Shop) -> None:
+    shop.score(DAY, {"u": FIRST, "v": FIRST}, {"u": [(21, 9), (3, 2.5)]})
+    shop.publish(DAY, *PLAIN)
+    titles = {"i021": shop.bundle_title("i021"), "i003": shop.bundle_title("i003")}
+    for table, num_slots in (("email_recommendations", 5), ("feed_recommendations", 10)):
+        rows = shop.context().tables.read_date(table, DAY).collect()
+        slots = {row["user_id"]: row["slots"] for row in rows}
+        assert len(slots["u"]) == num_slots
+        for slot in slots["u"]:
+            assert slot["reason"] in ("similar to", "often bought after", "bought before")
+            assert slot["because_title"] == titles[slot["because_item_id"]]
+            assert (slot["reason"] == "bought before") == (slot["item_id"] == "i003")
+        assert {slot["reason"] for slot in slots["v"]} == {"popular"}
+        assert {slot["because_item_id"] for slot in slots["v"]} == {None}
 
 
 def test_a_gate_holds_the_share_of_emails_over_a_cap(shop: Shop) -> None:

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from allmrec.errors import BundleError, ConfigError
-from allmrec.night.text_table import TextTable
+from allmrec.night.item_table import ItemTable
 from allmrec.ranking.candidate_lists import CandidateLists
 from allmrec.ranking.slot_filling import TITLE_DUPLICATE_ABOVE
 from allmrec.runtime import workers
@@ -127,7 +127,7 @@ def test_a_mail_shows_at_most_so_many_of_one_category_while_others_are_left(
     assert len(mails) == recommendations["user_id"].nunique()
     full = recommendations.groupby("user_id")["item_id"].agg(list).to_dict()
     leaf = {item: (row.get("categories") or [item])[-1] for item, row in catalogue.items()}
-    vectors = TextTable(shop / "_bundles" / recommendations["bundle_id"].iloc[0]).vectors
+    vectors = ItemTable(shop / "_bundles" / recommendations["bundle_id"].iloc[0]).text_vectors
 
     def is_near(one: str, other: str) -> bool:
         both = vectors(np.array([one, other], dtype=object))

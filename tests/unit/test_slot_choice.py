@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,51 +13,82 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from allmrec.config import PublishConfig, load
-from allmrec.night.slot_choice import CHOICE, as_rows, chosen
-from allmrec.night.text_table import TextTable, mapped
+from allmrec.night.item_table import ItemTable, mapped
+from allmrec.night.slot_choice import CHOICE, chosen
 
 VECTORS = np.array([[0, 0], [3, 4], [0, 2], [0, 0]], dtype=np.float32)
+CF_VECTORS = np.array([[0, 0, 0], [0, 0, 5], [9, 9, 9]], dtype=np.float32)
+"""Of the padding, a and b: the CF model is older than the item c, and does not know b."""
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The two files of a bundle that are read, with the items a, b and c."""
-    other = {"known": np.ones(4, dtype=bool), "zzz": np.arange(7, dtype=np.int64)}
+    """The files of a bundle that are read, with the items a, b and c."""
+    other = {"known": np.array([False, True, False, True]), "zzz": np.arange(7, dtype=np.int64)}
     save_file({"text_embeddings": VECTORS, **other}, tmp_path / "items.safetensors")
-    pd.DataFrame({"item_idx": [1, 2, 3], "item_id": ["a", "b", "c"]}).to_parquet(tmp_path / "items.parquet")
+    save_file({"item_embedding.weight": CF_VECTORS}, tmp_path / "cf.safetensors")
+    items = {
+        "item_id": ["a", "b", "c"],
+        "title": ["A pot", "{reason} %s", "C"],
+        "num_interactions": [2, 1, 0],
+    }
+    pd.DataFrame({"item_idx": [1, 2, 3], **items}).to_parquet(tmp_path / "items.parquet")
     return tmp_path
 
 
 def test_a_tensor_is_the_one_that_the_library_of_safetensors_reads(folder: Path) -> None:
     path = folder / "items.safetensors"
-    np.testing.assert_array_equal(mapped(path, "text_embeddings"), load_file(path)["text_embeddings"])
+    for name in ("text_embeddings", "known"):
+        np.testing.assert_array_equal(mapped(path, name), load_file(path)[name])
     with pytest.raises(KeyError):
         mapped(path, "soft_items")
 
 
 def test_vectors_have_length_one_and_unknown_items_have_none(folder: Path) -> None:
-    found = TextTable(folder).vectors(np.array(["b", "x", "a", "c"], dtype=object))
+    found = ItemTable(folder).text_vectors(np.array(["b", "x", "a", "c"], dtype=object))
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, [[0.0, 1.0], [0.0, 0.0], [0.6, 0.8], [0.0, 0.0]])
 
 
-def columns(*rows: tuple[list[str], list[str], list[float], list[int], list[str | None]]) -> list[pd.Series]:
-    """The arguments of the chooser: ids, titles, scores, shown and one cap of some users."""
-    return [pd.Series([np.array(values, dtype=object) for values in one]) for one in zip(*rows, strict=True)]
+def test_an_item_that_the_cf_model_does_not_know_has_no_cf_vector(folder: Path) -> None:
+    ids = np.array(["a", "b", "c", "x"], dtype=object)
+    table = ItemTable(folder)
+    np.testing.assert_allclose(table.cf_vectors(ids), [[0, 0, 1], [0, 0, 0], [0, 0, 0], [0, 0, 0]])
+    (folder / "cf.safetensors").unlink()
+    save_file({"other": CF_VECTORS}, folder / "cf.safetensors")
+    assert not ItemTable(folder).cf_vectors(ids).any(), "a model without a table of items"
+
+
+def test_titles_and_new_items_are_those_of_the_bundle(folder: Path) -> None:
+    ids = np.array(["c", "x", "b"], dtype=object)
+    assert ItemTable(folder).titles(ids).tolist() == ["C", None, "{reason} %s"]
+    assert ItemTable(folder).is_new(ids).tolist() == [True, True, False]
+
+
+def columns(*users: dict[str, list[Any]]) -> list[pd.Series]:
+    """The arguments of the chooser; each user has ids, titles, scores, and what differs from the rest."""
+    rows = []
+    for user in users:
+        size = len(user["ids"])
+        usual = {"shown": [0] * size, "popular": [False] * size, "history": [], "brands": [None] * size}
+        rows.append({**usual, **user})
+    names = ("ids", "titles", "scores", "shown", "popular", "history", "brands")
+    return [pd.Series([np.array(row[name], dtype=object) for row in rows]) for name in names]
 
 
 def test_slots_of_a_frame_are_rows_of_places(folder: Path) -> None:
     settings = load([], ["publish.email_slots=2", "publish.max_per={brand: 1}"]).publish
-    found = chosen(
-        TextTable(folder),
+    titles = ["pot", "lamp", "tent"]
+    brands = ["Acme", "Acme", "Zeta"]
+    rows = chosen(
+        ItemTable(folder),
         columns(
-            (["a", "b", "c"], ["pot", "lamp", "tent"], [3.0, 2.0, 1.0], [0, 0, 0], ["Acme", "Acme", "Zeta"]),
-            (["a", "b"], ["pot", "lamp"], [3.0, 2.0], [0, 0], [None, None]),
-            (["c"], ["tent"], [3.0], [2], [None]),
+            {"ids": ["a", "b", "c"], "titles": titles, "scores": [3.0, 2.0, 1.0], "brands": brands},
+            {"ids": ["a", "b"], "titles": ["pot", "lamp"], "scores": [3.0, 2.0]},
+            {"ids": ["c"], "titles": ["tent"], "scores": [3.0], "shown": [2]},
         ),
         settings,
     )
-    rows = as_rows(found)
     assert list(rows) == CHOICE.names
     assert [list(places) for places in rows["places"]] == [[0, 2], [0, 1], [0]]
     assert rows["over_cap"].tolist() == [False, False, False], "items without a brand are no group"
@@ -65,8 +97,32 @@ def test_slots_of_a_frame_are_rows_of_places(folder: Path) -> None:
 
 def test_a_score_that_a_reranker_put_behind_a_lower_one_counts_as_the_lower_one(folder: Path) -> None:
     settings = PublishConfig(email_slots=2, diversity=0.0, max_per={})
-    given = columns((["x", "y", "z"], ["pot", "lamp", "tent"], [1.0, 9.0, 2.0], [0, 0, 0], []))[:4]
-    assert as_rows(chosen(TextTable(folder), given, settings))["places"][0].tolist() == [0, 1]
+    user = {"ids": ["x", "y", "z"], "titles": ["pot", "lamp", "tent"], "scores": [1.0, 9.0, 2.0]}
+    rows = chosen(ItemTable(folder), columns(user)[:-1], settings)
+    assert rows["places"][0].tolist() == [0, 1]
+
+
+def test_every_item_of_a_list_has_a_reason_and_titles_stay_as_they_are(folder: Path) -> None:
+    settings = PublishConfig(max_per={})
+    lists = {"ids": ["a", "c", "b"], "titles": ["pot", "tent", "lamp"], "scores": [3.0, 2.0, 1.0]}
+    rows = chosen(
+        ItemTable(folder),
+        columns(
+            {**lists, "history": ["b"]},
+            {**lists, "popular": [True] * 3},
+            {"ids": ["b"], "titles": ["lamp"], "scores": [1.0], "history": ["gone", "b", "a"]},
+            {"ids": [], "titles": [], "scores": []},
+        )[:-1],
+        settings,
+    )
+    assert rows["reason"].tolist() == [
+        ["similar to", "new in the shop", "bought before"],
+        ["popular", "new in the shop", "popular"],
+        ["bought before"],
+        [],
+    ]
+    assert rows["because_item_id"].tolist() == [["b", None, "b"], [None] * 3, ["b"], []]
+    assert rows["because_title"].tolist()[0] == ["{reason} %s", None, "{reason} %s"]
 
 
 def test_workers_that_choose_slots_load_no_torch() -> None:
