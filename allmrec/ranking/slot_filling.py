@@ -2,11 +2,12 @@
 
 The slots are filled one after another (greedy maximal marginal relevance). The next item is the one with the
 highest (1 - diversity) · relevance - diversity · likeness, where likeness is the largest cosine to the items
-in the slots so far. Three rules come before this value:
+in the slots so far. Four rules come before this value:
 
 1. a near-duplicate of an item in a slot comes after all other items,
-2. then an item over a cap, such as the third one of a category, comes after the others,
-3. then an item that was shown lately, the longer ago the earlier.
+2. then an item like one that the user bought lately comes after the others,
+3. then an item over a cap, such as the third one of a category,
+4. then an item that was shown lately, the longer ago the earlier.
 
 Such items fill slots only where nothing else is left. Two items of one title are never in the same e-mail.
 A cap comes before what was shown, because lists of few kinds would else break the cap every other night: on
@@ -55,6 +56,8 @@ class Pools:
     """[B, C, P] int16: how often the title has each pair of characters (`title_pairs`)."""
     shown: np.ndarray
     """[B, C] int: 0 where the item was not shown lately, else the higher the later it was."""
+    bought: np.ndarray
+    """[B, C] bool: whether the item is like one that the user bought lately."""
     groups: Mapping[str, np.ndarray]
     """By column: [B, C] int, equal numbers are one group, such as a category."""
 
@@ -69,7 +72,8 @@ class Filled:
     """The slots of B users."""
 
     places: np.ndarray
-    """[B, K] int64: columns of the pool by rank, items that were shown lately last; then `EMPTY`."""
+    """[B, K] int64: columns of the pool by rank, items that were shown lately after the others, those like
+    bought ones last; then `EMPTY`."""
     over_cap: np.ndarray
     """[B] bool: whether a group has more items than its cap."""
     near_duplicates: np.ndarray
@@ -96,6 +100,7 @@ def fill(
     is_near_BC = np.zeros((num_users, width), dtype=bool)
     taken = {name: np.zeros((num_users, width), dtype=np.int64) for name in caps}
     above = pools.shown.max(initial=0) + 1
+    put_back_BC = pools.shown + 2 * above * pools.bought
     places_BK = np.full((num_users, num_slots), EMPTY)
     over_cap_B = np.zeros(num_users, dtype=bool)
     near_B = np.zeros(num_users, dtype=bool)
@@ -104,7 +109,7 @@ def fill(
         for name, cap in caps.items():
             is_over_BC |= taken[name] >= cap
         # A value is in [-1, 1], so that one step of a rule outweighs every difference of values.
-        rule_BC = pools.shown + above * (is_over_BC + 2 * is_near_BC)
+        rule_BC = put_back_BC + above * (is_over_BC + 4 * is_near_BC)
         value_BC = (1 - diversity) * relevance_BC - diversity * likeness_BC - 4.0 * rule_BC
         chosen_B = np.where(is_left_BC, value_BC, -np.inf).argmax(axis=1)
         fills_B = is_left_BC[rows_B, chosen_B]
@@ -119,7 +124,8 @@ def fill(
         likeness_BC = np.maximum(likeness_BC, cosine_BC)
         is_near_BC |= (cosine_BC > duplicate_above) | _has_near_title(pools, chosen_B)
     shown_BK = np.where(places_BK == EMPTY, 0, _at(pools.shown, places_BK))
-    return Filled(_in_order(places_BK, shown_BK), over_cap_B, near_B, (shown_BK > 0).sum(axis=1))
+    last_BK = np.where(places_BK == EMPTY, 0, _at(put_back_BC, places_BK))
+    return Filled(_in_order(places_BK, last_BK), over_cap_B, near_B, (shown_BK > 0).sum(axis=1))
 
 
 def _has_near_title(pools: Pools, chosen_B: np.ndarray) -> np.ndarray:
@@ -137,10 +143,11 @@ def _at(values_BC: np.ndarray, places_BK: np.ndarray) -> np.ndarray:
     return np.take_along_axis(values_BC, places_BK.clip(min=0), axis=1)
 
 
-def _in_order(places_BK: np.ndarray, shown_BK: np.ndarray) -> np.ndarray:
-    """Return the places by rank, items that were shown lately after the others, empty ones last."""
+def _in_order(places_BK: np.ndarray, put_back_BK: np.ndarray) -> np.ndarray:
+    """Return the places by rank, items that are put back after the others, empty ones last."""
     last = places_BK.max(initial=0) + 1
-    key_BK = np.where(places_BK == EMPTY, (shown_BK.max(initial=0) + 1) * last, shown_BK * last + places_BK)
+    behind = (put_back_BK.max(initial=0) + 1) * last
+    key_BK = np.where(places_BK == EMPTY, behind, put_back_BK * last + places_BK)
     return np.take_along_axis(places_BK, np.argsort(key_BK, axis=1, kind="stable"), axis=1)
 
 

@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 
 from allmrec.bundle import verify_bundle
 from allmrec.night import gates
+from allmrec.night.bought import Bought
 from allmrec.night.shown import Shown
 from allmrec.night.slot_choice import REASON, chooser
 from allmrec.night.waves import STAGED
@@ -60,7 +61,8 @@ def run_publish(night: Night) -> None:
             rows = available_recommendations(current, score.read("recommendations"), list(settings.max_per))
             rows = with_shown(rows, in_emails, "in_email")
             rows = with_shown(rows, in_feeds, "in_feed")
-            lists = with_histories(lists_of(rows), sequences.read("user_sequences"))
+            bought = Bought(sequences.read("user_sequences"), night.run_date, settings.not_like_last_days)
+            lists = with_bought_kinds(bought.with_histories(lists_of(rows)), bought, current)
             lists = run.keep(with_choice(lists, score))
             filled = gates.FilledSlots.of(int(score.row.figures["users"]), lists)
             run.counts = filled.counts()
@@ -100,18 +102,23 @@ def delete_staged(night: Night) -> None:
 def available_recommendations(inputs: Inputs, recommended: DataFrame, capped: Sequence[str]) -> DataFrame:
     """Return the rows of `recommendations` with available items, titles and `item`, the columns to show.
 
-    The column `caps` has the values of the columns that `publish.max_per` names, as texts in its order.
+    `leaf` is the leaf category, null without one. The column `caps` has the values of the columns that
+    `publish.max_per` names, as texts in its order.
     """
     items = inputs.items_to_show(inputs.context.config.publish.item_columns)
-    leaf = F.when(F.size("categories") > 0, F.element_at("categories", -1))
-    items = items.where("available").select("item_id", "title", "item", leaf.alias("leaf"))
+    items = items.where("available").select("item_id", "title", "item", _leaf().alias("leaf"))
     others = [name for name in capped if name != CATEGORY]
     labels = {name: f"cap_{number}" for number, name in enumerate(others)} | {CATEGORY: "leaf"}
     if others:
         own = inputs.item_columns(others).toDF("item_id", *(labels[name] for name in others))
         items = items.join(own, "item_id", "left")
     caps = F.array(*(F.col(labels[name]) for name in capped)).cast("array<string>")
-    return recommended.join(items.select("item_id", "title", "item", caps.alias("caps")), "item_id", "inner")
+    return recommended.join(items.select("item_id", "title", "item", "leaf", caps.alias("caps")), "item_id")
+
+
+def _leaf() -> Column:
+    """Return the leaf category; null without categories."""
+    return F.when(F.size("categories") > 0, F.element_at("categories", -1))
 
 
 def with_shown(rows: DataFrame, shown: Shown, name: str) -> DataFrame:
@@ -125,15 +132,19 @@ def with_shown(rows: DataFrame, shown: Shown, name: str) -> DataFrame:
 
 def lists_of(rows: DataFrame) -> DataFrame:
     """Return (user_id, items) with each user's rows by rank."""
-    fields = (*SLOT, "caps", "in_email", "in_feed")
+    fields = (*SLOT, "leaf", "caps", "in_email", "in_feed")
     return rows.groupBy("user_id").agg(F.sort_array(F.collect_list(F.struct(*fields))).alias("items"))
 
 
-def with_histories(lists: DataFrame, sequences: DataFrame) -> DataFrame:
-    """Return the lists with `history`, the item ids of each user's sequence, oldest first."""
-    histories = sequences.select("user_id", F.col("item_ids").alias("history"))
+def with_bought_kinds(lists: DataFrame, bought: Bought, inputs: Inputs) -> DataFrame:
+    """Return the lists with `kinds`, the leaf categories of what each user bought lately."""
     nothing = F.array().cast("array<string>")
-    return lists.join(histories, "user_id", "left").withColumn("history", F.coalesce("history", nothing))
+    items = bought.items()
+    if items is None:
+        return lists.withColumn("kinds", nothing)
+    leaves = inputs.catalogue()[0].select("item_id", _leaf().alias("leaf"))
+    kinds = items.join(leaves, "item_id").groupBy("user_id").agg(F.collect_set("leaf").alias("kinds"))
+    return lists.join(kinds, "user_id", "left").withColumn("kinds", F.coalesce("kinds", nothing))
 
 
 def with_choice(lists: DataFrame, score: Finished) -> DataFrame:
@@ -146,9 +157,14 @@ def with_choice(lists: DataFrame, score: Finished) -> DataFrame:
     ship(context.spark.sparkContext, folder, bundle_id)
     items = [F.col(f"items.{name}") for name in ("item_id", "title", "score", "in_email")]
     is_popular = F.transform("items.source", lambda source: source == "popular")
+    is_bought_kind = F.transform(
+        "items.leaf", lambda leaf: F.coalesce(F.array_contains("kinds", leaf), F.lit(False))
+    )
     caps = [_cap(number) for number in range(len(settings.max_per))]
     choose = chooser(bundle_id, settings)
-    return lists.withColumn("choice", choose(*items, is_popular, F.col("history"), *caps))
+    return lists.withColumn(
+        "choice", choose(*items, is_popular, is_bought_kind, F.col("history"), F.col("is_recent"), *caps)
+    )
 
 
 def _cap(number: int) -> Column:
@@ -162,8 +178,14 @@ def email_slots() -> Column:
 
 
 def feed_slots(num_slots: int) -> Column:
-    """Return the best `num_slots` items by rank, those that a feed showed lately after the others."""
-    by_place = F.transform("items", lambda item, place: F.struct(item["in_feed"], place.alias("place")))
+    """Return the best `num_slots` items by rank: first the others, then those that a feed showed lately.
+
+    Items like bought ones are last.
+    """
+    by_place = F.transform(
+        "items",
+        lambda item, place: F.struct(F.get("choice.bought", place), item["in_feed"], place.alias("place")),
+    )
     best = F.slice(F.sort_array(by_place), 1, num_slots)
     return F.transform(best, lambda one: _slot(one["place"]))
 

@@ -223,6 +223,21 @@ def test_every_slot_has_a_reason_about_an_item_that_the_user_had(shop: Shop) -> 
         assert {slot["because_item_id"] for slot in slots["v"]} == {None}
 
 
+def test_a_kind_that_was_bought_lately_comes_after_all_others_until_the_days_have_passed(shop: Shop) -> None:
+    kinds = {number: "pots" for number in (1, 2, 21)} | {number: "lamps" for number in (3, 4, 22)}
+    shop.offer(categories=kinds)
+    rules = (*PLAIN, "publish.not_again_days=0", "publish.max_per={}", "publish.not_like_last_days=7")
+    pool = list(range(1, 8))
+    for days, expected in ((0, [5, 6, 7, 1, 2]), (5, [3, 4, 5, 6, 7]), (7, [1, 2, 3, 4, 5])):
+        day = DAY + timedelta(days=days)
+        # The pot is bought a day before the first night, the lamp six days before.
+        shop.score(day, {"u": pool}, {"u": [(22, 6 + days), (21, 1 + days)]})
+        shop.publish(day, *rules)
+        assert shop.shown(day)["u"] == expected
+    assert shop.shown(DAY, "feed_recommendations")["u"] == [5, 6, 7, 1, 2, 3, 4]
+    assert shop.shown(DAY + timedelta(days=5), "feed_recommendations")["u"] == [3, 4, 5, 6, 7, 1, 2]
+
+
 def test_a_gate_holds_the_share_of_emails_over_a_cap(shop: Shop) -> None:
     shop.offer(categories={number: "pots" for number in range(1, 12)})
     shop.score(DAY, {"potter": list(range(1, 12)), "other": [20, 21, 22, 23, 24]})

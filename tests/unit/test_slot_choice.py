@@ -70,9 +70,10 @@ def columns(*users: dict[str, list[Any]]) -> list[pd.Series]:
     rows = []
     for user in users:
         size = len(user["ids"])
-        usual = {"shown": [0] * size, "popular": [False] * size, "history": [], "brands": [None] * size}
-        rows.append({**usual, **user})
-    names = ("ids", "titles", "scores", "shown", "popular", "history", "brands")
+        no = [False] * size
+        usual = {"shown": [0] * size, "popular": no, "kind": no, "history": [], "brands": [None] * size}
+        rows.append({**usual, "recent": [False] * len(user.get("history", [])), **user})
+    names = ("ids", "titles", "scores", "shown", "popular", "kind", "history", "recent", "brands")
     return [pd.Series([np.array(row[name], dtype=object) for row in rows]) for name in names]
 
 
@@ -123,6 +124,31 @@ def test_every_item_of_a_list_has_a_reason_and_titles_stay_as_they_are(folder: P
     ]
     assert rows["because_item_id"].tolist() == [["b", None, "b"], [None] * 3, ["b"], []]
     assert rows["because_title"].tolist()[0] == ["{reason} %s", None, "{reason} %s"]
+
+
+def test_items_like_bought_ones_come_last_by_kind_as_near_duplicates_and_as_the_same_item(
+    folder: Path,
+) -> None:
+    settings = PublishConfig(email_slots=3, diversity=0.0, duplicate_above=0.7, max_per={})
+    lists = {"ids": ["a", "b", "c"], "titles": ["pot", "lamp", "tent"], "scores": [3.0, 2.0, 1.0]}
+    rows = chosen(
+        ItemTable(folder),
+        columns(
+            {**lists, "history": ["b"], "recent": [False]},
+            {**lists, "history": ["b"], "recent": [True]},
+            {**lists, "kind": [True, False, False]},
+            {**lists, "history": ["c"], "recent": [True], "scores": [1.0, 1.0, 1.0]},
+        )[:-1],
+        settings,
+    )
+    assert rows["bought"].tolist() == [
+        [False, False, False],
+        [True, True, False],
+        [True, False, False],
+        [False, False, True],
+    ]
+    firsts = [places[0] for places in rows["places"]]
+    assert firsts == [0, 2, 1, 0]
 
 
 def test_workers_that_choose_slots_load_no_torch() -> None:

@@ -24,6 +24,7 @@ def pools(lists: list[list[dict[str, Any]]]) -> Pools:
         "vector": (0.0, 0.0, 0.0),
         "title": "",
         "shown": 0,
+        "bought": False,
         "category": 0,
         "brand": 0,
     }
@@ -43,6 +44,7 @@ def pools(lists: list[list[dict[str, Any]]]) -> Pools:
         titles=numbers.reshape(len(lists), width),
         pairs=pairs.reshape(len(lists), width, slot_filling.TITLE_PAIRS),
         shown=values("shown").astype(int),
+        bought=values("bought").astype(bool),
         groups={name: values(name).astype(int) for name in ("category", "brand")},
     )
 
@@ -58,6 +60,7 @@ def random_list(draw: np.random.Generator, size: int) -> list[dict[str, Any]]:
                 "vector": tuple(vector / np.linalg.norm(vector)),
                 "title": " ".join(draw.choice(WORDS[: draw.integers(3, len(WORDS))], draw.integers(1, 6))),
                 "shown": int(draw.choice([0, 0, 1, 2])),
+                "bought": bool(draw.choice([False, False, True])),
                 "category": int(draw.integers(4)),
                 "brand": int(draw.integers(6)),
             }
@@ -101,14 +104,14 @@ def slowly(
             likeness = max((float(np.dot(item["vector"], one["vector"])) for one in others), default=0.0)
             relevance = (item["relevance"] - low) / span if span else 1.0
             value = (1 - diversity) * relevance - diversity * max(likeness, 0.0)
-            key = (near, over, item["shown"], -value, place)
+            key = (near, item["bought"], over, item["shown"], -value, place)
             best = key if best is None or key < best else best
         if best is None:
             break
         near_duplicates |= best[0]
-        over_cap |= best[1]
-        chosen.append(best[4])
-    chosen.sort(key=lambda place: (items[place]["shown"], place))
+        over_cap |= best[2]
+        chosen.append(best[5])
+    chosen.sort(key=lambda place: (items[place]["bought"], items[place]["shown"], place))
     return chosen, over_cap, near_duplicates, sum(items[place]["shown"] > 0 for place in chosen)
 
 

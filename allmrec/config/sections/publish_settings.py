@@ -33,6 +33,10 @@ class PublishConfig(Section):
     where every night's e-mails are sent; raise `candidates.num_candidates` and `scoring.top_k` with it."""
     feed_not_again_days: Annotated[int, Field(ge=0)] = 0
     """The same for feeds."""
+    not_like_last_days: Annotated[int, Field(ge=0)] = 0
+    """What a user bought in so many days before the run date puts items of its leaf category, and
+    near-duplicates of it (`duplicate_above`), behind the others in e-mails and feeds; in e-mails they come
+    only before near-duplicates, even if the others break `max_per`. 0: bought items put nothing back."""
     item_columns: Annotated[tuple[Text, ...], without_repetition("publish.item_columns")] = ()
     """Columns of the table `items`, named as that table names them, that every slot repeats as texts, such as
     `[price, url, image]`."""
