@@ -1,15 +1,14 @@
 """Training of the collaborative-filtering model on the snapshot's sequences.
 
-Every position of a sequence predicts the next item (SASRec, section III.E). Negatives are uniform over the
-items with interactions in training. Early stopping ranks the held-back item of the users with role early_stop
+The backbone names its objective. Early stopping ranks the held-back item of the users with role early_stop
 among all trained items that a night may show them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,12 +21,11 @@ from allmrec.config import CFConfig, Config, fingerprint
 from allmrec.models.cf import BACKBONES, CFModel, build_cf_model
 from allmrec.models.item_features import ItemFeatures, principal_components
 from allmrec.reporting import Report
-from allmrec.training.batches import MIN_LENGTH, SequenceBatches
 from allmrec.training.checkpoint import Checkpointer
 from allmrec.training.group import ALONE, Group
 from allmrec.training.loader import Snapshot
 from allmrec.training.loop import Evaluation, History, Training, fit, fit_elsewhere
-from allmrec.training.losses import bce_loss, sampled_softmax_loss
+from allmrec.training.objectives import OBJECTIVES, Objective
 from allmrec.training.order.held_back import comes_again
 from allmrec.training.torch_settings import (
     THREADS_FOR_SMALL_MATRICES,
@@ -35,7 +33,6 @@ from allmrec.training.torch_settings import (
     torch_threads,
     training_device,
 )
-from allmrec.training.uniform_negatives import drawn, never_had
 from allmrec.training.work import Work
 from allmrec.weights import hash_parameters
 
@@ -47,6 +44,8 @@ INITIAL_STD = 0.1
 """Standard deviation of item embeddings that start from features (tests/bench/README.md)."""
 START = "start.safetensors"
 """The model before training, where several processes read it."""
+FEATURES = "features.safetensors"
+"""The item features, where several processes read them."""
 FIGURES = ("Hit@1", "HR@10", "NDCG@10")
 
 
@@ -64,15 +63,17 @@ def train_cf(work: Work, features: ItemFeatures) -> tuple[CFModel, dict[str, flo
     launch = work.launch
     with torch_threads(THREADS_FOR_SMALL_MATRICES):
         model = _new_model(work.snapshot, features, settings, work.config.seed)
-        training, checkpointer = _training(model, work)
+        training, checkpointer, objective = _training(model, work, features)
         if launch is None:
             history = fit(training, checkpointer, work.report)
         else:
             work.folder.mkdir(parents=True, exist_ok=True)
             save_file({name: one.clone() for name, one in model.state_dict().items()}, work.folder / START)
+            save_file({name: one.contiguous() for name, one in features.items()}, work.folder / FEATURES)
             history = fit_elsewhere(training, checkpointer, work.report, lambda: launch("cf", work))
+        objective.settle()
     model.to("cpu").requires_grad_(False)
-    return model.eval(), _figures(history, work.snapshot.num_batches(settings.batch_size, MIN_LENGTH))
+    return model.eval(), _figures(history, objective.batches.steps_per_epoch)
 
 
 def train_cf_share(work: Work, group: Group) -> None:
@@ -80,18 +81,22 @@ def train_cf_share(work: Work, group: Group) -> None:
     with torch_threads(THREADS_FOR_SMALL_MATRICES):
         model = build_cf_model(work.config.cf, work.snapshot.num_items, work.snapshot.max_history)
         model.load_state_dict(load_file(work.folder / START))
-        training, checkpointer = _training(model, replace(work, report=Report()), group)
+        features = load_file(work.folder / FEATURES)
+        training, checkpointer, _ = _training(model, replace(work, report=Report()), features, group)
         fit(training, checkpointer, work.report, group)
 
 
-def _training(model: CFModel, work: Work, group: Group = ALONE) -> tuple[Training[Tensor], Checkpointer]:
-    """Return the training of `model`, which moves to its device, and where its checkpoints lie."""
-    snapshot = work.snapshot
+def _training(
+    model: CFModel, work: Work, features: ItemFeatures, group: Group = ALONE
+) -> tuple[Training[Any], Checkpointer, Objective]:
+    """Return the training of `model`, which moves to its device, its checkpoints, and its objective."""
     config = work.config
     settings = config.cf
+    initial = hash_parameters(model)
     device = training_device()
-    batches = SequenceBatches(snapshot, settings.batch_size, config.seed, device, "to learn an order from")
-    users = _early_stopping_users(snapshot, config)
+    model.to(device)
+    objective = OBJECTIVES[BACKBONES[settings.model].objective](model, work, features, device, group)
+    users = _early_stopping_users(work.snapshot, config)
     epochs = settings.epochs
     if not len(users) and settings.patience is not None:
         epochs = min(epochs, EPOCHS_WITHOUT_EARLY_STOPPING)
@@ -100,24 +105,24 @@ def _training(model: CFModel, work: Work, group: Group = ALONE) -> tuple[Trainin
         part="cf",
         settings=settings.decisive(),
         seed=config.seed,
-        snapshot=snapshot.manifest,
+        snapshot=work.snapshot.manifest,
         epochs=epochs,
-        initial=hash_parameters(model),
+        initial=initial,
     )
-    model.to(device)
+    parameters = [one for module in objective.modules.values() for one in module.parameters()]
+    steps_per_epoch = objective.batches.steps_per_epoch
     training = Training(
         "cf",
-        {"cf": model},
-        torch.optim.Adam(
-            model.parameters(), lr=settings.learning_rate, betas=(0.9, settings.beta2), fused=True
-        ),
-        batches,
-        OBJECTIVES[BACKBONES[settings.model].objective](model, settings, group),
-        total_steps=epochs * batches.steps_per_epoch,
+        objective.modules,
+        torch.optim.Adam(parameters, lr=settings.learning_rate, betas=(0.9, settings.beta2), fused=True),
+        objective.batches,
+        objective.loss,
+        total_steps=epochs * steps_per_epoch,
         seed=config.seed,
-        evaluation=_evaluation(model, users, config, batches.steps_per_epoch) if len(users) else None,
+        evaluation=_evaluation(model, objective, users, config) if len(users) else None,
     )
-    return training, Checkpointer(work.folder / "checkpoints", config.training.checkpoint_every, inputs)
+    checkpointer = Checkpointer(work.folder / "checkpoints", config.training.checkpoint_every, inputs)
+    return training, checkpointer, objective
 
 
 def evaluate_full_ranking(model: CFModel, users: pd.DataFrame, exclude_seen: bool = True) -> dict[str, float]:
@@ -176,58 +181,13 @@ def _early_stopping_users(snapshot: Snapshot, config: Config) -> pd.DataFrame:
     return users.iloc[np.sort(chosen)].reset_index(drop=True)
 
 
-def _evaluation(model: CFModel, users: pd.DataFrame, config: Config, steps_per_epoch: int) -> Evaluation:
-    return Evaluation(
-        lambda: evaluate_full_ranking(model, users, config.candidates.exclude_seen),
-        "NDCG@10",
-        config.cf.evaluate_every * steps_per_epoch,
-        config.cf.patience,
-    )
+def _evaluation(model: CFModel, objective: Objective, users: pd.DataFrame, config: Config) -> Evaluation:
+    def measure() -> dict[str, float]:
+        objective.settle()
+        return evaluate_full_ranking(model, users, config.candidates.exclude_seen)
 
-
-def _loss(model: CFModel, settings: CFConfig, group: Group) -> Callable[[Tensor], Tensor]:
-    """Return the function from sequences [B, L] int64 to the loss of all their positions, a scalar.
-
-    It computes the part of this process's share, S of the B sequences. Negatives are drawn for the whole
-    batch: what differs from a process alone is dropout.
-    """
-    known_items_K = model.known.nonzero().squeeze(1)
-
-    def negatives(sequences_BL: Tensor, real_BL: Tensor, own: slice) -> Tensor:
-        with group.same_draws():
-            if settings.loss == "sampled_softmax":
-                return drawn(known_items_K, settings.num_negatives)
-            rows = real_BL.nonzero(as_tuple=True)[0]
-            return never_had(sequences_BL[rows], known_items_K)[(rows >= own.start) & (rows < own.stop)]
-
-    def loss(sequences_BL: Tensor) -> Tensor:
-        own = group.share(len(sequences_BL))
-        real_BL = sequences_BL[:, :-1] > 0
-        inputs_SL = sequences_BL[own, :-1]
-        next_SL = sequences_BL[own, 1:]
-        real_SL = real_BL[own]
-        items_ID = model.item_matrix()
-        if not len(inputs_SL):  # fewer sequences than processes
-            return items_ID.sum() * 0.0
-        states_ND = model.position_representations(inputs_SL)[real_SL]
-        positives_N = next_SL[real_SL]
-        positive_scores_N = (states_ND * items_ID[positives_N]).sum(dim=1)
-        negatives_M = negatives(sequences_BL, real_BL, own)
-        if settings.loss == "bce":  # M is N: one negative for each position
-            mean = bce_loss(positive_scores_N, (states_ND * items_ID[negatives_M]).sum(dim=1))
-        else:
-            mean = sampled_softmax_loss(
-                positive_scores_N, states_ND @ items_ID[negatives_M].T, positives_N[:, None] == negatives_M
-            )
-        return mean * (len(positives_N) / int(real_BL.sum()))
-
-    return loss
-
-
-OBJECTIVES: Mapping[str, Callable[[CFModel, CFConfig, Group], Callable[[Tensor], Tensor]]] = {
-    "next_item": _loss
-}
-"""Losses by the name of `Backbone.objective`."""
+    every_steps = config.cf.evaluate_every * objective.batches.steps_per_epoch
+    return Evaluation(measure, "NDCG@10", every_steps, config.cf.patience)
 
 
 def _figures(history: History, steps_per_epoch: int) -> dict[str, float]:

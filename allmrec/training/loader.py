@@ -79,6 +79,17 @@ class Snapshot:
         ]
         return np.concatenate(columns).astype(np.int32)
 
+    def pairs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the users in order, and their items: user_id [U] object, user and item_idx [N] int64.
+
+        A user's number is the place in the order, from 0. A sequence has the newest items alone.
+        """
+        tables = [pq.read_table(path, columns=["user_id", "item_idx"]) for path in self._files("sequences")]
+        whole = pa.concat_tables(tables).combine_chunks().sort_by("user_id")
+        items_UL = whole["item_idx"].combine_chunks().flatten().to_numpy().reshape(-1, self.max_history)
+        user_N, column_N = np.nonzero(items_UL)
+        return whole["user_id"].to_numpy(), user_N, items_UL[user_N, column_N].astype(np.int64)
+
     def held_back(self, role: str) -> pd.DataFrame:
         """Return the held-back rows, if any, of one role (stage2, early_stop, blend), sorted by user_id.
 

@@ -25,6 +25,31 @@ def bce_loss(positive_scores: Tensor, negative_scores: Tensor) -> Tensor:
     return nn.functional.softplus(-positive_scores).mean() + nn.functional.softplus(negative_scores).mean()
 
 
+def bpr_loss(positive_scores_N: Tensor, negative_scores_NM: Tensor) -> Tensor:
+    """Bayesian personalised ranking (Rendle et al. 2009): −mean log σ(s⁺ − s⁻).
+
+    | input | shape |
+    |---|---|
+    | positive_scores_N | [N] float, N > 0 |
+    | negative_scores_NM | [N, M] float, M > 0 |
+    """
+    return nn.functional.softplus(negative_scores_NM - positive_scores_N[:, None]).mean()
+
+
+def labels_loss(positive_scores_N: Tensor, negative_scores_NM: Tensor) -> Tensor:
+    """Binary cross-entropy of a positive and M negatives (NCF, He et al. 2017, equation 7).
+
+    It is −mean[log σ(s⁺) + Σ_m log(1 − σ(s⁻_m))].
+
+    | input | shape |
+    |---|---|
+    | positive_scores_N | [N] float, N > 0 |
+    | negative_scores_NM | [N, M] float, M > 0 |
+    """
+    negatives_N = nn.functional.softplus(negative_scores_NM).sum(dim=1)
+    return (nn.functional.softplus(-positive_scores_N) + negatives_N).mean()
+
+
 def sampled_softmax_loss(
     positive_scores_N: Tensor, negative_scores_NM: Tensor, accidental_NM: Tensor
 ) -> Tensor:

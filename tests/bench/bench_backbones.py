@@ -13,20 +13,24 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from allmrec.config import load
 from allmrec.models.cf import BACKBONES, build_cf_model
-from allmrec.training.batches import SequenceBatches
-from allmrec.training.cf import OBJECTIVES
+from allmrec.reporting import Report
 from allmrec.training.group import ALONE
 from allmrec.training.loader import Snapshot
+from allmrec.training.objectives import OBJECTIVES
+from allmrec.training.work import Work
 from tests.unit.snapshot_fixture import write_snapshot
 
 ROUNDS = 3
 NUM_ITEMS, MAX_HISTORY, MEAN_LENGTH = 5000, 50, 7
+TEXT_WIDTH = 384
+"""Width of the packaged sentence encoder's embeddings."""
 
 
 def shop(folder: Path, num_users: int) -> Snapshot:
@@ -51,18 +55,22 @@ class Learner:
         torch.manual_seed(0)
         self.model = build_cf_model(config.cf, snapshot.num_items, snapshot.max_history)
         self.model.set_known(torch.from_numpy(snapshot.known_items()))
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.cf.learning_rate, fused=True)
-        self.loss = OBJECTIVES[BACKBONES[name].objective](self.model, config.cf, ALONE)
-        cpu = torch.device("cpu")
-        self.batches = SequenceBatches(snapshot, config.cf.batch_size, config.seed, cpu, "to measure")
+        work = Work(snapshot, config, snapshot.folder, Report())
+        features = {"text": torch.randn(snapshot.num_items + 1, TEXT_WIDTH)}
+        prepare = OBJECTIVES[BACKBONES[name].objective]
+        objective = prepare(self.model, work, features, torch.device("cpu"), ALONE)
+        parameters = [one for module in objective.modules.values() for one in module.parameters()]
+        self.optimizer = torch.optim.Adam(parameters, lr=config.cf.learning_rate, fused=True)
+        self.loss = objective.loss
+        self.batches = objective.batches
         self.seconds: list[float] = []
         self.losses: list[float] = []
         self.step(next(self.batches(0)))
 
-    def step(self, sequences_BL: torch.Tensor) -> float:
-        """Learn from a batch, and return its loss."""
+    def step(self, batch: Any) -> float:
+        """Learn from a batch of the objective, and return its loss."""
         self.optimizer.zero_grad()
-        loss = self.loss(sequences_BL)
+        loss = self.loss(batch)
         loss.backward()
         self.optimizer.step()
         return loss.item()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from snapshot_fixture import group_snapshot
+from snapshot_fixture import group_snapshot, write_snapshot
 from torch import Tensor, nn
 
 from allmrec.config import Config, load
@@ -15,12 +15,16 @@ from allmrec.llm.prompt import PromptLayout
 from allmrec.models.a_llmrec import ALLMRec
 from allmrec.models.alignment import AlignmentNetworks
 from allmrec.models.cf import BACKBONES, build_cf_model
-from allmrec.training.cf import _loss
+from allmrec.reporting import Report
 from allmrec.training.group import ALONE, Group
 from allmrec.training.loader import Snapshot
+from allmrec.training.objectives import OBJECTIVES
+from allmrec.training.objectives.next_item import NextItemLoss
+from allmrec.training.objectives.pairs import PairLoss
 from allmrec.training.stage2 import PromptParts
 from allmrec.training.stage2.llm_objective import LLMObjective
 from allmrec.training.stage2.training_examples import Examples
+from allmrec.training.work import Work
 from tests.unit.tiny_bundle import tiny_llm
 
 STEP_SEED = 5
@@ -54,16 +58,44 @@ def test_every_row_is_in_the_share_of_one_process(size: int, num_rows: int) -> N
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+def learning(objective: str) -> list[str]:
+    """Return the backbones that learn by an objective."""
+    return [name for name, backbone in BACKBONES.items() if backbone.objective == objective]
+
+
+@pytest.mark.parametrize("backbone", learning("next_item"))
 @pytest.mark.parametrize("loss", ["sampled_softmax", "bce"])
 @pytest.mark.parametrize("size", [2, 5])
-def test_the_parts_of_the_cf_models_loss_sum_to_the_whole(backbone: str, loss: str, size: int) -> None:
+def test_the_parts_of_a_sequential_models_loss_sum_to_the_whole(backbone: str, loss: str, size: int) -> None:
     small = ["cf.dropout=0.0", "cf.width=8", "cf.num_negatives=6"]
     config = load([], [f"cf.model={backbone}", f"cf.loss={loss}", *small])
     torch.manual_seed(0)
     model = build_cf_model(config.cf, 20, 6)
     sequences = torch.tensor([[0, 0, 0, 0, 3, 4], [1, 2, 3, 4, 5, 6], [0, 0, 0, 9, 8, 7]])  # 3 rows for 5
-    check_the_same(model, lambda group: _loss(model, config.cf, group)(sequences), size)
+    check_the_same(model, lambda group: NextItemLoss(model, config.cf, group)(sequences), size)
+
+
+@pytest.mark.parametrize("backbone", [*learning("pairs"), *learning("labelled_pairs")])
+@pytest.mark.parametrize("size", [2, 5])
+def test_the_parts_of_a_factor_models_loss_sum_to_the_whole(backbone: str, size: int, tmp_path: Path) -> None:
+    snapshot = Snapshot(write_snapshot(tmp_path, {"a": [3], "b": [1, 2, 3], "c": [9, 8]}, ["x"] * 20))
+    config = load([], [f"cf.model={backbone}", "cf.dropout=0.0", "cf.width=8"])
+    work = Work(snapshot, config, tmp_path, Report())
+    torch.manual_seed(0)
+    model = build_cf_model(config.cf, snapshot.num_items, snapshot.max_history)
+    model.start_from(torch.randn(21, 8) * (torch.arange(21) > 0)[:, None])
+    features = {"text": torch.randn(21, 5)}
+
+    objective = OBJECTIVES[BACKBONES[backbone].objective](model, work, features, torch.device("cpu"), ALONE)
+    loss = objective.loss
+    assert isinstance(loss, PairLoss)
+    batch = next(objective.batches(0))
+
+    def loss_of(group: Group) -> Tensor:
+        loss.group = group
+        return loss(batch)
+
+    check_the_same(loss.learner, loss_of, size)
 
 
 def llm_loss(folder: Path, config: Config) -> tuple[nn.Module, Callable[[Group], Tensor]]:

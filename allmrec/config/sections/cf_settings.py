@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from allmrec.config.sections.section import Count, Fraction, Momentum, Positive, Section
+from allmrec.config.sections.section import Count, Fraction, Momentum, NonNegative, Positive, Section
 
 
 class SASRecConfig(Section):
@@ -52,6 +52,36 @@ class CaserConfig(Section):
     """Vertical filters."""
 
 
+class MFConfig(Section):
+    """MF alone."""
+
+    penalty: NonNegative = 0.0
+    """λ of the squared vectors of a user, an item and a negative in the loss."""
+
+
+class LightGCNConfig(Section):
+    """LightGCN alone."""
+
+    num_layers: Count = 3
+    """Steps of the propagation."""
+    penalty: NonNegative = 1e-4
+    """λ: half of it weighs the squared vectors of layer 0 in the loss."""
+
+
+class NCFConfig(Section):
+    """NCF alone."""
+
+    hidden_width: Count = 128
+    """Width of the hidden layer of a tower."""
+
+
+class VBPRConfig(Section):
+    """VBPR alone."""
+
+    penalty: NonNegative = 0.0
+    """λ of the squared vectors and maps in the loss."""
+
+
 class CFConfig(Section):
     """The collaborative-filtering model. Every section in it is a backbone, which `model` may name."""
 
@@ -60,7 +90,8 @@ class CFConfig(Section):
     ] = "sasrec"
     """The backbone; the section of this name has the settings that it alone has."""
     loss: Literal["sampled_softmax", "bce"] = "sampled_softmax"
-    """`sampled_softmax`, or `bce` with one negative per position (the paper)."""
+    """`sampled_softmax`, or `bce` with one negative per position (the paper). MF, LightGCN, NCF and VBPR have
+    losses of their own, which neither this nor `num_negatives` changes."""
     num_negatives: Count = 1024
     """Negatives of the sampled softmax, shared by a batch; `bce` always draws one per position."""
     width: Count = 128
@@ -92,6 +123,14 @@ class CFConfig(Section):
     """NextItNet alone."""
     caser: CaserConfig = CaserConfig()
     """Caser alone."""
+    mf: MFConfig = MFConfig()
+    """MF alone."""
+    lightgcn: LightGCNConfig = LightGCNConfig()
+    """LightGCN alone."""
+    ncf: NCFConfig = NCFConfig()
+    """NCF alone."""
+    vbpr: VBPRConfig = VBPRConfig()
+    """VBPR alone."""
 
     @classmethod
     def backbones(cls) -> list[str]:

@@ -97,5 +97,5 @@ class Backbone:
 
     build: Callable[[CFConfig, Catalogue], CFModel]
     """Returns the untrained model; its own settings are the section of its name."""
-    objective: Literal["next_item"] = "next_item"
-    """The loss, by its name in `allmrec.training.cf.OBJECTIVES`."""
+    objective: Literal["next_item", "pairs", "labelled_pairs"] = "next_item"
+    """The objective, by its name in `allmrec.training.objectives.OBJECTIVES`."""

@@ -1,0 +1,75 @@
+"""The objective of sequential CF models: every position of a sequence predicts the next item.
+
+SASRec, section III.E. Negatives are uniform over the items with interactions in training.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from allmrec.config import CFConfig
+from allmrec.models.cf import CFModel
+from allmrec.models.item_features import ItemFeatures
+from allmrec.training.batches import SequenceBatches
+from allmrec.training.group import Group
+from allmrec.training.losses import bce_loss, sampled_softmax_loss
+from allmrec.training.objectives.objective import Objective
+from allmrec.training.uniform_negatives import drawn, never_had
+from allmrec.training.work import Work
+
+
+def next_item(
+    model: CFModel, work: Work, features: ItemFeatures, device: torch.device, group: Group
+) -> Objective:
+    """Return the objective of a sequential model on `device`.
+
+    Raises InputError where no user has two interactions.
+    """
+    config = work.config
+    batches = SequenceBatches(
+        work.snapshot, config.cf.batch_size, config.seed, device, "to learn an order from"
+    )
+    return Objective(batches, NextItemLoss(model, config.cf, group), {"cf": model}, lambda: None)
+
+
+class NextItemLoss:
+    """The mean loss of all positions of a batch of sequences."""
+
+    def __init__(self, model: CFModel, settings: CFConfig, group: Group) -> None:
+        self.model = model
+        self.settings = settings
+        self.group = group
+        self.known_K = model.known.nonzero().squeeze(1)
+
+    def negatives(self, sequences_BL: Tensor, real_BL: Tensor, own: slice) -> Tensor:
+        """Return negatives, [M] int64: shared ones, or by `bce` one for each position of the share.
+
+        They are drawn for the whole batch, so that several processes differ in dropout alone.
+        """
+        with self.group.same_draws():
+            if self.settings.loss == "sampled_softmax":
+                return drawn(self.known_K, self.settings.num_negatives)
+            rows = real_BL.nonzero(as_tuple=True)[0]
+            return never_had(sequences_BL[rows], self.known_K)[(rows >= own.start) & (rows < own.stop)]
+
+    def __call__(self, sequences_BL: Tensor) -> Tensor:
+        """Return the part of this process's share in the loss, a scalar. Sequences are int64."""
+        own = self.group.share(len(sequences_BL))
+        real_BL = sequences_BL[:, :-1] > 0
+        inputs_SL = sequences_BL[own, :-1]
+        real_SL = real_BL[own]
+        items_ID = self.model.item_matrix()
+        if not len(inputs_SL):  # fewer sequences than processes
+            return items_ID.sum() * 0.0
+        states_ND = self.model.position_representations(inputs_SL)[real_SL]
+        positives_N = sequences_BL[own, 1:][real_SL]
+        positive_scores_N = (states_ND * items_ID[positives_N]).sum(dim=1)
+        negatives_M = self.negatives(sequences_BL, real_BL, own)
+        if self.settings.loss == "bce":  # M is N: one negative for each position
+            mean = bce_loss(positive_scores_N, (states_ND * items_ID[negatives_M]).sum(dim=1))
+        else:
+            mean = sampled_softmax_loss(
+                positive_scores_N, states_ND @ items_ID[negatives_M].T, positives_N[:, None] == negatives_M
+            )
+        return mean * (len(positives_N) / int(real_BL.sum()))
