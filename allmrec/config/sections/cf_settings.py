@@ -82,6 +82,15 @@ class VBPRConfig(Section):
     """λ of the squared vectors and maps in the loss."""
 
 
+class MoRecConfig(Section):
+    """MoRec alone."""
+
+    num_blocks: Count = 1
+    """Attention blocks of its SASRec."""
+    num_heads: Count = 1
+    """Attention heads of its SASRec."""
+
+
 class CFConfig(Section):
     """The collaborative-filtering model. Every section in it is a backbone, which `model` may name."""
 
@@ -131,6 +140,8 @@ class CFConfig(Section):
     """NCF alone."""
     vbpr: VBPRConfig = VBPRConfig()
     """VBPR alone."""
+    morec: MoRecConfig = MoRecConfig()
+    """MoRec alone."""
 
     @classmethod
     def backbones(cls) -> list[str]:

@@ -6,15 +6,17 @@ SASRec, section III.E. Negatives are uniform over the items with interactions in
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from allmrec.config import CFConfig
 from allmrec.models.cf import CFModel
+from allmrec.models.cf.morec import MoRec
 from allmrec.models.item_features import ItemFeatures
 from allmrec.training.batches import SequenceBatches
 from allmrec.training.group import Group
 from allmrec.training.losses import bce_loss, sampled_softmax_loss
 from allmrec.training.objectives.objective import Objective
+from allmrec.training.torch_settings import seeded_initial_weights
 from allmrec.training.uniform_negatives import drawn, never_had
 from allmrec.training.work import Work
 
@@ -30,7 +32,13 @@ def next_item(
     batches = SequenceBatches(
         work.snapshot, config.cf.batch_size, config.seed, device, "to learn an order from"
     )
-    return Objective(batches, NextItemLoss(model, config.cf, group), {"cf": model}, lambda: None)
+    loss = NextItemLoss(model, config.cf, group)
+    if not isinstance(model, MoRec):
+        return Objective(batches, loss, {"cf": model}, lambda: None)
+    with seeded_initial_weights(config.seed, "cf texts"):
+        loss.texts = model.text_map(features).to(device)
+    modules = {"cf": model, "texts": loss.texts}
+    return Objective(batches, loss, modules, lambda: model.settle(loss.items()))
 
 
 class NextItemLoss:
@@ -41,6 +49,18 @@ class NextItemLoss:
         self.settings = settings
         self.group = group
         self.known_K = model.known.nonzero().squeeze(1)
+        self.texts: nn.Module | None = None
+        """The network that makes E. None: the model has a table of its own."""
+
+    def items(self) -> Tensor:
+        """Return E [I+1, D], with gradients."""
+        return self.model.item_matrix() if self.texts is None else self.texts()
+
+    def states(self, inputs_SL: Tensor, items_ID: Tensor) -> Tensor:
+        """Return the states [S, L, D] of histories, int64, by the item vectors."""
+        if isinstance(self.model, MoRec):
+            return self.model.states_by(items_ID, inputs_SL)
+        return self.model.position_representations(inputs_SL)
 
     def negatives(self, sequences_BL: Tensor, real_BL: Tensor, own: slice) -> Tensor:
         """Return negatives, [M] int64: shared ones, or by `bce` one for each position of the share.
@@ -59,10 +79,10 @@ class NextItemLoss:
         real_BL = sequences_BL[:, :-1] > 0
         inputs_SL = sequences_BL[own, :-1]
         real_SL = real_BL[own]
-        items_ID = self.model.item_matrix()
+        items_ID = self.items()
         if not len(inputs_SL):  # fewer sequences than processes
             return items_ID.sum() * 0.0
-        states_ND = self.model.position_representations(inputs_SL)[real_SL]
+        states_ND = self.states(inputs_SL, items_ID)[real_SL]
         positives_N = sequences_BL[own, 1:][real_SL]
         positive_scores_N = (states_ND * items_ID[positives_N]).sum(dim=1)
         negatives_M = self.negatives(sequences_BL, real_BL, own)
