@@ -30,7 +30,7 @@ RARELY: dict[str, tuple[str, ...]] = {
     "text_encoder": ("max_tokens",),
     "cf": (
         *("num_negatives", "item_init", "beta2", "evaluate_every", "sasrec.num_heads", "sasrec.network"),
-        *("gru4rec", "nextitnet", "caser", "mf", "lightgcn", "ncf", "vbpr", "morec"),
+        *("robust_weight", "gru4rec", "nextitnet", "caser", "mf", "lightgcn", "ncf", "vbpr", "morec"),
     ),
     "stage1": (
         *("networks", "matching", "temperature", "filter_threshold", "optimizer", "positions", "cf_dropout"),

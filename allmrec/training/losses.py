@@ -12,6 +12,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+ROBUST_POWER = 0.05
+"""Exponent of an item's share in the weights of `robust_loss`, as in DROS."""
+
 
 def bce_loss(positive_scores: Tensor, negative_scores: Tensor) -> Tensor:
     """Binary cross-entropy with one negative per positive (SASRec's equation 6).
@@ -74,6 +77,23 @@ def sampled_softmax_loss(
     return nn.functional.cross_entropy(
         logits, torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
     )
+
+
+def robust_loss(scores_NK: Tensor, is_next_NK: Tensor, counts_K: Tensor) -> Tensor:
+    """Distributionally robust regression to 1 and 0 (DROS, Yang et al. 2023), β = 1.
+
+    It is mean[log(Σ_j exp(w_j f_j²) − exp(w_y f_y²) + exp(w_y (f_y − 1)²))], w_j = p_j^.05 with the share p_j
+    of item j in all counts + 1.
+
+    | input | shape |
+    |---|---|
+    | scores_NK | [N, K] float, the scores f of all K items, N > 0 |
+    | is_next_NK | [N, K] bool, true at the item y of each row |
+    | counts_K | [K] int64, interactions of every item |
+    """
+    shares_K = (counts_K + 1).to(scores_NK) / (counts_K + 1).sum()
+    errors_NK = (scores_NK - is_next_NK.to(scores_NK)).square()
+    return (shares_K**ROBUST_POWER * errors_NK).logsumexp(dim=1).mean()
 
 
 def mse_of_both(found_2NK: Tensor, expected_2NK: Tensor) -> Tensor:

@@ -103,6 +103,9 @@ class CFConfig(Section):
     losses of their own, which neither this nor `num_negatives` changes."""
     num_negatives: Count = 1024
     """Negatives of the sampled softmax, shared by a batch; `bce` always draws one per position."""
+    robust_weight: NonNegative = 0.0
+    """Weight of the distributionally robust loss (DROS) beside `loss`, .1 in its paper; sequential backbones
+    alone. It scores all items at every position."""
     width: Count = 128
     """Embedding width D."""
     item_init: Literal["text", "states", "random"] = "text"
@@ -156,6 +159,8 @@ class CFConfig(Section):
         trainings from when SASRec's settings had none.
         """
         shared = {name: value for name, value in self if not isinstance(value, Section)}
+        if not self.robust_weight:  # trainings from before the setting keep their fingerprints
+            del shared["robust_weight"]
         return shared | dict(getattr(self, self.model))
 
     def settings_of_others(self) -> dict[str, tuple[Any, Any]]:

@@ -1,6 +1,7 @@
 """The objective of sequential CF models: every position of a sequence predicts the next item.
 
-SASRec, section III.E. Negatives are uniform over the items with interactions in training.
+SASRec, section III.E. Negatives are uniform over the items with interactions in training. With
+`cf.robust_weight` α > 0 the loss has α times that of `robust_loss` beside it (DROS).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from allmrec.models.cf.morec import MoRec
 from allmrec.models.item_features import ItemFeatures
 from allmrec.training.batches import SequenceBatches
 from allmrec.training.group import Group
-from allmrec.training.losses import bce_loss, sampled_softmax_loss
+from allmrec.training.losses import bce_loss, robust_loss, sampled_softmax_loss
 from allmrec.training.objectives.objective import Objective
 from allmrec.training.torch_settings import seeded_initial_weights
 from allmrec.training.uniform_negatives import drawn, never_had
@@ -32,7 +33,9 @@ def next_item(
     batches = SequenceBatches(
         work.snapshot, config.cf.batch_size, config.seed, device, "to learn an order from"
     )
-    loss = NextItemLoss(model, config.cf, group)
+    counts_I = torch.from_numpy(work.snapshot.items()["num_interactions"].to_numpy())
+    counts_I = nn.functional.pad(counts_I, (1, 0)).to(device)
+    loss = NextItemLoss(model, config.cf, group, counts_I)
     if not isinstance(model, MoRec):
         return Objective(batches, loss, {"cf": model}, lambda: None)
     with seeded_initial_weights(config.seed, "cf texts"):
@@ -44,11 +47,12 @@ def next_item(
 class NextItemLoss:
     """The mean loss of all positions of a batch of sequences."""
 
-    def __init__(self, model: CFModel, settings: CFConfig, group: Group) -> None:
+    def __init__(self, model: CFModel, settings: CFConfig, group: Group, counts_I: Tensor) -> None:
         self.model = model
         self.settings = settings
         self.group = group
         self.known_K = model.known.nonzero().squeeze(1)
+        self.counts_K = counts_I[self.known_K]
         self.texts: nn.Module | None = None
         """The network that makes E. None: the model has a table of its own."""
 
@@ -92,4 +96,8 @@ class NextItemLoss:
             mean = sampled_softmax_loss(
                 positive_scores_N, states_ND @ items_ID[negatives_M].T, positives_N[:, None] == negatives_M
             )
+        if self.settings.robust_weight:
+            scores_NK = states_ND @ items_ID[self.known_K].T
+            is_next_NK = positives_N[:, None] == self.known_K
+            mean = mean + self.settings.robust_weight * robust_loss(scores_NK, is_next_NK, self.counts_K)
         return mean * (len(positives_N) / int(real_BL.sum()))
