@@ -57,7 +57,7 @@ def train_cf(work: Work, features: ItemFeatures) -> tuple[CFModel, dict[str, flo
     Checkpoints lie in `work.folder/checkpoints`; a killed training goes on from the newest one. Figures:
     steps, epochs, loss, seconds, and Hit@1, HR@10, NDCG@10 of the early-stopping users with the best weights,
     over all trained items (absent where nobody was held back). With `work.launch` several processes train,
-    each by `train_cf_share`. Raises InputError where no user has two interactions.
+    each by `train_cf_share`. Raises InputError where the objective has too few interactions.
     """
     settings = work.config.cf
     launch = work.launch

@@ -71,7 +71,8 @@ def trained_cf(
 ) -> tuple[Tensor, dict[str, float], list[str]]:
     """Return the trained item matrix, the figures but for the seconds, and the lines that were reported."""
     lines: list[str] = []
-    model, figures = train_cf(Work(snapshot, config, work, Report(lines.append), launch), {})
+    texts = torch.eye(snapshot.num_items + 1) * (torch.arange(snapshot.num_items + 1) > 0)
+    model, figures = train_cf(Work(snapshot, config, work, Report(lines.append), launch), {"text": texts})
     return model.item_matrix(), {**figures, "seconds": 0.0}, lines
 
 
@@ -152,6 +153,18 @@ def test_a_process_that_hangs_ends_all_and_a_rerun_finds_what_one_process_finds(
     start = load_file(work / "start.safetensors")["item_embedding.weight"]
     assert difference(items, alone, start) < OF_WHAT_WAS_LEARNED
     assert figures == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("backbone", ["lightgcn", "morec"])
+def test_two_processes_find_the_item_vectors_that_one_process_finds_with_a_module_beside_the_model(
+    backbone: str, spark: SparkSession, tmp_path: Path
+) -> None:
+    snapshot = Snapshot(group_snapshot(tmp_path / "snapshot", 120))
+    config = load([], [*CF, f"cf.model={backbone}", "cf.epochs=5"])
+    items, _, _ = trained_cf(snapshot, config, tmp_path / "two", Processes.of(spark, config))
+    alone, _, _ = trained_cf(snapshot, config, tmp_path / "one", None)
+    start = load_file(tmp_path / "two" / "start.safetensors")["item_embedding.weight"]
+    assert difference(items, alone, start) < OF_WHAT_WAS_LEARNED
 
 
 def test_two_processes_find_the_projections_that_one_process_finds(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def built(name: str = "mf") -> FactorModel:
     return model
 
 
-def log_of(*pairs: tuple[int, int]) -> Interactions:
+def log_of(*pairs: tuple[int, ...]) -> Interactions:
     """Return the interactions of pairs of a user and an item."""
     user_N, item_N = torch.tensor(pairs).T
     return Interactions(int(user_N.max()) + 1, user_N, item_N)
@@ -144,7 +145,7 @@ def test_lightgcn_shrinks_the_batchs_vectors_of_layer_0_alone() -> None:
 
 
 def test_towers_end_without_a_relu() -> None:
-    learner = Towers(torch.tensor([[0.0, 0.0], [3.0, 4.0]]), 1, hidden_width=2, dropout=0.5).eval()
+    learner: Any = Towers(torch.tensor([[0.0, 0.0], [3.0, 4.0]]), 1, hidden_width=2, dropout=0.5).eval()
     with torch.no_grad():
         learner.users.weight.copy_(torch.tensor([[1.0, -2.0]]))
         for tower in (learner.user_tower, learner.item_tower):
