@@ -80,9 +80,10 @@ class Snapshot:
         return np.concatenate(columns).astype(np.int32)
 
     def pairs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the users in order, and their items: user_id [U] object, user and item_idx [N] int64.
+        """Return the users in order, and the pairs of a user and an item.
 
-        A user's number is the place in the order, from 0. A sequence has the newest items alone.
+        They are user_id [U] object, and number of the user and item_idx, [N] int64 each. A user's number is
+        the place in the order, from 0. A sequence has the newest items alone.
         """
         tables = [pq.read_table(path, columns=["user_id", "item_idx"]) for path in self._files("sequences")]
         whole = pa.concat_tables(tables).combine_chunks().sort_by("user_id")

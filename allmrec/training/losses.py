@@ -40,9 +40,9 @@ def bpr_loss(positive_scores_N: Tensor, negative_scores_NM: Tensor) -> Tensor:
 
 
 def labels_loss(positive_scores_N: Tensor, negative_scores_NM: Tensor) -> Tensor:
-    """Binary cross-entropy of a positive and M negatives (NCF, He et al. 2017, equation 7).
+    """Binary cross-entropy of a positive and M negatives.
 
-    It is −mean[log σ(s⁺) + Σ_m log(1 − σ(s⁻_m))].
+    NCF (He et al. 2017, equation 7): −mean[log σ(s⁺) + Σ_m log(1 − σ(s⁻_m))].
 
     | input | shape |
     |---|---|
@@ -80,10 +80,10 @@ def sampled_softmax_loss(
 
 
 def robust_loss(scores_NK: Tensor, is_next_NK: Tensor, counts_K: Tensor) -> Tensor:
-    """Distributionally robust regression to 1 and 0 (DROS, Yang et al. 2023), β = 1.
+    """Distributionally robust regression of scores to 1 and 0.
 
-    It is mean[log(Σ_j exp(w_j f_j²) − exp(w_y f_y²) + exp(w_y (f_y − 1)²))], w_j = p_j^.05 with the share p_j
-    of item j in all counts + 1.
+    DROS (Yang et al. 2023) with β = 1: mean[log(Σ_j exp(w_j f_j²) − exp(w_y f_y²) + exp(w_y (f_y − 1)²))].
+    The weight is w_j = p_j^.05 with the share p_j of item j in all counts + 1.
 
     | input | shape |
     |---|---|

@@ -55,7 +55,7 @@ class Learner(nn.Module, ABC):
 
     @abstractmethod
     def penalty(self, user_N: Tensor, item_NM: Tensor) -> Tensor:
-        """Return what the loss has beside the scores of N users and M items each, a scalar."""
+        """Return the penalty of N users and M items each, a scalar."""
 
 
 class FactorModel(CFModel):
@@ -73,7 +73,7 @@ class FactorModel(CFModel):
 
     @abstractmethod
     def learner(self, log: Interactions, features: ItemFeatures) -> Learner:
-        """Return the untrained learner, whose item vectors start from those of the model."""
+        """Return the untrained learner. Its item vectors start from the model's."""
 
     @torch.no_grad()
     def settle(self, matrix_ID: Tensor) -> None:
@@ -106,7 +106,7 @@ class FactorModel(CFModel):
         return self.item_embedding.weight
 
     def position_representations(self, histories_BL: Tensor) -> Tensor:
-        """[B, L, D]: x_u of the history up to every position, zeros at padding and at unknown items."""
+        """[B, L, D]: x_u of every prefix, zeros at padding and at unknown items."""
         return self._summands(histories_BL).cumsum(dim=1) * (self.visible(histories_BL) > 0)[:, :, None]
 
     def user_representation(self, histories_BL: Tensor) -> Tensor:
@@ -114,8 +114,9 @@ class FactorModel(CFModel):
         return self._summands(histories_BL).sum(dim=1)
 
     def _summands(self, histories_BL: Tensor) -> Tensor:
-        """Return [B, L, D] whose sum up to a position is x_u of the history up to there.
+        """Return the summands of x_u, [B, L, D].
 
+        The sum up to a position is x_u of the history up to there.
         With H the rows E of a history, x_u = A⁻¹ Hᵀ (I + H A⁻¹ Hᵀ)⁻¹ 1. Rows of the Cholesky factor of the
         L × L matrix depend on older rows alone, so that one factor has the solutions of all prefixes.
         """

@@ -66,7 +66,10 @@ class Propagation(Tables):
 
 
 def normalised_graph(log: Interactions, num_rows: int) -> Tensor:
-    """Return the sparse matrix 1/√(|N(u)| |N(i)|) of the edges, [U, I+1] float32 with I + 1 = `num_rows`."""
+    """Return the sparse matrix of the edges' weights, [U, I+1] float32.
+
+    A weight is 1/√(|N(u)| |N(i)|), and `num_rows` is I + 1.
+    """
     edges_2N = torch.stack([log.user_N, log.item_N]).unique(dim=1)  # an item that came again is one edge
     user_N, item_N = edges_2N
     degrees_U = torch.bincount(user_N, minlength=log.num_users).double()

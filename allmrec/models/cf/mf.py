@@ -51,7 +51,10 @@ class Tables(Learner):
         return self.users(user_N), self.items.weight
 
     def penalty(self, user_N: Tensor, item_NM: Tensor) -> Tensor:
-        """Return λ times the mean squared length of a user's vector and those of the M items."""
+        """Return λ times the squared vectors of the batch, a scalar.
+
+        It is the mean over N of the sum over the user and the M items.
+        """
         users_N = self.users(user_N).square().sum(dim=1)
         items_N = self.items(item_NM).square().sum(dim=(1, 2))
         return self.weight * (users_N + items_N).mean()

@@ -55,7 +55,7 @@ class Towers(Tables):
 
 
 def _tower(width: int, hidden_width: int, dropout: float) -> nn.Sequential:
-    """Return the network [N, D] → [N, D]: one hidden layer, and no ReLU behind the last one."""
+    """Return the network [N, D] → [N, D] with one hidden layer."""
     return nn.Sequential(
         nn.Linear(width, hidden_width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden_width, width)
     )

@@ -70,7 +70,10 @@ class TextFactors(Learner):
         return users_ND, torch.cat([self.items.weight, self.map(self.texts_IS), bias_I1], dim=1)
 
     def penalty(self, user_N: Tensor, item_NM: Tensor) -> Tensor:
-        """Return λ times the squared γ and θ of the batch, a mean over N, and M and β."""
+        """Return λ times the squared vectors of the batch and maps, a scalar.
+
+        It is the mean over N of γ and θ, and the sum of M and β.
+        """
         users_N = self.users(user_N).square().sum(dim=1)
         items_N = self.items(item_NM).square().sum(dim=(1, 2))
         maps = self.map.weight.square().sum() + self.text_bias.weight.square().sum()

@@ -67,9 +67,10 @@ class NextItemLoss:
         return self.model.position_representations(inputs_SL)
 
     def negatives(self, sequences_BL: Tensor, real_BL: Tensor, own: slice) -> Tensor:
-        """Return negatives, [M] int64: shared ones, or by `bce` one for each position of the share.
+        """Return negatives, [M] int64.
 
-        They are drawn for the whole batch, so that several processes differ in dropout alone.
+        The batch shares them, or by `bce` each position of the share has its own. They are drawn for the
+        whole batch, so that several processes differ in dropout alone.
         """
         with self.group.same_draws():
             if self.settings.loss == "sampled_softmax":

@@ -39,7 +39,7 @@ class UserItems(NamedTuple):
 
 
 class UserBatches:
-    """The users of a snapshot with their items as batches on a device, in seeded order."""
+    """Batches of users and their items on a device, in seeded order."""
 
     def __init__(self, work: Work, user_ids: np.ndarray, device: torch.device) -> None:
         self.snapshot = work.snapshot
@@ -58,7 +58,7 @@ class UserBatches:
 
 
 class PairLoss:
-    """The mean loss of the pairs of a batch of users, and the learner's penalty."""
+    """The mean loss of a batch's pairs, and the learner's penalty."""
 
     def __init__(
         self,
