@@ -144,9 +144,15 @@ def _report() -> Report:
         return Report(lambda line: print(line, file=sys.stderr, flush=True), as_json=True)
     console = log()
     return Report(
-        lambda line: console.print(f"{datetime.now():%H:%M:%S} {line}", markup=False),
+        lambda line: console.print(f"{_time(console.is_terminal)} {line}", markup=False),
         Screen(console) if console.is_terminal else None,
     )
+
+
+def _time(is_terminal: bool) -> str:
+    """Return the time of a line. Files are read later and elsewhere, so that theirs has date and zone."""
+    now = datetime.now().astimezone()
+    return f"{now:%H:%M:%S}" if is_terminal else now.isoformat(sep=" ", timespec="seconds")
 
 
 def create_session(config: SparkConfig, app_name: str) -> SparkSession:

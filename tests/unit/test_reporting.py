@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from allmrec import reporting
-from allmrec.reporting import Report, Screen
+from allmrec.reporting import Report, Screen, speed
 
 
 class Clock:
@@ -80,6 +80,13 @@ def test_the_rate_after_a_resume_counts_only_what_was_done_since(clock: Clock) -
             clock.now += 10
             progress.update(step)
     assert lines[-1] == "cf: 911 / 1,000 steps, 1.8 s each, at most 2 min 42 s left"
+
+
+@pytest.mark.parametrize("rate", [0.0004, 0.04, 0.4, 0.96, 1.0, 9.96, 40.0])
+def test_no_rate_of_work_that_goes_on_is_printed_as_nothing(rate: float) -> None:
+    number, words = speed(rate).split(" ", 1)
+    assert float(number.replace(",", "")) >= 1
+    assert words == ("s each" if rate < 1 else "per second")
 
 
 def test_the_rate_of_units_that_come_by_the_hundred_counts_from_their_start(clock: Clock) -> None:
