@@ -158,8 +158,8 @@ def test_states_ignore_padding_and_unknown_items(model: CFModel) -> None:
 def test_a_state_is_the_user_of_the_history_up_to_there(cf: CFConfig, model: CFModel) -> None:
     history = torch.tensor([[0, 3, 5, 3, 7, 9]])
     states = model.position_representations(history)[0]
-    # SASRec counts positions from the newest item: an older state is not that of a shorter history.
-    for length in [6] if cf.model == "sasrec" else range(1, 7):
+    # SASRec and MoRec count positions from the newest item: an older state is not that of a shorter history.
+    for length in [6] if cf.model in ("sasrec", "morec") else range(1, 7):
         user = model.user_representation(history[:, :length])[0]
         assert torch.allclose(states[length - 1], user, atol=1e-6)
 
