@@ -46,7 +46,9 @@ def reads_all_of_it(shop: Shop, reason: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("num_commits", [1, 2, 3])
+@pytest.mark.parametrize(
+    "num_commits", [pytest.param(1, marks=pytest.mark.long), 2, pytest.param(3, marks=pytest.mark.long)]
+)
 def test_a_log_that_was_dropped_and_written_again_is_another_log(shop: Shop, num_commits: int) -> None:
     """The first night read version 1: the new table ends before, there, or after that."""
     dropped(shop, "interactions")
@@ -91,8 +93,8 @@ def mapped_shop(spark: SparkSession, root: Path, more: str = "") -> Shop:
     "statements",
     [
         ("RENAME COLUMN rating TO old_rating", "RENAME COLUMN stars TO rating"),
-        ("DROP COLUMN rating", "ADD COLUMN rating DOUBLE"),
-        ("DROP COLUMN rating", "RENAME COLUMN stars TO rating"),
+        pytest.param(("DROP COLUMN rating", "ADD COLUMN rating DOUBLE"), marks=pytest.mark.long),
+        pytest.param(("DROP COLUMN rating", "RENAME COLUMN stars TO rating"), marks=pytest.mark.long),
         ("RENAME COLUMN user_id TO buyer", "RENAME COLUMN event_type TO user_id"),
     ],
 )
@@ -119,8 +121,11 @@ def test_a_column_that_was_added_or_dropped_changes_no_other_one(spark: SparkSes
     "statements",
     [
         ("CREATE OR REPLACE TABLE {log} USING DELTA AS SELECT * FROM {log} WHERE user_id <> 'few'",),
-        ("RESTORE TABLE {log} TO VERSION AS OF 0",),
-        ("DELETE FROM {log} WHERE user_id = 'few'", "RESTORE TABLE {log} TO VERSION AS OF 1"),
+        pytest.param(("RESTORE TABLE {log} TO VERSION AS OF 0",), marks=pytest.mark.long),
+        pytest.param(
+            ("DELETE FROM {log} WHERE user_id = 'few'", "RESTORE TABLE {log} TO VERSION AS OF 1"),
+            marks=pytest.mark.long,
+        ),
         ("INSERT OVERWRITE {log} SELECT * FROM {log} WHERE item_id <> 'a'",),
     ],
 )
