@@ -21,7 +21,7 @@ pytestmark = pytest.mark.reported
         ("scoring.top_k=0", "scoring.top_k: 0, expected an integer ≥ 1"),
         ("scoring.top_k=true", "scoring.top_k: true, expected an integer ≥ 1"),
         ("scoring.top_k=2.5", "scoring.top_k: 2.5, expected an integer ≥ 1"),
-        ("cf.model=lightgcn", 'cf.model: "lightgcn", expected one of sasrec'),
+        ("cf.model=bert4rec", 'cf.model: "bert4rec", expected one of sasrec'),
         ("cf.num_heads=0", "cf.sasrec.num_heads: 0, expected an integer ≥ 1"),
         ("cf.dropout=1.5", "cf.dropout: 1.5, expected a number from 0 to 1"),
         ("cf.learning_rate=fast", 'cf.learning_rate: "fast", expected a number > 0'),
@@ -54,7 +54,7 @@ pytestmark = pytest.mark.reported
         ),
         (
             "training.blend_parts=[cf, age]",
-            'training.blend_parts[1]: "age", expected one of popularity, cf, text, alignment, llm',
+            'training.blend_parts[1]: "age", expected one of popularity, cf, text, alignment, words,',
         ),
         (
             "tables.items={table: shop.products, path: products}",

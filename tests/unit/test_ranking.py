@@ -11,6 +11,7 @@ import pytest
 
 from allmrec.config import ScoringConfig, load
 from allmrec.evaluation.ranks import ranks_of_candidates
+from allmrec.parts import LINKS
 from allmrec.ranking.blend import BlendWeights
 from allmrec.ranking.candidate_lists import CandidateLists
 from allmrec.ranking.decision import ComparedOrder, Decision, cheapest_unbeaten, resolved
@@ -32,6 +33,7 @@ PARTS = {
     "llm_logprob": [-9.0, -8.0, -20.0],
 }
 PARTS |= {"llm": [1.0, 2.0, 9.0], "popularity": [7.0, 0.0, 2.0], "read": [1.0, 1.0, 0.0]}
+PARTS |= {"words": [1.0, 0.0, 0.0], "brand": [0.0, 0.0, 1.0], "together": [0.0, 1.0, 1.0]}
 MISSING = [None, None, None]
 
 
@@ -145,6 +147,7 @@ def test_without_history_the_list_stays_as_retrieved_and_has_no_probability() ->
         "llm_logprob": [None, None],
         "popularity": [5.0, 4.0],
         "read": [0.0, 0.0],
+        **{part: [0.0, 0.0] for part in LINKS},
     }
     nobody = user(
         ids=["z", "y"],
