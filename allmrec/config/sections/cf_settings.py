@@ -104,7 +104,7 @@ class CFConfig(Section):
     num_negatives: Count = 1024
     """Negatives of the sampled softmax, shared by a batch; `bce` always draws one per position."""
     robust_weight: NonNegative = 0.0
-    """Weight of the distributionally robust loss (DROS) beside `loss`, .1 in its paper; sequential backbones
+    """Weight of the distributionally robust loss (DROS) beside `loss`, such as .1; sequential backbones
     alone. It scores all items at every position."""
     width: Count = 128
     """Embedding width D."""
