@@ -18,6 +18,7 @@ from allmrec.config.sections.import_settings import ColumnMapping, CsvConfig, Im
 from allmrec.config.sections.llm_settings import LLMConfig, PromptConfig
 from allmrec.config.sections.publish_settings import PublishConfig
 from allmrec.config.sections.root import Config
+from allmrec.config.sections.rule_settings import RuleConfig
 from allmrec.config.sections.run_settings import MaintenanceConfig, ReportingConfig, SparkConfig
 from allmrec.config.sections.scoring_settings import ScoringConfig
 from allmrec.config.sections.section import Section
@@ -44,6 +45,7 @@ __all__ = [
     "PromptConfig",
     "PublishConfig",
     "ReportingConfig",
+    "RuleConfig",
     "ScoringConfig",
     "Section",
     "SequencesConfig",

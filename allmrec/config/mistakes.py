@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from allmrec.config.reference import WORDS, expected, fields
+from allmrec.config.reference import WORDS, expected, fields, keys_of
 
 MAX_VALUE_CHARACTERS = 200
 """How much of a wrong value an error quotes."""
@@ -69,6 +69,9 @@ def _shown(place: Place, value: Any) -> str:
 
 def _keys_beside(place: Place) -> list[str]:
     """Return the known keys of the section in which a key is unknown."""
+    in_list = keys_of(place[:-1])
+    if in_list:
+        return in_list
     section = "".join(f"{part}." for part in place[:-1])
     names = (name.removeprefix(section) for name, _ in fields() if name.startswith(section))
     return sorted({name.split(".")[0] for name in names})

@@ -92,24 +92,41 @@ def expected(place: Sequence[str | int]) -> str:
 
     `place` holds the keys and indices that lead there. The words come from the JSON schema of the type.
     """
+    found = _schema_at(place)
+    return "" if found is None else _allowed(found)
+
+
+def keys_of(place: Sequence[str | int]) -> list[str]:
+    """Return the keys of a section that is an element of a list; none for another place."""
+    return sorted((_schema_at(place) or {}).get("properties", {}))
+
+
+def _schema_at(place: Sequence[str | int]) -> Mapping[str, Any] | None:
+    """Return the JSON schema of a field, or of an element of it; None for an unknown place."""
     known = dict(fields())
     for length in range(1, len(place) + 1):
         field = known.get(".".join(map(str, place[:length])))
         if field is not None:
             type_of_field: Any = Annotated[field.annotation, field]
-            return _allowed(_element(TypeAdapter(type_of_field).json_schema(), place[length:]))
-    return ""
+            schema = TypeAdapter(type_of_field).json_schema()
+            return _element(schema, place[length:], schema.get("$defs", {}))
+    return None
 
 
-def _element(schema: Mapping[str, Any], place: Sequence[str | int]) -> Mapping[str, Any]:
-    """Return the schema of what is at `place` inside a list or mapping."""
+def _element(
+    schema: Mapping[str, Any], place: Sequence[str | int], sections: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Return the schema of what is at `place` inside a list or mapping; `sections` has those named there."""
     for part in place:
         options = schema.get("anyOf", [schema])
         schema = next(option for option in options if option["type"] in ("array", "object"))
         if isinstance(part, int):
             schema = schema["prefixItems"][part] if "prefixItems" in schema else schema["items"]
+        elif "properties" in schema:
+            schema = schema["properties"].get(part, {})
         else:
             schema = schema["additionalProperties"]
+        schema = sections.get(str(schema.get("$ref", "")).rpartition("/")[2], schema)
     return schema
 
 
@@ -118,6 +135,8 @@ def _allowed(schema: Mapping[str, Any]) -> str:
         return " or ".join(_allowed(option) for option in schema["anyOf"])
     if "enum" in schema or "const" in schema:
         return "one of " + ", ".join(schema.get("enum", [schema.get("const")]))
+    if schema.get("format") == "date":
+        return "a date such as 2026-06-01"
     words = WORDS.get(schema.get("type", ""), "a value")
     if "examples" in schema:
         return f"{words} such as {schema['examples'][0]}"

@@ -34,9 +34,10 @@ def read_in_place(
     before: date | None = None,
     since: date | None = None,
     shown: Sequence[str] = (),
+    whole: bool = False,
 ) -> DataFrame:
     """Return the source's rows at a version, as `as_ours` makes them."""
-    return as_ours(source, source.read(version), before, since, shown)
+    return as_ours(source, source.read(version), before, since, shown, whole)
 
 
 def as_ours(
@@ -45,6 +46,7 @@ def as_ours(
     before: date | None = None,
     since: date | None = None,
     shown: Sequence[str] = (),
+    whole: bool = False,
 ) -> DataFrame:
     """Return the source's rows with the table's columns and types.
 
@@ -52,12 +54,13 @@ def as_ours(
     the row of the source as JSON, and `problem`, the reason of an unreadable value (null: none). With
     `before` the result needs only rows whose `event_time` is before midnight (UTC) of that day or unreadable;
     with `since` only rows from midnight of that day on. Other rows are skipped if the column's type permits
-    it. With `shown` the column `item` is added: the source's columns of these names, as texts.
+    it. With `shown` the column `item` is added: the source's columns of these names, as texts; with
+    `whole` it is a struct of all the source's columns, except maps, which have no order.
 
     Raises TableError where the table cannot be read, or a column is missing or of a type that is not safe to
     cast; ConfigError where `columns` or `where` of its settings, or `shown`, do not fit it.
     """
-    item = [_item_values(source, frame, shown)] if shown else []
+    item = [_whole_row(frame)] if whole else [_item_values(source, frame, shown)] if shown else []
     theirs = _columns_of(source, frame)
     frame = _where(source, frame)
     kinds = {field.name: field.dataType for field in frame.schema}
@@ -135,6 +138,12 @@ def _item_values(source: Source, frame: DataFrame, shown: Sequence[str]) -> Colu
         for name in shown
     ]
     return F.array(*pairs).alias("item")
+
+
+def _whole_row(frame: DataFrame) -> Column:
+    """Return the column `item` of all columns that can be ordered."""
+    names = [field.name for field in frame.schema if "map<" not in field.dataType.simpleString()]
+    return F.struct(*map(_named, names)).alias("item")
 
 
 def _as_text(value: Column, kind: T.DataType) -> Column:

@@ -6,7 +6,7 @@ without the LLM, or the CF model), or as retrieved (`popular`) where nothing of 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -29,7 +29,7 @@ COLUMNS = (
         "cf_score",
         "text_score",
     ),
-    *("source", "fallback_reason"),
+    *("source", "fallback_reason", "score_without_llm"),
 )
 """Columns of `ranked_rows`."""
 
@@ -201,12 +201,14 @@ def ranked_rows(
     `score` is the relevance, finite, which orders the list unless a re-ranker does (`served_places`);
     `probability` is that the item comes next, calibrated, over all the user's candidates and what was not
     retrieved, and NaN for popular lists; `llm_logprob` is in nats, before the prior; the parts are float64,
-    NaN where missing; `fallback_reason` is None where there is none. `vectors_of` is asked by re-rankers
+    NaN where missing; `fallback_reason` is None where there is none; `score_without_llm` is the
+    relevance by the blend without the LLM. `vectors_of` is asked by re-rankers
     only. Raises ValueError where a re-ranker gives a list other places than 1 to n.
     """
     if not lists.counts.sum():
         return pd.DataFrame({name: [] for name in COLUMNS})
     order = served.order(lists)
+    without_llm = replace(served, without_llm=served.blend, with_llm=None).order(lists)
     places_BC = served_places(lists, order, served.rerankers, vectors_of, seed)
     columns_BK = np.argsort(places_BC, axis=1)[:, :top_k]
     is_row_BK = np.arange(columns_BK.shape[1]) < lists.counts[:, None]
@@ -223,6 +225,7 @@ def ranked_rows(
         **{part.column: lists.part(name)[at_N] for name, part in PARTS.items() if part.column is not None},
         "source": order.sources[row_N],
         "fallback_reason": order.reasons[row_N],
+        "score_without_llm": without_llm.scores[at_N],
     }
     return pd.DataFrame(table)[list(COLUMNS)]
 

@@ -2,12 +2,14 @@
 
 The slots are filled one after another (greedy maximal marginal relevance). The next item is the one with the
 highest (1 - diversity) · relevance - diversity · likeness, where likeness is the largest cosine to the items
-in the slots so far. Four rules come before this value:
+in the slots so far. Rules come before this value; those of a shop are 0 and 3 (`ShopRules`):
 
+0. pinned items are chosen first, and buried ones after all others,
 1. a near-duplicate of an item in a slot comes after all other items,
 2. then an item like one that the user bought lately comes after the others,
-3. then an item over a cap, such as the third one of a category,
-4. then an item that was shown lately, the longer ago the earlier.
+3. then items of a boost that has too few slots come before the others,
+4. then an item over a cap, such as the third one of a category, comes after the others,
+5. then an item that was shown lately, the longer ago the earlier.
 
 Such items fill slots only where nothing else is left. Two items of one title are never in the same e-mail.
 A cap comes before what was shown, because lists of few kinds would else break the cap every other night: on
@@ -25,6 +27,8 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
+from allmrec.ranking.slot_rules import EMPTY, ShopRules, at
+
 TITLE_PAIRS = 256
 """Pairs of characters are hashed into this many bins."""
 TITLE_DUPLICATE_ABOVE = 0.8
@@ -33,8 +37,6 @@ TITLE_DUPLICATE_ABOVE = 0.8
 They differ by a size, a colour or a number of pieces. On 16,000 pairs of neighbours in three catalogues the
 limit included each pair with a `difflib` ratio above .9, which takes a thousand times as long to compute.
 """
-EMPTY = -1
-"""The place in a slot that stays empty."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class Pools:
     """[B, C] bool: whether the item is like one that the user bought lately."""
     groups: Mapping[str, np.ndarray]
     """By column: [B, C] int, equal numbers are one group, such as a category."""
+    rules: ShopRules
+    """The shop's rules."""
 
     @cached_property
     def num_pairs(self) -> np.ndarray:
@@ -72,8 +76,11 @@ class Filled:
     """The slots of B users."""
 
     places: np.ndarray
-    """[B, K] int64: columns of the pool by rank, items that were shown lately after the others, those like
-    bought ones last; then `EMPTY`."""
+    """[B, K] int64: columns of the pool by slot, then `EMPTY`.
+
+    Pinned items are in their slots, the others by rank. Items that were shown lately come after the others,
+    then those like bought ones, and buried ones last.
+    """
     over_cap: np.ndarray
     """[B] bool: whether a group has more items than its cap."""
     near_duplicates: np.ndarray
@@ -100,16 +107,15 @@ def fill(
     is_near_BC = np.zeros((num_users, width), dtype=bool)
     taken = {name: np.zeros((num_users, width), dtype=np.int64) for name in caps}
     above = pools.shown.max(initial=0) + 1
-    put_back_BC = pools.shown + 2 * above * pools.bought
+    rules = pools.rules
+    lasting_BC = pools.shown + above * (4 * pools.bought + 16 * rules.buried - 32 * (rules.pinned > 0))
     places_BK = np.full((num_users, num_slots), EMPTY)
     over_cap_B = np.zeros(num_users, dtype=bool)
     near_B = np.zeros(num_users, dtype=bool)
     for slot in range(min(num_slots, width)):
-        is_over_BC = np.zeros((num_users, width), dtype=bool)
-        for name, cap in caps.items():
-            is_over_BC |= taken[name] >= cap
+        is_over_BC = _over_caps(taken, caps, is_left_BC.shape)
         # A value is in [-1, 1], so that one step of a rule outweighs every difference of values.
-        rule_BC = put_back_BC + above * (is_over_BC + 4 * is_near_BC)
+        rule_BC = lasting_BC + above * (is_over_BC + 8 * is_near_BC - 2 * rules.wanted(places_BK))
         value_BC = (1 - diversity) * relevance_BC - diversity * likeness_BC - 4.0 * rule_BC
         chosen_B = np.where(is_left_BC, value_BC, -np.inf).argmax(axis=1)
         fills_B = is_left_BC[rows_B, chosen_B]
@@ -123,9 +129,20 @@ def fill(
         cosine_BC = np.einsum("bcs,bs->bc", pools.vectors, pools.vectors[rows_B, chosen_B])
         likeness_BC = np.maximum(likeness_BC, cosine_BC)
         is_near_BC |= (cosine_BC > duplicate_above) | _has_near_title(pools, chosen_B)
-    shown_BK = np.where(places_BK == EMPTY, 0, _at(pools.shown, places_BK))
-    last_BK = np.where(places_BK == EMPTY, 0, _at(put_back_BC, places_BK))
-    return Filled(_in_order(places_BK, last_BK), over_cap_B, near_B, (shown_BK > 0).sum(axis=1))
+    shown_BK = np.where(places_BK == EMPTY, 0, at(pools.shown, places_BK))
+    later_BC = pools.shown + above * (pools.bought + 2 * rules.buried)
+    places_BK = rules.with_pins(_in_order(places_BK, at(later_BC, places_BK)))
+    return Filled(places_BK, over_cap_B, near_B, (shown_BK > 0).sum(axis=1))
+
+
+def _over_caps(
+    taken: Mapping[str, np.ndarray], caps: Mapping[str, int], shape: tuple[int, ...]
+) -> np.ndarray:
+    """Return the items of a group that has as many slots as its cap, [B, C] bool."""
+    is_over_BC = np.zeros(shape, dtype=bool)
+    for name, cap in caps.items():
+        is_over_BC |= taken[name] >= cap
+    return is_over_BC
 
 
 def _has_near_title(pools: Pools, chosen_B: np.ndarray) -> np.ndarray:
@@ -136,18 +153,10 @@ def _has_near_title(pools: Pools, chosen_B: np.ndarray) -> np.ndarray:
     return 2 * shared_BC > TITLE_DUPLICATE_ABOVE * both_BC
 
 
-def _at(values_BC: np.ndarray, places_BK: np.ndarray) -> np.ndarray:
-    """Return the values at places, [B, K]; any value at `EMPTY`."""
-    if not values_BC.size:
-        return np.zeros_like(places_BK)
-    return np.take_along_axis(values_BC, places_BK.clip(min=0), axis=1)
-
-
-def _in_order(places_BK: np.ndarray, put_back_BK: np.ndarray) -> np.ndarray:
-    """Return the places by rank, items that are put back after the others, empty ones last."""
+def _in_order(places_BK: np.ndarray, later_BK: np.ndarray) -> np.ndarray:
+    """Return the places by rank, those of a larger `later` after the others, empty ones last."""
     last = places_BK.max(initial=0) + 1
-    behind = (put_back_BK.max(initial=0) + 1) * last
-    key_BK = np.where(places_BK == EMPTY, behind, put_back_BK * last + places_BK)
+    key_BK = np.where(places_BK == EMPTY, (later_BK.max(initial=0) + 1) * last, later_BK * last + places_BK)
     return np.take_along_axis(places_BK, np.argsort(key_BK, axis=1, kind="stable"), axis=1)
 
 

@@ -16,7 +16,7 @@ from allmrec.config import Config, Section, fingerprint
 from allmrec.config.former import FIXED
 from allmrec.config.renamed import RENAMED
 
-CODE_VERSIONS = {"sequences": 4, "candidates": 5, "score": 5, "publish": 4, "train": 6, "evaluate": 6}
+CODE_VERSIONS = {"sequences": 4, "candidates": 5, "score": 6, "publish": 4, "train": 6, "evaluate": 6}
 """Versions of the code. A change of a step's rows, or of a training's weights, raises the number."""
 
 SETTINGS: dict[str, tuple[str, ...]] = {
@@ -45,7 +45,21 @@ SETTINGS: dict[str, tuple[str, ...]] = {
         "scoring.top_k",
         "scoring.active_within_days",
     ),
-    "publish": ("publish.*", "scoring.top_k"),
+    "publish": (
+        "publish.email_slots",
+        "publish.feed_slots",
+        "publish.diversity",
+        "publish.duplicate_above",
+        "publish.max_per",
+        "publish.not_again_days",
+        "publish.feed_not_again_days",
+        "publish.not_like_last_days",
+        "publish.item_columns",
+        "publish.recipients",
+        "publish.arms",
+        "publish.arms_seed",
+        "scoring.top_k",
+    ),
     "train": (
         "seed",
         "tables.interactions",
@@ -89,13 +103,21 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 }
 """Settings that decide a step's rows, by step. `section.*` is every key of a section."""
 
-WITHOUT_EFFECT_IF_EMPTY = ("scoring.rerankers", "publish.item_columns")
+WITHOUT_EFFECT_IF_EMPTY = (
+    "scoring.rerankers",
+    "publish.item_columns",
+    "publish.recipients",
+    "publish.arms",
+    "publish.arms_seed",
+)
 """Settings that fingerprints contain only with a value: those of nights before the setting stay the same."""
 
 DECIDED_ELSEWHERE = {
     "tables.root": "the place of the tables, not their rows",
     "importing.*": "imports choose the rows",
     "llm.model": "the bundle contains the hash of its weights",
+    "publish.rules": "the rules that apply on the run date are in the fingerprint",
+    "tables.rules": "the same",
     "bundle.id": "the bundle itself is in the fingerprint",
 }
 """Settings in no fingerprint although rows depend on them, with the reason."""

@@ -118,16 +118,16 @@ class Inputs:
         versions = {key: max(version, erased.get(key, version)) for key, version in pinned}
         return cls(context, versions, table_ids)
 
-    def with_items_of(self, run_date: date) -> Inputs:
-        """Return the same inputs with the catalogue that `of_date` reads now."""
-        source = source_of(self.context, "items")
-        versions = {source.key: _newest_version(self.context, source)}
+    def with_current(self, run_date: date, names: tuple[str, ...]) -> Inputs:
+        """Return the same inputs with some of catalogue and users as `of_date` reads them now."""
+        sources = [source_of(self.context, name) for name in names]
+        versions = {source.key: _newest_version(self.context, source) for source in sources}
         current = replace(
             self,
             versions={**self.versions, **versions},
-            table_ids={**self.table_ids, **_ids_of([source])},
+            table_ids={**self.table_ids, **_ids_of(sources)},
         )
-        return replace(current, versions={**current.versions, **_at_end_of(run_date, current, ("items",))})
+        return replace(current, versions={**current.versions, **_at_end_of(run_date, current, names)})
 
     def interactions(self) -> DataFrame:
         """Return the raw log, with bad rows."""
@@ -165,6 +165,12 @@ class Inputs:
         rows = read_in_place(source, version if version >= 0 else None, shown=columns)
         good, _ = split_rejected(catalogue.tagged_items(rows), "items", (*catalogue.COLUMNS, "item"))
         return good
+
+    def whole(self, name: str) -> DataFrame:
+        """Return a table with `item`, a struct of its own columns (`as_ours`)."""
+        source = source_of(self.context, name)
+        version = self._version(source)
+        return read_in_place(source, version if version >= 0 else None, whole=True)
 
     def item_columns(self, names: Sequence[str]) -> DataFrame:
         """Return item_id and columns of the table of items, ours or not; see `other_columns`."""

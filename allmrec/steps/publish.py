@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
@@ -10,73 +11,136 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from allmrec.bundle import verify_bundle
+from allmrec.errors import ConfigError
 from allmrec.night import gates
+from allmrec.night.arms import count_arms, relevance, scored_for_arms, with_arms
 from allmrec.night.bought import Bought
+from allmrec.night.published_lists import (
+    email_slots,
+    feed_slots,
+    is_buried,
+    items_to_publish,
+    lists_of,
+    with_bought_kinds,
+    with_rules_of_users,
+    with_shown,
+)
+from allmrec.night.rule_conditions import items_named, require_effect, users_named
+from allmrec.night.rules_in_force import InForce
 from allmrec.night.shown import Shown
-from allmrec.night.slot_choice import REASON, chooser
+from allmrec.night.slot_choice import chooser
 from allmrec.night.waves import STAGED
 from allmrec.runtime import bundle_store
 from allmrec.runtime.context import Context
-from allmrec.runtime.inputs import Inputs
+from allmrec.runtime.inputs import Inputs, source_of
 from allmrec.runtime.night import Finished, Night
 from allmrec.runtime.shipping import ship
 from allmrec.spark.troubles import first_line
 from allmrec.tables.staging import Staging, staging_of_date
 from allmrec.tables.views import LATEST, create_latest_view
 
-CATEGORY = "category"
-"""The name of the leaf category in `publish.max_per`. Other names are columns of the table of items."""
-SLOT = ("rank", "item_id", "title", "score", "probability", "source", "item")
-"""The fields of a slot before its reason (`slot_choice.REASON`)."""
+
+@dataclass(frozen=True)
+class Origins:
+    """The steps, rules and earlier nights that decide what a date publishes."""
+
+    sequences: Finished
+    score: Finished
+    rules: InForce
+    in_emails: Shown
+    in_feeds: Shown
+
+    @classmethod
+    def of(cls, night: Night) -> Origins:
+        """Return those of a date. Raises InputError where it has no sequences or is not scored."""
+        settings = night.context.config.publish
+        return cls(
+            night.done("sequences"),
+            night.done("score"),
+            InForce.of(night),
+            Shown.before(night, "email_recommendations", settings.not_again_days),
+            Shown.before(night, "feed_recommendations", settings.feed_not_again_days),
+        )
+
+    def marks(self) -> dict[str, Any]:
+        """Return what of them decides rows beside the scoring, for the fingerprint."""
+        shown = [self.in_emails.marks(), self.in_feeds.marks()]
+        return {"sequences": self.sequences.row.fingerprint, "shown": shown, **self.rules.marks()}
+
+    def versions(self) -> dict[str, int]:
+        """Return the versions that are read beside the inputs, for `runs.input_versions`."""
+        return {**self.in_emails.versions(), **self.in_feeds.versions(), **self.rules.versions}
+
+    def lists(self, current: Inputs, named: DataFrame | None, users: DataFrame | None) -> DataFrame:
+        """Return the users' lists to publish, with all that the choice of slots needs.
+
+        `named` and `users` are the items and users that rules name.
+        """
+        night = self.score.night
+        settings = night.context.config.publish
+        items = items_to_publish(current, self.rules, named)
+        rows = with_shown(scored_for_arms(self.score).join(items, "item_id"), self.in_emails, "in_email")
+        lists = with_arms(lists_of(with_shown(rows, self.in_feeds, "in_feed")), settings)
+        lists = with_rules_of_users(lists, self.rules, items, users)
+        sequences = self.sequences.read("user_sequences")
+        bought = Bought(sequences, night.run_date, settings.not_like_last_days)
+        return with_bought_kinds(bought.with_histories(lists), bought, current)
 
 
 def run_publish(night: Night) -> None:
     """Write both tables of the night's date, one commit each.
 
-    Titles, availability and the columns of `publish.max_per` and `publish.item_columns` are those of the
-    newest catalogue (of a past date: at its end), whatever version the night read. Raises, before it writes,
-    InputError where the date has no sequences or is not scored, ConfigError where a column is missing,
-    GateError where too few of the recommended items are still available, or another rule of `gates` is
-    broken.
+    Titles, availability, the columns of `publish.max_per` and `publish.item_columns`, and those that rules
+    read, are those of the newest catalogue and users (of a past date: at its end), whatever version the night
+    read. Raises, before it writes, InputError where the date has no sequences or is not scored, ConfigError
+    where a column is missing or a rule does not fit the tables, GateError where too few of the recommended
+    items are still available, or another rule of `gates` is broken.
     """
-    sequences = night.done("sequences")
-    score = night.done("score")
     settings = night.context.config.publish
-    in_emails = Shown.before(night, "email_recommendations", settings.not_again_days)
-    in_feeds = Shown.before(night, "feed_recommendations", settings.feed_not_again_days)
-    step = night.step(
-        "publish",
-        after=score,
-        sequences=sequences.row.fingerprint,
-        shown=[in_emails.marks(), in_feeds.marks()],
-    )
+    origins = Origins.of(night)
+    score = origins.score
+    rules = origins.rules
+    step = night.step("publish", after=score, **origins.marks())
     if step.is_there():
         delete_staged(night)
         name_latest(night.context)
         return
-    current = Inputs.of_step(score).with_items_of(night.run_date)
-    versions = {**current.versions, **in_emails.versions(), **in_feeds.versions()}
-    with step.recorded(versions, current.table_ids) as run:
+    current = current_inputs(score, rules)
+    with step.recorded({**current.versions, **origins.versions()}, current.table_ids) as run:
+        with run.part("rules", "find items and users that rules name"):
+            named = run.keep(items_named(rules, current)) if rules.rules else None
+            users = run.keep(users_named(rules, current)) if rules.has_user_conditions() else None
+            run.counts = require_effect(rules, named, users)
         with run.part("choose", "join titles, drop unavailable items, choose the slots of e-mails"):
-            rows = available_recommendations(current, score.read("recommendations"), list(settings.max_per))
-            rows = with_shown(rows, in_emails, "in_email")
-            rows = with_shown(rows, in_feeds, "in_feed")
-            bought = Bought(sequences.read("user_sequences"), night.run_date, settings.not_like_last_days)
-            lists = with_bought_kinds(bought.with_histories(lists_of(rows)), bought, current)
-            lists = run.keep(with_choice(lists, score))
+            lists = run.keep(with_choice(origins.lists(current, named, users), score, rules))
             filled = gates.FilledSlots.of(int(score.row.figures["users"]), lists)
-            run.counts = filled.counts()
+            run.counts |= filled.counts() | (count_arms(lists) if settings.arms else {})
             gates.check(run, gates.measure("email_recommendations", filled))
         with run.part("write", "replace the date in one commit each"):
-            run.replace("email_recommendations", lists.select("user_id", email_slots().alias("slots")))
-            run.replace(
-                "feed_recommendations",
-                lists.select("user_id", feed_slots(settings.feed_slots).alias("slots")),
-            )
+            emails = lists.where("is_mailed").select("user_id", email_slots().alias("slots"), "arm")
+            run.replace("email_recommendations", emails)
+            slots = feed_slots(settings.feed_slots, rules).alias("slots")
+            run.replace("feed_recommendations", lists.select("user_id", slots, "arm"))
         delete_staged(night)
         run.bundle_id = score.row.bundle_id
         run.figures = dict(score.row.figures)
     name_latest(night.context)
+
+
+def current_inputs(score: Finished, rules: InForce) -> Inputs:
+    """Return catalogue and, where rules read them, users as they are now (of a past date: at its end).
+
+    Raises ConfigError where rules read users and the table is missing.
+    """
+    night = score.night
+    needs_users = rules.has_user_conditions()
+    if needs_users and not source_of(night.context, "users").exists():
+        raise ConfigError(
+            "publish.recipients or a rule has a condition on users, but there is no table users, expected "
+            "one; import users, or set tables.users"
+        )
+    names = ("items", "users") if needs_users else ("items",)
+    return Inputs.of_step(score).with_current(night.run_date, names)
 
 
 def name_latest(context: Context) -> None:
@@ -99,55 +163,7 @@ def delete_staged(night: Night) -> None:
         Staging(night.context.spark, folder, STAGED).delete()
 
 
-def available_recommendations(inputs: Inputs, recommended: DataFrame, capped: Sequence[str]) -> DataFrame:
-    """Return the rows of `recommendations` with available items, titles and `item`, the columns to show.
-
-    `leaf` is the leaf category, null without one. The column `caps` has the values of the columns that
-    `publish.max_per` names, as texts in its order.
-    """
-    items = inputs.items_to_show(inputs.context.config.publish.item_columns)
-    items = items.where("available").select("item_id", "title", "item", _leaf().alias("leaf"))
-    others = [name for name in capped if name != CATEGORY]
-    labels = {name: f"cap_{number}" for number, name in enumerate(others)} | {CATEGORY: "leaf"}
-    if others:
-        own = inputs.item_columns(others).toDF("item_id", *(labels[name] for name in others))
-        items = items.join(own, "item_id", "left")
-    caps = F.array(*(F.col(labels[name]) for name in capped)).cast("array<string>")
-    return recommended.join(items.select("item_id", "title", "item", "leaf", caps.alias("caps")), "item_id")
-
-
-def _leaf() -> Column:
-    """Return the leaf category; null without categories."""
-    return F.when(F.size("categories") > 0, F.element_at("categories", -1))
-
-
-def with_shown(rows: DataFrame, shown: Shown, name: str) -> DataFrame:
-    """Return the rows with a column `name`: 0 for an item that was not shown lately (`Shown.items`)."""
-    found = shown.items()
-    if found is None:
-        return rows.withColumn(name, F.lit(0))
-    found = found.withColumnRenamed("shown", name)
-    return rows.join(found, ["user_id", "item_id"], "left").fillna(0, [name])
-
-
-def lists_of(rows: DataFrame) -> DataFrame:
-    """Return (user_id, items) with each user's rows by rank."""
-    fields = (*SLOT, "leaf", "caps", "in_email", "in_feed")
-    return rows.groupBy("user_id").agg(F.sort_array(F.collect_list(F.struct(*fields))).alias("items"))
-
-
-def with_bought_kinds(lists: DataFrame, bought: Bought, inputs: Inputs) -> DataFrame:
-    """Return the lists with `kinds`, the leaf categories of what each user bought lately."""
-    nothing = F.array().cast("array<string>")
-    items = bought.items()
-    if items is None:
-        return lists.withColumn("kinds", nothing)
-    leaves = inputs.catalogue()[0].select("item_id", _leaf().alias("leaf"))
-    kinds = items.join(leaves, "item_id").groupBy("user_id").agg(F.collect_set("leaf").alias("kinds"))
-    return lists.join(kinds, "user_id", "left").withColumn("kinds", F.coalesce("kinds", nothing))
-
-
-def with_choice(lists: DataFrame, score: Finished) -> DataFrame:
+def with_choice(lists: DataFrame, score: Finished, rules: InForce) -> DataFrame:
     """Return the lists with `choice`, each user's slots and reasons (`slot_choice.CHOICE`)."""
     context: Context = score.night.context
     settings = context.config.publish
@@ -155,43 +171,32 @@ def with_choice(lists: DataFrame, score: Finished) -> DataFrame:
     folder = bundle_store.fetch_bundle(context, bundle_id)
     verify_bundle(folder)
     ship(context.spark.sparkContext, folder, bundle_id)
-    items = [F.col(f"items.{name}") for name in ("item_id", "title", "score", "in_email")]
-    is_popular = F.transform("items.source", lambda source: source == "popular")
+    floors = rules.floors(settings.email_slots)
+    boosted = [_boosted(name) for name in floors]
+    caps = [_cap(number) for number in range(len(settings.max_per))]
+    history = [F.col("history"), F.col("is_recent")]
+    choose = chooser(bundle_id, settings, floors)
+    return lists.withColumn("choice", choose(*_of_items(rules), *history, *boosted, *caps))
+
+
+def _of_items(rules: InForce) -> list[Column]:
+    """Return the arrays over a list's items that the chooser reads before the history."""
+    # A pinned item that the user's recommendations lack has no source.
+    is_popular = F.transform("items.source", lambda source: F.coalesce(source == "popular", F.lit(False)))
     is_bought_kind = F.transform(
         "items.leaf", lambda leaf: F.coalesce(F.array_contains("kinds", leaf), F.lit(False))
     )
-    caps = [_cap(number) for number in range(len(settings.max_per))]
-    choose = chooser(bundle_id, settings)
-    return lists.withColumn(
-        "choice", choose(*items, is_popular, is_bought_kind, F.col("history"), F.col("is_recent"), *caps)
-    )
+    buried = F.transform("items", lambda item: is_buried(item, rules))
+    ids, titles, shown, pinned = (F.col(f"items.{name}") for name in ("item_id", "title", "in_email", "slot"))
+    scores = F.transform("items", relevance)
+    return [ids, titles, scores, shown, is_popular, is_bought_kind, pinned, buried]
+
+
+def _boosted(name: str) -> Column:
+    """Return whether a rule names each item of a list."""
+    return F.transform("items.met", lambda met: F.array_contains(met, name))
 
 
 def _cap(number: int) -> Column:
     """Return the values of one column of `publish.max_per`, one per item of a list."""
     return F.transform("items.caps", lambda caps: F.get(caps, number))
-
-
-def email_slots() -> Column:
-    """Return the slots of the e-mail."""
-    return F.transform("choice.places", _slot)
-
-
-def feed_slots(num_slots: int) -> Column:
-    """Return the best `num_slots` items by rank: first the others, then those that a feed showed lately.
-
-    Items like bought ones are last.
-    """
-    by_place = F.transform(
-        "items",
-        lambda item, place: F.struct(F.get("choice.bought", place), item["in_feed"], place.alias("place")),
-    )
-    best = F.slice(F.sort_array(by_place), 1, num_slots)
-    return F.transform(best, lambda one: _slot(one["place"]))
-
-
-def _slot(place: Column) -> Column:
-    """Return the item at a place of a list, from 0, as a slot."""
-    item = F.get("items", place)
-    own = [item[name].alias(name) for name in SLOT]
-    return F.struct(*own, *(F.get(F.col(f"choice.{name}"), place).alias(name) for name in REASON))

@@ -38,6 +38,7 @@ _SLOTS = T.ArrayType(
             T.StructField("because_item_id", STRING),
             T.StructField("because_title", STRING),
             T.StructField("reason", STRING),
+            T.StructField("rule", STRING),
         ]
     )
 )
@@ -47,6 +48,7 @@ _REASON = (
     "shop`. The first three are about an item of the history (`because_item_id`, `because_title`), the one "
     "that is most like the slot by text and by the CF model; null in rows of older versions"
 )
+_RULE = "`rule` is the rule of `publish.rules` that pins, boosts or buries the item; null without one"
 
 _WRITTEN = T.StructType(
     [
@@ -194,6 +196,13 @@ RECOMMENDATIONS = TableSpec(
             "the LLM's log-probability of the title in nats, before the prior",
             required=False,
         ),
+        ColumnSpec(
+            "score_without_llm",
+            DOUBLE,
+            "relevance by the blend without the LLM, by which the arm `without_llm` is ordered; null from an "
+            "older version",
+            required=False,
+        ),
         ColumnSpec("alignment_score", DOUBLE, "cosine of the projections of user and item", required=False),
         ColumnSpec("cf_score", DOUBLE, "the CF model's score, as in `candidates`", required=False),
         ColumnSpec("text_score", DOUBLE, "similarity by text, as in `candidates`", required=False),
@@ -258,9 +267,13 @@ EMAIL_RECOMMENDATIONS = TableSpec(
             _SLOTS,
             "at most `publish.email_slots`, chosen from all rows of `recommendations`: by `rank`, the one "
             "there, items that were in one of the last `publish.not_again_days` days after the others. One "
-            "title is there once. Near-duplicates, such items and more of a kind than `publish.max_per` come "
-            f"only where nothing else is left; {_ITEM}; {_REASON}",
+            "title is there once. Near-duplicates, such items, items like bought ones "
+            "(`publish.not_like_last_days`) and more of a kind than `publish.max_per` come only where "
+            "nothing else is left. A pinned item that the user's recommendations lack has neither rank nor "
+            "score. Users who are no recipients, or in the arm `control`, have no row; "
+            f"{_ITEM}; {_REASON}; {_RULE}",
         ),
+        ColumnSpec("arm", STRING, "the user's arm of `publish.arms`; null without arms", required=False),
     ),
     key=("run_date", "user_id"),
     partitioned_by=("run_date",),
@@ -275,8 +288,11 @@ FEED_RECOMMENDATIONS = TableSpec(
             "slots",
             _SLOTS,
             "by rank, at most `publish.feed_slots`; items that a feed had in the last "
-            f"`publish.feed_not_again_days` after the others; {_ITEM}; {_REASON}",
+            "`publish.feed_not_again_days` after the others, then items like bought ones "
+            "(`publish.not_like_last_days`), and buried ones last; empty in the arm `control`; "
+            f"{_ITEM}; {_REASON}; {_RULE}",
         ),
+        ColumnSpec("arm", STRING, "the user's arm of `publish.arms`; null without arms", required=False),
     ),
     key=("run_date", "user_id"),
     partitioned_by=("run_date",),

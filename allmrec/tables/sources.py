@@ -42,14 +42,18 @@ class Source:
         self._spark = tables.spark
         self.is_own = settings.table is None and settings.path is None
         """Whether it is the table below `tables.root`."""
-        path = tables.path(name) if settings.path is None else filesystem.absolute(self._spark, settings.path)
-        self.place = settings.table or path
+        self.place = settings.table or self._path()
         """Its name in errors."""
         self.key = name if self.is_own else f"{name} ({self.place})"
         """Its key in `runs.input_versions`.
 
         The key contains the path, because versions of two tables cannot be compared.
         """
+
+    def _path(self) -> str:
+        """Return the folder of a table that has no name."""
+        path = self.settings.path
+        return self._tables.path(self.name) if path is None else filesystem.absolute(self._spark, path)
 
     def exists(self) -> bool:
         """Return whether the table exists. A table that the configuration names is assumed to exist."""

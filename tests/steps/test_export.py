@@ -119,7 +119,8 @@ def test_a_file_has_a_row_a_slot_with_the_stored_values(priced: Context, form: s
     else:
         frame = pq.read_table(path).to_pandas()
     own = ["rank", "item_id", "title", "score", "probability", "source"]
-    assert list(frame.columns) == ["run_date", "user_id", "slot", *own, "price", "tags", "item_score"]
+    own += ["because_item_id", "because_title", "reason", "rule"]
+    assert list(frame.columns) == ["run_date", "user_id", "arm", "slot", *own, "price", "tags", "item_score"]
     assert list(frame["slot"]) == [place for _, place, _ in slots]
     assert list(frame["item_id"]) == [slot["item_id"] for *_, slot in slots]
     assert list(frame["score"]) == [slot["score"] for *_, slot in slots]

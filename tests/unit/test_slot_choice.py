@@ -65,16 +65,22 @@ def test_titles_and_new_items_are_those_of_the_bundle(folder: Path) -> None:
     assert ItemTable(folder).is_new(ids).tolist() == [True, True, False]
 
 
-def columns(*users: dict[str, list[Any]]) -> list[pd.Series]:
-    """The arguments of the chooser; each user has ids, titles, scores, and what differs from the rest."""
+FIRST = ("ids", "titles", "scores", "shown", "popular", "kind", "pinned", "buried", "history", "recent")
+
+
+def columns(*users: dict[str, Any], others: tuple[str, ...] = ()) -> list[pd.Series]:
+    """The arguments of the chooser; each user has ids, titles, scores, and what differs from the rest.
+
+    `others` are the names of boosts, then of caps.
+    """
     rows = []
     for user in users:
         size = len(user["ids"])
-        no = [False] * size
-        usual = {"shown": [0] * size, "popular": no, "kind": no, "history": [], "brands": [None] * size}
-        rows.append({**usual, "recent": [False] * len(user.get("history", [])), **user})
-    names = ("ids", "titles", "scores", "shown", "popular", "kind", "history", "recent", "brands")
-    return [pd.Series([np.array(row[name], dtype=object) for row in rows]) for name in names]
+        usual: dict[str, list[Any]] = {name: [False] * size for name in ("popular", "kind", "buried")}
+        usual |= {name: [0] * size for name in ("shown", "pinned")}
+        usual |= {"history": [], "recent": [False] * len(user.get("history", []))}
+        rows.append({**usual, **{name: [None] * size for name in others}, **user})
+    return [pd.Series([np.array(row[name], dtype=object) for row in rows]) for name in (*FIRST, *others)]
 
 
 def test_slots_of_a_frame_are_rows_of_places(folder: Path) -> None:
@@ -84,11 +90,13 @@ def test_slots_of_a_frame_are_rows_of_places(folder: Path) -> None:
     rows = chosen(
         ItemTable(folder),
         columns(
-            {"ids": ["a", "b", "c"], "titles": titles, "scores": [3.0, 2.0, 1.0], "brands": brands},
+            {"ids": ["a", "b", "c"], "titles": titles, "scores": [3.0, 2.0, 1.0], "brand": brands},
             {"ids": ["a", "b"], "titles": ["pot", "lamp"], "scores": [3.0, 2.0]},
             {"ids": ["c"], "titles": ["tent"], "scores": [3.0], "shown": [2]},
+            others=("brand",),
         ),
         settings,
+        {},
     )
     assert list(rows) == CHOICE.names
     assert [list(places) for places in rows["places"]] == [[0, 2], [0, 1], [0]]
@@ -99,8 +107,41 @@ def test_slots_of_a_frame_are_rows_of_places(folder: Path) -> None:
 def test_a_score_that_a_reranker_put_behind_a_lower_one_counts_as_the_lower_one(folder: Path) -> None:
     settings = PublishConfig(email_slots=2, diversity=0.0, max_per={})
     user = {"ids": ["x", "y", "z"], "titles": ["pot", "lamp", "tent"], "scores": [1.0, 9.0, 2.0]}
-    rows = chosen(ItemTable(folder), columns(user)[:-1], settings)
+    rows = chosen(ItemTable(folder), columns(user), settings, {})
     assert rows["places"][0].tolist() == [0, 1]
+
+
+def test_a_pinned_item_without_a_score_has_its_slot_and_a_boosted_one_its_share(folder: Path) -> None:
+    settings = PublishConfig(email_slots=3, diversity=0.0, max_per={})
+    user = {
+        "ids": ["t", "u", "v", "w", "x"],
+        "titles": ["pot", "lamp", "tent", "rope", "flask"],
+        "scores": [4.0, 3.0, 2.0, 1.0, None],
+        "pinned": [0, 0, 0, 0, 1],
+        "summer": [False, False, False, True, False],
+    }
+    rows = chosen(ItemTable(folder), columns(user, others=("summer",)), settings, {"summer": 1})
+    assert rows["places"][0].tolist() == [4, 0, 3]
+
+
+def test_a_pinned_item_that_a_list_lacks_has_a_reason_as_others_have(folder: Path) -> None:
+    settings = PublishConfig(email_slots=3, diversity=0.0, max_per={})
+    lacking = {"titles": ["pot", "lamp"], "scores": [1.0, None], "pinned": [0, 1]}
+    rows = chosen(
+        ItemTable(folder),
+        columns(
+            {**lacking, "ids": ["c", "a"], "history": ["b"]},
+            {**lacking, "ids": ["c", "b"], "history": ["b"]},
+            {**lacking, "ids": ["b", "a"], "popular": [True, False]},
+            {**lacking, "ids": ["b", "x"], "popular": [True, False]},
+        ),
+        settings,
+        {},
+    )
+    assert [places.tolist() for places in rows["places"]] == [[1, 0]] * 4
+    pins = [reasons[1] for reasons in rows["reason"]]
+    assert pins == ["similar to", "bought before", "popular", "new in the shop"]
+    assert [ids[1] for ids in rows["because_item_id"]] == ["b", "b", None, None]
 
 
 def test_every_item_of_a_list_has_a_reason_and_titles_stay_as_they_are(folder: Path) -> None:
@@ -113,8 +154,9 @@ def test_every_item_of_a_list_has_a_reason_and_titles_stay_as_they_are(folder: P
             {**lists, "popular": [True] * 3},
             {"ids": ["b"], "titles": ["lamp"], "scores": [1.0], "history": ["gone", "b", "a"]},
             {"ids": [], "titles": [], "scores": []},
-        )[:-1],
+        ),
         settings,
+        {},
     )
     assert rows["reason"].tolist() == [
         ["similar to", "new in the shop", "bought before"],
@@ -138,8 +180,9 @@ def test_items_like_bought_ones_come_last_by_kind_as_near_duplicates_and_as_the_
             {**lists, "history": ["b"], "recent": [True]},
             {**lists, "kind": [True, False, False]},
             {**lists, "history": ["c"], "recent": [True], "scores": [1.0, 1.0, 1.0]},
-        )[:-1],
+        ),
         settings,
+        {},
     )
     assert rows["bought"].tolist() == [
         [False, False, False],

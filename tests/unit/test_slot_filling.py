@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from allmrec.ranking import slot_filling
-from allmrec.ranking.slot_filling import EMPTY, TITLE_DUPLICATE_ABOVE, Filled, Pools, fill
+from allmrec.ranking.slot_filling import TITLE_DUPLICATE_ABOVE, Filled, Pools, fill
+from allmrec.ranking.slot_rules import EMPTY, ShopRules
 
 WORDS = ("pump", "water", "filter", "tent", "stove", "lamp", "rope", "flask", "for two", "XL", "30 m", "red")
 
 
-def pools(lists: list[list[dict[str, Any]]]) -> Pools:
-    """The pools of users, each with the items of its list by rank."""
+def pools(lists: list[list[dict[str, Any]]], floors: dict[str, int] | None = None) -> Pools:
+    """The pools of users, each with the items of its list by rank; `floors` are those of boosts."""
     width = max(map(len, lists), default=0)
     empty: dict[str, Any] = {
         "relevance": 0.0,
@@ -27,6 +28,10 @@ def pools(lists: list[list[dict[str, Any]]]) -> Pools:
         "bought": False,
         "category": 0,
         "brand": 0,
+        "pinned": 0,
+        "buried": False,
+        "summer": False,
+        "new": False,
     }
     padded = [items + [{}] * (width - len(items)) for items in lists]
 
@@ -46,6 +51,12 @@ def pools(lists: list[list[dict[str, Any]]]) -> Pools:
         shown=values("shown").astype(int),
         bought=values("bought").astype(bool),
         groups={name: values(name).astype(int) for name in ("category", "brand")},
+        rules=ShopRules(
+            values("pinned").astype(int),
+            values("buried").astype(bool),
+            {name: values(name).astype(bool) for name in floors or {}},
+            floors or {},
+        ),
     )
 
 
@@ -63,14 +74,32 @@ def random_list(draw: np.random.Generator, size: int) -> list[dict[str, Any]]:
                 "bought": bool(draw.choice([False, False, True])),
                 "category": int(draw.integers(4)),
                 "brand": int(draw.integers(6)),
+                "buried": bool(draw.random() < 0.2),
+                "summer": bool(draw.random() < 0.3),
+                "new": bool(draw.random() < 0.2),
             }
         )
     return items
 
 
+def with_random_pins(draw: np.random.Generator, items: list[dict[str, Any]], num_slots: int) -> None:
+    """Pin some items of a list to different slots."""
+    num_pins = min(int(draw.integers(0, 3)), len(items), num_slots)
+    slots = draw.permutation(num_slots)[:num_pins] + 1
+    for place, slot in zip(draw.permutation(len(items)), slots, strict=False):
+        items[place]["pinned"] = int(slot)
+
+
+def bin_of(pair: tuple[str, str]) -> int:
+    return (31 * ord(pair[0]) + ord(pair[1])) % slot_filling.TITLE_PAIRS
+
+
 def share_of_pairs(one: str, other: str) -> float:
-    """Twice the number of common pairs of characters, as a share of both titles' pairs."""
-    both = [Counter(pairwise(text)) for text in map(slot_filling.normalised, (one, other))]
+    """Twice the number of common pairs of characters, as a share of both titles' pairs.
+
+    Pairs of one bin are common too: `water` and `pump` have such pairs.
+    """
+    both = [Counter(map(bin_of, pairwise(text))) for text in map(slot_filling.normalised, (one, other))]
     total = sum(map(Counter.total, both))
     return 2 * (both[0] & both[1]).total() / total if total else 0.0
 
@@ -81,7 +110,12 @@ def is_near(one: dict[str, Any], other: dict[str, Any], above: float) -> bool:
 
 
 def slowly(
-    items: list[dict[str, Any]], num_slots: int, diversity: float, above: float, caps: dict[str, int]
+    items: list[dict[str, Any]],
+    num_slots: int,
+    diversity: float,
+    above: float,
+    caps: dict[str, int],
+    floors: dict[str, int],
 ) -> tuple[list[int], bool, bool, int]:
     """One user's slots, item after item in plain Python: places, over a cap, near-duplicates, shown."""
     scores = [item["relevance"] for item in items]
@@ -104,15 +138,30 @@ def slowly(
             likeness = max((float(np.dot(item["vector"], one["vector"])) for one in others), default=0.0)
             relevance = (item["relevance"] - low) / span if span else 1.0
             value = (1 - diversity) * relevance - diversity * max(likeness, 0.0)
-            key = (near, item["bought"], over, item["shown"], -value, place)
+            wanted = any(item[name] and sum(one[name] for one in others) < floors[name] for name in floors)
+            is_pinned = item.get("pinned", 0) > 0
+            put_back = (near, item["bought"], not wanted, over, item["shown"])
+            key = (not is_pinned, item["buried"], *put_back, -value, place)
             best = key if best is None or key < best else best
         if best is None:
             break
-        near_duplicates |= best[0]
-        over_cap |= best[2]
-        chosen.append(best[5])
-    chosen.sort(key=lambda place: (items[place]["bought"], items[place]["shown"], place))
-    return chosen, over_cap, near_duplicates, sum(items[place]["shown"] > 0 for place in chosen)
+        near_duplicates |= best[2]
+        over_cap |= best[5]
+        chosen.append(best[-1])
+    num_shown = sum(items[place]["shown"] > 0 for place in chosen)
+    return in_slots(items, chosen, num_slots), over_cap, near_duplicates, num_shown
+
+
+def in_slots(items: list[dict[str, Any]], chosen: list[int], num_slots: int) -> list[int]:
+    """The chosen places with pins in their slots, what is put back after the others by rank."""
+    pinned = {items[place]["pinned"]: place for place in chosen if items[place].get("pinned")}
+    others = [place for place in chosen if not items[place].get("pinned")]
+    others.sort(key=lambda place: (*(items[place][name] for name in ("buried", "bought", "shown")), place))
+    slots: list[int] = []
+    for slot in range(1, num_slots + 1):
+        if slot in pinned or others:
+            slots.append(pinned[slot] if slot in pinned else others.pop(0))
+    return slots
 
 
 def places(filled: Filled) -> list[list[int]]:
@@ -127,8 +176,11 @@ def test_slots_are_those_of_a_slow_greedy_chooser(seed: int) -> None:
     diversity = float(draw.choice([0, 0.3, 0.7, 1]))
     above = float(draw.choice([0.5, 0.9, 1]))
     caps = [{}, {"category": 2}, {"category": 2, "brand": 1}][draw.integers(3)]
-    filled = fill(pools(lists), num_slots, diversity, above, caps)
-    expected = [slowly(items, num_slots, diversity, above, caps) for items in lists]
+    floors = [{}, {"summer": 2}, {"summer": 1, "new": 1}][draw.integers(3)]
+    for items in lists:
+        with_random_pins(draw, items, num_slots)
+    filled = fill(pools(lists, floors), num_slots, diversity, above, caps)
+    expected = [slowly(items, num_slots, diversity, above, caps, floors) for items in lists]
     assert places(filled) == [one[0] for one in expected]
     assert filled.over_cap.tolist() == [one[1] for one in expected]
     assert filled.near_duplicates.tolist() == [one[2] for one in expected]
@@ -215,6 +267,52 @@ def test_items_that_were_shown_lately_come_last_and_the_longest_ago_first() -> N
         filled = fill(pools([items]), num_slots, 0.0, 1.0, {})
         assert places(filled) == [expected]
         assert filled.shown.tolist() == [num_slots - 2]
+
+
+def test_a_pinned_item_has_its_slot_and_the_others_keep_their_order() -> None:
+    items = plain({}, {}, {}, {}, {"pinned": 2})
+    assert places(fill(pools([items]), 4, 0.0, 1.0, {})) == [[0, 4, 1, 2]]
+
+
+def test_an_item_pinned_behind_the_end_of_a_short_email_is_its_last() -> None:
+    items = plain({"pinned": 4}, {}, {})
+    assert places(fill(pools([items]), 5, 0.0, 1.0, {})) == [[1, 2, 0]]
+
+
+def test_pins_have_their_slots_whatever_was_shown_buried_or_over_a_cap() -> None:
+    items = plain({"category": 7}, {}, {}, {"pinned": 1, "shown": 2, "category": 7, "buried": True})
+    assert places(fill(pools([items]), 3, 0.0, 1.0, {"category": 1})) == [[3, 1, 2]]
+
+
+def test_a_buried_item_fills_a_slot_only_where_nothing_else_is_left_and_is_the_last() -> None:
+    items = plain({"buried": True}, {"shown": 2}, {}, {"category": 2})
+    assert places(fill(pools([items]), 3, 0.0, 1.0, {"category": 1})) == [[2, 3, 1]]
+    assert places(fill(pools([items]), 4, 0.0, 1.0, {"category": 1})) == [[2, 3, 1, 0]]
+
+
+def test_an_item_like_a_bought_one_comes_after_shown_ones_and_before_buried_ones() -> None:
+    items = plain({"buried": True}, {"bought": True}, {"shown": 2}, {})
+    for num_slots, expected in ((2, [3, 2]), (3, [3, 2, 1]), (4, [3, 2, 1, 0])):
+        assert places(fill(pools([items]), num_slots, 0.0, 1.0, {})) == [expected]
+
+
+def test_a_boost_takes_items_like_bought_ones_only_where_nothing_else_is_left() -> None:
+    items = plain({}, {}, {"summer": True, "bought": True}, {"summer": True, "shown": 1})
+    assert places(fill(pools([items], {"summer": 2}), 2, 0.0, 1.0, {})) == [[0, 3]]
+    assert places(fill(pools([items], {"summer": 2}), 4, 0.0, 1.0, {})) == [[0, 1, 3, 2]]
+    pinned = plain({}, {}, {"pinned": 1, "bought": True})
+    assert places(fill(pools([pinned]), 2, 0.0, 1.0, {})) == [[2, 0]]
+
+
+def test_a_boost_has_its_share_of_slots_as_far_as_the_list_has_such_items() -> None:
+    items = plain({}, {}, {}, {}, {"summer": True}, {"summer": True}, {"summer": True})
+    assert places(fill(pools([items], {"summer": 2}), 4, 0.0, 1.0, {})) == [[0, 1, 4, 5]]
+    assert places(fill(pools([items[:5]], {"summer": 2}), 4, 0.0, 1.0, {})) == [[0, 1, 2, 4]]
+
+
+def test_a_boost_takes_no_slot_from_better_items_that_it_names_too() -> None:
+    items = plain({"summer": True}, {"summer": True}, {}, {}, {"summer": True})
+    assert places(fill(pools([items], {"summer": 2}), 4, 0.0, 1.0, {})) == [[0, 1, 2, 3]]
 
 
 @pytest.mark.parametrize(

@@ -74,3 +74,6 @@ class TablesConfig(Section):
     """The catalogue, where it is read in place."""
     users: SourceConfig = SourceConfig()
     """The users, where they are read in place."""
+    rules: Text | None = None
+    """Delta table with rules beside `publish.rules`: its name in Spark's catalogue, or its folder, a
+    text with a `/`. A row is a rule, a column one of its keys; other columns are ignored."""

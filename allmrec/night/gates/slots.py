@@ -18,6 +18,8 @@ class FilledSlots:
     """Users with a list."""
     num_published: int
     """Users with an item that can still be had."""
+    num_mailed: int = 0
+    """Those of them who get an e-mail."""
     num_over_cap: int = 0
     """E-mails with more items of a group than `publish.max_per` allows."""
     num_near_duplicates: int = 0
@@ -27,12 +29,17 @@ class FilledSlots:
 
     @classmethod
     def of(cls, num_served: int, lists: DataFrame) -> FilledSlots:
-        """Return the numbers of the lists, one row per user with `choice` (`slot_choice.CHOICE`)."""
+        """Return the numbers of the lists, one row per user.
+
+        They have `choice` (`slot_choice.CHOICE`) and `is_mailed`.
+        """
+        is_mailed = F.col("is_mailed")
         row = lists.agg(
             F.count("choice"),
-            F.count_if("choice.over_cap"),
-            F.count_if("choice.near_duplicates"),
-            F.coalesce(F.sum("choice.shown"), F.lit(0)),
+            F.count_if(is_mailed),
+            F.count_if(is_mailed & F.col("choice.over_cap")),
+            F.count_if(is_mailed & F.col("choice.near_duplicates")),
+            F.coalesce(F.sum(F.when(is_mailed, F.col("choice.shown"))), F.lit(0)),
         ).first()
         assert row is not None
         return cls(num_served, *row)
@@ -40,7 +47,7 @@ class FilledSlots:
     def counts(self) -> dict[str, int]:
         """Return the numbers for `runs`."""
         return {
-            "email_users": self.num_published,
+            "email_users": self.num_mailed,
             "feed_users": self.num_published,
             "emails_over_cap": self.num_over_cap,
             "emails_with_near_duplicates": self.num_near_duplicates,
@@ -63,7 +70,5 @@ def unpublished_users(slots: FilledSlots) -> Measured:
 )
 def emails_over_cap(slots: FilledSlots) -> Measured:
     """Share of the e-mails that break a cap of `publish.max_per`."""
-    words = (
-        f"{slots.num_over_cap:,} of {slots.num_published:,} e-mails have more of a kind than publish.max_per"
-    )
-    return Measured(share(slots.num_over_cap, slots.num_published), words)
+    words = f"{slots.num_over_cap:,} of {slots.num_mailed:,} e-mails have more of a kind than publish.max_per"
+    return Measured(share(slots.num_over_cap, slots.num_mailed), words)
