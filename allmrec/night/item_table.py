@@ -24,7 +24,7 @@ class ItemTable:
     def __init__(self, folder: Path) -> None:
         items = pd.read_parquet(folder / "items.parquet", columns=["item_id", "title", "num_interactions"])
         self._ids = pd.Index(items["item_id"])
-        self._titles = np.append(items["title"].to_numpy(dtype=object), None)
+        self._titles = np.append(items["title"].to_numpy(dtype=object), np.array([None], dtype=object))
         self._is_new = np.append(items["num_interactions"].to_numpy() == 0, True)
         self._text_vectors = mapped(folder / "items.safetensors", "text_embeddings")
         self._known = mapped(folder / "items.safetensors", "known")

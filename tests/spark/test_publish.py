@@ -92,7 +92,7 @@ class Shop:
     def remember(self, day: date, histories: Histories) -> None:
         """Record sequences: the numbers of bought items with days before `day`, oldest first."""
         midnight = datetime(day.year, day.month, day.day, tzinfo=timezone.utc)
-        rows = [
+        rows: list[tuple[Any, ...]] = [
             (
                 user,
                 [item(number) for number, _ in bought],
@@ -113,7 +113,7 @@ class Shop:
 
     def score(self, day: date, lists: Lists, histories: Histories | None = None) -> None:
         """Record a scoring with these lists, item numbers by rank, after the sequences of these histories."""
-        self.remember(day, dict.fromkeys(lists, ()) | (histories or {}))
+        self.remember(day, {**dict.fromkeys(lists, ()), **(histories or {})})
         context = self.context()
         rows = [
             (user, rank, item(number), 1.0 / rank, 0.01, "cf", self.bundle_id, "r", NOW)
