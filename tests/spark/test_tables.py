@@ -117,9 +117,9 @@ def test_recommendations_refuse_unknown_sources_and_probabilities_of_popular_lis
     spark: SparkSession, tables: Tables
 ) -> None:
     schema = TABLES["recommendations"].schema
-    good = (DAY, "u", 1, "i", 0.5, 0.3, None, None, None, None, "cf", None, "b", "r", NOW, None, "h")
+    good = (DAY, "u", 1, "i", 0.5, 0.3, None, None, None, None, None, "cf", None, "b", "r", NOW, None, "h")
     tables.replace_date("recommendations", spark.createDataFrame([good], schema), DAY, next(ORDERS))
-    for position, value in ((10, "carried"), (10, "popular"), (2, 0), (4, float("nan")), (5, 1.5)):
+    for position, value in ((11, "carried"), (11, "popular"), (2, 0), (4, float("nan")), (5, 1.5)):
         bad = (*good[:position], value, *good[position + 1 :])
         with pytest.raises(TableError, match="breaks a constraint"):
             tables.replace_date("recommendations", spark.createDataFrame([bad], schema), DAY, next(ORDERS))
