@@ -399,7 +399,7 @@ def test_a_stored_table_without_a_field_of_its_slots_is_read_and_gets_it_when_it
     rows = spark.createDataFrame([(DAY, "u", slots)], f"run_date date, user_id string, slots {old}")
     rows.write.format("delta").partitionBy("run_date").save(tables.path(name))
     before = tables.written(name, DAY)
-    no_reason = dict.fromkeys(("because_item_id", "because_title", "reason"))
+    no_reason = dict.fromkeys(("because_item_id", "because_title", "reason", "rule"))
     [row] = tables.read(name).collect()
     assert [slot.asDict() for slot in row["slots"]] == [
         {"rank": 1, "item_id": "i", "title": "a tent", "score": 0.5, "probability": None}
@@ -407,8 +407,8 @@ def test_a_stored_table_without_a_field_of_its_slots_is_read_and_gets_it_when_it
         {"rank": 2, "item_id": "j", "title": "a lamp", "score": 0.25, "probability": 0.1}
         | {"source": "cf", "item": None, **no_reason},
     ]
-    priced = [(*slot, [("price", "5.0")], "k", "a pan", "similar to") for slot in slots]
-    new = spark.createDataFrame([(NEXT_DAY, "u", priced)], TABLES[name].schema)
+    priced = [(*slot, [("price", "5.0")], "k", "a pan", "similar to", None) for slot in slots]
+    new = spark.createDataFrame([(NEXT_DAY, "u", priced, None)], TABLES[name].schema)
     tables.replace_date(name, new, NEXT_DAY, next(ORDERS))
     assert tables.read_as_it_is(name).schema["slots"].dataType == TABLES[name].schema["slots"].dataType
     assert tables.written(name, DAY)[1:] == before[1:] == tables.written(name, DAY, 0)[1:]
