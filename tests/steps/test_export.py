@@ -47,7 +47,7 @@ def test_the_documents_queries_give_the_newest_complete_emails(
 ) -> None:
     """Rows of a night that was killed before its end are not read."""
     name = f"delta.`{copy_of_shop / 'email_recommendations'}`"
-    spark.sql(f"INSERT INTO {name} SELECT DATE'{NEXT}', user_id, slots FROM {name} LIMIT 3")
+    spark.sql(f"INSERT INTO {name} SELECT DATE'{NEXT}', user_id, slots, arm FROM {name} LIMIT 3")
     users = {
         row[0] for row in spark.sql(QUERY.replace("tables/", f"{copy_of_shop}/")).select("user_id").collect()
     }
