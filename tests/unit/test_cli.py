@@ -206,7 +206,7 @@ def test_an_unexpected_error_is_raised_after_the_end_of_sparks_log(
     assert isinstance(error, RuntimeError)
     title, *lines = output.splitlines()
     assert str(spark_log) in title
-    assert [line.split(maxsplit=1)[1].strip() for line in lines] == [
+    assert [line.split(maxsplit=2)[2].strip() for line in lines] == [
         f"line {number}" for number in range(40 - SPARK_LOG_LINES, 40)
     ]
 
