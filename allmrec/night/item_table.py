@@ -12,7 +12,7 @@ import pandas as pd
 from allmrec.runtime.shipping import shipped_folder
 
 CF_ITEMS = "item_embedding.weight"
-"""The tensor of `cf.safetensors` with the item vectors E of a `CausalModel` or of SASRec."""
+"""The tensor of `cf.safetensors` with the item table E of a `TableModel`."""
 
 
 class ItemTable:

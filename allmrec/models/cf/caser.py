@@ -74,7 +74,7 @@ class Caser(CausalModel):
         return largest
 
     def _vertical(self, images_BDT: Tensor) -> Tensor:
-        """Return what the vertical filters find in every column of every window, [B, D n_v, M]."""
+        """Return the values of the vertical filters at every column of every window, [B, D n_v, M]."""
         batch, width, length = images_BDT.shape
         values_NVM = self.vertical(images_BDT.reshape(batch * width, 1, length))
         return values_NVM.view(batch, -1, values_NVM.shape[-1])

@@ -6,19 +6,12 @@ back only, so that padding and unknown items cannot enter one, and the network n
 
 from __future__ import annotations
 
-import copy
 from abc import abstractmethod
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from allmrec.models.cf.base import CFModel
-
-EMBEDDING_STD = 0.02
-"""Standard deviation of item embeddings that are drawn, as in SASRec here."""
-
-Model = TypeVar("Model", bound="CausalModel")
+from allmrec.models.cf.table import TableModel
 
 
 class _States(NamedTuple):
@@ -27,22 +20,16 @@ class _States(NamedTuple):
     row_N: Tensor
     column_N: Tensor
     is_newest_N: Tensor
-    """Whether the item is the newest of its row, bool."""
+    """[N] bool: true at the newest item of a row."""
     states_ND: Tensor
 
 
-class CausalModel(CFModel):
-    """An item table E, shared by input and output, and a network from items to states.
-
-    Scores are x_u · E_i.
-    """
+class CausalModel(TableModel):
+    """An item table E, shared by input and output, and a network from items to states."""
 
     def __init__(self, num_items: int, width: int) -> None:
         super().__init__(num_items, width)
-        self.item_embedding = nn.Embedding(num_items + 1, width, padding_idx=0)
-        nn.init.normal_(self.item_embedding.weight, std=EMBEDDING_STD)
-        with torch.no_grad():
-            self.item_embedding.weight[0] = 0
+        self.draw_items()
 
     @abstractmethod
     def states(self, items_BM: Tensor) -> Tensor:
@@ -50,23 +37,6 @@ class CausalModel(CFModel):
 
         A state depends on its own column and on those before. States at 0 are never read.
         """
-
-    def with_items(self: Model, matrix: Tensor) -> Model:
-        """Return the same trained network over other items, all known: E = `matrix` [I+1, D], row 0 zeros."""
-        other = copy.deepcopy(self)
-        other.num_items = len(matrix) - 1
-        other.item_embedding = nn.Embedding.from_pretrained(matrix.detach().clone(), padding_idx=0)
-        other.known = torch.arange(len(matrix), device=self.known.device) > 0
-        return other
-
-    @torch.no_grad()
-    def start_from(self, vectors_IC: Tensor) -> None:
-        """Let the item embeddings begin with the first C columns of features, [I+1, C], C ≤ D."""
-        self.item_embedding.weight[:, : vectors_IC.shape[1]] = vectors_IC
-
-    def item_matrix(self) -> Tensor:
-        """E: [I+1, D]; row 0 is zeros (the padding row gets no gradient)."""
-        return self.item_embedding.weight
 
     def position_representations(self, histories_BL: Tensor) -> Tensor:
         """[B, L, D]: the state at every position, zeros at padding and at unknown items.

@@ -12,24 +12,19 @@ UNSEEN_WEIGHT, λ is RIDGE. The model keeps A⁻¹. The order of a history has n
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from allmrec.models.cf.base import CFModel
-from allmrec.models.cf.causal import EMBEDDING_STD
+from allmrec.models.cf.table import TableModel
 from allmrec.models.item_features import ItemFeatures
 
 UNSEEN_WEIGHT = 0.01
 """Weight of an item that a user did not have, relative to one of the history."""
 RIDGE = 0.1
 """Penalty of x_u, relative to the mean square of the entries of E."""
-
-Model = TypeVar("Model", bound="FactorModel")
 
 
 @dataclass(frozen=True)
@@ -58,17 +53,17 @@ class Learner(nn.Module, ABC):
         """Return the penalty of N users and M items each, a scalar."""
 
 
-class FactorModel(CFModel):
-    """An item table E and the fold-in of a history."""
+class FactorModel(TableModel):
+    """An item table E and the fold-in of a history.
+
+    Over other items (`with_items`) A⁻¹ stays that of the trained ones.
+    """
 
     inverse_DD: Tensor
 
     def __init__(self, num_items: int, width: int) -> None:
         super().__init__(num_items, width)
-        self.item_embedding = nn.Embedding(num_items + 1, width, padding_idx=0)
-        nn.init.normal_(self.item_embedding.weight, std=EMBEDDING_STD)
-        with torch.no_grad():
-            self.item_embedding.weight[0] = 0
+        self.draw_items()
         self.register_buffer("inverse_DD", torch.eye(width))
 
     @abstractmethod
@@ -78,32 +73,12 @@ class FactorModel(CFModel):
     @torch.no_grad()
     def settle(self, matrix_ID: Tensor) -> None:
         """Take over E [I+1, D], row 0 zeros, and compute A⁻¹ of its known items."""
-        self.item_embedding.weight.copy_(matrix_ID)
+        super().settle(matrix_ID)
         known_KD = matrix_ID[self.known].double()
         scale = known_KD.square().mean().clamp(min=torch.finfo(torch.float32).tiny)
         a_DD = UNSEEN_WEIGHT * known_KD.T @ known_KD
         a_DD.diagonal().add_(RIDGE * scale)
         self.inverse_DD.copy_(torch.linalg.inv(a_DD))
-
-    def with_items(self: Model, matrix: Tensor) -> Model:
-        """Return the model over other items, all known: E = `matrix` [I+1, D], row 0 zeros.
-
-        A⁻¹ stays that of the trained items.
-        """
-        other = copy.deepcopy(self)
-        other.num_items = len(matrix) - 1
-        other.item_embedding = nn.Embedding.from_pretrained(matrix.detach().clone(), padding_idx=0)
-        other.known = torch.arange(len(matrix), device=self.known.device) > 0
-        return other
-
-    @torch.no_grad()
-    def start_from(self, vectors_IC: Tensor) -> None:
-        """Let the item embeddings begin with the first C columns of features, [I+1, C], C ≤ D."""
-        self.item_embedding.weight[:, : vectors_IC.shape[1]] = vectors_IC
-
-    def item_matrix(self) -> Tensor:
-        """E: [I+1, D]; row 0 is zeros (the padding row gets no gradient)."""
-        return self.item_embedding.weight
 
     def position_representations(self, histories_BL: Tensor) -> Tensor:
         """[B, L, D]: x_u of every prefix, zeros at padding and at unknown items."""

@@ -48,11 +48,6 @@ class MoRec(SASRec):
         """[B, L, D]: `position_representations`."""
         return self.position_representations(histories_BL)
 
-    @torch.no_grad()
-    def settle(self, matrix_ID: Tensor) -> None:
-        """Take over E [I+1, D], row 0 zeros."""
-        self.item_embedding.weight.copy_(matrix_ID)
-
 
 class TextMap(nn.Module):
     """The map of the texts Q [I+1, S], row 0 zeros, to E."""

@@ -20,7 +20,6 @@ sequences are short, most of [B, L] is padding.
 
 from __future__ import annotations
 
-import copy
 import math
 from typing import Literal, NamedTuple
 
@@ -28,7 +27,8 @@ import torch
 from torch import Tensor, nn
 
 from allmrec.config import CFConfig
-from allmrec.models.cf.base import Backbone, Catalogue, CFModel
+from allmrec.models.cf.base import Backbone, Catalogue
+from allmrec.models.cf.table import EMBEDDING_STD, TableModel
 
 
 class RealItems(NamedTuple):
@@ -43,7 +43,7 @@ class RealItems(NamedTuple):
     mask_B1LL: Tensor
 
 
-class SASRec(CFModel):
+class SASRec(TableModel):
     """Item and position embeddings, `num_blocks` attention blocks, a final layer norm.
 
     Scores are x_u · E_i.
@@ -65,7 +65,6 @@ class SASRec(CFModel):
         self.max_history = max_history
         self.is_authors = network == "authors"
         block = AuthorsBlock if self.is_authors else Block
-        self.item_embedding = nn.Embedding(num_items + 1, width, padding_idx=0)
         self.position_embedding = nn.Embedding(max_history, width)
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(block(width, num_heads, dropout) for _ in range(num_blocks))
@@ -74,7 +73,7 @@ class SASRec(CFModel):
             if self.is_authors:
                 nn.init.xavier_normal_(table.weight)
             else:
-                nn.init.normal_(table.weight, std=0.02)
+                nn.init.normal_(table.weight, std=EMBEDDING_STD)
         with torch.no_grad():
             self.item_embedding.weight[0] = 0
 
@@ -91,23 +90,6 @@ class SASRec(CFModel):
             settings.dropout,
             own.network,
         )
-
-    def with_items(self, matrix: Tensor) -> SASRec:
-        """Return the same trained network over other items, all known: E = `matrix` [I+1, D], row 0 zeros."""
-        other = copy.deepcopy(self)
-        other.num_items = len(matrix) - 1
-        other.item_embedding = nn.Embedding.from_pretrained(matrix.detach().clone(), padding_idx=0)
-        other.known = torch.arange(len(matrix), device=self.known.device) > 0
-        return other
-
-    @torch.no_grad()
-    def start_from(self, vectors_IC: Tensor) -> None:
-        """Let the item embeddings begin with the first C columns of features, [I+1, C], C ≤ D."""
-        self.item_embedding.weight[:, : vectors_IC.shape[1]] = vectors_IC
-
-    def item_matrix(self) -> Tensor:
-        """E: [I+1, D]; row 0 is zeros (the padding row gets no gradient)."""
-        return self.item_embedding.weight
 
     def position_representations(self, histories_BL: Tensor) -> Tensor:
         """[B, L, D]: the state at every position, zeros at padding and at unknown items.
